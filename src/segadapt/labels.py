@@ -1,0 +1,220 @@
+"""Label spaces: which classes there are, how they look, and how one space maps onto another.
+
+A class is a *train id*: an integer ``0 .. len(space) - 1``. ``IGNORE`` (255) marks pixels that
+belong to no class; it never enters a loss or a score. Class counts are read from the space
+everywhere; no other module knows how many classes a data set has.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segadapt.errors import RequestError, nearest
+
+IGNORE = 255
+MAX_CLASSES = IGNORE
+
+Color = tuple[int, int, int]
+LabelMap = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """An ordered list of classes with display colours and evaluation subsets.
+
+    Args:
+        name: short name, e.g. ``cityscapes19``.
+        names: class names; the position is the train id.
+        colors: one RGB triple (0..255) a class, for pictures.
+        subsets: named selections of class names over which a mean IoU may be taken besides
+            the mean over all classes, e.g. the 16 and 13 classes of SYNTHIA.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= MAX_CLASSES:
+            raise RequestError(f"label space '{self.name}' has {len(self.names)} classes; 1 to {MAX_CLASSES} can be used")
+        if len(set(self.names)) != len(self.names):
+            twice = sorted({n for n in self.names if self.names.count(n) > 1})
+            raise RequestError(f"label space '{self.name}' names a class twice: {', '.join(twice)}")
+        if len(self.colors) != len(self.names):
+            raise RequestError(f"label space '{self.name}' has {len(self.names)} classes but {len(self.colors)} colours")
+        for subset in self.subsets.values():
+            for name in subset:
+                self.index(name)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Train id of the class ``name``; RequestError if there is none."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise RequestError(f"no class '{name}' in label space '{self.name}'{nearest(name, self.names)}") from None
+
+    def subset_ids(self, subset: str) -> list[int]:
+        """Train ids of a named subset, in the order of the subset."""
+        if subset not in self.subsets:
+            raise RequestError(
+                f"label space '{self.name}' has no subset '{subset}'; it has: {', '.join(self.subsets) or 'none'}"
+            )
+        return [self.index(name) for name in self.subsets[subset]]
+
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """Look-up table [256, 3] from label to RGB; ignored and unknown labels are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = np.asarray(self.colors, np.uint8)
+        return table
+
+    def colorize(self, label: LabelMap) -> npt.NDArray[np.uint8]:
+        """Label map [H, W] to an RGB picture [H, W, 3]."""
+        return self.palette()[label]
+
+    def same_classes(self, other: LabelSpace) -> bool:
+        """Whether the two spaces give every train id the same name."""
+        return self.names == other.names
+
+    def mapping_to(self, other: LabelSpace, merge: Mapping[str, str] | None = None) -> LabelMap:
+        """Look-up table [256] from train ids of this space to those of ``other``.
+
+        Classes are matched by name; ``merge`` sends a class of this space to a differently named
+        class of the other (e.g. ``{"truck": "car"}``). What has no counterpart becomes IGNORE.
+        """
+        merge = dict(merge or {})
+        for name in merge:
+            self.index(name)
+        table = np.full(256, IGNORE, np.uint8)
+        for train_id, name in enumerate(self.names):
+            goal = merge.get(name, name)
+            if goal in other.names:
+                table[train_id] = other.index(goal)
+            elif name in merge:
+                other.index(goal)
+        return table
+
+    def to_json(self) -> str:
+        """The space as a JSON text, as stored in model files."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "names": list(self.names),
+                "colors": [list(c) for c in self.colors],
+                "subsets": {k: list(v) for k, v in self.subsets.items()},
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> LabelSpace:
+        """Inverse of :meth:`to_json`."""
+        raw: dict[str, Any] = json.loads(text)
+        return cls(
+            name=str(raw["name"]),
+            names=tuple(raw["names"]),
+            colors=tuple((int(r), int(g), int(b)) for r, g, b in raw["colors"]),
+            subsets={k: tuple(v) for k, v in raw.get("subsets", {}).items()},
+        )
+
+
+def distinct_colors(count: int) -> tuple[Color, ...]:
+    """``count`` well separated RGB colours for classes that come without any."""
+    colors = []
+    for i in range(count):
+        hue, level = (i * 0.618034) % 1.0, 0.95 - 0.35 * (i % 3) / 2
+        r, g, b = colorsys.hsv_to_rgb(hue, 0.75, level)
+        colors.append((int(r * 255), int(g * 255), int(b * 255)))
+    return tuple(colors)
+
+
+def lookup_table(ids: Mapping[int, int]) -> LabelMap:
+    """Look-up table [256] from raw label ids to train ids; ids not listed become IGNORE."""
+    table = np.full(256, IGNORE, np.uint8)
+    for raw, train_id in ids.items():
+        table[raw] = train_id
+    return table
+
+
+def _without(names: Sequence[str], *gone: str) -> tuple[str, ...]:
+    return tuple(n for n in names if n not in gone)
+
+
+_CITYSCAPES: tuple[tuple[str, Color], ...] = (
+    ("road", (128, 64, 128)),
+    ("sidewalk", (244, 35, 232)),
+    ("building", (70, 70, 70)),
+    ("wall", (102, 102, 156)),
+    ("fence", (190, 153, 153)),
+    ("pole", (153, 153, 153)),
+    ("traffic light", (250, 170, 30)),
+    ("traffic sign", (220, 220, 0)),
+    ("vegetation", (107, 142, 35)),
+    ("terrain", (152, 251, 152)),
+    ("sky", (70, 130, 180)),
+    ("person", (220, 20, 60)),
+    ("rider", (255, 0, 0)),
+    ("car", (0, 0, 142)),
+    ("truck", (0, 0, 70)),
+    ("bus", (0, 60, 100)),
+    ("train", (0, 80, 100)),
+    ("motorcycle", (0, 0, 230)),
+    ("bicycle", (119, 11, 32)),
+)
+_CITYSCAPES_NAMES = tuple(name for name, _ in _CITYSCAPES)
+_SYNTHIA_NAMES = _without(_CITYSCAPES_NAMES, "terrain", "truck", "train")
+_COMMON_NAMES = _without(_SYNTHIA_NAMES, "wall", "fence", "pole")
+
+
+def _cityscapes_like(name: str, names: tuple[str, ...], subsets: Mapping[str, tuple[str, ...]]) -> LabelSpace:
+    colors = dict(_CITYSCAPES)
+    return LabelSpace(name, names, tuple(colors[n] for n in names), subsets)
+
+
+CITYSCAPES = _cityscapes_like(
+    "cityscapes19", _CITYSCAPES_NAMES, {"synthia16": _SYNTHIA_NAMES, "synthia13": _COMMON_NAMES}
+)
+"""The 19 evaluated classes of Cityscapes, in train-id order; GTA5, BDD100K, ACDC, Dark Zurich use the same."""
+
+SYNTHIA = _cityscapes_like("synthia16", _SYNTHIA_NAMES, {"synthia13": _COMMON_NAMES})
+"""The 16 classes that SYNTHIA-RAND-CITYSCAPES shares with Cityscapes; subset ``synthia13`` gives mIoU*."""
+
+NTHU = _cityscapes_like("nthu13", _COMMON_NAMES, {})
+"""The 13 classes of the NTHU cross-city data set."""
+
+CAMVID = LabelSpace(
+    "camvid11",
+    ("sky", "building", "pole", "road", "sidewalk", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"),
+    (
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (0, 0, 192),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    ),
+)
+"""The 11 classes of CamVid in the order of the SegNet release."""
+
+SPACES: dict[str, LabelSpace] = {s.name: s for s in (CITYSCAPES, SYNTHIA, NTHU, CAMVID)}
+
+
+def label_space(name: str) -> LabelSpace:
+    """A built-in label space by name."""
+    if name not in SPACES:
+        raise RequestError(f"no label space '{name}'{nearest(name, SPACES)}; there are: {', '.join(SPACES)}")
+    return SPACES[name]

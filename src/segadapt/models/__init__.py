@@ -1,0 +1,1 @@
+"""Segmentation networks behind one interface, inference, and model files."""

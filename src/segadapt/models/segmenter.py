@@ -1,0 +1,89 @@
+"""What every segmentation network of the house looks like from outside."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What a network gives for a batch.
+
+    Attributes:
+        logits: [B, K, h, w] class scores at the network's own stride (not upsampled).
+        features: [B, D, h, w] the map that the classifier reads.
+        aux: [B, K, h', w'] scores of an auxiliary head, or None.
+    """
+
+    logits: Tensor
+    features: Tensor
+    aux: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From RGB in [0, 1] to what the network was trained on: ``(x * scale - mean) / std``.
+
+    ``mean`` and ``std`` are in the order of the network's channels (BGR if ``bgr``).
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    scale: float = 1.0
+    bgr: bool = False
+
+
+IMAGENET = Preprocessing()
+CAFFE = Preprocessing((104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0), 255.0, True)
+
+
+class Segmenter(nn.Module):
+    """Base of all networks: RGB images in [0, 1] -> :class:`Output`.
+
+    The network owns its preprocessing, so images mean the same everywhere in the house and a
+    checkpoint cannot be fed with the wrong normalisation. Subclasses implement
+    :meth:`network` on preprocessed images and set ``stride`` and ``feature_channels``.
+
+    Args:
+        classes: number of classes K of the classifier.
+        preprocessing: see :class:`Preprocessing`.
+        architecture: how to build this network again (name and arguments), stored in model files.
+    """
+
+    stride: int = 8
+    feature_channels: int
+
+    def __init__(self, classes: int, preprocessing: Preprocessing = IMAGENET, architecture: dict[str, Any] | None = None):
+        super().__init__()
+        self.classes = classes
+        self.preprocessing = preprocessing
+        self.architecture = dict(architecture or {})
+        self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+        self._mean: Tensor
+        self._std: Tensor
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """RGB [B, 3, H, W] in [0, 1] to the network's input."""
+        if self.preprocessing.bgr:
+            images = images.flip(1)
+        return (images * self.preprocessing.scale - self._mean) / self._std
+
+    def network(self, x: Tensor) -> Output:
+        """The network on preprocessed images [B, 3, H, W]."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Output:
+        """RGB images [B, 3, H, W] in [0, 1] to logits and features."""
+        return self.network(self.preprocess(images))
+
+    def head_modules(self) -> list[nn.Module]:
+        """The freshly initialised parts, which usually train with a higher learning rate."""
+        raise NotImplementedError
+
+    def description(self) -> dict[str, Any]:
+        """Everything needed to build the network again, as plain JSON values."""
+        return {**self.architecture, "classes": self.classes, "preprocessing": asdict(self.preprocessing)}

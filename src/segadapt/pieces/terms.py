@@ -1,0 +1,36 @@
+"""Loss terms as (sum, count), so that a mean is the same however the batch is split.
+
+A method hands the engine sums and counts instead of means. The engine adds the counts of all
+processes and accumulation steps before it divides: two processes give exactly the mean that one
+process would have taken over the whole batch, also when they hold different numbers of valid
+pixels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Term(NamedTuple):
+    """A weighted mean ``weight * total / count``; zero when ``count`` is zero.
+
+    Attributes:
+        total: scalar sum over elements, with gradient.
+        count: scalar number of elements (no gradient); pixels, images or 1.
+        weight: factor in front of the mean.
+    """
+
+    total: Tensor
+    count: Tensor
+    weight: float = 1.0
+
+    def mean(self) -> Tensor:
+        """The weighted mean over this process alone."""
+        return self.weight * self.total / self.count.clamp(min=torch.finfo(self.total.dtype).tiny)
+
+    def times(self, weight: float) -> Term:
+        """The same term with another factor multiplied in."""
+        return self._replace(weight=self.weight * weight)
