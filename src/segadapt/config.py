@@ -1,0 +1,264 @@
+"""The configuration of a run, and recipes: YAML files that resolve to one.
+
+A recipe may build on another (``base``); mappings merge, everything else replaces. ``stages`` is a
+mapping from name to settings, run in order. Overrides are ``key.key=value`` with a YAML value; a
+key that starts with a stage's name means that stage: ``cbst.rounds=2``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+
+from segadapt.data.loader import Size
+from segadapt.engine.runtime import Precision
+from segadapt.errors import RequestError, nearest
+from segadapt.methods.method import Frozen, StageConfig
+from segadapt.methods.registry import stage_settings
+from segadapt.models.inference import InferenceConfig
+
+
+class DataSpec(Frozen):
+    """One data set of a run.
+
+    Attributes:
+        reader: ``folder`` or one of the built-in readers (``segadapt data readers``).
+        root: folder of the data set: a path, or the name of a root given by ``--root name=path``
+            or the environment variable ``SEGADAPT_<NAME>``.
+        split: of the data set, as its reader names them.
+        options: further settings of the reader.
+        images, labels, classes: for ``folder``: image folder, mask folder, classes file.
+        ignore_ids: for ``folder``: mask values that belong to no class.
+        size: (height, width) to which images are resized when read; None keeps them.
+        limit: use only this many images, evenly spaced.
+    """
+
+    reader: str = "folder"
+    root: str = ""
+    split: str = ""
+    options: dict[str, Any] = {}
+    images: str | None = None
+    labels: str | None = None
+    classes: str | None = None
+    ignore_ids: tuple[int, ...] = (255,)
+    size: Size | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+
+class DataConfig(Frozen):
+    """The data of a run.
+
+    Attributes:
+        source: labelled source images.
+        target: target images; label paths of it are never resolved.
+        oracle: the target's training set with labels, for an oracle and for ``measure_labels``.
+        test: labelled target images on which results are reported; never trained on.
+        space: label space of the run by name; the source's own space if None.
+        measure_labels: compare pseudo labels with the labels of ``oracle`` in the report. Nothing
+            of it reaches training or selection.
+        cache_mb: memory for decoded images.
+        workers: decoding processes; 0 decodes in the training process.
+        skip_damaged: replace unreadable files, named and counted, instead of stopping.
+    """
+
+    source: DataSpec
+    target: DataSpec
+    oracle: DataSpec | None = None
+    test: DataSpec | None = None
+    space: str | None = None
+    measure_labels: bool = False
+    cache_mb: int = Field(default=2000, ge=0)
+    workers: int = Field(default=0, ge=0)
+    skip_damaged: bool = False
+
+
+class ModelConfig(Frozen):
+    """The network: a name known to ``segadapt models``, initial weights, further arguments."""
+
+    name: str = "lite"
+    weights: str | None = "imagenet"
+    arguments: dict[str, Any] = {}
+
+
+class RunConfig(Frozen):
+    """Everything that decides the numbers of a run.
+
+    Attributes:
+        title: e.g. ``camvid_day_dusk/cbst``.
+        description: one line for ``segadapt recipes``.
+        seed: of everything random.
+        accelerator, precision: where and how to compute.
+        model, data: see there.
+        evaluation: how test images are predicted.
+        stages: run in order; the last one is the result.
+    """
+
+    title: str
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    accelerator: str = "auto"
+    precision: Precision = "32-true"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    evaluation: InferenceConfig = InferenceConfig()
+    stages: tuple[SerializeAsAny[StageConfig], ...]
+
+
+# ---- recipes ----
+
+
+def recipe_names() -> list[str]:
+    """All recipes that ship with the package, as ``task/method``."""
+    root = Path(str(files("segadapt"))) / "recipes"
+    return sorted(
+        str(path.relative_to(root).with_suffix("")) for path in root.glob("*/*.yaml") if path.stem != "task"
+    )
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path to a YAML file, or a shipped name."""
+    given = Path(name)
+    if given.suffix in (".yaml", ".yml"):
+        if not given.is_file():
+            raise RequestError(f"no recipe file '{name}'")
+        return given
+    shipped = Path(str(files("segadapt"))) / "recipes" / f"{name}.yaml"
+    if not shipped.is_file() or shipped.stem == "task":
+        raise RequestError(f"no recipe '{name}'{nearest(name, recipe_names())}; 'segadapt recipes' lists them")
+    return shipped
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe with its bases merged in, not yet checked."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as problem:
+        raise RequestError(f"recipe '{path}' is not valid YAML: {' '.join(str(problem).split())}") from problem
+    if not isinstance(raw, dict):
+        raise RequestError(f"recipe '{path}' is not a mapping of settings")
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    base_path = path.parent / str(base)
+    if not base_path.is_file():
+        raise RequestError(f"recipe '{path}' builds on '{base}', which does not exist beside it")
+    return merge(read_recipe(base_path), raw)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` laid over ``below``; mappings merge key by key."""
+    result = dict(below)
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merge(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Settings with ``key.key=value`` overrides laid over them."""
+    result = dict(raw)
+    stages = result.get("stages", {})
+    for override in overrides:
+        key, sign, text = override.partition("=")
+        if not sign or not key:
+            raise RequestError(f"override '{override}' is not of the form key=value, e.g. cbst.rounds=2")
+        path = key.strip().split(".")
+        if path[0] not in RunConfig.model_fields:
+            if path[0] not in stages:
+                known = [*RunConfig.model_fields, *stages]
+                raise RequestError(
+                    f"override '{override}': no setting or stage '{path[0]}'{nearest(path[0], known)}; "
+                    f"stages: {', '.join(stages) or 'none'}"
+                )
+            path = ["stages", *path]
+        try:
+            value: Any = yaml.safe_load(text)
+        except yaml.YAMLError as problem:
+            raise RequestError(f"override '{override}': the value is not valid YAML") from problem
+        for part in reversed(path):
+            value = {part: value}
+        result = merge(result, value)
+    return result
+
+
+def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
+    """Checked configuration from raw settings; RequestError names the key and the nearest known one."""
+    stages = []
+    raw_stages = raw.get("stages") or {}
+    if isinstance(raw_stages, list):  # as written by a resolved configuration
+        raw_stages = {str(s.get("name")): s for s in raw_stages}
+    if not isinstance(raw_stages, Mapping) or not raw_stages:
+        raise RequestError(f"{where}: no stages; a recipe needs at least one")
+    for name, settings in raw_stages.items():
+        if not isinstance(settings, Mapping):
+            raise RequestError(f"{where}: stage '{name}' is not a mapping of settings")
+        cls, full = stage_settings(name, settings)
+        stages.append(checked(cls, full, f"{where}: stage '{name}'"))
+    rest = {k: v for k, v in raw.items() if k != "stages"}
+    return checked(RunConfig, {"title": where, **rest, "stages": tuple(stages)}, where)
+
+
+def checked(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    """``cls(**values)``, with pydantic's complaint as one line for a person."""
+    try:
+        return cls(**values)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        location = [str(p) for p in first["loc"]]
+        key = ".".join(location)
+        if first["type"] == "extra_forbidden":
+            owner = _model_at(cls, location[:-1])
+            known = list(owner.model_fields) if owner is not None else []
+            raise RequestError(f"{where}: unknown key '{key}'{nearest(location[-1], known)}") from None
+        if first["type"] == "missing":
+            raise RequestError(f"{where}: '{key}' is missing") from None
+        raise RequestError(f"{where}: '{key}' {_lower(first['msg'])}, not {first['input']!r}") from None
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _model_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
+    """The settings class at a path of keys."""
+    for key in location:
+        field = cls.model_fields.get(key)
+        if field is None:
+            return None
+        options = [field.annotation, *get_args(field.annotation)]
+        inner = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        if inner is None:
+            return None
+        cls = inner
+    return cls
+
+
+def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a recipe with overrides."""
+    raw = apply_overrides({"title": Path(recipe).stem if "." in recipe else recipe, **read_recipe(find_recipe(recipe))}, overrides)
+    return build_config(raw, f"recipe '{recipe}'")
+
+
+def resolve_root(name: str, roots: Mapping[str, str]) -> Path:
+    """The folder behind a root.
+
+    The first part of ``name`` is looked up in ``--root part=path`` and in the environment
+    (``SEGADAPT_<PART>``); what follows it is a sub-folder. Otherwise ``name`` is a path.
+    """
+    part, _, rest = name.partition("/")
+    variable = f"SEGADAPT_{part.upper()}"
+    known = roots.get(part) or os.environ.get(variable)
+    if known:
+        return Path(known).expanduser() / rest
+    path = Path(name).expanduser()
+    if path.is_absolute() or name.startswith(".") or path.is_dir():
+        return path
+    raise RequestError(f"where is the data set '{part}'? give --root {part}=FOLDER or set {variable}=FOLDER")

@@ -1,0 +1,303 @@
+"""Endless, exactly resumable streams of training batches.
+
+Everything random about sample number ``n`` of a stream (which image, which crop) is a pure
+function of ``(seed, key, n)``. A stream therefore starts anywhere without replaying what came
+before, which is what makes a resumed run equal to an uninterrupted one, and ``P`` processes read
+together exactly the batches that one process would have read.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from segadapt.data.augment import Window, color_jitter, crop_batch, crop_labels, draw_window, focus_pixel, pad_batch
+from segadapt.data.dataset import DamagedFile, Dataset
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE, LabelMap
+
+Size = tuple[int, int]
+
+
+class Augmentation(BaseModel):
+    """Geometric and photometric augmentation of one training sample.
+
+    Attributes:
+        crop: (height, width) in pixels of the network's input; None takes the whole image.
+        scales: the image is enlarged by a factor drawn uniformly from this range before cropping.
+        flip: mirror half of the samples.
+        jitter: strength of brightness, contrast, saturation and hue changes (0 is none; 0.5 is the
+            strength that the field calls strong).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop: Size | None = None
+    scales: tuple[float, float] = (0.7, 1.3)
+    flip: bool = True
+    jitter: float = Field(default=0.0, ge=0.0, le=1.0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set within a stream.
+
+    Args:
+        dataset: where images and labels come from; without labels every pixel is IGNORE.
+        domain: 0 for source, 1 for target; kept with every sample.
+        resize: (height, width) working size of its images before augmentation; None is native.
+        augmentation: see :class:`Augmentation`.
+        focus: given a label map, the classes one of which the crop shall be centred on (hard-class
+            mining), or an empty sequence.
+        focus_probability: share of the samples for which ``focus`` is asked.
+        scores: compact class scores of an image for soft labels, by item index.
+    """
+
+    dataset: Dataset
+    domain: int
+    resize: Size | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    focus: Callable[[LabelMap], Sequence[int]] | None = None
+    focus_probability: float = 0.0
+    scores: Callable[[int], npt.NDArray[np.float16]] | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Batches drawn without replacement from the union of ``parts``; ``key`` separates its randomness."""
+
+    parts: tuple[Part, ...]
+    batch_size: int
+    key: str = "pool"
+
+    def __len__(self) -> int:
+        """Number of samples in one pass over the union."""
+        return sum(len(part.dataset) for part in self.parts)
+
+
+class Samples(NamedTuple):
+    """A training batch on the device.
+
+    Attributes:
+        images: [B, 3, h, w] float32 RGB in [0, 1].
+        labels: [B, h, w] int64 train ids and IGNORE.
+        domain: [B] int64, 0 source and 1 target.
+        windows: the rectangle of each sample in its own image.
+        sizes: (height, width) of each sample's image at working size.
+        scores: [B, K, h', w'] compact class scores of the whole images, or None.
+        ids: names of the samples, for messages.
+    """
+
+    images: Tensor
+    labels: Tensor
+    domain: Tensor
+    windows: list[Window]
+    sizes: list[Size]
+    scores: Tensor | None
+    ids: list[str]
+
+
+class _Raw(NamedTuple):
+    image: npt.NDArray[np.uint8]
+    label: LabelMap
+    window: Window
+    crop: Size
+    domain: int
+    jitter: float
+    scores: npt.NDArray[np.float16] | None
+    id: str
+    damaged: tuple[str, ...]
+
+
+class DecodedCache:
+    """Decoded images and labels at working size, kept in memory up to a budget in bytes."""
+
+    def __init__(self, budget: int):
+        self.budget = budget
+        self._held: dict[tuple[str, Size | None], npt.NDArray[np.uint8]] = {}
+        self._bytes = 0
+
+    def get(
+        self, key: tuple[str, Size | None], make: Callable[[], npt.NDArray[np.uint8]]
+    ) -> npt.NDArray[np.uint8]:
+        """The cached array, or the result of ``make``, kept if it still fits."""
+        if key in self._held:
+            return self._held[key]
+        value = make()
+        if self._bytes + value.nbytes <= self.budget:
+            self._held[key] = value
+            self._bytes += value.nbytes
+        return value
+
+
+def resize_image(image: npt.NDArray[np.uint8], size: Size | None) -> npt.NDArray[np.uint8]:
+    """RGB image [H, W, 3] resized to (height, width); area averaging when it shrinks."""
+    if size is None or image.shape[:2] == tuple(size):
+        return image
+    shrinks = size[0] < image.shape[0]
+    return np.asarray(
+        cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8
+    )
+
+
+def resize_label(label: LabelMap, size: Size | None) -> LabelMap:
+    """Label map [H, W] resized to (height, width), nearest."""
+    if size is None or label.shape == tuple(size):
+        return label
+    return np.asarray(cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+class _Pool(torch.utils.data.Dataset[_Raw]):
+    """Maps a sample number to a raw sample."""
+
+    def __init__(self, stream: Stream, seed: int, cache: DecodedCache, skip_damaged: bool):
+        self.stream = stream
+        self.seed = [seed, zlib.crc32(stream.key.encode())]
+        self.cache = cache
+        self.skip_damaged = skip_damaged
+        self.starts = np.cumsum([0] + [len(p.dataset) for p in stream.parts])
+        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+
+    def _member(self, number: int) -> tuple[Part, int]:
+        total = len(self.stream)
+        epoch, place = divmod(number, total)
+        if self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng([*self.seed, 0, epoch]).permutation(total))
+        chosen = int(self._order[1][place])
+        part = int(np.searchsorted(self.starts, chosen, side="right")) - 1
+        return self.stream.parts[part], chosen - int(self.starts[part])
+
+    def __getitem__(self, number: int) -> _Raw:
+        damaged: list[str] = []
+        for attempt in range(min(16, len(self.stream))):
+            part, index = self._member(number + attempt)
+            try:
+                return self._sample(part, index, np.random.default_rng([*self.seed, 1, number]), tuple(damaged))
+            except DamagedFile as problem:
+                if not self.skip_damaged:
+                    raise
+                damaged.append(str(problem))
+        raise RequestError(f"{len(damaged)} files in a row cannot be read, the first: {damaged[0]}")
+
+    def _sample(self, part: Part, index: int, rng: np.random.Generator, damaged: tuple[str, ...]) -> _Raw:
+        item = part.dataset.items[index]
+        image = self.cache.get((str(item.image), part.resize), lambda: resize_image(part.dataset.image(index), part.resize))
+        if item.label is None:
+            label: LabelMap = np.full(image.shape[:2], IGNORE, np.uint8)
+        else:
+            label = self.cache.get(
+                (str(item.label), part.resize), lambda: resize_label(part.dataset.label(index), part.resize)
+            )
+            if label.shape != image.shape[:2]:
+                label = resize_label(label, (image.shape[0], image.shape[1]))
+        height, width = image.shape[:2]
+        options = part.augmentation
+        focus = None
+        if part.focus is not None and rng.random() < part.focus_probability:
+            focus = focus_pixel(rng, label, part.focus(label))
+        crop = options.crop or (height, width)
+        window = draw_window(rng, (height, width), crop, options.scales, options.flip, focus)
+        scores = part.scores(index) if part.scores is not None else None
+        return _Raw(image, label, window, crop, part.domain, options.jitter, scores, item.id, damaged)
+
+
+class _Collated(NamedTuple):
+    images: Tensor
+    labels: Tensor
+    windows: list[Window]
+    sizes: list[Size]
+    crop: Size
+    domain: Tensor
+    jitter: Tensor
+    scores: Tensor | None
+    ids: list[str]
+    damaged: list[str]
+
+
+def _collate(raws: list[_Raw]) -> _Collated:
+    crops = {raw.crop for raw in raws}
+    crop = crops.pop() if len(crops) == 1 else (max(c[0] for c in crops), max(c[1] for c in crops))
+    images, sizes = pad_batch([raw.image for raw in raws])
+    labels, _ = pad_batch([raw.label for raw in raws])
+    scores = None
+    if any(raw.scores is not None for raw in raws):
+        shape = next(raw.scores.shape for raw in raws if raw.scores is not None)
+        empty = np.zeros(shape, np.float16)
+        scores = torch.from_numpy(np.stack([raw.scores if raw.scores is not None else empty for raw in raws]))
+    return _Collated(
+        images,
+        labels,
+        [raw.window for raw in raws],
+        sizes,
+        crop,
+        torch.tensor([raw.domain for raw in raws]),
+        torch.tensor([raw.jitter for raw in raws]),
+        scores,
+        [raw.id for raw in raws],
+        [d for raw in raws for d in raw.damaged],
+    )
+
+
+@dataclass
+class Feeder:
+    """Batches of one stream for one process, from any step on.
+
+    Args:
+        stream: what to draw from.
+        seed: of the run.
+        device: where batches end up; augmentation runs there, on the whole batch at once.
+        rank, world: this process and the number of processes; each global batch is dealt out.
+        workers: decoding processes; 0 decodes in the training process.
+        cache: memory for decoded images.
+        skip_damaged: replace unreadable files by the next sample instead of stopping.
+    """
+
+    stream: Stream
+    seed: int
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    workers: int = 0
+    cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
+    skip_damaged: bool = False
+    damaged: set[str] = field(default_factory=set)
+
+    def batches(self, first: int, last: int) -> Iterator[Samples]:
+        """The batches of steps ``first`` to ``last - 1``."""
+        if len(self.stream) == 0:
+            raise RequestError("there is no training image; check the folders of the recipe")
+        size = self.stream.batch_size
+        if size < self.world:
+            raise RequestError(f"a batch of {size} cannot be dealt out to {self.world} processes; set batch_size to at least {self.world}")
+        numbers = [list(range(step * size + self.rank, (step + 1) * size, self.world)) for step in range(first, last)]
+        loader: DataLoader[Any] = DataLoader(
+            _Pool(self.stream, self.seed, self.cache, self.skip_damaged),
+            batch_sampler=numbers,
+            num_workers=self.workers,
+            collate_fn=_collate,
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=4 if self.workers else None,
+        )
+        for step, raw in zip(range(first, last), loader, strict=True):
+            self.damaged.update(raw.damaged)
+            yield self._finish(raw, step)
+
+    def _finish(self, raw: _Collated, step: int) -> Samples:
+        images = crop_batch(raw.images.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
+        labels = crop_labels(raw.labels.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
+        if bool((raw.jitter > 0).any()):
+            seed = [self.seed, zlib.crc32(self.stream.key.encode()), 2, step, self.rank]
+            generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**62)))
+            images = color_jitter(images, raw.jitter, generator)
+        scores = raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None
+        return Samples(images, labels, raw.domain.to(self.device), raw.windows, raw.sizes, scores, raw.ids)

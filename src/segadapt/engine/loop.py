@@ -1,0 +1,268 @@
+"""The one training loop.
+
+For every round of a method: prepare (a pass over the target set, if the method has one), then
+steps. A step asks the method for loss terms, runs one backward pass for each set of terms it
+yields, adds gradients over the processes, and steps the optimiser. Checkpoints hold the method's
+state, the optimiser's state and the position; all randomness is a function of the position.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from segadapt.data.loader import Feeder, Samples
+from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
+from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
+from segadapt.engine.record import Record, Steps
+from segadapt.engine.runtime import Runtime, seed_step
+from segadapt.engine.world import DataBundle, RoundWorld
+from segadapt.errors import Interrupted, RequestError, RunError
+from segadapt.methods.method import Method, Terms
+from segadapt.models.norm import set_norm_mode
+
+LOG_EVERY = 20
+_ROUND = 10_000_000
+
+
+class Measured(NamedTuple):
+    """The values of one step, still on the device, until they are logged."""
+
+    step: int
+    names: list[str]
+    values: Tensor
+    ids: list[str]
+
+
+class StopRequest:
+    """Turns SIGTERM and SIGINT into a request to stop after the current step."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._old[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: the caller's own handling stays
+                break
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+class Loop:
+    """Trains one stage.
+
+    Args:
+        method: with its network; moved to the runtime's device.
+        data: opened data of the run.
+        runtime, record: of this process.
+        folder: of the stage; holds checkpoints and pseudo labels.
+        seed: of the run.
+        on_round: called with the round's number when a round is done (for evaluation).
+        on_labels: called with the summary of a round's pseudo labels.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        data: DataBundle,
+        runtime: Runtime,
+        record: Record,
+        folder: Path,
+        seed: int,
+        on_round: Callable[[int], None],
+        on_labels: Callable[[dict[str, Any]], None],
+    ):
+        self.method = method.to(runtime.device)
+        self.config = method.config
+        self.data, self.runtime, self.record = data, runtime, record
+        self.folder, self.seed = folder, seed
+        self.on_round, self.on_labels = on_round, on_labels
+        self.seconds = 0.0
+        self.steps_done = 0
+        set_norm_mode(method.model, self.config.norm)
+
+    def run(self) -> None:
+        """Train from the newest checkpoint, or from the start, to the end of the last round."""
+        state = load_checkpoint(self.folder / "checkpoints", self.record.warn)
+        first, step = 0, 0
+        if state is not None:
+            self.method.load_state_dict(state["method"])
+            first, step = int(state["round"]), int(state["step"])
+            self.seconds, self.steps_done = float(state["seconds"]), int(state["steps_done"])
+            self.record.say(f"  resuming at round {first + 1}, step {step}")
+        with StopRequest() as stop:
+            for round in range(first, self.method.rounds):
+                self._round(round, step, state["optimiser"] if state and round == first else None, stop)
+                step = 0
+
+    def _round(self, round: int, first: int, optimiser_state: dict[str, Any] | None, stop: StopRequest) -> None:
+        folder = self.folder / f"round{round}"
+        world = RoundWorld(self.data, self.method.space, self.seed, self.runtime, self.record, folder)
+        if optimiser_state is None:
+            self._prepare(world, round)
+        streams = self.method.streams(round, world)
+        steps = self._length(streams)
+        optimiser = build_optimiser(self.method.model, self.config.optimiser, self.method.learning_rate_factor(round))
+        if optimiser_state is not None:
+            optimiser.load_state_dict(optimiser_state)
+        else:
+            self._save(round, 0, optimiser)
+        feeders = {
+            name: Feeder(
+                stream,
+                self.seed,
+                self.runtime.device,
+                self.runtime.rank,
+                self.runtime.world,
+                self.data.workers,
+                self.data.cache,
+                self.data.skip_damaged,
+            )
+            for name, stream in streams.items()
+        }
+        self._train(round, first, steps, optimiser, feeders, stop)
+        for feeder in feeders.values():
+            for problem in sorted(feeder.damaged):
+                self.record.warn(f"skipped: {problem}")
+        self.on_round(round)
+
+    def _prepare(self, world: RoundWorld, round: int) -> None:
+        started = time.monotonic()
+        world.discard_labels()
+        seed_step(self.seed, 7, round)
+        self.method.eval()
+        with torch.no_grad():
+            self.method.prepare(round, world)
+        summary = world.finish_prepare(self.config.name, round)
+        self.seconds += time.monotonic() - started
+        if summary is not None:
+            self.on_labels(summary)
+
+    def _length(self, streams: Mapping[str, Any]) -> int:
+        if self.config.steps is not None:
+            return self.config.steps
+        if self.config.epochs is None:
+            raise RequestError(f"stage '{self.config.name}' has no length; set steps or epochs")
+        return max(max(1, round(self.config.epochs * len(s) / s.batch_size)) for s in streams.values())
+
+    def _train(
+        self,
+        round: int,
+        first: int,
+        steps: int,
+        optimiser: torch.optim.Optimizer,
+        feeders: Mapping[str, Feeder],
+        stop: StopRequest,
+    ) -> None:
+        started = time.monotonic()
+        self.method.train()
+        pending: list[Measured] = []
+        sources = [feeder.batches(first, steps) for feeder in feeders.values()]
+        title = self.config.name if self.method.rounds == 1 else f"{self.config.name} round {round + 1}"
+        with Steps(title, steps, first, quiet=self.record.quiet) as progress:
+            for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
+                set_learning_rate(optimiser, schedule_factor(self.config.schedule, step, steps))
+                pending.append(self._step(round, step, dict(zip(feeders, batches, strict=True)), optimiser))
+                self.steps_done += 1
+                note = ""
+                last = step + 1 == steps
+                due = (step + 1) % self.config.checkpoint_every == 0
+                if len(pending) == LOG_EVERY or last or due or stop.asked:
+                    note = self._log(round, pending, optimiser)
+                    pending = []
+                if (due and not last) or stop.asked:
+                    self.seconds += time.monotonic() - started
+                    started = time.monotonic()
+                    self._save(round, step + 1, optimiser)
+                progress.advance(note)
+                if stop.asked:
+                    raise Interrupted(f"stopped at stage '{self.config.name}', step {step + 1}; the state is saved")
+        self.seconds += time.monotonic() - started
+
+    def _step(
+        self, round: int, step: int, batch: dict[str, Samples], optimiser: torch.optim.Optimizer
+    ) -> Measured:
+        seed_step(self.seed, 8, round, step, self.runtime.rank)
+        optimiser.zero_grad(set_to_none=True)
+        names: list[str] = []
+        values: list[Tensor] = []
+        generator = self.method.step(batch)
+        while True:
+            with self.runtime.autocast():
+                terms = next(generator, None)
+            if terms is None:
+                break
+            means = self._global_means(terms)
+            self.runtime.fabric.backward(sum(means.values(), torch.zeros((), device=self.runtime.device)))
+            names += list(means)
+            values += [m.detach().float() for m in means.values()]
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        self.runtime.sum_gradients(parameters)
+        if self.config.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip, foreach=True)
+        optimiser.step()
+        return Measured(step, names, torch.stack(values), [i for s in batch.values() for i in s.ids])
+
+    def _global_means(self, terms: Terms) -> dict[str, Tensor]:
+        """This process's share of every weighted mean over the whole batch."""
+        counts = torch.stack([t.count.detach().to(self.runtime.device, torch.float32) for t in terms.values()])
+        self.runtime.sum([counts])
+        counts = counts.clamp(min=torch.finfo(torch.float32).tiny)
+        return {name: t.weight * t.total / counts[i] for i, (name, t) in enumerate(terms.items())}
+
+    def _log(self, round: int, pending: list[Measured], optimiser: torch.optim.Optimizer) -> str:
+        table = torch.stack([m.values for m in pending])
+        self.runtime.sum([table])
+        table = table.cpu()
+        bad = (~torch.isfinite(table)).any(1).nonzero()
+        if len(bad):
+            where = pending[int(bad[0])]
+            shown = ", ".join(f"{n}={v:.3g}" for n, v in zip(where.names, table[int(bad[0])].tolist(), strict=True))
+            raise RunError(
+                f"loss is not finite in stage '{self.config.name}', round {round + 1}, step {where.step + 1} ({shown}); "
+                f"batch: {', '.join(where.ids)}; lower optimiser.lr or set gradient_clip, then resume"
+            )
+        latest = pending[-1]
+        losses = dict(zip(latest.names, table.mean(0).tolist(), strict=True))
+        total = sum(losses.values())
+        rate = float(optimiser.param_groups[0]["lr"])
+        self.record.event(
+            "step",
+            stage=self.config.name,
+            round=round,
+            step=latest.step + 1,
+            losses={**losses, "total": total},
+            lr=rate,
+        )
+        self.record.scalars(f"{self.config.name}/loss", {**losses, "total": total}, self.steps_done)
+        self.record.scalars(f"{self.config.name}", {"lr": rate}, self.steps_done)
+        return f"loss {total:.3f}"
+
+    def _save(self, round: int, step: int, optimiser: torch.optim.Optimizer) -> None:
+        if self.runtime.main:
+            state = {
+                "method": self.method.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "round": round,
+                "step": step,
+                "seconds": self.seconds,
+                "steps_done": self.steps_done,
+            }
+            save_checkpoint(self.folder / "checkpoints", round * _ROUND + step, state)
+        self.runtime.barrier()

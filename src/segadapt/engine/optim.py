@@ -1,0 +1,63 @@
+"""Optimisers and learning-rate schedules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from segadapt.methods.method import OptimiserConfig, ScheduleConfig
+from segadapt.models.segmenter import Segmenter
+
+
+def parameter_groups(model: Segmenter, config: OptimiserConfig) -> list[dict[str, Any]]:
+    """Encoder and head groups, each split into decayed and undecayed parameters.
+
+    Every parameter occurs once. Biases and normalisation parameters (one dimension) are not
+    decayed under AdamW; SGD decays everything, as the CNN-era codes do.
+    """
+    head = {id(p) for module in model.head_modules() for p in module.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            decayed = config.name == "sgd" or parameter.ndim > 1
+            groups.setdefault((id(parameter) in head, decayed), []).append(parameter)
+    return [
+        {
+            "params": members,
+            "lr": config.lr * (config.head_factor if in_head else 1.0),
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (in_head, decayed), members in sorted(groups.items(), key=lambda kv: kv[0])
+    ]
+
+
+def build_optimiser(model: Segmenter, config: OptimiserConfig, factor: float = 1.0) -> torch.optim.Optimizer:
+    """The optimiser of one round; ``factor`` scales all learning rates."""
+    groups = parameter_groups(model, config)
+    for group in groups:
+        group["lr"] *= factor
+        group["base_lr"] = group["lr"]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, foreach=True)
+    return torch.optim.AdamW(groups, lr=config.lr, foreach=True)
+
+
+def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:
+    """Factor on the base learning rate at ``step`` (from 0) of a round of ``steps`` steps.
+
+    Poly decay is ``(1 - step / horizon) ** power`` (DeepLab, AdaptSegNet); warm-up multiplies it
+    with ``(step + 1) / warmup`` while ``step < warmup``.
+    """
+    horizon = config.horizon or steps
+    factor = max(0.0, 1.0 - step / horizon) ** config.power if config.name == "poly" else 1.0
+    if step < config.warmup:
+        factor *= (step + 1) / config.warmup
+    return factor
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group to ``factor`` times its base rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_lr"] * factor

@@ -1,0 +1,103 @@
+"""The record of a run: JSON lines, TensorBoard, and a progress line with rate and time left."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+console = Console(stderr=True, highlight=False)
+
+
+class Record:
+    """Writes what happens in a run; a no-op on all processes but the main one."""
+
+    def __init__(self, folder: Path, active: bool, quiet: bool = False):
+        self.active = active
+        self.quiet = quiet or not active
+        self._board: SummaryWriter | None = None
+        if active:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._path = folder / "log.jsonl"
+            self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Append one JSON line."""
+        if not self.active:
+            return
+        with self._path.open("a") as file:
+            file.write(json.dumps({"event": kind, "time": round(time.time(), 3), **values}) + "\n")
+
+    def scalars(self, tag: str, values: Mapping[str, float], position: int) -> None:
+        """Curves for TensorBoard."""
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{tag}/{name}", value, position)  # type: ignore[no-untyped-call]
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        if not self.quiet:
+            console.print(text)
+
+    def warn(self, text: str) -> None:
+        """A line that matters even when output is off."""
+        if self.active:
+            console.print(f"warning: {text}", style="yellow", markup=False)
+            self.event("warning", text=text)
+
+    def close(self) -> None:
+        """Flush everything."""
+        if self._board is not None:
+            self._board.close()  # type: ignore[no-untyped-call]
+
+
+class Steps(AbstractContextManager["Steps"]):
+    """A progress line: done of total, rate, time left, latest numbers."""
+
+    def __init__(self, title: str, total: int, done: int = 0, quiet: bool = False):
+        self._hidden = quiet or not sys.stderr.isatty()
+        self._plain = not quiet and self._hidden
+        self._title, self._total, self._first = title, total, done
+        self._done, self._start, self._said = done, time.monotonic(), time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=self._hidden,
+            transient=True,
+        )
+        self._task: TaskID = self._bar.add_task(title, total=total, completed=done, rate="", note="")
+
+    def __enter__(self) -> Steps:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def advance(self, note: str = "") -> None:
+        """One more step is done."""
+        self._done += 1
+        now = time.monotonic()
+        rate = (self._done - self._first) / max(now - self._start, 1e-9)
+        shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+        if note:
+            self._bar.update(self._task, note=note)
+        self._bar.update(self._task, advance=1, rate=shown)
+        if self._plain and now - self._said > 30:
+            self._said = now
+            left = (self._total - self._done) / max(rate, 1e-9)
+            console.print(f"{self._title}: {self._done}/{self._total}, {shown}, {left:.0f} s left {note}", markup=False)

@@ -1,0 +1,138 @@
+"""Devices, precision and processes, through Lightning Fabric.
+
+Gradients are added up by the loop itself, once a step, rather than by a wrapper around the
+network: a method may then run several forward and backward passes in a step, over parts of the
+network, without the wrapper's restrictions, and the denominators of the losses are global.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+import lightning_fabric
+import numpy as np
+import torch
+from torch import Tensor
+
+from segadapt.errors import RequestError
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+class Runtime:
+    """One process of a run.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
+
+    Started by ``torchrun``, it joins the other processes; otherwise it runs alone.
+    """
+
+    def __init__(self, accelerator: str = "auto", precision: Precision = "32-true"):
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local)
+        logging_quiet()
+        try:
+            self.fabric = lightning_fabric.Fabric(
+                accelerator=accelerator,
+                devices=local,
+                num_nodes=nodes,
+                strategy="ddp" if local * nodes > 1 else "auto",
+                precision=precision,
+            )
+            self.fabric.launch()
+        except (ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as problem:
+            raise RequestError(f"accelerator '{accelerator}' cannot be used here: {first_line(problem)}") from problem
+        self.device: torch.device = self.fabric.device
+        self.rank: int = self.fabric.global_rank
+        self.world: int = self.fabric.world_size
+        self.precision = precision
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision of forward passes."""
+        return self.fabric.autocast()
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Add tensors over all processes, in place; one message a dtype."""
+        if self.world == 1:
+            return
+        for dtype in {t.dtype for t in tensors}:
+            group = [t for t in tensors if t.dtype == dtype]
+            flat = torch.cat([t.detach().reshape(-1) for t in group])
+            torch.distributed.all_reduce(flat)
+            offset = 0
+            for tensor in group:
+                tensor.detach().copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
+                offset += tensor.numel()
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Add gradients over all processes; a gradient missing here counts as zero."""
+        if self.world == 1:
+            return
+        parameters = [p for p in parameters if p.requires_grad]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.sum([p.grad for p in parameters if p.grad is not None])
+
+
+def seed_step(seed: int, *place: int) -> None:
+    """Seed torch's global generator for one place of a run (stage, round, step, rank).
+
+    What is random inside a step (dropout) then depends on the place alone, so a resumed run needs
+    no stored generator state.
+    """
+    torch.manual_seed(int(np.random.default_rng([seed, *place]).integers(2**62)))
+
+
+def logging_quiet() -> None:
+    """Keep the library's own chatter off the user's terminal."""
+    import logging
+
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+
+
+def first_line(problem: BaseException) -> str:
+    """First line of an exception's message."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+def machine() -> dict[str, str]:
+    """What a result was made with, for records."""
+    import segadapt
+
+    return {
+        "system": platform.system(),
+        "cpu": _cpu_name(),
+        "cores": str(os.cpu_count()),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "segadapt": segadapt.__version__,
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,253 @@
+"""What a method may ask of the engine between training steps: data, passes, a place for labels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segadapt.data.dataset import Dataset
+from segadapt.data.decode import read_index
+from segadapt.data.loader import DecodedCache, Size, resize_image, resize_label
+from segadapt.data.statistics import spatial_frequencies
+from segadapt.engine.checkpoint import read_json, write_json
+from segadapt.engine.record import Record, Steps
+from segadapt.engine.runtime import Runtime
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE, LabelMap, LabelSpace
+from segadapt.methods.method import Prediction
+from segadapt.models.inference import InferenceConfig, scores
+from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.pseudo_labels import encode_scores, probabilities_from_scores
+
+SHOWN = 6
+"""Pseudo-labelled images a round that are kept with their confidence for the report."""
+
+
+@dataclass
+class DataBundle:
+    """The data of a run, opened.
+
+    Attributes:
+        source: labelled source images.
+        target: target images; has no label paths.
+        oracle: the target training set with labels, opened only when an oracle asks.
+        truth: the same for measuring pseudo labels in the report; never given to a method.
+        source_size, target_size: working sizes (height, width); None is native.
+        cache_folder: for statistics cached by content.
+        cache: decoded images.
+        workers: decoding processes.
+        skip_damaged: see :class:`segadapt.data.loader.Feeder`.
+    """
+
+    source: Dataset
+    target: Dataset
+    oracle: Callable[[], Dataset] | None
+    truth: Dataset | None
+    source_size: Size | None
+    target_size: Size | None
+    cache_folder: Path
+    cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
+    workers: int = 0
+    skip_damaged: bool = False
+
+
+class RoundWorld:
+    """The world of one round; implements :class:`segadapt.methods.method.World`."""
+
+    def __init__(self, data: DataBundle, space: LabelSpace, seed: int, runtime: Runtime, record: Record, folder: Path):
+        self.space = space
+        self.seed = seed
+        self.source, self.target = data.source, data.target
+        self.source_size, self.target_size = data.source_size, data.target_size
+        self._data, self._runtime, self._record, self._folder = data, runtime, record, folder
+        self._reported: dict[str, Any] = {}
+        classes = len(space)
+        self._selected = torch.zeros(classes + 1, dtype=torch.int64)
+        self._confusion = torch.zeros((classes, classes), dtype=torch.int64)
+        self._shown = set(np.linspace(0, len(self.target) - 1, min(SHOWN, len(self.target))).astype(int).tolist())
+
+    # ---- data ----
+
+    def labelled_target(self) -> Dataset:
+        """The oracle's data."""
+        if self._data.oracle is None:
+            raise RequestError("an oracle needs target labels, and the recipe names none (data.target.labels)")
+        return self._data.oracle()
+
+    def target_image(self, index: int) -> npt.NDArray[np.uint8]:
+        """Target image at working size."""
+        key = (str(self.target.items[index].image), self.target_size)
+        return self._data.cache.get(key, lambda: resize_image(self.target.image(index), self.target_size))
+
+    def target_shape(self) -> Size:
+        """Working size of the target images."""
+        if self.target_size is not None:
+            return self.target_size
+        height, width = self.target.image(0).shape[:2]
+        return height, width
+
+    def source_frequencies(self, size: Size) -> Tensor:
+        """Source label frequency by position, cached by content."""
+        return torch.from_numpy(spatial_frequencies(self.source, *size, cache=self._data.cache_folder))
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Add over processes."""
+        self._runtime.sum(tensors)
+
+    # ---- passes over the target set ----
+
+    def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> TargetPass:
+        """Run the network once over this process's share of the target set."""
+        folder = self._folder / "scores"
+        mine = range(self._runtime.rank, len(self.target), self._runtime.world)
+        folder.mkdir(parents=True, exist_ok=True)
+        if keep:
+            (folder / "keep").touch()
+        device = self._runtime.device
+        with Steps("predict target", len(mine), quiet=self._record.quiet) as steps:
+            for index in mine:
+                image = torch.from_numpy(self.target_image(index)).to(device).permute(2, 0, 1)[None].float() / 255
+                with self._runtime.autocast():
+                    compact = scores(model, image, inference)[0]
+                np.save(_score_file(folder, index), encode_scores(compact))
+                steps.advance()
+        return TargetPass(folder, mine, self, device)
+
+    def kept_scores(self, index: int) -> npt.NDArray[np.float16]:
+        """Compact scores of one image."""
+        return np.asarray(np.load(_score_file(self._folder / "scores", index), allow_pickle=False), np.float16)
+
+    # ---- pseudo labels ----
+
+    def _label_file(self, index: int) -> Path:
+        return self._folder / "labels" / f"{self.target.items[index].id}.png"
+
+    def keep_label(self, index: int, label: Tensor, confidence: Tensor | None = None) -> None:
+        """Store a pseudo label as an index PNG and count it for the record."""
+        array = label.to("cpu", torch.uint8).numpy()
+        path = self._label_file(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), array)
+        classes = len(self.space)
+        flat = torch.from_numpy(array.astype(np.int64)).reshape(-1).clamp(max=classes)
+        self._selected += torch.bincount(flat, minlength=classes + 1)
+        if self._data.truth is not None:
+            self._confusion += self._against_truth(index, array)
+        if index in self._shown and confidence is not None:
+            shown = self._folder / "confidence" / f"{index:06d}.png"
+            shown.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(shown), (confidence.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy())
+
+    def _against_truth(self, index: int, label: LabelMap) -> Tensor:
+        assert self._data.truth is not None
+        height, width = label.shape
+        truth = resize_label(self._data.truth.label(index), (height, width)).reshape(-1).astype(np.int64)
+        guess = label.reshape(-1).astype(np.int64)
+        valid = (truth != IGNORE) & (guess != IGNORE)
+        classes = len(self.space)
+        counts = np.bincount(truth[valid] * classes + guess[valid], minlength=classes**2)
+        return torch.from_numpy(counts.reshape(classes, classes))
+
+    def pseudo_labelled(self) -> Dataset:
+        """The target set with this round's labels."""
+        items = tuple(replace(item, label=self._label_file(i)) for i, item in enumerate(self.target.items))
+        return replace(self.target, items=items, read_label=read_index)
+
+    def report(self, values: Mapping[str, Any]) -> None:
+        """Numbers about this round's labels."""
+        self._reported.update(values)
+
+    # ---- life of a round ----
+
+    @property
+    def _done_file(self) -> Path:
+        return self._folder / "labels.json"
+
+    def finish_prepare(self, stage: str, round: int) -> dict[str, Any] | None:
+        """Close the pass: drop scores nobody needs, write the summary. None if no label was kept."""
+        self._runtime.barrier()
+        counts = [self._selected.to(self._runtime.device), self._confusion.to(self._runtime.device)]
+        self._runtime.sum(counts)
+        selected, confusion = counts[0].cpu(), counts[1].cpu()
+        if self._runtime.main:
+            folder = self._folder / "scores"
+            if folder.exists() and not (folder / "keep").exists():
+                shutil.rmtree(folder)
+        if int(selected.sum()) == 0:
+            return None
+        summary = self._summary(stage, round, selected, confusion if self._data.truth is not None else None)
+        if self._runtime.main:
+            write_json(self._done_file, summary)
+        self._runtime.barrier()
+        return summary
+
+    def prepared(self) -> dict[str, Any] | None:
+        """The summary of an earlier, finished preparation of this round."""
+        value = read_json(self._done_file)
+        return dict(value) if value else None
+
+    def discard_labels(self) -> None:
+        """Remove what an interrupted preparation left."""
+        if self._runtime.main and self._folder.exists():
+            shutil.rmtree(self._folder)
+        self._runtime.barrier()
+
+    def _summary(self, stage: str, round: int, selected: Tensor, confusion: Tensor | None) -> dict[str, Any]:
+        pixels = int(selected.sum())
+        kept = selected[:-1]
+        thresholds = self._reported.get("thresholds", torch.ones(len(self.space))).tolist()
+        predicted = self._reported.get("predicted", kept).tolist()
+        classes = []
+        for c, name in enumerate(self.space.names):
+            right = None
+            if confusion is not None and int(confusion[:, c].sum()) > 0:
+                right = float(confusion[c, c]) / float(confusion[:, c].sum())
+            classes.append(
+                {
+                    "name": name,
+                    "threshold": thresholds[c],
+                    "predicted": int(predicted[c]),
+                    "selected": int(kept[c]),
+                    "share_selected": float(kept[c]) / predicted[c] if predicted[c] else 0.0,
+                    "density": float(kept[c]) / pixels,
+                    "accuracy": right,
+                }
+            )
+        accuracy = None
+        if confusion is not None and int(confusion.sum()) > 0:
+            accuracy = float(confusion.diagonal().sum()) / float(confusion.sum())
+        return {
+            "stage": stage,
+            "round": round,
+            "portion": self._reported.get("portion"),
+            "density": float(kept.sum()) / pixels,
+            "accuracy": accuracy,
+            "classes": classes,
+            "shown": sorted(self._shown),
+        }
+
+
+class TargetPass:
+    """The compact scores of a pass; iterating gives full-size probabilities, one image at a time."""
+
+    def __init__(self, folder: Path, indices: Sequence[int], world: RoundWorld, device: torch.device):
+        self._folder, self._indices, self._world, self._device = folder, indices, world, device
+
+    def __iter__(self) -> Iterator[Prediction]:
+        for index in self._indices:
+            compact = torch.from_numpy(np.load(_score_file(self._folder, index), allow_pickle=False))
+            height, width = self._world.target_image(index).shape[:2]
+            yield Prediction(index, probabilities_from_scores(compact[None].to(self._device), (height, width))[0])
+
+
+def _score_file(folder: Path, index: int) -> Path:
+    return folder / f"{index:06d}.npy"

@@ -1,0 +1,212 @@
+"""Class-balanced self-training (CBST), with plain self-training (ST) and spatial priors (SP).
+
+Zou, Yu, Kumar, Wang: Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced
+Self-Training, ECCV 2018. Equation and algorithm numbers are those of the paper.
+
+    Input: source images x_s with labels y_s, target images x_t, network G trained on the source
+    for round r = 0 .. R-1
+        p = min(p0 + r dp, p_max)                                portion of target pixels to label
+        # a) fix G, choose the pseudo labels
+        P_t = softmax(up(G(x_t)))           [K, H, W]            every target image
+        P_t = q_c(n) P_t                                         SP: spatial prior of class c at pixel n (eq. 9)
+        lambda_c = exp(-k_c): the confidence ranked p |M_c| in   M_c = {max_c' P : argmax P = c} (algorithm 2);
+                   one lambda over all classes for ST            (algorithm 1)
+        y_t = argmax_c P_t,c / lambda_c where that is >= 1,      (eq. 8; eq. 5 for ST)
+              else ignored
+        # b) fix the pseudo labels, train G
+        for batches from {a portion s_r of the source} and {all target images}
+            L = CE(G(x), y) over all labelled pixels of both domains     (eq. 6 given y_t)
+            step on L
+        with crops centred on rare classes of the pseudo labels          (hard-class mining)
+
+Every image of a round is seen ``epochs`` times; the weights go on from round to round and the
+optimiser state is new in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from segadapt.data.dataset import Dataset
+from segadapt.data.loader import Samples, Stream
+from segadapt.labels import LabelMap, LabelSpace
+from segadapt.methods.method import Method, Predictions, StageConfig, Terms, World, labelled_part
+from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.losses import cross_entropy, upsample
+from segadapt.pieces.mining import rare_classes, wanted_classes
+from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
+from segadapt.pieces.spatial_prior import spatial_prior
+from segadapt.pieces.thresholds import ClassThresholds
+
+
+class CBSTConfig(StageConfig):
+    """Settings of CBST; defaults are those of the paper's appendix A where it gives them.
+
+    Attributes:
+        policy: ``class_balanced`` (CBST) or ``global`` (ST).
+        spatial_prior: multiply target probabilities by source label frequencies (SP).
+        rounds: R.
+        portion, portion_step, portion_max: p0, dp and the largest p.
+        source_portion, source_portion_step, source_portion_max: share of the source images that
+            takes part in round r.
+        source_policy: ``cumulative`` keeps the images of earlier rounds, ``redrawn`` draws anew.
+        mining: probability that a target crop is centred on a rare class.
+        mining_share: classes with a smaller share of the predicted pixels are rare.
+        mining_source: mine source crops too, as the authors' first implementation does.
+        mining_fallback: where no rare class is present, take one of the three rarest.
+        lr_factor: learning-rate factor from round to round.
+        subsample: rank only every n-th confidence of a class in an image (the authors use 4).
+        loss_resolution: ``image`` upsamples the logits, ``logits`` subsamples the labels.
+    """
+
+    method: str = "cbst"
+    policy: Literal["class_balanced", "global"] = "class_balanced"
+    spatial_prior: bool = False
+    rounds: int = Field(default=3, ge=1)
+    epochs: float | None = 2
+    portion: float = Field(default=0.2, gt=0, le=1)
+    portion_step: float = Field(default=0.05, ge=0)
+    portion_max: float = Field(default=0.5, gt=0, le=1)
+    source_portion: float = Field(default=0.03, ge=0, le=1)
+    source_portion_step: float = Field(default=0.0025, ge=0)
+    source_portion_max: float = Field(default=0.06, ge=0, le=1)
+    source_policy: Literal["cumulative", "redrawn"] = "cumulative"
+    mining: float = Field(default=0.8, ge=0, le=1)
+    mining_share: float = Field(default=1e-3, ge=0, le=1)
+    mining_source: bool = False
+    mining_fallback: bool = True
+    lr_factor: float = Field(default=1.0, gt=0)
+    subsample: int = Field(default=1, ge=1)
+    loss_resolution: Literal["image", "logits"] = "image"
+
+
+class CBST(Method):
+    """Self-training in rounds with class-wise thresholds.
+
+    State: ``thresholds`` [K], lambda_c of the current round; ``counts`` [K], pixels predicted as
+    each class, from which rarity follows; ``prior`` [K, H, W] of SP.
+    """
+
+    Config = CBSTConfig
+    title = "CBST"
+    paper = "Zou et al., ECCV 2018"
+    config: CBSTConfig
+    thresholds: Tensor
+    counts: Tensor
+
+    def __init__(self, config: CBSTConfig, model: Segmenter, space: LabelSpace):
+        super().__init__(config, model, space)
+        self.register_buffer("thresholds", torch.ones(len(space)))
+        self.register_buffer("counts", torch.zeros(len(space), dtype=torch.int64))
+
+    @property
+    def rounds(self) -> int:
+        """R."""
+        return self.config.rounds
+
+    def portion(self, round: int) -> float:
+        """p of a round: grows by a fixed step up to a maximum (section 4.3)."""
+        return min(self.config.portion + round * self.config.portion_step, self.config.portion_max)
+
+    def prepare(self, round: int, world: World) -> None:
+        """Step a): thresholds, then pseudo labels, for the whole target set."""
+        prior = self._prior(world)
+        predictions = world.predict_target(self.model, self.config.inference, keep=self.keeps_scores)
+        ranking = self._rank(predictions, prior, self.portion(round), world)
+        self.thresholds.copy_(ranking.thresholds())
+        self.counts.copy_(ranking.counts)
+        world.report({"portion": self.portion(round), "thresholds": self.thresholds, "predicted": self.counts})
+        for index, probabilities in predictions:
+            weighted = (probabilities if prior is None else probabilities * prior)[None]
+            confidence, _ = confidence_and_prediction(probabilities[None])
+            world.keep_label(index, self.pseudo_label(weighted)[0], confidence[0])
+
+    def _rank(self, predictions: Predictions, prior: Tensor | None, portion: float, world: World) -> ClassThresholds:
+        ranking = ClassThresholds(
+            len(self.space), portion, every=self.config.subsample, pooled=self.config.policy == "global"
+        ).to(self.thresholds.device)
+        while True:
+            for _, probabilities in predictions:
+                ranking.count(*confidence_and_prediction(probabilities[None], prior))
+            world.sum(ranking.tensors())
+            if not ranking.next_look():
+                return ranking
+
+    def pseudo_label(self, probabilities: Tensor) -> Tensor:
+        """Pseudo labels [B, H, W] of (prior-weighted) probabilities [B, K, H, W], eq. 8 / eq. 5."""
+        return select(probabilities, self.thresholds)
+
+    def _prior(self, world: World) -> Tensor | None:
+        if not self.config.spatial_prior:
+            return None
+        return spatial_prior(world.source_frequencies(world.target_shape())).to(self.thresholds.device)
+
+    def streams(self, round: int, world: World) -> dict[str, Stream]:
+        """Step b): a growing share of the source pooled with the pseudo-labelled target."""
+        source = labelled_part(
+            self._source_subset(round, world),
+            0,
+            world.source_size,
+            self.config,
+            focus=self._focus() if self.config.mining_source else None,
+            focus_probability=self.config.mining,
+        )
+        target = labelled_part(
+            world.pseudo_labelled(),
+            1,
+            world.target_size,
+            self.config,
+            focus=self._focus(),
+            focus_probability=self.config.mining,
+            scores=world.kept_scores if self.keeps_scores else None,
+        )
+        parts = (source, target) if len(source.dataset) else (target,)
+        return {"pool": Stream(parts, self.config.batch_size, f"{self.config.name}/{round}")}
+
+    def _source_subset(self, round: int, world: World) -> Dataset:
+        share = min(
+            self.config.source_portion + round * self.config.source_portion_step, self.config.source_portion_max
+        )
+        draw = round if self.config.source_policy == "redrawn" else 0
+        order = np.random.default_rng([world.seed, 3, draw]).permutation(len(world.source))
+        return world.source.subset([int(i) for i in order[: round_half_up(share * len(order))]])
+
+    def _focus(self) -> Callable[[LabelMap], Sequence[int]]:
+        """Which classes of a label map a crop may be centred on; rarity follows from the model's predictions."""
+        mining = rare_classes(self.counts.cpu(), self.config.mining_share)
+        return partial(wanted_classes, mining=mining, fallback=self.config.mining_fallback)
+
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """Cross entropy over the labelled pixels of both domains, pooled."""
+        x = batch["pool"]
+        logits, labels = self.at_loss_resolution(self.model(x.images).logits, x.labels)
+        yield {"pool": cross_entropy(logits, labels)}
+
+    def at_loss_resolution(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and labels brought to one resolution."""
+        if self.config.loss_resolution == "image":
+            return upsample(logits, labels.shape[-2:]), labels
+        rows = (torch.arange(logits.shape[-2], device=labels.device) + 0.5) * labels.shape[-2] / logits.shape[-2]
+        columns = (torch.arange(logits.shape[-1], device=labels.device) + 0.5) * labels.shape[-1] / logits.shape[-1]
+        return logits, labels[:, rows.long()[:, None], columns.long()]
+
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether training needs the class scores beside the hard labels."""
+        return False
+
+    def learning_rate_factor(self, round: int) -> float:
+        """Geometric decay from round to round."""
+        return self.config.lr_factor**round
+
+
+def round_half_up(value: float) -> int:
+    """Nearest integer, halves up."""
+    return int(value + 0.5)

@@ -1,0 +1,221 @@
+"""What a method is to the engine, and what the engine lends to a method.
+
+A method composes pieces into one training step and, where its paper works in rounds, one pass
+over the target set per round. It knows nothing of devices, processes, files or pictures. All its
+state is registered in the module, so its state dict together with a step number is the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from segadapt.data.dataset import Dataset
+from segadapt.data.loader import Augmentation, Part, Samples, Size, Stream
+from segadapt.labels import LabelSpace
+from segadapt.models.inference import InferenceConfig
+from segadapt.models.norm import NormMode
+from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.terms import Term
+
+Terms = Mapping[str, Term]
+
+
+class Frozen(BaseModel):
+    """Base of all settings: typed, frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OptimiserConfig(Frozen):
+    """The optimiser of the segmentation network.
+
+    Attributes:
+        name: ``sgd`` or ``adamw``.
+        lr: learning rate of the encoder.
+        head_factor: the freshly initialised head learns this many times faster.
+        momentum: of SGD.
+        weight_decay: not applied to biases and normalisation parameters of AdamW.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=2.5e-4, gt=0)
+    head_factor: float = Field(default=10.0, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+
+
+class ScheduleConfig(Frozen):
+    """Learning-rate schedule over the steps of a round.
+
+    Attributes:
+        name: ``constant`` or ``poly``: ``(1 - step / horizon) ** power``.
+        power: exponent of the polynomial decay.
+        warmup: steps of linear increase at the start.
+        horizon: steps at which the decay reaches zero; None is the length of the round.
+    """
+
+    name: Literal["constant", "poly"] = "poly"
+    power: float = Field(default=0.9, gt=0)
+    warmup: int = Field(default=0, ge=0)
+    horizon: int | None = Field(default=None, gt=0)
+
+
+class StageConfig(Frozen):
+    """Settings that every stage has; each method adds its own.
+
+    Attributes:
+        name: of the stage, unique in the recipe.
+        method: which method runs.
+        title: for tables; the method's own title if empty.
+        initial: where the weights come from: ``previous`` (the stage before, or the network's
+            initial weights for the first), ``scratch`` (the network's initial weights), the name of
+            an earlier stage, or the path of a model file.
+        role: how reports treat it: ``source`` (the unadapted model), ``adapted``, or ``oracle``.
+        steps, epochs: length of one round; give one of the two.
+        batch_size: samples a step, over all processes together.
+        augmentation: of source and target images.
+        optimiser, schedule: see there.
+        norm: ``train`` (batch statistics), ``affine`` (statistics frozen, scale and shift trained),
+            or ``frozen`` (both).
+        gradient_clip: largest norm of the whole gradient; None does not clip.
+        inference: how target images are predicted for pseudo labels.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    name: str
+    method: str
+    title: str = ""
+    initial: str = "previous"
+    role: Literal["source", "adapted", "oracle"] = "adapted"
+    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=2, ge=1)
+    augmentation: Augmentation = Augmentation()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    norm: NormMode = "affine"
+    gradient_clip: float | None = Field(default=None, gt=0)
+    inference: InferenceConfig = InferenceConfig()
+    checkpoint_every: int = Field(default=500, ge=1)
+
+
+class Prediction(NamedTuple):
+    """One target image seen by the current model.
+
+    Attributes:
+        index: position in the target data set.
+        probabilities: [K, H, W] at working size.
+    """
+
+    index: int
+    probabilities: Tensor
+
+
+class Predictions(Protocol):
+    """One pass of the network over the target set, kept compactly: iterating again is cheap."""
+
+    def __iter__(self) -> Iterator[Prediction]: ...
+
+
+class World(Protocol):
+    """What the engine lends to a method: data sets, passes over them, and a place for labels.
+
+    Attributes:
+        space: the label space of the run.
+        source: labelled source data.
+        target: target images; no label path exists in it.
+        source_size, target_size: working sizes.
+        seed: of the run.
+    """
+
+    space: LabelSpace
+    source: Dataset
+    target: Dataset
+    source_size: Size | None
+    target_size: Size | None
+    seed: int
+
+    def labelled_target(self) -> Dataset:
+        """The target training set with labels; only for an oracle. RequestError if the recipe has none."""
+        ...
+
+    def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> Predictions:
+        """Predict this process's share of the target set; ``keep`` leaves the scores for training."""
+        ...
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Add the tensors of all processes, in place."""
+        ...
+
+    def keep_label(self, index: int, label: Tensor, confidence: Tensor | None = None) -> None:
+        """Store the pseudo label [H, W] uint8 of target image ``index`` for this round."""
+        ...
+
+    def pseudo_labelled(self) -> Dataset:
+        """The target set with this round's stored pseudo labels."""
+        ...
+
+    def kept_scores(self, index: int) -> Any:
+        """Compact log scores [K, h, w] float16 of target image ``index`` kept this round."""
+        ...
+
+    def source_frequencies(self, size: Size) -> Tensor:
+        """Source label frequency [K, H, W] by position, for spatial priors; cached by content."""
+        ...
+
+    def target_shape(self) -> Size:
+        """(height, width) of the target images at working size, for spatial priors."""
+        ...
+
+    def report(self, values: Mapping[str, Any]) -> None:
+        """Add numbers about this round's pseudo labels to the run's record."""
+        ...
+
+
+class Method(nn.Module):
+    """Base of all methods.
+
+    Subclasses set ``Config``, ``title`` and ``paper`` and implement :meth:`streams` and
+    :meth:`step`. ``step`` yields loss terms; the engine runs one backward pass after each yield
+    and steps the optimisers when the generator ends.
+    """
+
+    Config: ClassVar[type[StageConfig]] = StageConfig
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    uses_target: ClassVar[bool] = True
+
+    def __init__(self, config: StageConfig, model: Segmenter, space: LabelSpace):
+        super().__init__()
+        self.config = config
+        self.model = model
+        self.space = space
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds; each has new optimiser state."""
+        return 1
+
+    def prepare(self, round: int, world: World) -> None:
+        """What happens before the steps of a round, e.g. new pseudo labels."""
+
+    def streams(self, round: int, world: World) -> dict[str, Stream]:
+        """The batches that :meth:`step` wants, by name."""
+        raise NotImplementedError
+
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """Loss terms of one training step, one yield a backward pass."""
+        raise NotImplementedError
+
+    def learning_rate_factor(self, round: int) -> float:
+        """Factor on all learning rates in this round."""
+        return 1.0
+
+
+def labelled_part(dataset: Dataset, domain: int, resize: Size | None, config: StageConfig, **focus: Any) -> Part:
+    """A part of a stream with the stage's augmentation."""
+    return Part(dataset, domain, resize, config.augmentation, **focus)

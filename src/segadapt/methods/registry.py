@@ -1,0 +1,64 @@
+"""The methods of the house by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from segadapt.errors import RequestError, nearest
+from segadapt.methods.cbst import CBST
+from segadapt.methods.crst import CRST
+from segadapt.methods.method import Method, StageConfig
+from segadapt.methods.source_only import SourceOnly
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method under the name that recipes use.
+
+    Attributes:
+        method: the class.
+        title: for tables.
+        summary: one line.
+        presets: settings that make this name what it is; a recipe may override them.
+    """
+
+    method: type[Method]
+    title: str
+    summary: str
+    presets: Mapping[str, Any] = field(default_factory=dict)
+
+
+METHODS: dict[str, MethodInfo] = {
+    "source_only": MethodInfo(SourceOnly, "Source only", "supervised training on the source; the lower bound"),
+    "oracle": MethodInfo(
+        SourceOnly,
+        "Oracle",
+        "supervised training on labelled target images; the upper bound",
+        {"data": "oracle", "role": "oracle", "initial": "scratch"},
+    ),
+    "st": MethodInfo(CBST, "ST", "self-training in rounds, one threshold for all classes", {"policy": "global"}),
+    "st_sp": MethodInfo(
+        CBST, "ST-SP", "self-training with spatial priors", {"policy": "global", "spatial_prior": True}
+    ),
+    "cbst": MethodInfo(CBST, "CBST", "class-balanced self-training: one threshold a class"),
+    "cbst_sp": MethodInfo(CBST, "CBST-SP", "class-balanced self-training with spatial priors", {"spatial_prior": True}),
+    "crst_mrkld": MethodInfo(CRST, "CRST-MRKLD", "CBST with a KL regulariser on the model", {"regulariser": "mrkld"}),
+    "crst_lrent": MethodInfo(CRST, "CRST-LRENT", "CBST with entropy-regularised soft labels", {"regulariser": "lrent"}),
+}
+
+
+def method_info(name: str) -> MethodInfo:
+    """A method by name; RequestError with the nearest name otherwise."""
+    if name not in METHODS:
+        raise RequestError(f"no method '{name}'{nearest(name, METHODS)}; there are: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def stage_settings(name: str, settings: Mapping[str, Any]) -> tuple[type[StageConfig], dict[str, Any]]:
+    """The settings class of a stage and its settings with the method's presets beneath."""
+    if "method" not in settings:
+        raise RequestError(f"stage '{name}' names no method; add e.g. 'method: cbst'")
+    info = method_info(str(settings["method"]))
+    return info.method.Config, {"title": info.title, **info.presets, **settings, "name": name}

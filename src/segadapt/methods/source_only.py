@@ -1,0 +1,57 @@
+"""Supervised training: the source-only model every adaptation starts from, and the oracle.
+
+    Input: labelled images (x, y); network G
+    repeat
+        p = softmax(up(G(x)))                                    [B, K, h, w]
+        L = -sum_n log p_n[y_n] / #{n : y_n not ignored}         (CBST eq. 1, first term)
+        step on L
+
+With ``data: source`` this is the lower bound of every table; target images are never forwarded, so
+no statistic of theirs leaks in. With ``data: oracle`` the same training uses the labels of the
+target's training set: the upper bound, and the only method that opens them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from segadapt.data.loader import Samples, Stream
+from segadapt.methods.method import Method, StageConfig, Terms, World, labelled_part
+from segadapt.pieces.losses import cross_entropy, upsample
+
+
+class SourceOnlyConfig(StageConfig):
+    """Settings of supervised training.
+
+    Attributes:
+        data: ``source``, or ``oracle`` for the labelled target training set.
+    """
+
+    method: str = "source_only"
+    role: Literal["source", "adapted", "oracle"] = "source"
+    data: Literal["source", "oracle"] = "source"
+
+
+class SourceOnly(Method):
+    """Supervised cross entropy on one domain."""
+
+    Config = SourceOnlyConfig
+    title = "Source only"
+    paper = "baseline"
+    uses_target = False
+    config: SourceOnlyConfig
+
+    def streams(self, round: int, world: World) -> dict[str, Stream]:
+        """All labelled images of the chosen domain."""
+        if self.config.data == "oracle":
+            part = labelled_part(world.labelled_target(), 1, world.target_size, self.config)
+        else:
+            part = labelled_part(world.source, 0, world.source_size, self.config)
+        return {"labelled": Stream((part,), self.config.batch_size, f"{self.config.name}/{round}")}
+
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """One supervised step."""
+        x = batch["labelled"]
+        logits = upsample(self.model(x.images).logits, x.labels.shape[-2:])
+        yield {"labelled": cross_entropy(logits, x.labels)}

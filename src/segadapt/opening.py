@@ -1,0 +1,115 @@
+"""From the data part of a configuration to opened data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from segadapt.config import DataConfig, DataSpec, resolve_root
+from segadapt.data.dataset import Dataset
+from segadapt.data.folder import open_folder
+from segadapt.data.loader import DecodedCache
+from segadapt.data.readers import open_dataset, to_space
+from segadapt.engine.world import DataBundle
+from segadapt.errors import RequestError
+from segadapt.labels import LabelSpace, label_space
+
+
+def open_spec(spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: str) -> Dataset:
+    """The data set of a spec; without ``labelled`` no path to a label is ever formed."""
+    if spec.reader == "folder":
+        if spec.images is None:
+            raise RequestError(f"{where}: a folder data set needs 'images'")
+        if labelled and spec.labels is None:
+            raise RequestError(f"{where}: labels are needed here; give 'labels', the folder of the masks")
+        dataset = open_folder(
+            Path(spec.images).expanduser(),
+            Path(spec.labels).expanduser() if labelled and spec.labels else None,
+            Path(spec.classes).expanduser() if labelled and spec.classes else None,
+            spec.ignore_ids,
+            name=where,
+        )
+    else:
+        if not spec.root:
+            raise RequestError(f"{where}: reader '{spec.reader}' needs 'root', the folder of the data set")
+        dataset = open_dataset(spec.reader, resolve_root(spec.root, roots), spec.split, labelled, **spec.options)
+    if not len(dataset):
+        raise RequestError(f"{where}: no images found")
+    if spec.limit is not None and spec.limit < len(dataset):
+        dataset = dataset.subset(np.linspace(0, len(dataset) - 1, spec.limit).round().astype(int).tolist())
+    return dataset
+
+
+def open_data(config: DataConfig, roots: Mapping[str, str], cache_folder: Path) -> tuple[DataBundle, Dataset | None, LabelSpace]:
+    """The training data, the test data, and the label space of the run."""
+    source = open_spec(config.source, True, roots, "source")
+    space = label_space(config.space) if config.space else source.space
+    source = _in_space(source, space, "source")
+    target = open_spec(config.target, False, roots, "target").unlabelled()
+    oracle_spec = config.oracle
+
+    def oracle() -> Dataset:
+        assert oracle_spec is not None
+        return _in_space(open_spec(_with_classes(oracle_spec, config), True, roots, "oracle"), space, "oracle")
+
+    truth = None
+    if config.measure_labels:
+        if oracle_spec is None:
+            raise RequestError("data.measure_labels compares with data.oracle, which the recipe does not give")
+        truth = oracle()
+        if [i.id for i in truth.items] != [i.id for i in target.items]:
+            raise RequestError("data.measure_labels needs data.oracle to hold the same images as data.target")
+    test = None
+    if config.test is not None:
+        test = _in_space(open_spec(_with_classes(config.test, config), True, roots, "test"), space, "test")
+    bundle = DataBundle(
+        source=source,
+        target=target,
+        oracle=oracle if oracle_spec is not None else None,
+        truth=truth,
+        source_size=config.source.size,
+        target_size=config.target.size,
+        cache_folder=cache_folder,
+        cache=DecodedCache(config.cache_mb << 20),
+        workers=config.workers,
+        skip_damaged=config.skip_damaged,
+    )
+    return bundle, test, space
+
+
+def _with_classes(spec: DataSpec, config: DataConfig) -> DataSpec:
+    """A labelled folder without a classes file reads its masks as the source's are read."""
+    if spec.reader == "folder" and spec.classes is None and config.source.reader == "folder":
+        return spec.model_copy(update={"classes": config.source.classes, "ignore_ids": config.source.ignore_ids})
+    return spec
+
+
+def _in_space(dataset: Dataset, space: LabelSpace, where: str) -> Dataset:
+    if dataset.space.same_classes(space):
+        return dataset
+    shared = [n for n in dataset.space.names if n in space.names]
+    if not shared:
+        raise RequestError(
+            f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with the run's "
+            f"({', '.join(space.names[:4])}, ...); give both the same classes file"
+        )
+    return to_space(dataset, space)
+
+
+def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:
+    """A short hash of which images a run trains on, independent of where they lie on the disk."""
+    text = json.dumps(
+        [
+            space.names,
+            bundle.source.name,
+            [i.id for i in bundle.source.items],
+            [i.id for i in bundle.target.items],
+            bundle.source_size,
+            bundle.target_size,
+        ]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,306 @@
+"""A run: its stages in order, their results, its record and its report.
+
+    RUN/config.json        the resolved configuration; `segadapt resume RUN` needs nothing else
+    RUN/results.json       scores of every finished stage
+    RUN/log.jsonl, tensorboard/
+    RUN/stages/NAME/       model.safetensors, done.json, checkpoints/, round*/labels/
+    RUN/pictures/, report.html
+
+A finished stage is reused when nothing that decides its numbers has changed, an interrupted one
+resumes from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segadapt import __version__
+from segadapt.config import RunConfig, build_config
+from segadapt.data.dataset import Dataset
+from segadapt.engine.checkpoint import read_json, write_json
+from segadapt.engine.loop import Loop
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime, machine, seed_step
+from segadapt.errors import RequestError
+from segadapt.evaluate.scoring import evaluate
+from segadapt.labels import LabelSpace
+from segadapt.methods.method import StageConfig
+from segadapt.methods.registry import method_info
+from segadapt.models.build import build_segmenter
+from segadapt.models.segmenter import Segmenter
+from segadapt.models.store import load_model, require_same_classes, save_model
+from segadapt.opening import data_fingerprint, open_data
+from segadapt.showcase import show_labels, show_predictions
+
+SELECTION = "last checkpoint"
+
+
+@dataclass
+class Run:
+    """One run in one process.
+
+    Args:
+        config: resolved configuration.
+        out: the run's folder.
+        roots: where named data sets lie, by name.
+        quiet: print nothing but warnings.
+        reuse: folders of other runs whose finished stages may be taken over.
+    """
+
+    config: RunConfig
+    out: Path
+    roots: Mapping[str, str] = field(default_factory=dict)
+    quiet: bool = False
+    reuse: Sequence[Path] = ()
+
+    def __post_init__(self) -> None:
+        self.runtime = Runtime(self.config.accelerator, self.config.precision)
+        self.data, self.test, self.space = open_data(self.config.data, self.roots, self.out / "cache")
+        self._claim_folder()
+        self.record = Record(self.out, self.runtime.main, self.quiet)
+        self._models: dict[str, Path] = {}
+
+    def _claim_folder(self) -> None:
+        """Write config.json, or refuse a folder that holds another configuration."""
+        path = self.out / "config.json"
+        mine = self.config.model_dump(mode="json")
+        held = read_json(path)
+        if held is not None and {**held["config"], "title": ""} != {**mine, "title": ""}:
+            raise RequestError(
+                f"'{self.out}' holds a run with other settings; choose another --out, or 'segadapt resume {self.out}'"
+            )
+        self.runtime.barrier()
+        if self.runtime.main and held is None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            roots = {k: str(Path(v).expanduser().resolve()) for k, v in self.roots.items()}
+            write_json(path, {"config": mine, "roots": roots, "segadapt": __version__})
+        self.runtime.barrier()
+
+    # ---- stages ----
+
+    def execute(self, only: str | None = None) -> dict[str, Any]:
+        """Run all stages (or only the named one) and return the results."""
+        names = [s.name for s in self.config.stages]
+        if only is not None and only not in names:
+            raise RequestError(f"no stage '{only}' in this run; its stages: {', '.join(names)}")
+        try:
+            fingerprint = data_fingerprint(self.data, self.space)
+            for number, stage in enumerate(self.config.stages):
+                fingerprint = self._fingerprint(stage, fingerprint)
+                if only in (None, stage.name):
+                    self._stage(number, stage, fingerprint)
+                self._models[stage.name] = self._folder(stage) / "model.safetensors"
+            return self._write_results()
+        finally:
+            self.record.close()
+
+    def _folder(self, stage: StageConfig) -> Path:
+        return self.out / "stages" / stage.name
+
+    def _fingerprint(self, stage: StageConfig, before: str) -> str:
+        """A hash of all that decides the numbers of a stage, including the stages before it."""
+        ignored = {"title", "checkpoint_every"}
+        what = {
+            "stage": stage.model_dump(mode="json", exclude=ignored),
+            "model": self.config.model.model_dump(mode="json"),
+            "seed": self.config.seed,
+            "precision": self.config.precision,
+            "before": before if stage.initial != "scratch" else data_fingerprint(self.data, self.space),
+        }
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _stage(self, number: int, stage: StageConfig, fingerprint: str) -> None:
+        folder = self._folder(stage)
+        done = read_json(folder / "done.json")
+        if done is None:
+            done = self._take_over(stage, folder, fingerprint)
+        label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
+        if done is not None:
+            if done["fingerprint"] != fingerprint:
+                raise RequestError(f"'{folder}' was made with other settings; choose another --out or remove it")
+            self.record.say(f"{label}: done before, reused")
+        else:
+            self.record.say(label)
+            done = self._train(stage, folder, fingerprint)
+        if self.runtime.main and not (folder / "shown").exists():
+            self._show(stage, folder, done)
+        if done["row"]["scores"] is not None:
+            self.record.say(f"  mIoU {done['row']['scores']['miou']:.1f}   ({done['row']['seconds']:.0f} s)")
+        self.runtime.barrier()
+        self._write_results()
+
+    def _take_over(self, stage: StageConfig, folder: Path, fingerprint: str) -> dict[str, Any] | None:
+        """A finished stage of another run with the same fingerprint, copied here."""
+        for other in self.reuse:
+            for path in sorted(other.glob("**/done.json")):
+                done = read_json(path)
+                if done and done["fingerprint"] == fingerprint and path.parent.resolve() != folder.resolve():
+                    if self.runtime.main:
+                        folder.mkdir(parents=True, exist_ok=True)
+                        shutil.copy2(path.parent / "model.safetensors", folder / "model.safetensors")
+                        done["row"]["title"] = stage.title
+                        write_json(folder / "done.json", done)
+                    self.runtime.barrier()
+                    return dict(done)
+        return None
+
+    def _train(self, stage: StageConfig, folder: Path, fingerprint: str) -> dict[str, Any]:
+        model = self._initial(stage)
+        method = method_info(stage.method).method(stage, model, self.space)
+        rounds: list[dict[str, Any]] = []
+
+        def on_round(round: int) -> None:
+            if method.rounds > 1 and round + 1 < method.rounds:
+                scores = self._evaluate(model)
+                if scores is not None:
+                    self.record.event("evaluation", stage=stage.name, round=round, step=loop.steps_done, scores=scores)
+                    self.record.scalars(f"{stage.name}/test", {"miou": scores["miou"]}, loop.steps_done)
+                    self.record.say(f"  round {round + 1}: mIoU {scores['miou']:.1f}")
+
+        def on_labels(summary: dict[str, Any]) -> None:
+            rounds[:] = [r for r in rounds if r["round"] != summary["round"]] + [summary]
+            accuracy = f", {summary['accuracy']:.1%} right" if summary["accuracy"] is not None else ""
+            self.record.event("labels", **{k: v for k, v in summary.items() if k != "classes"})
+            self.record.say(f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}")
+
+        loop = Loop(
+            method, self.data, self.runtime, self.record, folder, self.config.seed, on_round=on_round, on_labels=on_labels
+        )
+        loop.run()
+        scores = self._evaluate(model)
+        row = {
+            "stage": stage.name,
+            "method": stage.method,
+            "title": stage.title,
+            "role": stage.role,
+            "scores": scores,
+            "seconds": round(loop.seconds, 1),
+            "steps": loop.steps_done,
+            "peak_memory_mb": peak_memory_mb(self.runtime.device),
+            "selection": SELECTION,
+        }
+        done = {"fingerprint": fingerprint, "row": row, "labels": self._labels(folder, method.rounds)}
+        if scores is not None:
+            self.record.event("evaluation", stage=stage.name, round=method.rounds - 1, step=loop.steps_done, scores=scores)
+        if self.runtime.main:
+            provenance = {
+                "run": self.config.title,
+                "stage": stage.name,
+                "settings": stage.model_dump(mode="json"),
+                "seed": self.config.seed,
+                "inference": self.config.evaluation.model_dump(mode="json"),
+                **machine(),
+            }
+            save_model(folder / "model.safetensors", model, self.space, provenance)
+            write_json(folder / "done.json", done)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        self.runtime.barrier()
+        return done
+
+    def _labels(self, folder: Path, rounds: int) -> list[dict[str, Any]]:
+        found = [read_json(folder / f"round{r}" / "labels.json") for r in range(rounds)]
+        return [f for f in found if f]
+
+    def _initial(self, stage: StageConfig) -> Segmenter:
+        """The network with the weights that the stage starts from."""
+        seed_step(self.config.seed, 9)
+        names = list(self._models)
+        initial = (names[-1] if names else "scratch") if stage.initial == "previous" else stage.initial
+        if initial == "scratch":
+            spec = self.config.model
+            return build_segmenter(spec.name, len(self.space), weights=spec.weights, **spec.arguments)
+        path = self._models.get(initial, Path(initial))
+        if not path.is_file():
+            raise RequestError(
+                f"stage '{stage.name}' starts from '{initial}', which is neither an earlier finished stage "
+                f"({', '.join(names) or 'none'}) nor a model file"
+            )
+        loaded = load_model(path)
+        require_same_classes(loaded.space, self.space, path)
+        return loaded.model
+
+    # ---- what comes out ----
+
+    def _evaluate(self, model: Segmenter) -> dict[str, Any] | None:
+        """Scores on the test set; the processes share the images."""
+        if self.test is None:
+            return None
+        return evaluate(
+            model,
+            self._share(self.test),
+            self.config.evaluation,
+            self.runtime.device,
+            size=self.config.data.test.size if self.config.data.test else None,
+            reduce=self.runtime.sum,
+            autocast=self.runtime.autocast,
+            progress=None,
+        ).to_dict()
+
+    def _share(self, dataset: Dataset) -> Dataset:
+        return dataset.subset(range(self.runtime.rank, len(dataset), self.runtime.world))
+
+    def _show(self, stage: StageConfig, folder: Path, done: Mapping[str, Any]) -> None:
+        """Pictures of this stage for the report."""
+        model = load_model(folder / "model.safetensors").model.to(self.runtime.device)
+        size = (self.config.data.test or self.config.data.target).size
+        shown = self.test if self.test is not None else self.data.target
+        show_predictions(self.out / "pictures", stage.name, model, shown, self.config.evaluation, size, self.space)
+        show_labels(self.out / "pictures", stage.name, folder, done["labels"], self.data.target, self.space)
+        (folder / "shown").touch()
+
+    def _write_results(self) -> dict[str, Any]:
+        rows, labels = [], []
+        for stage in self.config.stages:
+            done = read_json(self._folder(stage) / "done.json")
+            if done is not None:
+                rows.append(done["row"])
+                labels += done["labels"]
+        results = {
+            "format": 1,
+            "title": self.config.title,
+            "task": self.config.title.split("/")[0],
+            "seed": self.config.seed,
+            "space": json.loads(self.space.to_json()),
+            "test": {
+                "name": self.test.name if self.test is not None else None,
+                "images": len(self.test) if self.test is not None else 0,
+                "labelled": self.test is not None,
+            },
+            "selection": SELECTION,
+            "machine": machine(),
+            "rows": rows,
+            "labels": labels,
+        }
+        if self.runtime.main:
+            write_json(self.out / "results.json", results)
+        return results
+
+
+def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = None) -> Run:
+    """The run in a folder, as it was configured."""
+    held = read_json(out / "config.json")
+    if held is None:
+        raise RequestError(f"'{out}' is no run: it has no readable config.json; start one with 'segadapt adapt'")
+    config = build_config(held["config"], held["config"]["title"])
+    return Run(config, out, {**held["roots"], **(roots or {})}, quiet)
+
+
+def peak_memory_mb(device: torch.device) -> int:
+    """Peak memory in MB: of the device on a GPU, of the process on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device) >> 20)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+
+
+def result_space(results: Mapping[str, Any]) -> LabelSpace:
+    """The label space of stored results."""
+    return LabelSpace.from_json(json.dumps(results["space"]))

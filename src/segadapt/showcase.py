@@ -1,0 +1,98 @@
+"""Pictures of a run for its report: predictions on test images, pseudo labels on target images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segadapt.data.dataset import Dataset
+from segadapt.data.decode import read_index
+from segadapt.data.loader import Size, resize_image, resize_label
+from segadapt.engine.checkpoint import read_json, write_json
+from segadapt.evaluate.pictures import confidence_map
+from segadapt.labels import LabelSpace
+from segadapt.models.inference import InferenceConfig, predict_labels
+from segadapt.models.segmenter import Segmenter
+
+COUNT = 8
+WIDEST = 1024
+
+
+def show_predictions(
+    folder: Path, stage: str, model: Segmenter, dataset: Dataset, inference: InferenceConfig, size: Size | None, space: LabelSpace
+) -> None:
+    """Write image, truth and this stage's prediction and confidence for a few evenly spaced images."""
+    index = _index(folder)
+    known = {entry["id"]: entry for entry in index["test"]}
+    device = next(model.parameters()).device
+    for number in np.linspace(0, len(dataset) - 1, min(COUNT, len(dataset))).astype(int).tolist():
+        item = dataset.items[number]
+        image = resize_image(dataset.image(number), size)
+        shown = _fitting(image.shape[0], image.shape[1])
+        name = f"test/{number:06d}"
+        entry = known.setdefault(item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}})
+        _write(folder / entry["image"], resize_image(image, shown))
+        if item.label is not None and entry["truth"] is None:
+            entry["truth"] = f"{name}_truth.png"
+            _write(folder / entry["truth"], space.colorize(resize_label(dataset.label(number), shown)))
+        tensor = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
+        label, confidence = predict_labels(model, tensor, shown, inference)
+        paths = {"label": f"{name}_{stage}.png", "confidence": f"{name}_{stage}_confidence.jpg"}
+        _write(folder / paths["label"], space.colorize(label[0].cpu().numpy()))
+        _write(folder / paths["confidence"], confidence_map(confidence[0].float().cpu().numpy()))
+        entry["stages"][stage] = paths
+    index["test"] = list(known.values())
+    write_json(folder / "index.json", index)
+
+
+def show_labels(
+    folder: Path, stage: str, stage_folder: Path, rounds: Sequence[Mapping[str, Any]], target: Dataset, space: LabelSpace
+) -> None:
+    """Write the pseudo labels of a few target images, every round, with their confidence."""
+    index = _index(folder)
+    index["pseudo"] = [e for e in index["pseudo"] if e["stage"] != stage]
+    for summary in rounds:
+        for number in summary["shown"]:
+            item = target.items[number]
+            source = stage_folder / f"round{summary['round']}"
+            confidence = cv2.imread(str(source / "confidence" / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE)
+            if confidence is None:
+                continue
+            label = read_index(source / "labels" / f"{item.id}.png")
+            shown = _fitting(*label.shape)
+            name = f"pseudo/{stage}_{summary['round']}_{number:06d}"
+            _write(folder / f"{name}_image.jpg", resize_image(target.image(number), shown))
+            _write(folder / f"{name}_label.png", space.colorize(resize_label(label, shown)))
+            _write(folder / f"{name}_confidence.jpg", confidence_map(resize_image(confidence, shown).astype(np.float32) / 255))
+            index["pseudo"].append(
+                {
+                    "id": item.id,
+                    "stage": stage,
+                    "round": summary["round"],
+                    "image": f"{name}_image.jpg",
+                    "label": f"{name}_label.png",
+                    "confidence": f"{name}_confidence.jpg",
+                    "density": float((label < len(space)).mean()),
+                }
+            )
+    write_json(folder / "index.json", index)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "index.json") or {"test": [], "pseudo": []}
+
+
+def _fitting(height: int, width: int) -> Size:
+    scale = min(1.0, WIDEST / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _write(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
