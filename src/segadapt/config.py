@@ -2,7 +2,8 @@
 
 A recipe may build on another (``base``); mappings merge, everything else replaces. ``stages`` is a
 mapping from name to settings, run in order. Overrides are ``key.key=value`` with a YAML value; a
-key that starts with a stage's name means that stage: ``cbst.rounds=2``.
+key that starts with a stage's name means that stage: ``adapt.rounds=2``. A stage that says
+``like: other`` starts from the settings of that other stage.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
-from segadapt.data.loader import Size
+from segadapt.data.loader import Resize, Size
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.method import Frozen, StageConfig
@@ -35,7 +36,7 @@ class DataSpec(Frozen):
         options: further settings of the reader.
         images, labels, classes: for ``folder``: image folder, mask folder, classes file.
         ignore_ids: for ``folder``: mask values that belong to no class.
-        size: (height, width) to which images are resized when read; None keeps them.
+        size: working size: (height, width), or one number for the longest side; None keeps them.
         limit: use only this many images, evenly spaced.
     """
 
@@ -47,7 +48,7 @@ class DataSpec(Frozen):
     labels: str | None = None
     classes: str | None = None
     ignore_ids: tuple[int, ...] = (255,)
-    size: Size | None = None
+    size: Resize = None
     limit: int | None = Field(default=None, ge=1)
 
 
@@ -117,7 +118,7 @@ def recipe_names() -> list[str]:
     """All recipes that ship with the package, as ``task/method``."""
     root = Path(str(files("segadapt"))) / "recipes"
     return sorted(
-        str(path.relative_to(root).with_suffix("")) for path in root.glob("*/*.yaml") if path.stem != "task"
+        str(path.relative_to(root).with_suffix("")) for path in root.glob("*/*.yaml") if not path.stem.startswith("_")
     )
 
 
@@ -129,7 +130,7 @@ def find_recipe(name: str) -> Path:
             raise RequestError(f"no recipe file '{name}'")
         return given
     shipped = Path(str(files("segadapt"))) / "recipes" / f"{name}.yaml"
-    if not shipped.is_file() or shipped.stem == "task":
+    if not shipped.is_file() or shipped.stem.startswith("_"):
         raise RequestError(f"no recipe '{name}'{nearest(name, recipe_names())}; 'segadapt recipes' lists them")
     return shipped
 
@@ -169,7 +170,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign or not key:
-            raise RequestError(f"override '{override}' is not of the form key=value, e.g. cbst.rounds=2")
+            raise RequestError(f"override '{override}' is not of the form key=value, e.g. adapt.rounds=2")
         path = key.strip().split(".")
         if path[0] not in RunConfig.model_fields:
             if path[0] not in stages:
@@ -200,10 +201,21 @@ def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     for name, settings in raw_stages.items():
         if not isinstance(settings, Mapping):
             raise RequestError(f"{where}: stage '{name}' is not a mapping of settings")
-        cls, full = stage_settings(name, settings)
+        cls, full = stage_settings(name, _like(name, settings, raw_stages, where))
         stages.append(checked(cls, full, f"{where}: stage '{name}'"))
     rest = {k: v for k, v in raw.items() if k != "stages"}
     return checked(RunConfig, {"title": where, **rest, "stages": tuple(stages)}, where)
+
+
+def _like(name: str, settings: Mapping[str, Any], stages: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings of a stage that says ``like: other``: the other's, with its own laid over them."""
+    own = dict(settings)
+    other = own.pop("like", None)
+    if other is None:
+        return own
+    if other not in stages or other == name:
+        raise RequestError(f"{where}: stage '{name}' is like '{other}', which is no other stage{nearest(str(other), stages)}")
+    return merge(_like(str(other), stages[other], stages, where), own)
 
 
 def checked(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:

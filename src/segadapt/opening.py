@@ -48,13 +48,13 @@ def open_data(config: DataConfig, roots: Mapping[str, str], cache_folder: Path) 
     """The training data, the test data, and the label space of the run."""
     source = open_spec(config.source, True, roots, "source")
     space = label_space(config.space) if config.space else source.space
-    source = _in_space(source, space, "source")
+    source = in_space(source, space, "source")
     target = open_spec(config.target, False, roots, "target").unlabelled()
     oracle_spec = config.oracle
 
     def oracle() -> Dataset:
         assert oracle_spec is not None
-        return _in_space(open_spec(_with_classes(oracle_spec, config), True, roots, "oracle"), space, "oracle")
+        return in_space(open_spec(_with_classes(oracle_spec, config), True, roots, "oracle"), space, "oracle")
 
     truth = None
     if config.measure_labels:
@@ -65,7 +65,7 @@ def open_data(config: DataConfig, roots: Mapping[str, str], cache_folder: Path) 
             raise RequestError("data.measure_labels needs data.oracle to hold the same images as data.target")
     test = None
     if config.test is not None:
-        test = _in_space(open_spec(_with_classes(config.test, config), True, roots, "test"), space, "test")
+        test = in_space(open_spec(_with_classes(config.test, config), True, roots, "test"), space, "test")
     bundle = DataBundle(
         source=source,
         target=target,
@@ -88,7 +88,8 @@ def _with_classes(spec: DataSpec, config: DataConfig) -> DataSpec:
     return spec
 
 
-def _in_space(dataset: Dataset, space: LabelSpace, where: str) -> Dataset:
+def in_space(dataset: Dataset, space: LabelSpace, where: str) -> Dataset:
+    """The data set re-labelled by class names; RequestError when no name is shared."""
     if dataset.space.same_classes(space):
         return dataset
     shared = [n for n in dataset.space.names if n in space.names]

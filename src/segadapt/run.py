@@ -26,13 +26,13 @@ import torch
 from segadapt import __version__
 from segadapt.config import RunConfig, build_config
 from segadapt.data.dataset import Dataset
+from segadapt.data.loader import Resize
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
 from segadapt.evaluate.scoring import evaluate
-from segadapt.labels import LabelSpace
 from segadapt.methods.method import StageConfig
 from segadapt.methods.registry import method_info
 from segadapt.models.build import build_segmenter
@@ -197,6 +197,7 @@ class Run:
                 "stage": stage.name,
                 "settings": stage.model_dump(mode="json"),
                 "seed": self.config.seed,
+                "size": self._test_size(),
                 "inference": self.config.evaluation.model_dump(mode="json"),
                 **machine(),
             }
@@ -239,11 +240,14 @@ class Run:
             self._share(self.test),
             self.config.evaluation,
             self.runtime.device,
-            size=self.config.data.test.size if self.config.data.test else None,
+            size=self._test_size(),
             reduce=self.runtime.sum,
             autocast=self.runtime.autocast,
             progress=None,
         ).to_dict()
+
+    def _test_size(self) -> Resize:
+        return (self.config.data.test or self.config.data.target).size
 
     def _share(self, dataset: Dataset) -> Dataset:
         return dataset.subset(range(self.runtime.rank, len(dataset), self.runtime.world))
@@ -251,9 +255,8 @@ class Run:
     def _show(self, stage: StageConfig, folder: Path, done: Mapping[str, Any]) -> None:
         """Pictures of this stage for the report."""
         model = load_model(folder / "model.safetensors").model.to(self.runtime.device)
-        size = (self.config.data.test or self.config.data.target).size
         shown = self.test if self.test is not None else self.data.target
-        show_predictions(self.out / "pictures", stage.name, model, shown, self.config.evaluation, size, self.space)
+        show_predictions(self.out / "pictures", stage.name, model, shown, self.config.evaluation, self._test_size(), self.space)
         show_labels(self.out / "pictures", stage.name, folder, done["labels"], self.data.target, self.space)
         (folder / "shown").touch()
 
@@ -299,8 +302,3 @@ def peak_memory_mb(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
-
-
-def result_space(results: Mapping[str, Any]) -> LabelSpace:
-    """The label space of stored results."""
-    return LabelSpace.from_json(json.dumps(results["space"]))

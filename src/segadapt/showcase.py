@@ -13,7 +13,7 @@ import torch
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
-from segadapt.data.loader import Size, resize_image, resize_label
+from segadapt.data.loader import Resize, Size, resize_image, resize_label
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.evaluate.pictures import confidence_map
 from segadapt.labels import LabelSpace
@@ -25,7 +25,7 @@ WIDEST = 1024
 
 
 def show_predictions(
-    folder: Path, stage: str, model: Segmenter, dataset: Dataset, inference: InferenceConfig, size: Size | None, space: LabelSpace
+    folder: Path, stage: str, model: Segmenter, dataset: Dataset, inference: InferenceConfig, size: Resize, space: LabelSpace
 ) -> None:
     """Write image, truth and this stage's prediction and confidence for a few evenly spaced images."""
     index = _index(folder)

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from segadapt.data.loader import Feeder, Samples
+from segadapt.data.loader import Feeder, Samples, Stream
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime, seed_step
 from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.errors import Interrupted, RequestError, RunError
-from segadapt.methods.method import Method, Terms
+from segadapt.methods.method import Method, StageConfig, Terms
 from segadapt.models.norm import set_norm_mode
 
 LOG_EVERY = 20
@@ -39,6 +39,15 @@ class Measured(NamedTuple):
     names: list[str]
     values: Tensor
     ids: list[str]
+
+
+def stage_length(config: StageConfig, streams: Mapping[str, Stream]) -> int:
+    """Steps of one round: as given, or ``epochs`` passes over the longest stream."""
+    if config.steps is not None:
+        return config.steps
+    if config.epochs is None:
+        raise RequestError(f"stage '{config.name}' has no length; set steps or epochs")
+    return max(max(1, round(config.epochs * len(s) / s.batch_size)) for s in streams.values())
 
 
 class StopRequest:
@@ -117,30 +126,32 @@ class Loop:
         if optimiser_state is None:
             self._prepare(world, round)
         streams = self.method.streams(round, world)
-        steps = self._length(streams)
+        steps = stage_length(self.config, streams)
         optimiser = build_optimiser(self.method.model, self.config.optimiser, self.method.learning_rate_factor(round))
         if optimiser_state is not None:
             optimiser.load_state_dict(optimiser_state)
         else:
             self._save(round, 0, optimiser)
-        feeders = {
-            name: Feeder(
-                stream,
-                self.seed,
-                self.runtime.device,
-                self.runtime.rank,
-                self.runtime.world,
-                self.data.workers,
-                self.data.cache,
-                self.data.skip_damaged,
-            )
-            for name, stream in streams.items()
-        }
+        feeders = {name: self.feeder(stream) for name, stream in streams.items()}
         self._train(round, first, steps, optimiser, feeders, stop)
         for feeder in feeders.values():
             for problem in sorted(feeder.damaged):
                 self.record.warn(f"skipped: {problem}")
         self.on_round(round)
+
+    def feeder(self, stream: Stream) -> Feeder:
+        """This process's batches of a stream."""
+        runtime, data = self.runtime, self.data
+        return Feeder(
+            stream,
+            self.seed,
+            runtime.device,
+            runtime.rank,
+            runtime.world,
+            data.workers,
+            data.cache,
+            data.skip_damaged,
+        )
 
     def _prepare(self, world: RoundWorld, round: int) -> None:
         started = time.monotonic()
@@ -153,13 +164,6 @@ class Loop:
         self.seconds += time.monotonic() - started
         if summary is not None:
             self.on_labels(summary)
-
-    def _length(self, streams: Mapping[str, Any]) -> int:
-        if self.config.steps is not None:
-            return self.config.steps
-        if self.config.epochs is None:
-            raise RequestError(f"stage '{self.config.name}' has no length; set steps or epochs")
-        return max(max(1, round(self.config.epochs * len(s) / s.batch_size)) for s in streams.values())
 
     def _train(
         self,
@@ -178,7 +182,7 @@ class Loop:
         with Steps(title, steps, first, quiet=self.record.quiet) as progress:
             for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
                 set_learning_rate(optimiser, schedule_factor(self.config.schedule, step, steps))
-                pending.append(self._step(round, step, dict(zip(feeders, batches, strict=True)), optimiser))
+                pending.append(self.step(round, step, dict(zip(feeders, batches, strict=True)), optimiser))
                 self.steps_done += 1
                 note = ""
                 last = step + 1 == steps
@@ -195,9 +199,8 @@ class Loop:
                     raise Interrupted(f"stopped at stage '{self.config.name}', step {step + 1}; the state is saved")
         self.seconds += time.monotonic() - started
 
-    def _step(
-        self, round: int, step: int, batch: dict[str, Samples], optimiser: torch.optim.Optimizer
-    ) -> Measured:
+    def step(self, round: int, step: int, batch: dict[str, Samples], optimiser: torch.optim.Optimizer) -> Measured:
+        """One training step on one batch of every stream."""
         seed_step(self.seed, 8, round, step, self.runtime.rank)
         optimiser.zero_grad(set_to_none=True)
         names: list[str] = []

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
-from segadapt.data.loader import DecodedCache, Size, resize_image, resize_label
+from segadapt.data.loader import DecodedCache, Resize, Size, resize_image, resize_label
 from segadapt.data.statistics import spatial_frequencies
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record, Steps
@@ -41,7 +41,7 @@ class DataBundle:
         target: target images; has no label paths.
         oracle: the target training set with labels, opened only when an oracle asks.
         truth: the same for measuring pseudo labels in the report; never given to a method.
-        source_size, target_size: working sizes (height, width); None is native.
+        source_size, target_size: working sizes.
         cache_folder: for statistics cached by content.
         cache: decoded images.
         workers: decoding processes.
@@ -52,8 +52,8 @@ class DataBundle:
     target: Dataset
     oracle: Callable[[], Dataset] | None
     truth: Dataset | None
-    source_size: Size | None
-    target_size: Size | None
+    source_size: Resize
+    target_size: Resize
     cache_folder: Path
     cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
     workers: int = 0
@@ -90,9 +90,7 @@ class RoundWorld:
 
     def target_shape(self) -> Size:
         """Working size of the target images."""
-        if self.target_size is not None:
-            return self.target_size
-        height, width = self.target.image(0).shape[:2]
+        height, width = self.target_image(0).shape[:2]
         return height, width
 
     def source_frequencies(self, size: Size) -> Tensor:

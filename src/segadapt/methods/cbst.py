@@ -42,7 +42,7 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy, upsample
 from segadapt.pieces.mining import rare_classes, wanted_classes
 from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
-from segadapt.pieces.spatial_prior import spatial_prior
+from segadapt.pieces.spatial_prior import apply_prior, spatial_prior
 from segadapt.pieces.thresholds import ClassThresholds
 
 
@@ -124,8 +124,8 @@ class CBST(Method):
         self.counts.copy_(ranking.counts)
         world.report({"portion": self.portion(round), "thresholds": self.thresholds, "predicted": self.counts})
         for index, probabilities in predictions:
-            weighted = (probabilities if prior is None else probabilities * prior)[None]
             confidence, _ = confidence_and_prediction(probabilities[None])
+            weighted = probabilities[None] if prior is None else apply_prior(probabilities[None], prior)
             world.keep_label(index, self.pseudo_label(weighted)[0], confidence[0])
 
     def _rank(self, predictions: Predictions, prior: Tensor | None, portion: float, world: World) -> ClassThresholds:

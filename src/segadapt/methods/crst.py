@@ -20,14 +20,19 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from segadapt.data.loader import Samples
 from segadapt.labels import IGNORE
 from segadapt.methods.cbst import CBST, CBSTConfig
 from segadapt.methods.method import Terms
-from segadapt.pieces.losses import cross_entropy, model_kld, soft_cross_entropy, upsample
+from segadapt.pieces.losses import (
+    divergence_from_uniform,
+    log_probabilities,
+    negative_log_likelihood,
+    soft_negative_log_likelihood,
+)
 from segadapt.pieces.pseudo_labels import probabilities_in_window, soft_labels
 from segadapt.pieces.terms import Term
 
@@ -48,6 +53,14 @@ class CRSTConfig(CBSTConfig):
     alpha: float = Field(default=0.25, gt=0)
     source_policy: Literal["cumulative", "redrawn"] = "redrawn"
     mining_fallback: bool = False
+
+    @model_validator(mode="after")
+    def _defined(self) -> CRSTConfig:
+        if self.regulariser == "lrent" and self.spatial_prior:
+            raise ValueError("spatial priors are not defined for the soft labels of lrent")
+        if self.regulariser == "lrent" and self.loss_resolution == "logits":
+            raise ValueError("lrent needs loss_resolution: image")
+        return self
 
 
 class CRST(CBST):
@@ -76,16 +89,17 @@ class CRST(CBST):
         scores = self.model(x.images).logits
         if self.config.regulariser == "mrkld":
             logits, labels = self.at_loss_resolution(scores, x.labels)
+            log_p = log_probabilities(logits)
             on_target = (labels != IGNORE) & (x.domain == 1)[:, None, None]
             yield {
-                "pool": cross_entropy(logits, labels),
-                "kld": model_kld(logits, on_target).times(self.config.kld_weight),
+                "pool": negative_log_likelihood(log_p, labels),
+                "kld": divergence_from_uniform(log_p, on_target).times(self.config.kld_weight),
             }
         else:
-            logits = upsample(scores, x.labels.shape[-2:])
+            log_p = log_probabilities(scores, x.labels.shape[-2:])
             is_target = (x.domain == 1)[:, None, None]
-            hard = cross_entropy(logits, x.labels.masked_fill(is_target, IGNORE))
-            soft = soft_cross_entropy(logits, self._soft_target(x) * (is_target & (x.labels != IGNORE))[:, None])
+            hard = negative_log_likelihood(log_p, x.labels.masked_fill(is_target, IGNORE))
+            soft = soft_negative_log_likelihood(log_p, self._soft_target(x) * (is_target & (x.labels != IGNORE))[:, None])
             yield {"pool": Term(hard.total + soft.total, hard.count + soft.count)}
 
     def _soft_target(self, x: Samples) -> Tensor:

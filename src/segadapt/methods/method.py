@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.loader import Augmentation, Part, Samples, Size, Stream
+from segadapt.data.loader import Augmentation, Part, Resize, Samples, Size, Stream
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.norm import NormMode
@@ -135,8 +135,8 @@ class World(Protocol):
     space: LabelSpace
     source: Dataset
     target: Dataset
-    source_size: Size | None
-    target_size: Size | None
+    source_size: Resize
+    target_size: Resize
     seed: int
 
     def labelled_target(self) -> Dataset:
@@ -216,6 +216,6 @@ class Method(nn.Module):
         return 1.0
 
 
-def labelled_part(dataset: Dataset, domain: int, resize: Size | None, config: StageConfig, **focus: Any) -> Part:
+def labelled_part(dataset: Dataset, domain: int, resize: Resize, config: StageConfig, **focus: Any) -> Part:
     """A part of a stream with the stage's augmentation."""
     return Part(dataset, domain, resize, config.augmentation, **focus)

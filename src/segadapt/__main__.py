@@ -1,0 +1,5 @@
+"""``python -m segadapt``."""
+
+from segadapt.cli import main
+
+main()

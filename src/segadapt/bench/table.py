@@ -1,0 +1,125 @@
+"""Methods side by side on one task: several seeds, one table, resumable."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segadapt.config import load_config
+from segadapt.engine.checkpoint import read_json, write_atomically, write_json
+from segadapt.run import Run
+
+
+def bench_table(
+    task: str,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    roots: Mapping[str, str],
+    overrides: Sequence[str] = (),
+    quiet: bool = False,
+    on_row: Callable[[Mapping[str, Any]], None] = lambda row: None,
+) -> dict[str, Any]:
+    """Run every method of a task with every seed and summarise.
+
+    Runs lie in ``out/METHOD/seedN``. What is finished is not run again, and equal stages (such as
+    the source model of a seed) are trained once. ``out/table.json`` and ``out/table.md`` are
+    rewritten after every run.
+    """
+    table: dict[str, Any] = {}
+    for seed in seeds:
+        for method in methods:
+            config = load_config(f"{task}/{method}", [*overrides, f"seed={seed}"])
+            results = Run(config, out / method / f"seed{seed}", roots, quiet, reuse=(out,)).execute()
+            table = summarise(task, methods, seeds, out)
+            write_json(out / "table.json", table)
+            text = markdown(table)
+            write_atomically(out / "table.md", lambda file, text=text: file.write(text.encode()))
+            on_row(results)
+    return table
+
+
+def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path) -> dict[str, Any]:
+    """Mean and spread over the finished seeds of every method's last stage of its own kind."""
+    rows = []
+    machine: dict[str, Any] = {}
+    for method in methods:
+        found: dict[int, dict[str, Any]] = {}
+        for seed in seeds:
+            results = read_json(out / method / f"seed{seed}" / "results.json")
+            row = _result_row(results, method) if results else None
+            if row is not None and row["scores"] is not None:
+                found[seed] = {**row, "labels": results["labels"]}
+                machine = results["machine"]
+        if found:
+            rows.append(_summary(method, found))
+    return {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
+
+
+def _result_row(results: Mapping[str, Any], method: str) -> dict[str, Any] | None:
+    rows = [r for r in results["rows"] if r["method"] == method]
+    return dict(rows[-1]) if rows else None
+
+
+def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    values = [row["scores"]["miou"] for row in found.values()]
+    names = next(iter(found.values()))["scores"]["iou"]
+    iou = {}
+    for name in names:
+        known = [row["scores"]["iou"][name] for row in found.values() if row["scores"]["iou"][name] is not None]
+        iou[name] = statistics.mean(known) if known else None
+    first = next(iter(found.values()))
+    return {
+        "method": method,
+        "title": first["title"],
+        "seeds": {str(seed): row["scores"]["miou"] for seed, row in found.items()},
+        "miou": statistics.mean(values),
+        "spread": statistics.stdev(values) if len(values) > 1 else None,
+        "mpa": statistics.mean([row["scores"]["mpa"] for row in found.values()]),
+        "iou": iou,
+        "minutes": statistics.mean([row["seconds"] for row in found.values()]) / 60,
+        "peak_memory_mb": max(row["peak_memory_mb"] for row in found.values()),
+        "label_accuracy": _label_accuracy(found),
+    }
+
+
+def _label_accuracy(found: Mapping[int, dict[str, Any]]) -> float | None:
+    values = [row["labels"][-1]["accuracy"] for row in found.values() if row["labels"]]
+    known = [v for v in values if v is not None]
+    return statistics.mean(known) if known else None
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """The table as a Markdown page."""
+    seeds = [str(s) for s in table["seeds"]]
+    lines = [
+        f"# {table['task']}",
+        "",
+        f"mIoU of the last checkpoint on the test images, {len(seeds)} seeds (mean, sample standard deviation).",
+        "",
+        "| method | mIoU | " + " | ".join(f"seed {s}" for s in seeds) + " | MPA | minutes of its own stage | peak MB |",
+        "|---|---|" + "---|" * len(seeds) + "---|---|---|",
+    ]
+    for row in table["rows"]:
+        spread = f" ± {row['spread']:.1f}" if row["spread"] is not None else ""
+        single = " | ".join(f"{row['seeds'][s]:.1f}" if s in row["seeds"] else "-" for s in seeds)
+        lines.append(
+            f"| {row['title']} | {row['miou']:.1f}{spread} | {single} | {row['mpa']:.1f} "
+            f"| {row['minutes']:.1f} | {row['peak_memory_mb']} |"
+        )
+    lines += ["", "IoU by class (mean over seeds):", ""]
+    names = list(table["rows"][0]["iou"]) if table["rows"] else []
+    lines += ["| method | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for row in table["rows"]:
+        cells = ["-" if row["iou"][n] is None else f"{row['iou'][n]:.1f}" for n in names]
+        lines.append(f"| {row['title']} | " + " | ".join(cells) + " |")
+    machine = table["machine"]
+    if machine:
+        lines += [
+            "",
+            f"Made with segadapt {machine['segadapt']}, torch {machine['torch']}, Python {machine['python']} on "
+            f"{machine['cpu']} ({machine['cores']} cores, {machine['device']}).",
+        ]
+    return "\n".join(lines) + "\n"

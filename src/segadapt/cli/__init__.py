@@ -1,0 +1,61 @@
+"""The command ``segadapt``.
+
+Exit status: 0 done, 1 failed while running, 2 the request was wrong. A user's mistake is answered
+with one line and no traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from segadapt import __version__
+from segadapt.cli import adapting, benching, inspecting, looking, using
+from segadapt.errors import RequestError, RunError
+
+app = typer.Typer(
+    name="segadapt",
+    help="Adapt a semantic segmentation model to a domain that has images but no labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at data sets and make the toy world.", no_args_is_help=True, rich_markup_mode=None)
+bench_app = typer.Typer(help="Measure speed, memory and methods.", no_args_is_help=True, rich_markup_mode=None)
+
+for command in (adapting.demo, adapting.adapt, adapting.resume, adapting.plan):
+    app.command()(command)
+for command in (using.evaluate, using.predict, using.label, using.report, using.export):
+    app.command()(command)
+for command in (looking.methods, looking.recipes, looking.models, looking.doctor):
+    app.command()(command)
+data_app.command("check")(inspecting.check)
+data_app.command("readers")(inspecting.readers)
+data_app.command("toy")(inspecting.toy)
+bench_app.command("thresholds")(benching.thresholds)
+bench_app.command("table")(benching.table)
+app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        typer.echo(f"segadapt {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        app()
+    except RequestError as mistake:
+        print(f"segadapt: {' '.join(str(mistake).split())}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as failure:
+        print(f"segadapt: {' '.join(str(failure).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("segadapt: interrupted", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,80 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from segadapt.errors import RequestError
+
+console = Console(highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and the result only.")]
+Roots = Annotated[
+    list[str] | None,
+    typer.Option("--root", help="Where a named data set lies: NAME=FOLDER (or set SEGADAPT_NAME)."),
+]
+Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def parse_roots(roots: Sequence[str] | None) -> dict[str, str]:
+    """``NAME=FOLDER`` options as a mapping."""
+    parsed = {}
+    for entry in roots or []:
+        name, sign, folder = entry.partition("=")
+        if not sign or not name or not folder:
+            raise RequestError(f"--root {entry} is not of the form NAME=FOLDER, e.g. --root camvid=/data/camvid")
+        parsed[name] = folder
+    return parsed
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, indent=1))
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table on standard output."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def print_results(results: Mapping[str, Any], out: Path) -> None:
+    """What a run achieved, for a person."""
+    rows = []
+    for row in results["rows"]:
+        scores = row["scores"] or {}
+        rows.append(
+            [
+                row["title"],
+                _percent(scores.get("miou")),
+                _percent(scores.get("mpa")),
+                _percent(scores.get("pixel_accuracy")),
+                f"{row['seconds'] / 60:.1f}",
+            ]
+        )
+    tested = results["test"]
+    if tested["labelled"]:
+        title = f"{results['title']}, seed {results['seed']}: {tested['images']} test images, {results['selection']}"
+    else:
+        title = f"{results['title']}, seed {results['seed']}: no labelled test images, so no scores"
+    print_rows(["stage", "mIoU", "MPA", "pixel acc.", "minutes"], rows, title)
+    if results["rows"]:
+        console.print(f"model   {out / 'stages' / results['rows'][-1]['stage'] / 'model.safetensors'}", soft_wrap=True)
+    if (out / "report.html").exists():
+        console.print(f"report  {out / 'report.html'}", soft_wrap=True)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

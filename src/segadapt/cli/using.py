@@ -1,0 +1,245 @@
+"""``evaluate``, ``predict``, ``label``, ``report``, ``export``: what to do with a model or a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segadapt.cli.common import Accelerator, Json, Quiet, Roots, console, parse_roots, print_json, print_rows
+from segadapt.config import DataSpec, checked
+from segadapt.engine.record import Steps
+from segadapt.engine.runtime import Runtime
+from segadapt.errors import RequestError
+from segadapt.evaluate.export import export_onnx
+from segadapt.evaluate.predict import predict_path
+from segadapt.evaluate.scoring import evaluate as score
+from segadapt.labelling import label_images
+from segadapt.models.inference import InferenceConfig
+from segadapt.models.store import LoadedModel, load_model
+from segadapt.opening import open_spec
+from segadapt.report import write_report
+
+Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), or the folder of a run.")]
+Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0.")]
+Flip = Annotated[bool, typer.Option(help="Average with the mirrored image.")]
+Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty for whole images.")]
+SizeOption = Annotated[str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")]
+
+
+def find_model(path: Path) -> Path:
+    """The model file behind an argument: itself, or the last finished stage of a run."""
+    if path.is_dir():
+        from segadapt.engine.checkpoint import read_json
+
+        results = read_json(path / "results.json")
+        if not results or not results["rows"]:
+            raise RequestError(f"'{path}' is a folder without a finished stage; give a model file or the folder of a run")
+        rows = [r for r in results["rows"] if r["role"] != "oracle"] or results["rows"]
+        return path / "stages" / str(rows[-1]["stage"]) / "model.safetensors"
+    return path
+
+
+def parse_size(text: str, option: str) -> tuple[int, int] | int | None:
+    """``HEIGHTxWIDTH``, one number, or nothing."""
+    if not text:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+        raise RequestError(f"{option} '{text}' is not HEIGHTxWIDTH or one number, e.g. 512x1024")
+    numbers = [int(p) for p in parts]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def inference(scales: str, flip: bool, window: str) -> InferenceConfig:
+    """Inference settings from options."""
+    try:
+        values = tuple(float(s) for s in scales.split(","))
+    except ValueError:
+        raise RequestError(f"--scales '{scales}' is not a comma-separated list of numbers") from None
+    size = parse_size(window, "--window")
+    if isinstance(size, int):
+        size = (size, size)
+    settings: dict[str, Any] = {"scales": values, "flip": flip, "window": size}
+    result: InferenceConfig = checked(InferenceConfig, settings, "inference")
+    return result
+
+
+def _open(model: Path, accelerator: str) -> tuple[LoadedModel, Runtime, Path]:
+    path = find_model(model)
+    runtime = Runtime(accelerator)
+    loaded = load_model(path)
+    loaded.model.to(runtime.device)
+    return loaded, runtime, path
+
+
+def working_size_of(loaded: LoadedModel, size: str) -> tuple[int, int] | int | None:
+    """The size asked for, or the one the model was evaluated at in its run."""
+    if size:
+        return parse_size(size, "--size")
+    stored = loaded.provenance.get("size")
+    if isinstance(stored, list):
+        return int(stored[0]), int(stored[1])
+    return int(stored) if stored is not None else None
+
+
+def evaluate(
+    model: Model,
+    images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folder of their masks.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Classes file of the masks.")] = None,
+    ignore_id: Annotated[str, typer.Option(help="Mask values to ignore, comma-separated, or 'none'.")] = "255",
+    reader: Annotated[str, typer.Option(help="Or a built-in reader, e.g. cityscapes.")] = "folder",
+    data_root: Annotated[str, typer.Option(help="Its folder, or a name given by --root.")] = "",
+    split: Annotated[str, typer.Option(help="Its split, e.g. val.")] = "",
+    size: SizeOption = "",
+    scales: Scales = "1.0",
+    flip: Flip = False,
+    window: Window = "",
+    accelerator: Accelerator = "auto",
+    root: Roots = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Score a model on labelled images."""
+    from segadapt.cli.adapting import _ignore_ids
+    from segadapt.data.readers import to_space
+
+    loaded, runtime, _ = _open(model, accelerator)
+    spec = DataSpec(
+        reader=reader,
+        root=data_root,
+        split=split,
+        images=str(images) if images else None,
+        labels=str(labels) if labels else None,
+        classes=str(classes) if classes else None,
+        ignore_ids=tuple(_ignore_ids(ignore_id)),
+    )
+    dataset = open_spec(spec, True, parse_roots(root), "evaluate")
+    if not dataset.space.same_classes(loaded.space):
+        if not set(dataset.space.names) & set(loaded.space.names):
+            raise RequestError(
+                f"the model knows the classes {', '.join(loaded.space.names[:5])} ..., the labels "
+                f"{', '.join(dataset.space.names[:5])} ...; give the labels a --classes file with the model's names"
+            )
+        dataset = to_space(dataset, loaded.space)
+    with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
+        scores = score(
+            loaded.model,
+            dataset,
+            inference(scales, flip, window),
+            runtime.device,
+            size=working_size_of(loaded, size),
+            progress=lambda *_: steps.advance(),
+        )
+    if json:
+        print_json(scores.to_dict())
+        return
+    rows = [[name, "-" if value is None else f"{value:.1f}"] for name, value in scores.to_dict()["iou"].items()]
+    print_rows(["class", "IoU"], rows)
+    console.print(f"mIoU {scores.miou:.2f}  MPA {scores.mpa:.2f}  pixel accuracy {scores.pixel_accuracy:.2f}  ({len(dataset)} images)")
+    for name, value in scores.subsets.items():
+        console.print(f"mIoU over {name}: {value:.2f}")
+
+
+def predict(
+    model: Model,
+    images: Annotated[Path, typer.Argument(help="An image or a folder of images, any sizes.")],
+    out: Annotated[Path, typer.Option(help="Where the predictions go.")] = Path("predictions"),
+    size: SizeOption = "",
+    scales: Scales = "1.0",
+    flip: Flip = False,
+    window: Window = "",
+    ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids for its server.")] = "train",
+    overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
+    accelerator: Accelerator = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Predict images: index PNG, overlay and confidence for each."""
+    loaded, runtime, _ = _open(model, accelerator)
+    summary = predict_path(
+        loaded.model,
+        loaded.space,
+        images,
+        out,
+        inference(scales, flip, window),
+        device=runtime.device,
+        size=working_size_of(loaded, size),
+        ids=ids,
+        overwrite=overwrite,
+    )
+    if json:
+        print_json(summary.to_dict())
+        return
+    for line in summary.skipped:
+        console.print(f"skipped: {line}", markup=False)
+    if not quiet:
+        console.print(f"{summary.count} images in {summary.seconds:.1f} s -> {out}", soft_wrap=True)
+
+
+def label(
+    model: Model,
+    images: Annotated[Path, typer.Argument(help="Folder of unlabelled images.")],
+    out: Annotated[Path, typer.Option(help="Where the pseudo labels go.")] = Path("pseudo_labels"),
+    portion: Annotated[float, typer.Option(help="Share of the pixels to label, of every class.")] = 0.2,
+    policy: Annotated[str, typer.Option(help="class_balanced (CBST) or global (ST).")] = "class_balanced",
+    labels: Annotated[Path | None, typer.Option(help="True masks, only to report accuracy; never used for labelling.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Classes file of those masks.")] = None,
+    size: SizeOption = "",
+    scales: Scales = "1.0",
+    flip: Flip = False,
+    accelerator: Accelerator = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write pseudo labels for a folder of images."""
+    loaded, runtime, _ = _open(model, accelerator)
+    summary = label_images(
+        loaded, images, out, portion, policy, labels, classes, working_size_of(loaded, size), inference(scales, flip, ""), runtime, quiet or json
+    )
+    if json:
+        print_json(summary)
+        return
+    rows = [
+        [
+            c["name"],
+            str(c["predicted"]),
+            f"{c['threshold']:.4f}",
+            f"{c['share_selected']:.1%}",
+            f"{c['density']:.2%}",
+            "-" if c["accuracy"] is None else f"{c['accuracy']:.1%}",
+        ]
+        for c in summary["classes"]
+    ]
+    print_rows(["class", "predicted px", "threshold", "selected", "of all px", "right"], rows)
+    right = "" if summary["accuracy"] is None else f", {summary['accuracy']:.1%} of them right"
+    console.print(f"{summary['density']:.1%} of the pixels labelled{right} -> {out}", soft_wrap=True)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the run's folder if left out.")] = None,
+    json: Json = False,
+) -> None:
+    """Write the page that shows a run."""
+    path = write_report(run, out)
+    print_json({"report": str(path)}) if json else console.print(str(path), soft_wrap=True)
+
+
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="The ONNX file.")] = Path("model.onnx"),
+    height: Annotated[int, typer.Option(min=1)] = 512,
+    width: Annotated[int, typer.Option(min=1)] = 1024,
+    dynamic: Annotated[bool, typer.Option(help="Let batch, height and width vary.")] = True,
+    json: Json = False,
+) -> None:
+    """Export a model to ONNX and check it against torch."""
+    loaded = load_model(find_model(model))
+    made = export_onnx(loaded.model, out, height, width, dynamic)
+    if json:
+        print_json(made.to_dict())
+    else:
+        console.print(f"{out}: agrees with torch, largest relative difference {made.max_error:.2g}", soft_wrap=True)

@@ -1,0 +1,104 @@
+"""What a run will do and cost, before it starts."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from segadapt.config import RunConfig
+from segadapt.data.loader import Stream
+from segadapt.engine.loop import Loop, stage_length
+from segadapt.engine.optim import build_optimiser
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime
+from segadapt.engine.world import DataBundle, RoundWorld
+from segadapt.labels import LabelSpace
+from segadapt.methods.method import StageConfig
+from segadapt.methods.registry import method_info
+from segadapt.models.build import build_segmenter
+from segadapt.opening import open_data
+
+_TIMED = 3
+
+
+def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) -> dict[str, Any]:
+    """Stages with rounds, steps and, if ``measure``, minutes extrapolated from a few steps here.
+
+    The minutes are those of the training steps; passes over the target set come on top. Nothing is
+    kept on the disk.
+    """
+    runtime = Runtime(config.accelerator, config.precision)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data, test, space = open_data(config.data, roots, folder)
+        record = Record(folder / "record", False)
+        stages = [_stage(config, stage, data, space, runtime, record, folder, measure) for stage in config.stages]
+    return {
+        "title": config.title,
+        "model": config.model.name,
+        "data": {
+            "source": len(data.source),
+            "target": len(data.target),
+            "test": len(test) if test is not None else 0,
+            "classes": list(space.names),
+        },
+        "stages": stages,
+    }
+
+
+def _stage(
+    config: RunConfig,
+    stage: StageConfig,
+    data: DataBundle,
+    space: LabelSpace,
+    runtime: Runtime,
+    record: Record,
+    folder: Path,
+    measure: bool,
+) -> dict[str, Any]:
+    model = build_segmenter(config.model.name, len(space), weights=None, **config.model.arguments)
+    method = method_info(stage.method).method(stage, model, space)
+    loop = Loop(method, data, runtime, record, folder / stage.name, config.seed, lambda _: None, lambda _: None)
+    steps: list[int] = []
+    streams: dict[str, Stream] = {}
+    for round in range(method.rounds):
+        world = RoundWorld(data, space, config.seed, runtime, record, folder / stage.name / f"round{round}")
+        streams = method.streams(round, world)
+        steps.append(stage_length(stage, streams))
+    minutes = sum(steps) * _seconds_a_step(loop, streams) / 60 if measure else None
+    return {
+        "name": stage.name,
+        "method": stage.method,
+        "title": stage.title,
+        "initial": stage.initial,
+        "rounds": method.rounds,
+        "steps": sum(steps),
+        "batch_size": stage.batch_size,
+        "minutes": minutes,
+    }
+
+
+def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream]) -> float:
+    """Median time of a few steps; target images go without pseudo labels, which do not exist yet."""
+    feeders = {name: loop.feeder(_without_pseudo_labels(stream)) for name, stream in streams.items()}
+    optimiser = build_optimiser(loop.method.model, loop.config.optimiser)
+    loop.method.train()
+    times = []
+    sources = [feeder.batches(0, _TIMED) for feeder in feeders.values()]
+    for step in range(_TIMED):
+        started = time.perf_counter()
+        loop.step(0, step, {name: next(source) for name, source in zip(feeders, sources, strict=True)}, optimiser)
+        times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def _without_pseudo_labels(stream: Stream) -> Stream:
+    parts = tuple(
+        replace(part, dataset=part.dataset.unlabelled(), scores=None, focus=None) if part.domain == 1 else part
+        for part in stream.parts
+    )
+    return replace(stream, parts=parts)
