@@ -1,0 +1,1 @@
+"""Measurements of the parts whose cost grows with the data set."""

@@ -1,0 +1,262 @@
+"""Pseudo labels from class probabilities and thresholds, and the compact scores they come from.
+
+A probability map of one 1024 x 2048 image takes 160 MB. So scores are stored at the network's
+own stride, as half-precision log-probabilities, and the full map is made again, whole or within a
+training crop, when it is needed. Functions that go through a full map do so in bands of rows.
+
+Self-training (ST), class-balanced self-training (CBST): Zou et al., ECCV 2018. Label entropy
+regularisation (LRENT): Zou et al., ICCV 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE
+from segadapt.pieces.spatial_prior import resize_prior
+
+STORED_POSITIONS = 129 * 257
+"""Most positions of a stored score map: a 1024 x 2048 image at stride 8, corner pixels included."""
+
+_BAND_ELEMENTS = 1 << 22
+_TINY = torch.finfo(torch.float32).tiny
+_LEAST_LOG = -100.0
+
+
+@torch.no_grad()
+def confidence_and_prediction(probabilities: Tensor, prior: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The largest probability of each pixel and its class.
+
+    Args:
+        probabilities: [B, K, H, W].
+        prior: spatial prior [K, h, w] to multiply with first, resized as by
+            :func:`~segadapt.pieces.spatial_prior.apply_prior`; None for none.
+
+    Returns:
+        Confidence [B, H, W] float32 and prediction [B, H, W] uint8; the first class wins a tie.
+    """
+    height, width = probabilities.shape[-2:]
+    prior = None if prior is None else resize_prior(prior, height, width)
+    confidence = probabilities.new_empty(len(probabilities), height, width, dtype=torch.float32)
+    prediction = torch.empty_like(confidence, dtype=torch.uint8)
+    for rows in _bands(probabilities):
+        band = probabilities[..., rows, :].float()
+        if prior is not None:
+            band = band * prior[:, rows]
+        confidence[:, rows], classes = band.max(1)
+        prediction[:, rows] = classes
+    return confidence, prediction
+
+
+@torch.no_grad()
+def select(probabilities: Tensor, thresholds: Tensor) -> Tensor:
+    """Hard pseudo labels: ``argmax_c P_c / lambda_c`` where that is at least 1 (CBST eq. 8).
+
+    The class is that of the quotient, not of the probability. With equal thresholds this is
+    self-training with one threshold (eq. 5).
+
+    Args:
+        probabilities: [B, K, H, W], weighted by a spatial prior or not, as the thresholds are.
+        thresholds: [K] lambda.
+
+    Returns:
+        [B, H, W] uint8 train ids, IGNORE where no class reaches its threshold. A pixel exactly at
+        its threshold is labelled.
+    """
+    labels = torch.empty_like(probabilities[:, 0], dtype=torch.uint8)
+    scale = thresholds.float().clamp(min=_TINY)[:, None, None]
+    for rows in _bands(probabilities):
+        best, classes = (probabilities[..., rows, :].float() / scale).max(1)
+        labels[:, rows] = torch.where(best >= 1, classes, IGNORE)
+    return labels
+
+
+@torch.no_grad()
+def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float, drop: bool = True) -> tuple[Tensor, Tensor]:
+    """Soft pseudo labels regularised by their entropy (CRST, LRENT).
+
+    ``y_c = (P_c / lambda_c)^(1/alpha) / Z`` with ``Z`` the sum over classes; a pixel is labelled
+    where ``Z > 1``. Computed from logarithms, so that no power under- or overflows.
+
+    Args:
+        probabilities: [B, K, H, W] of any floating type.
+        thresholds: [K] lambda.
+        alpha: temperature, above 0; towards 0 the labels become those of :func:`select`.
+        drop: make the labels of pixels with Z <= 1 zero vectors, which the loss ignores.
+
+    Returns:
+        Soft labels [B, K, H, W] float32 and the mask [B, H, W] of the labelled pixels.
+    """
+    if not alpha > 0:
+        raise RequestError(f"alpha of the soft labels is {alpha}; it must be above 0 (hard labels need no alpha)")
+    soft = torch.empty_like(probabilities, dtype=torch.float32)
+    kept = torch.empty_like(probabilities[:, 0], dtype=torch.bool)
+    log_thresholds = thresholds.float().clamp(min=_TINY).log()[:, None, None]
+    for rows in _bands(probabilities):
+        powers = probabilities[..., rows, :].float().clamp(min=_TINY).log_()
+        powers.sub_(log_thresholds).div_(alpha)
+        top = powers.amax(1, keepdim=True)
+        total = powers.sub_(top).exp_().sum(1, keepdim=True)
+        valid = top + total.log() > 0
+        soft[..., rows, :] = powers.div_(total).mul_(valid) if drop else powers.div_(total)
+        kept[:, rows] = valid[:, 0]
+    return soft, kept
+
+
+def encode_scores(log_probabilities: Tensor, positions: int = STORED_POSITIONS) -> npt.NDArray[np.float16]:
+    """Compact form of the log-probabilities of one image.
+
+    Maps of more than ``positions`` places are averaged down by the smallest whole factor f for
+    which ``ceil(h/f) * ceil(w/f)`` fits: a 1024 x 2048 image ends at stride 8 or wider, which is
+    1.26 MB with 19 classes. Log-probabilities, rather than raw logits, put the likely classes near
+    zero, where half precision is finest; those below -100 are stored as -100.
+
+    Args:
+        log_probabilities: [K, h, w] at the network's stride, any floating type and device.
+        positions: budget; the bytes are at most ``2 * K * positions``.
+
+    Returns:
+        [K, h', w'] float16.
+    """
+    scores = log_probabilities.detach().float().clamp(min=_LEAST_LOG)
+    height, width = scores.shape[-2:]
+    factor = max(1, math.isqrt(height * width // positions))
+    while math.ceil(height / factor) * math.ceil(width / factor) > positions:
+        factor += 1
+    if factor > 1:
+        size = (math.ceil(height / factor), math.ceil(width / factor))
+        scores = F.adaptive_avg_pool2d(scores[None], size)[0]
+    return scores.to("cpu", torch.float16).numpy()
+
+
+@torch.no_grad()
+def probabilities_from_scores(
+    scores: Tensor, size: Sequence[int], prior: Tensor | None = None, align_corners: bool = False
+) -> Tensor:
+    """Probabilities at full size: softmax of the bilinearly resized log scores.
+
+    For a single network pass this equals the softmax of the resized logits, for the two differ by
+    a constant a pixel, which resizing keeps a constant and softmax removes.
+
+    Args:
+        scores: [B, K, h, w] as stored by :func:`encode_scores`, any floating type.
+        size: (height, width) in pixels.
+        prior: spatial prior [K, h', w'] to multiply with.
+        align_corners: geometry of the resizing; True for networks whose corner outputs lie on the
+            corner pixels.
+
+    Returns:
+        [B, K, height, width] float32.
+    """
+    height, width = int(size[0]), int(size[1])
+    full = F.interpolate(scores.float(), (height, width), mode="bilinear", align_corners=align_corners)
+    _softmax_(full)
+    if prior is not None:
+        full *= resize_prior(prior, height, width)
+    return full
+
+
+class WindowLike(Protocol):
+    """A rectangle in an image, in its pixels; the part [top, top + height) x [left, left + width)."""
+
+    @property
+    def top(self) -> float: ...
+    @property
+    def left(self) -> float: ...
+    @property
+    def height(self) -> float: ...
+    @property
+    def width(self) -> float: ...
+    @property
+    def flip(self) -> bool: ...
+
+
+@torch.no_grad()
+def probabilities_in_window(
+    scores: Tensor,
+    windows: Sequence[WindowLike],
+    sizes: Sequence[Sequence[int]],
+    output: Sequence[int],
+    prior: Tensor | None = None,
+    align_corners: bool = False,
+) -> Tensor:
+    """Probabilities within one window of each image, without making the full map.
+
+    The same numbers as cutting the window out of :func:`probabilities_from_scores` where output
+    and window have the same size; elsewhere the score map is sampled at the centres of the output
+    pixels. Places outside the image repeat its border.
+
+    Args:
+        scores: [B, K, h, w] stored scores of whole images.
+        windows: one window an image, in pixels of the full-size image; ``flip`` mirrors the
+            output left to right.
+        sizes: (height, width) of each full-size image.
+        output: (height, width) of the output.
+        prior: spatial prior [K, h', w'] of whole images to multiply with, sampled alike.
+        align_corners: see :func:`probabilities_from_scores`.
+
+    Returns:
+        [B, K, height, width] float32.
+    """
+    grid = _window_grid(windows, sizes, output, align_corners, scores.device)
+    sampled = F.grid_sample(scores.float(), grid, padding_mode="border", align_corners=align_corners)
+    _softmax_(sampled)
+    if prior is not None:
+        if align_corners:
+            grid = _window_grid(windows, sizes, output, False, scores.device)
+        everywhere = prior.float()[None].expand(len(grid), -1, -1, -1)
+        sampled *= F.grid_sample(everywhere, grid, padding_mode="border", align_corners=False)
+    return sampled
+
+
+def _window_grid(
+    windows: Sequence[WindowLike],
+    sizes: Sequence[Sequence[int]],
+    output: Sequence[int],
+    align_corners: bool,
+    device: torch.device,
+) -> Tensor:
+    """Sampling positions [B, h, w, 2] (x, y) in the coordinates of ``grid_sample``, -1 .. 1 over the image.
+
+    With half-pixel geometry these depend on the relative place in the image only, so one grid
+    serves maps of any resolution.
+    """
+    rows, columns = [], []
+    for window, (height, width) in zip(windows, sizes, strict=True):
+        rows.append(_positions(window.top, window.height, int(height), int(output[0]), align_corners))
+        across = _positions(window.left, window.width, int(width), int(output[1]), align_corners)
+        columns.append(across.flip(0) if window.flip else across)
+    y = torch.stack(rows).to(device, torch.float32, non_blocking=True)[:, :, None]
+    x = torch.stack(columns).to(device, torch.float32, non_blocking=True)[:, None, :]
+    return torch.stack(torch.broadcast_tensors(x, y), -1)
+
+
+def _positions(start: float, length: float, full: int, samples: int, align_corners: bool) -> Tensor:
+    """Centres of ``samples`` pixels over [start, start + length) of an axis of ``full`` pixels, as -1 .. 1."""
+    centres = start + (torch.arange(samples, dtype=torch.float64) + 0.5) * (length / samples)
+    if align_corners:
+        return 2 * (centres - 0.5) / max(full - 1, 1) - 1
+    return 2 * centres / full - 1
+
+
+def _softmax_(scores: Tensor) -> None:
+    """Softmax over the classes [B, K, H, W], in place: a full-size map is held once only."""
+    scores -= scores.amax(1, keepdim=True)
+    scores.exp_()
+    scores /= scores.sum(1, keepdim=True)
+
+
+def _bands(maps: Tensor) -> Iterator[slice]:
+    """Row ranges of [B, K, H, W] small enough that a copy of one costs little memory."""
+    rows = max(1, _BAND_ELEMENTS // max(1, maps[..., 0, :].numel()))
+    for start in range(0, maps.shape[-2], rows):
+        yield slice(start, start + rows)

@@ -1,0 +1,165 @@
+"""Losses: golden numbers, hand-computed numbers, and what must not enter them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segadapt.labels import IGNORE
+from segadapt.pieces import losses
+from segadapt.pieces.terms import Term
+from tests.golden_vectors import golden_op
+
+
+def random_case(classes=5, size=(6, 7), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, classes, *size, generator=generator) * 3
+    labels = torch.randint(0, classes, (2, *size), generator=generator)
+    labels[torch.rand(2, *size, generator=generator) < 0.3] = IGNORE
+    return logits.requires_grad_(), labels
+
+
+def test_cross_entropy_is_the_reference_one():
+    gold = golden_op("adaptsegnet_segmentation_loss")
+    logits = gold.tensor("logits").requires_grad_()
+    loss = losses.cross_entropy(logits, gold.tensor("labels")).mean()
+    loss.backward()
+    gold.check("loss", loss)
+    gold.check("grad", logits.grad)
+
+
+def test_cross_entropy_upsamples_like_the_reference():
+    gold = golden_op("adaptsegnet_segmentation_loss")
+    labels = gold.tensor("big_labels")
+    term = losses.cross_entropy(gold.tensor("small_logits"), labels, labels.shape[-2:], align_corners=True)
+    gold.check("loss_upsampled", term.mean())
+
+
+def golden_reg_mask(gold):
+    """Images that the reference regularises, and the effective weight: it multiplies by its weight twice."""
+    per_image = gold.tensor("reg_weights")
+    return (per_image > 0)[:, None, None], float(per_image.max()) * gold.params["mr_weight_kld"]
+
+
+def test_model_regularisation_is_the_reference_one():
+    gold = golden_op("crst_mrkld_loss")
+    logits, labels = gold.tensor("logits").requires_grad_(), gold.tensor("labels")
+    target, weight = golden_reg_mask(gold)
+    plain = losses.cross_entropy(logits, labels).mean()
+    gold.check("loss_no_reg", plain)
+    loss = plain + losses.model_kld(logits, target & (labels != IGNORE)).times(weight).mean()
+    loss.backward()
+    gold.check("loss", loss)
+    gold.check("grad", logits.grad)
+
+
+def test_soft_label_loss_is_the_reference_one():
+    gold = golden_op("crst_soft_label_loss")
+    logits, soft = gold.tensor("logits").requires_grad_(), gold.tensor("soft_labels")
+    target, weight = golden_reg_mask(gold)
+    log_p = losses.log_probabilities(logits)
+    ce = losses.soft_negative_log_likelihood(log_p, soft)
+    kld = losses.divergence_from_uniform(log_p, target & (soft.sum(1) > 0)).times(weight)
+    loss = ce.mean() + kld.mean()
+    loss.backward()
+    gold.check("loss", loss)
+    gold.check("grad", logits.grad)
+
+
+def test_numbers_by_hand():
+    """Two classes with logits (ln 3, 0): probabilities 3/4 and 1/4."""
+    logits = torch.tensor([math.log(3), 0.0]).view(1, 2, 1, 1).expand(1, 2, 1, 3)
+    labels = torch.tensor([[[0, 1, IGNORE]]], dtype=torch.uint8)
+    term = losses.cross_entropy(logits, labels)
+    assert float(term.total) == pytest.approx(-math.log(3 / 4) - math.log(1 / 4))
+    assert float(term.count) == 2
+    kld = losses.model_kld(logits, labels != IGNORE)
+    assert float(kld.mean()) == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
+    soft = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]).T.view(1, 2, 1, 3)
+    both = losses.soft_cross_entropy(logits, soft)
+    assert float(both.count) == 2
+    assert float(both.total) == pytest.approx(-0.5 * math.log(3 / 16) - math.log(3 / 4))
+
+
+def test_soft_labels_that_are_hard_give_the_hard_loss():
+    logits, labels = random_case()
+    one_hot = F.one_hot(labels.masked_fill(labels == IGNORE, 0), 5).permute(0, 3, 1, 2) * (labels != IGNORE)[:, None]
+    hard, soft = losses.cross_entropy(logits, labels), losses.soft_cross_entropy(logits, one_hot.float())
+    assert float(hard.count) == float(soft.count)
+    torch.testing.assert_close(hard.total, soft.total)
+
+
+@pytest.mark.parametrize("loss", ["hard", "soft", "kld"])
+def test_ignored_pixels_have_no_gradient_and_others_do(loss):
+    logits, labels = random_case()
+    valid = labels != IGNORE
+    if loss == "hard":
+        term = losses.cross_entropy(logits, labels)
+    elif loss == "soft":
+        term = losses.soft_cross_entropy(logits, torch.rand(2, 5, 6, 7) * valid[:, None])
+    else:
+        term = losses.model_kld(logits, valid)
+    term.mean().backward()
+    size = logits.grad.abs().sum(1)
+    assert (size[~valid] == 0).all()
+    assert (size[valid] > 0).all()
+
+
+def test_empty_label_is_zero_with_zero_gradient():
+    logits, labels = random_case()
+    nothing = torch.full_like(labels, IGNORE)
+    terms = [
+        losses.cross_entropy(logits, nothing),
+        losses.soft_cross_entropy(logits, torch.zeros_like(logits)),
+        losses.model_kld(logits, torch.zeros_like(labels, dtype=torch.bool)),
+    ]
+    total = sum(term.mean() for term in terms)
+    total.backward()
+    assert total.item() == 0
+    assert (logits.grad == 0).all()
+
+
+def test_sums_and_counts_of_parts_give_the_mean_of_the_whole():
+    logits, labels = random_case()
+    whole = losses.cross_entropy(logits, labels)
+    parts = [losses.cross_entropy(logits[i : i + 1], labels[i : i + 1]) for i in range(2)]
+    assert parts[0].count != parts[1].count
+    joined = Term(parts[0].total + parts[1].total, parts[0].count + parts[1].count)
+    torch.testing.assert_close(joined.mean(), whole.mean())
+
+
+def test_order_of_classes_does_not_matter():
+    logits, labels = random_case()
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(1))
+    table = torch.full((256,), IGNORE)
+    table[order] = torch.arange(5)
+    renamed = losses.cross_entropy(logits[:, order], table[labels])
+    torch.testing.assert_close(renamed.total, losses.cross_entropy(logits, labels).total)
+    assert renamed.count == losses.cross_entropy(logits, labels).count
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_normalised_in_float32(dtype):
+    logits, labels = random_case()
+    half = logits.detach().to(dtype)
+    term = losses.cross_entropy(half, labels, (6, 7))
+    assert term.total.dtype == torch.float32
+    torch.testing.assert_close(term.total, losses.cross_entropy(half.float(), labels).total)
+
+
+def test_half_precision_logits_are_upsampled_in_float32():
+    small = torch.randn(1, 3, 4, 5).bfloat16()
+    torch.testing.assert_close(losses.upsample(small, (9, 11)), losses.upsample(small.float(), (9, 11)))
+    assert losses.upsample(small.double(), (9, 11)).dtype == torch.float64
+
+
+def test_one_class_has_no_loss():
+    assert float(losses.cross_entropy(torch.randn(1, 1, 3, 3), torch.zeros(1, 3, 3)).total) == 0
+
+
+def test_label_beyond_the_classes_is_an_error():
+    with pytest.raises(IndexError):
+        losses.cross_entropy(torch.randn(1, 2, 1, 1), torch.full((1, 1, 1), 2))
