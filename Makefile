@@ -1,0 +1,32 @@
+# Everything a newcomer needs: make demo, make test. See README.md.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint format bench clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit('segadapt needs Python 3.10 or newer; run: make PYTHON=python3.11 ...' if sys.version_info < (3, 10) else 0)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)  ## from nothing to an adapted model and its report
+	$(BIN)/segadapt demo --out demo
+
+test: $(STAMP)  ## the whole test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${SEGADAPT_TEST_PROCESSES:-2}
+
+lint: $(STAMP)  ## formatting, lint rules and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) demo runs build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
