@@ -237,7 +237,8 @@ def _window_grid(
         columns.append(across.flip(0) if window.flip else across)
     y = torch.stack(rows).to(device, torch.float32, non_blocking=True)[:, :, None]
     x = torch.stack(columns).to(device, torch.float32, non_blocking=True)[:, None, :]
-    return torch.stack(torch.broadcast_tensors(x, y), -1)
+    shape = (len(y), y.shape[1], x.shape[2])
+    return torch.stack([x.expand(shape), y.expand(shape)], -1)
 
 
 def _positions(start: float, length: float, full: int, samples: int, align_corners: bool) -> Tensor:

@@ -55,19 +55,26 @@ def spatial_prior(frequencies: Tensor, window: float = PAPER_WINDOW) -> Tensor:
         everywhere for a class that the source never shows. Near the border the mean is taken over
         the part of the window inside the image.
     """
-    counts = frequencies.to(torch.float32)[:, None]
-    weights = gaussian_window(counts.shape[-2], window).to(counts.device)
-    inside = torch.ones_like(counts[:1])
-    smooth = (_blur(counts, weights) / _blur(inside, weights)).squeeze(1)
-    total = smooth.sum((1, 2), keepdim=True, dtype=torch.float64)
-    return (smooth / total.clamp(min=torch.finfo(torch.float32).tiny)).to(torch.float32)
+    height, width = frequencies.shape[-2:]
+    weights = gaussian_window(height, window).tolist()
+    ones = torch.ones(max(height, width), device=frequencies.device)
+    inside = _blur(ones[:height], weights, 0)[:, None] * _blur(ones[:width], weights, 0)
+    prior = torch.empty(frequencies.shape, dtype=torch.float32, device=frequencies.device)
+    for counts, smooth in zip(frequencies, prior, strict=True):  # one class at a time, for the memory
+        smooth.copy_(_blur(_blur(counts.to(torch.float32), weights, 0), weights, 1)).div_(inside)
+        smooth.div_(smooth.sum(dtype=torch.float64).clamp(min=torch.finfo(torch.float32).tiny))
+    return prior
 
 
-def _blur(maps: Tensor, weights: Tensor) -> Tensor:
-    """Separable convolution of [N, 1, H, W] with zeros beyond the border."""
-    radius = len(weights) // 2
-    maps = F.conv2d(maps, weights.view(1, 1, -1, 1), padding=(radius, 0))
-    return F.conv2d(maps, weights.view(1, 1, 1, -1), padding=(0, radius))
+def _blur(maps: Tensor, weights: list[float], axis: int) -> Tensor:
+    """Convolution along one axis, with zeros beyond the ends; adding shifted copies beats conv2d on a CPU."""
+    radius, length = len(weights) // 2, maps.shape[axis]
+    out = torch.zeros_like(maps)
+    for shift, weight in enumerate(weights, start=-radius):
+        count = length - abs(shift)
+        if count > 0:
+            out.narrow(axis, max(0, -shift), count).add_(maps.narrow(axis, max(0, shift), count), alpha=weight)
+    return out
 
 
 def apply_prior(probabilities: Tensor, prior: Tensor) -> Tensor:
