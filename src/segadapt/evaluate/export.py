@@ -1,0 +1,207 @@
+"""Models as ONNX files, checked against torch."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segadapt.errors import RequestError, RunError
+from segadapt.models.inference import evaluation_mode
+from segadapt.models.segmenter import Segmenter
+
+MAX_ERROR = 1e-3
+MAX_DISAGREEMENT = 1e-3
+OPSET = 18
+
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """How an exported model compares with torch on random images.
+
+    Attributes:
+        path: the ONNX file.
+        max_error: largest difference of the logits as a share of the largest logit.
+        disagreement: share of the pixels that get another class.
+        shapes: the input shapes [B, 3, H, W] that were compared.
+        exporter: ``dynamo`` or ``torchscript``.
+        bytes: size of the file.
+    """
+
+    path: str
+    max_error: float
+    disagreement: float
+    shapes: tuple[Shape, ...]
+    exporter: str
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "shapes": [list(shape) for shape in self.shapes]}
+
+
+class Deployed(nn.Module):
+    """What is exported: the network with its preprocessing, and class scores at the size of the image.
+
+    Input ``images`` [B, 3, H, W] float32 RGB in [0, 1]; outputs ``logits`` [B, K, H, W] float32 and
+    ``labels`` [B, H, W] uint8 train ids.
+    """
+
+    def __init__(self, model: Segmenter):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model(images).logits
+        logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return logits, logits.argmax(1).to(torch.uint8)
+
+
+def export_onnx(model: Segmenter, path: Path, height: int, width: int, dynamic: bool = False) -> ExportReport:
+    """Write ``model`` as an ONNX file and compare it with torch through onnxruntime.
+
+    Args:
+        model: the network; where it is and its training flags stay as they are.
+        path: the file; weights are inside it.
+        height, width: size of the images in pixels.
+        dynamic: let batch, height and width vary; otherwise batch 1 at this size only. The check
+            then also covers a batch of 2 at another size.
+
+    Raises:
+        RequestError: onnx, onnxscript or onnxruntime is not installed.
+        RunError: the model cannot be exported, or the exported model differs from torch by more
+            than 0.1 % (logits, relative to the largest; or class of a pixel). No file is left then.
+    """
+    _require_libraries()
+    if height < 1 or width < 1:
+        raise RequestError(f"cannot export for images of {height} x {width} pixels; both must be at least 1")
+    shapes: list[Shape] = [(1, 3, height, width)]
+    if dynamic:
+        shapes.append((2, 3, _other_size(height, model.stride), _other_size(width, model.stride)))
+    device = next(model.parameters()).device
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            exporter, error, disagreement = _write_and_compare(Deployed(model.cpu()), partial, shapes, dynamic)
+        os.replace(partial, path)  # noqa: PTH105
+    finally:
+        model.to(device)
+        partial.unlink(missing_ok=True)
+    return ExportReport(str(path), error, disagreement, tuple(shapes), exporter, path.stat().st_size)
+
+
+def _require_libraries() -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RequestError(f'export needs {", ".join(missing)}; install with: pip install "segadapt[export]"')
+
+
+def _other_size(pixels: int, stride: int) -> int:
+    """A different size for the second comparison, a few strides larger."""
+    return pixels + 3 * stride
+
+
+def _write_and_compare(deployed: Deployed, path: Path, shapes: list[Shape], dynamic: bool) -> tuple[str, float, float]:
+    """Export with the current exporter, or with the older one if the result of that is no good."""
+    # A batch of 2 keeps a varying batch dimension from being specialised to 1.
+    example = torch.rand(2 if dynamic else 1, *shapes[0][1:])
+    problems = []
+    for exporter, attempt in (("dynamo", _write_dynamo), ("torchscript", _write_torchscript)):
+        try:
+            with _silence():
+                attempt(deployed, path, example, dynamic)
+            error, disagreement = _compare(deployed, path, shapes)
+        # Each exporter has its own tree of exceptions, and which ones differs between versions of torch.
+        except Exception as problem:
+            problems.append(f"{exporter}: {(str(problem).strip().splitlines() or [type(problem).__name__])[0]}")
+            continue
+        if error <= MAX_ERROR and disagreement <= MAX_DISAGREEMENT:
+            return exporter, error, disagreement
+        problems.append(f"{exporter}: logits off by {error:.2%}, {disagreement:.2%} of the pixels get another class")
+    raise RunError(f"the model cannot be exported to ONNX so that it agrees with torch ({'; '.join(problems)})")
+
+
+def _write_dynamo(deployed: Deployed, path: Path, example: Tensor, dynamic: bool) -> None:
+    axes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    program = torch.onnx.export(
+        deployed,
+        (example,),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["logits", "labels"],
+        dynamic_shapes=(axes,) if dynamic else None,
+        opset_version=OPSET,
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(path), external_data=False)
+
+
+def _write_torchscript(deployed: Deployed, path: Path, example: Tensor, dynamic: bool) -> None:
+    pixels = {2: "height", 3: "width"}
+    axes = {
+        "images": {0: "batch", **pixels},
+        "logits": {0: "batch", **pixels},
+        "labels": {0: "batch", 1: "height", 2: "width"},
+    }
+    torch.onnx.export(
+        deployed,
+        (example,),
+        str(path),
+        dynamo=False,
+        input_names=["images"],
+        output_names=["logits", "labels"],
+        dynamic_axes=axes if dynamic else None,
+        opset_version=OPSET,
+    )
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporters' progress prints and warnings away; what matters is the comparison afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _compare(deployed: Deployed, path: Path, shapes: list[Shape]) -> tuple[float, float]:
+    """Largest relative difference of the logits, and share of differing labels, over the shapes."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    error = disagreement = 0.0
+    for number, shape in enumerate(shapes):
+        images = torch.rand(shape, generator=torch.Generator().manual_seed(number))
+        logits, labels = (t.numpy() for t in deployed(images))
+        got_logits, got_labels = session.run(["logits", "labels"], {"images": images.numpy()})
+        if got_logits.shape != logits.shape:
+            raise ValueError(f"output {got_logits.shape} for images {shape} instead of {logits.shape}")
+        error = max(error, _relative_difference(got_logits, logits))
+        disagreement = max(disagreement, float((got_labels != labels).mean()))
+    return error, disagreement
+
+
+def _relative_difference(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+    difference = float(np.abs(got - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+    return difference if np.isfinite(difference) else float("inf")

@@ -1,0 +1,295 @@
+"""Predictions on image files: index PNG, colours, overlay and confidence."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segadapt.data.dataset import DamagedFile, Picture
+from segadapt.data.decode import read_image
+from segadapt.data.ids import CITYSCAPES_TRAIN_ID
+from segadapt.data.loader import Resize
+from segadapt.errors import RequestError, nearest
+from segadapt.evaluate.index_png import encode_index_png, write_whole
+from segadapt.evaluate.pictures import overlay
+from segadapt.evaluate.scoring import Progress, ahead, as_batch, working_image
+from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
+from segadapt.models.inference import InferenceConfig, predict_labels
+from segadapt.models.segmenter import Segmenter
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+
+Kind = Literal["index", "color", "overlay", "confidence"]
+Ids = Literal["train", "cityscapes"]
+ENDINGS: dict[str, str] = {
+    "index": ".png",
+    "color": "_color.png",
+    "overlay": "_overlay.jpg",
+    "confidence": "_confidence.png",
+}
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """What a prediction run did.
+
+    Attributes:
+        count: images predicted.
+        skipped: one line for each image that could not be read, with its path and the reason.
+        seconds: wall time.
+        output: folder of the results.
+    """
+
+    count: int
+    skipped: tuple[str, ...]
+    seconds: float
+    output: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "skipped": list(self.skipped)}
+
+
+def predict_array(
+    model: Segmenter,
+    image: npt.NDArray[np.uint8],
+    config: InferenceConfig | None = None,
+    device: torch.device | str | None = None,
+    *,
+    size: Resize = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> tuple[LabelMap, npt.NDArray[np.float32]]:
+    """Label [H, W] uint8 train ids and confidence [H, W] float32 in (0, 1] of one image.
+
+    Args:
+        model: the network; moved to ``device`` if one is given.
+        image: RGB [H, W, 3] uint8 of any size; the result has its size.
+        config: how to predict; the whole image once if None.
+        device: where to compute; where the model is if None.
+        size: working size to which the image is brought first.
+        autocast: precision of the forward passes.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise RequestError(
+            f"an image must be an RGB array [height, width, 3] of uint8, not {list(image.shape)} of {image.dtype}"
+        )
+    config = config or InferenceConfig()
+    if device is None:
+        device = next(model.parameters()).device
+    model.to(device)
+    batch = as_batch(working_image(image, size, config), device)
+    with autocast():
+        label, confidence = predict_labels(model, batch, (image.shape[0], image.shape[1]), config)
+    return label[0].cpu().numpy(), confidence[0].cpu().numpy()
+
+
+def predict_path(
+    model: Segmenter,
+    space: LabelSpace,
+    input: Path,
+    output: Path,
+    config: InferenceConfig | None = None,
+    device: torch.device | str | None = None,
+    *,
+    size: Resize = None,
+    ids: str = "train",
+    overwrite: bool = False,
+    what: Sequence[str] = ("index", "overlay", "confidence"),
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: Progress | None = None,
+) -> PredictionSummary:
+    """Predict an image file, or all images in a folder and its sub-folders.
+
+    ``a/b.jpg`` in the input folder gives, in ``output``, for the kinds in ``what``:
+
+    - index: ``a/b.png``, 8 bit, pixel value = class; a palette PNG for train ids, grey for Cityscapes ids;
+    - color: ``a/b_color.png``, the classes' colours as RGB;
+    - overlay: ``a/b_overlay.jpg``, image and colours mixed;
+    - confidence: ``a/b_confidence.png``, grey, 255 times the probability of the predicted class.
+
+    Where two images would share a result (``b.jpg`` and ``b.png``), theirs keep the image's suffix
+    in the name (``b.jpg.png``, ``b.png.png``). All results have the size of the image.
+
+    Args:
+        model: the network; moved to ``device`` if one is given.
+        space: its label space.
+        input: an image or a folder.
+        output: folder for the results, made if needed. If it lies inside ``input``, what is in it
+            is not predicted.
+        config, device, size, autocast: see :func:`predict_array`.
+        ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
+        overwrite: replace results that exist; otherwise their presence is an error.
+        what: kinds of results.
+        progress: called after every image with (done, total).
+
+    Raises:
+        RequestError: nothing to predict, results in the way, or not a single image readable.
+    """
+    started = time.monotonic()
+    _require_kinds(what)
+    if len(space) != model.classes:
+        raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
+    table = label_id_table(space, ids)
+    images = find_images(input, output)
+    root = input if input.is_dir() else input.parent
+    targets = _result_files(images, root, output, what)
+    _require_free(images, targets, overwrite)
+
+    skipped: list[str] = []
+    for done, (path, image) in enumerate(ahead(_read_or_problem, images), start=1):
+        if isinstance(image, DamagedFile):
+            skipped.append(str(image) if str(path) in str(image) else f"{path}: {image}")
+        else:
+            label, confidence = predict_array(model, image, config, device, size=size, autocast=autocast)
+            for kind, file in targets[path].items():
+                write_whole(file, _encoded(kind, image, label, confidence, space, table))
+        if progress is not None:
+            progress(done, len(images))
+    if len(skipped) == len(images):
+        raise RequestError(f"none of the {len(images)} images in '{input}' can be read; the first: {skipped[0]}")
+    return PredictionSummary(
+        len(images) - len(skipped), tuple(skipped), round(time.monotonic() - started, 3), str(output)
+    )
+
+
+def label_id_table(space: LabelSpace, ids: str) -> LabelMap | None:
+    """Look-up table [256] from train ids of ``space`` to the ids to write; None leaves them as they are.
+
+    For ``cityscapes`` every class is looked up by name; IGNORE becomes 0, which is Cityscapes' id for unlabelled.
+    """
+    if ids not in get_args(Ids):
+        raise RequestError(
+            f"ids '{ids}' is unknown{nearest(ids, get_args(Ids))}; there are: {', '.join(get_args(Ids))}"
+        )
+    if ids == "train":
+        return None
+    strangers = [name for name in space.names if name not in CITYSCAPES.names]
+    if strangers:
+        raise RequestError(
+            f"class '{strangers[0]}' of label space '{space.name}' has no Cityscapes id; write train ids instead"
+        )
+    label_id = {train_id: raw for raw, train_id in CITYSCAPES_TRAIN_ID.items()}
+    table = np.zeros(256, np.uint8)
+    for train_id, name in enumerate(space.names):
+        table[train_id] = label_id[CITYSCAPES.index(name)]
+    return table
+
+
+def find_images(input: Path, output: Path | None = None) -> list[Path]:
+    """The image itself, or all images below a folder, sorted; hidden files and all in ``output`` left out."""
+    if input.is_file():
+        if input.suffix.lower() not in IMAGE_SUFFIXES:
+            raise RequestError(f"'{input}' is no image file; known are {', '.join(IMAGE_SUFFIXES)}")
+        return [input]
+    if not input.is_dir():
+        raise RequestError(f"no image or folder '{input}'")
+    if output is not None and output.resolve() == input.resolve():
+        raise RequestError(f"results cannot go into the folder of the images '{input}'; name another output folder")
+    found: list[Path] = []
+    seen = {input.resolve()} | ({output.resolve()} if output is not None else set())
+    for folder, below, files in os.walk(input, followlinks=True):
+        here = Path(folder)
+        below[:] = [d for d in sorted(below) if not d.startswith(".") and _first_visit(here / d, seen)]
+        found += [here / f for f in files if not f.startswith(".") and Path(f).suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise RequestError(f"no images in '{input}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
+    return sorted(found)
+
+
+def _first_visit(folder: Path, seen: set[Path]) -> bool:
+    """Whether this folder, reached directly or by a link, is new; links may form circles."""
+    real = folder.resolve()
+    if real in seen:
+        return False
+    seen.add(real)
+    return True
+
+
+def _result_files(images: Sequence[Path], root: Path, output: Path, what: Sequence[str]) -> dict[Path, dict[str, Path]]:
+    """For every image its results by kind; no two images share a file, also where case does not count."""
+
+    def named(image: Path, base: str) -> dict[str, Path]:
+        folder = output / image.parent.relative_to(root)
+        return {kind: folder / (base + ENDINGS[kind]) for kind in dict.fromkeys(what)}
+
+    plain = {image: named(image, image.stem) for image in images}
+    uses = _uses(plain)
+    results = {
+        image: files if all(uses[_key(f)] == 1 for f in files.values()) else named(image, image.name)
+        for image, files in plain.items()
+    }
+    shared = [name for name, count in _uses(results).items() if count > 1]
+    if shared:
+        raise RequestError(f"two images would both be predicted into '{shared[0]}'; rename one of them")
+    return results
+
+
+def _key(file: Path) -> str:
+    return str(file).casefold()
+
+
+def _uses(results: dict[Path, dict[str, Path]]) -> Counter[str]:
+    return Counter(_key(file) for files in results.values() for file in files.values())
+
+
+def _require_kinds(what: Sequence[str]) -> None:
+    for kind in what:
+        if kind not in ENDINGS:
+            raise RequestError(f"unknown result '{kind}'{nearest(kind, ENDINGS)}; there are: {', '.join(ENDINGS)}")
+    if not what:
+        raise RequestError(f"no result asked for; there are: {', '.join(ENDINGS)}")
+
+
+def _require_free(images: Sequence[Path], targets: dict[Path, dict[str, Path]], overwrite: bool) -> None:
+    """No result may replace an image, nor an earlier result unless that is wanted."""
+    sources = {image.resolve() for image in images}
+    for files in targets.values():
+        for file in files.values():
+            if file.resolve() in sources:
+                raise RequestError(f"the result '{file}' would replace an image; name another output folder")
+            if file.exists() and not overwrite:
+                raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
+
+
+def _read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
+    try:
+        return path, read_image(path)
+    except DamagedFile as problem:
+        return path, problem
+
+
+def _encoded(
+    kind: str,
+    image: Picture,
+    label: LabelMap,
+    confidence: npt.NDArray[np.float32],
+    space: LabelSpace,
+    table: LabelMap | None,
+) -> bytes:
+    """The content of one result file."""
+    if kind == "index":
+        return encode_index_png(label, space.palette()) if table is None else encode_index_png(table[label])
+    if kind == "confidence":
+        return encode_index_png(np.rint(np.clip(confidence, 0, 1) * IGNORE).astype(np.uint8))
+    if kind == "color":
+        return _opencv_encoded(".png", space.colorize(label))
+    return _opencv_encoded(".jpg", overlay(image, label, space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+
+
+def _opencv_encoded(suffix: str, picture: Picture, settings: Sequence[int] = ()) -> bytes:
+    done, content = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), list(settings))
+    if not done:
+        raise RuntimeError(f"a {picture.shape} picture could not be encoded as {suffix}")
+    return bytes(content.tobytes())

@@ -1,0 +1,277 @@
+"""From a network to class probabilities: whole images or windows, several scales, mirrored.
+
+Everything goes through one compact form, *scores*: the logarithm of the mean probability on the
+network's own coarse grid. Enlarging scores bilinearly and taking the softmax gives the
+probabilities at any size. With one scale and no mirroring this is exactly the softmax of the
+enlarged logits, because scores and logits differ by a constant per pixel of the grid only, the
+enlargement keeps that a constant per pixel, and the softmax removes it. Compact scores are what
+pseudo labels are stored as: some 60 times smaller than full-size probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from segadapt.models.segmenter import Segmenter
+
+Size = tuple[int, int]
+Positive = Annotated[int, Field(gt=0)]
+
+STRIP = 128
+"""Rows of a full-size image that are reduced to label and confidence at a time."""
+
+
+class InferenceConfig(BaseModel):
+    """How images are predicted.
+
+    Attributes:
+        scales: the image is also shown to the network at these multiples of its working size.
+        flip: also show every view mirrored left to right.
+        window: (height, width) in pixels of sliding windows; None shows whole images. An image
+            smaller than the window is shown whole.
+        overlap: share of a window that the next one covers again, at least.
+        size: (height, width) working size to which images are brought first; None takes them as
+            they are.
+        average: what is averaged over views and overlapping windows, ``probabilities`` or ``logits``.
+        align_corners: convention of the bilinear resizing of class scores. False (corner *edges*
+            coincide) is what current networks are trained with; True (corner *centres* coincide)
+            reproduces numbers of networks trained with torch 0.3 or older conventions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
+    flip: bool = False
+    window: tuple[Positive, Positive] | None = None
+    overlap: float = Field(default=1 / 3, ge=0, lt=1)
+    size: tuple[Positive, Positive] | None = None
+    average: Literal["probabilities", "logits"] = "probabilities"
+    align_corners: bool = False
+
+    @model_validator(mode="after")
+    def _no_scale_twice(self) -> InferenceConfig:
+        if len(set(self.scales)) != len(self.scales):
+            raise ValueError(f"scales names a scale twice: {self.scales}")
+        return self
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Run ``model`` in eval mode and restore the training flag of every submodule afterwards.
+
+    Submodules are restored one by one: a frozen normalisation inside a training network is in eval
+    mode and must stay so.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
+    """Log of the mean class probability on the network's own grid.
+
+    Args:
+        model: the network; its training flags are as before afterwards.
+        images: [B, 3, H, W] RGB in [0, 1], on the model's device.
+        config: see :class:`InferenceConfig`.
+
+    Returns:
+        [B, K, h, w] float32, ordinary tensor (usable in a graph as a constant). ``exp`` sums to 1
+        over the classes. (h, w) is what the network gives for the image at scale 1; other scales
+        are interpolated to it. Enlarge with :func:`upsample`.
+    """
+    # An inference tensor could not be saved for a backward pass by whoever uses it as a constant.
+    with evaluation_mode(model), torch.inference_mode():
+        result = _scores(model, images, config)
+    return result.clone()
+
+
+def probabilities(model: Segmenter, images: Tensor, size: Size, config: InferenceConfig) -> Tensor:
+    """Class probabilities [B, K, H, W] float32 at ``size`` (H, W), e.g. that of the label map."""
+    compact = scores(model, images, config)
+    with torch.no_grad():
+        return upsample(compact, size, config.align_corners).softmax(1)
+
+
+def predict_labels(model: Segmenter, images: Tensor, size: Size, config: InferenceConfig) -> tuple[Tensor, Tensor]:
+    """Most probable class and its probability at ``size`` (H, W).
+
+    Returns:
+        labels [B, H, W] uint8 train ids, and confidence [B, H, W] float32 in (0, 1]. At full size
+        only the enlarged scores of one image exist at a time, and no softmax of them.
+    """
+    compact = scores(model, images, config)
+    with torch.no_grad():
+        labels = torch.empty((len(compact), *size), dtype=torch.uint8, device=compact.device)
+        confidence = torch.empty((len(compact), *size), device=compact.device)
+        for index in range(len(compact)):
+            full = upsample(compact[index : index + 1], size, config.align_corners)[0]
+            for top in range(0, size[0], STRIP):
+                rows = slice(top, top + STRIP)
+                best, label = full[:, rows].max(0)
+                labels[index, rows] = label.to(torch.uint8)
+                confidence[index, rows] = (best - full[:, rows].logsumexp(0)).exp_()
+    return labels, confidence
+
+
+def upsample(compact: Tensor, size: Size, align_corners: bool = False) -> Tensor:
+    """Compact scores [B, K, h, w] brought bilinearly to ``size`` (H, W); their softmax is the probability."""
+    if compact.shape[-2:] == size:
+        return compact.float()
+    return F.interpolate(compact.float(), size, mode="bilinear", align_corners=align_corners)
+
+
+# ---- views ----
+
+
+def _scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
+    """Mean over scales and mirrored views, on the grid of scale 1."""
+    if config.size is not None:
+        images = resize_images(images, config.size)
+    full = _size(images)
+    grid: Size | None = None
+    total: Tensor | None = None
+    # Scale 1, or what is nearest to it, goes first and decides the grid.
+    for scale in sorted(config.scales, key=lambda s: abs(math.log(s))):
+        shown = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
+        scaled = resize_images(images, shown)
+        for mirrored in (False, True) if config.flip else (False,):
+            view = _view(model, scaled.flip(3) if mirrored else scaled, config)
+            view = view.flip(3) if mirrored else view
+            if grid is None:
+                grid = _grid(_size(view), shown, full, config.align_corners)
+            view = _averaged_form(upsample(view, grid, config.align_corners), config)
+            total = view if total is None else _accumulated(total, view, config)
+    assert total is not None
+    views = len(config.scales) * (2 if config.flip else 1)
+    return (total / views if config.average == "logits" else total).log_softmax(1)
+
+
+def _averaged_form(logits: Tensor, config: InferenceConfig) -> Tensor:
+    """Logits, or the log probabilities that are then averaged as probabilities."""
+    return logits if config.average == "logits" else logits.log_softmax(1)
+
+
+def _accumulated(total: Tensor, more: Tensor, config: InferenceConfig) -> Tensor:
+    """Sum of logits, or the log of a sum of probabilities; no probability is rounded to zero."""
+    return total + more if config.average == "logits" else torch.logaddexp(total, more)
+
+
+def _view(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
+    """Logits (or anything with the same softmax) of one view of the images on the network's grid."""
+    height, width = _size(images)
+    window = (height, width) if config.window is None else (min(config.window[0], height), min(config.window[1], width))
+    if window == (height, width):
+        logits: Tensor = model(images).logits
+        return logits.float()
+    return _sliding(model, images, window, config)
+
+
+# ---- sliding windows ----
+
+
+def _sliding(model: Segmenter, images: Tensor, window: Size, config: InferenceConfig) -> Tensor:
+    """Mean over overlapping windows, on the grid that the whole image would have.
+
+    Every window's output is sampled at those cells of the common grid whose centres lie in the
+    window. Window positions are multiples of the network's stride wherever possible, so for the
+    usual sizes the sampling is a copy.
+    """
+    full = _size(images)
+    tops, lefts = (window_positions(full[a], window[a], config.overlap, model.stride) for a in (0, 1))
+
+    def logits_at(top: int, left: int) -> Tensor:
+        logits: Tensor = model(images[..., top : top + window[0], left : left + window[1]]).logits
+        return logits.float()
+
+    first = logits_at(tops[0], lefts[0])
+    grid = _grid(_size(first), window, full, config.align_corners)
+    ys, xs = (_centres(grid[a], full[a], config.align_corners) for a in (0, 1))
+    total = first.new_full((*first.shape[:2], *grid), 0.0 if config.average == "logits" else -math.inf)
+    count = first.new_zeros(grid)
+    for top in tops:
+        for left in lefts:
+            logits = first if (top, left) == (tops[0], lefts[0]) else logits_at(top, left)
+            rows, cols = _inside(ys, top, window[0], full[0]), _inside(xs, left, window[1], full[1])
+            sampled = _sample(logits, ys[rows] - top, xs[cols] - left, window, config.align_corners)
+            total[..., rows, cols] = _accumulated(total[..., rows, cols], _averaged_form(sampled, config), config)
+            count[rows, cols] += 1
+    return total / count if config.average == "logits" else total - count.log()
+
+
+def window_positions(length: int, window: int, overlap: float, stride: int = 1) -> list[int]:
+    """Starts of windows that cover ``[0, length)`` completely; the last one ends exactly at the end.
+
+    The step is ``window * (1 - overlap)`` rounded down to a multiple of ``stride``, at least one
+    ``stride`` (or, for windows smaller than that, one window).
+    """
+    if window >= length:
+        return [0]
+    step = int(window * (1 - overlap)) // stride * stride
+    step = step or min(stride, window)
+    return [*range(0, length - window, step), length - window]
+
+
+def _grid(cells: Size, shown: Size, full: Size, align_corners: bool) -> Size:
+    """The grid that ``full`` pixels get if ``shown`` pixels get ``cells``."""
+
+    def along(axis: int) -> int:
+        if align_corners and shown[axis] > 1:
+            return max(1, round((full[axis] - 1) * (cells[axis] - 1) / (shown[axis] - 1)) + 1)
+        return max(1, round(full[axis] * cells[axis] / shown[axis]))
+
+    return along(0), along(1)
+
+
+def _size(images: Tensor) -> Size:
+    return images.shape[-2], images.shape[-1]
+
+
+def _centres(cells: int, pixels: int, align_corners: bool) -> Tensor:
+    """Position in pixels of the centre of every cell; on the CPU, so that reading it waits for no device."""
+    index = torch.arange(cells, dtype=torch.float64)
+    if align_corners and cells > 1:
+        return index * (pixels - 1) / (cells - 1)
+    return (index + 0.5) * pixels / cells - 0.5
+
+
+def _inside(centres: Tensor, start: int, window: int, length: int) -> slice:
+    """The cells with centres in pixels ``[start, start + window)``; at the borders of the image, all beyond."""
+    low = -math.inf if start == 0 else start - 0.5
+    high = math.inf if start + window >= length else start + window - 0.5
+    hit = ((centres >= low) & (centres < high)).nonzero()
+    if not len(hit):
+        return slice(0, 0)
+    return slice(int(hit[0]), int(hit[-1]) + 1)
+
+
+def _sample(logits: Tensor, ys: Tensor, xs: Tensor, window: Size, align_corners: bool) -> Tensor:
+    """A window's output [B, K, h, w] read bilinearly at pixel positions ``ys`` x ``xs`` of the window."""
+
+    def normalised(position: Tensor, pixels: int) -> Tensor:
+        scaled = 2 * position / max(1, pixels - 1) if align_corners else (2 * position + 1) / pixels
+        return (scaled - 1).float()
+
+    places = torch.meshgrid(normalised(xs, window[1]), normalised(ys, window[0]), indexing="xy")
+    grid = torch.stack(places, dim=-1).to(logits.device).expand(len(logits), -1, -1, -1)
+    return F.grid_sample(logits, grid, mode="bilinear", padding_mode="border", align_corners=align_corners)
+
+
+def resize_images(images: Tensor, size: Size) -> Tensor:
+    """Images [B, 3, H, W] brought to ``size``; bilinear, low-pass filtered when they shrink."""
+    if images.shape[-2:] == size:
+        return images
+    shrinks = size[0] < images.shape[-2] or size[1] < images.shape[-1]
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=shrinks)
