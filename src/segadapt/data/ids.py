@@ -6,9 +6,9 @@ become IGNORE.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable, Mapping
 
-from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, Color, LabelMap, lookup_table
+from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, Color, LabelSpace
 
 CITYSCAPES_TRAIN_ID: dict[int, int] = {
     label_id: train_id
@@ -41,6 +41,15 @@ SYNTHIA_TRAIN_ID: dict[int, int] = {
     }.items()
 }
 """Class of SYNTHIA-RAND-CITYSCAPES -> train id of ``cityscapes19``; terrain, truck and train never occur in it."""
+
+CITYSCAPES_LABEL_IDS = range(35)
+"""All label ids of Cityscapes and GTA5 (34 occurs in GTA5 alone)."""
+
+SYNTHIA_CLASSES = range(23)
+"""All classes of SYNTHIA-RAND-CITYSCAPES; 0 is void."""
+
+CAMVID_VOID = 11
+"""Void in the index labels of the SegNet release of CamVid."""
 
 SYNTHIA_LANE_MARKING = 22
 """Class of SYNTHIA that some protocols ignore and others count as road."""
@@ -111,16 +120,17 @@ def camvid_colors() -> dict[Color, int]:
     }
 
 
-def synthia_table(lane_marking: bool) -> LabelMap:
-    """Look-up table [256] for SYNTHIA classes; ``lane_marking`` counts lane markings as road."""
-    ids = dict(SYNTHIA_TRAIN_ID)
-    if lane_marking:
-        ids[SYNTHIA_LANE_MARKING] = CITYSCAPES.index("road")
-    return lookup_table(ids)
+def synthia_ids(lane_marking_is_road: bool) -> dict[int, int]:
+    """SYNTHIA class -> train id of ``cityscapes19``, with or without lane markings counted as road."""
+    lanes = {SYNTHIA_LANE_MARKING: CITYSCAPES.index("road")} if lane_marking_is_road else {}
+    return {**SYNTHIA_TRAIN_ID, **lanes}
 
 
-def identity_table(classes: int) -> LabelMap:
-    """Look-up table [256] for labels already in train ids of a space with ``classes`` classes."""
-    table = np.full(256, IGNORE, np.uint8)
-    table[:classes] = np.arange(classes, dtype=np.uint8)
-    return table
+def train_ids(space: LabelSpace) -> dict[int, int]:
+    """Labels that are stored as train ids already."""
+    return {i: i for i in range(len(space))}
+
+
+def with_ignored(ids: Mapping[int, int], valid: Iterable[int] = ()) -> dict[int, int]:
+    """``ids`` and, as IGNORE, the other values that a label file of the data set may hold (255 always)."""
+    return {**dict.fromkeys((*valid, IGNORE), IGNORE), **ids}

@@ -1,0 +1,202 @@
+"""Augmentation: windows drawn per sample on the CPU, cut out per batch on the device.
+
+A :class:`Window` is a rectangle of the source image. Drawing one costs microseconds, so it happens
+beside the decoding; cutting and scaling happen for the whole batch at once where the network is.
+Images and labels are sampled at the same places, images bilinearly and labels by the nearest
+pixel, with pixel centres at half integers. This is the geometry of scaling the image first and
+slicing a crop out of it afterwards, without ever making the scaled image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segadapt.data.photometric import color_jitter, draw_blur, gaussian_blur
+from segadapt.labels import IGNORE, LabelMap
+
+__all__ = [
+    "Window",
+    "color_jitter",
+    "crop_batch",
+    "crop_labels",
+    "draw_blur",
+    "draw_window",
+    "focus_pixel",
+    "gaussian_blur",
+    "pad_batch",
+]
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+class Window(NamedTuple):
+    """A rectangle [top, top + height) x [left, left + width) of an image, in its pixels.
+
+    It may reach beyond the image. ``flip`` mirrors what is cut out, left to right.
+    """
+
+    top: float
+    left: float
+    height: float
+    width: float
+    flip: bool = False
+
+
+def draw_window(
+    rng: np.random.Generator,
+    size: Size,
+    crop: Size,
+    scales: tuple[float, float] = (1.0, 1.0),
+    flip: bool = False,
+    focus: tuple[int, int] | None = None,
+) -> Window:
+    """A random window: scale s ~ U[scales], place uniform, mirrored with probability 1/2.
+
+    The image is thought enlarged by s; a crop of the wanted size at a whole pixel of that image
+    covers ``crop / s`` pixels of this one. Where the scaled image is smaller than the crop, it lies
+    wholly and at a random place within the window.
+
+    Args:
+        rng: consumed by the same four numbers whatever the other arguments are.
+        size: (height, width) of the image.
+        crop: (height, width) of the output.
+        scales: lowest and highest scale.
+        flip: whether to mirror half of the windows.
+        focus: pixel (y, x) at the centre of the window, which is moved back inside the image where
+            it would leave it (mining of hard classes as in CRST, Zou et al. 2019).
+    """
+    scale = float(rng.uniform(*scales))
+    places = rng.random(2)
+    mirrored = bool(rng.random() < 0.5) and flip
+    corner = []
+    for axis in (0, 1):
+        spare = size[axis] * scale - crop[axis]
+        low, high = math.ceil(min(0.0, spare)), math.floor(max(0.0, spare))
+        if focus is None:
+            start = low + int(places[axis] * (high - low + 1))
+        else:
+            start = min(max(round((focus[axis] + 0.5) * scale - crop[axis] / 2), low), high)
+        corner.append(start / scale)
+    return Window(corner[0], corner[1], crop[0] / scale, crop[1] / scale, mirrored)
+
+
+def focus_pixel(rng: np.random.Generator, label: LabelMap, wanted_classes: Sequence[int]) -> tuple[int, int] | None:
+    """A pixel (y, x) of a wanted class: one of those present drawn uniformly, then one of its pixels.
+
+    None when no wanted class is in the label map [H, W].
+    """
+    counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
+    present = [c for c in wanted_classes if counts[c] > 0]
+    if not present:
+        return None
+    chosen = present[int(rng.integers(len(present)))]
+    place = int(rng.integers(counts[chosen]))
+    y, x = divmod(int(np.flatnonzero(label == chosen)[place]), label.shape[1])
+    return y, x
+
+
+def pad_batch(arrays: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, list[Size]]:
+    """Images or label maps of any sizes as one uint8 tensor, zeros added at the bottom and the right.
+
+    Args:
+        arrays: all [H, W, 3] or all [H, W].
+
+    Returns:
+        [B, 3, H, W] or [B, H, W], and the (height, width) of each array.
+    """
+    sizes = [(int(a.shape[0]), int(a.shape[1])) for a in arrays]
+    height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
+    batch = np.zeros((len(arrays), height, width, *arrays[0].shape[2:]), np.uint8)
+    for place, array, (h, w) in zip(batch, arrays, sizes, strict=True):
+        place[:h, :w] = array
+    tensor = torch.from_numpy(batch)
+    return (tensor.permute(0, 3, 1, 2), sizes) if tensor.ndim == 4 else (tensor, sizes)
+
+
+def crop_batch(images: Tensor, windows: Sequence[Window], sizes: Sequence[Size], output: Size) -> Tensor:
+    """Cut one window out of each image and scale it, bilinearly and without anti-aliasing.
+
+    Equals ``cv2.resize(image, INTER_LINEAR)`` of the whole image followed by slicing. Beside the
+    image there is zero; its own border pixels, not the padding of the batch, are what bilinear
+    sampling sees there.
+
+    Args:
+        images: [B, 3, H, W] uint8 as from :func:`pad_batch`.
+        windows: one an image, in that image's pixels.
+        sizes: (height, width) of each image within the batch.
+        output: (height, width) of the result.
+
+    Returns:
+        [B, 3, height, width] float32 in [0, 1].
+    """
+    rows, columns = _centres(windows, output)
+    inside = _on(images.device, _inside(rows, sizes, 0)[:, :, None] & _inside(columns, sizes, 1)[:, None, :])
+    full = images.shape[-2:]
+    y = _on(images.device, _normalised(rows, sizes, 0, full[0]))[:, :, None]
+    x = _on(images.device, _normalised(columns, sizes, 1, full[1]))[:, None, :]
+    grid = torch.stack(torch.broadcast_tensors(x, y), -1)
+    cut = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return (cut / 255).clamp_(0, 1) * inside[:, None]
+
+
+def crop_labels(labels: Tensor, windows: Sequence[Window], sizes: Sequence[Size], output: Size) -> Tensor:
+    """Cut the same windows out of label maps: nearest pixel, IGNORE beside the image.
+
+    Args:
+        labels: [B, H, W] uint8.
+        windows, sizes, output: as for :func:`crop_batch`.
+
+    Returns:
+        [B, height, width] int64.
+    """
+    rows, columns = _centres(windows, output)
+    inside = _on(labels.device, _inside(rows, sizes, 0)[:, :, None] & _inside(columns, sizes, 1)[:, None, :])
+    y = _on(labels.device, _nearest(rows, sizes, 0))[:, :, None]
+    x = _on(labels.device, _nearest(columns, sizes, 1))[:, None, :]
+    sample = torch.arange(len(labels), device=labels.device)[:, None, None]
+    return labels[sample, y, x].long().masked_fill(~inside, IGNORE)
+
+
+_Floats = npt.NDArray[np.float64]
+
+
+def _centres(windows: Sequence[Window], output: Size) -> tuple[_Floats, _Floats]:
+    """Where the centres of the output's rows [B, h] and columns [B, w] lie in each image; a pixel i is [i, i + 1)."""
+    table = np.array([w[:4] for w in windows], np.float64)
+    steps = [(np.arange(n) + 0.5) / n for n in output]
+    rows = table[:, 0:1] + steps[0] * table[:, 2:3]
+    columns = table[:, 1:2] + steps[1] * table[:, 3:4]
+    flipped = np.array([w.flip for w in windows], bool)
+    columns[flipped] = columns[flipped, ::-1]
+    return rows, columns
+
+
+def _extent(sizes: Sequence[Size], axis: int) -> _Floats:
+    return np.array([s[axis] for s in sizes], np.float64)[:, None]
+
+
+def _inside(centres: _Floats, sizes: Sequence[Size], axis: int) -> npt.NDArray[np.bool_]:
+    return (centres >= 0) & (centres < _extent(sizes, axis))
+
+
+def _nearest(centres: _Floats, sizes: Sequence[Size], axis: int) -> npt.NDArray[np.int64]:
+    return np.clip(np.floor(centres), 0, _extent(sizes, axis) - 1).astype(np.int64)
+
+
+def _normalised(centres: _Floats, sizes: Sequence[Size], axis: int, full: int) -> npt.NDArray[np.float32]:
+    """Centres kept within the image, in the coordinates of ``grid_sample`` (-1 .. 1 over the padded batch)."""
+    kept = np.clip(centres, 0.5, _extent(sizes, axis) - 0.5)
+    return (2 * kept / full - 1).astype(np.float32)
+
+
+def _on(device: torch.device, array: npt.NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)

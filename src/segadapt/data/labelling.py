@@ -1,0 +1,185 @@
+"""From a label file to train ids: small callables that a :class:`Dataset` keeps as ``read_label``.
+
+They are plain values rather than closures, so a data set can be sent to decoding processes. Each
+has a ``key``, a text that says how it labels; cached statistics depend on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segadapt.data.dataset import DamagedFile
+from segadapt.data.decode import UnknownLabel, picture_size, read_index
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE, Color, LabelMap
+
+ReadLabel = Callable[[Path], LabelMap]
+_UNKNOWN = IGNORE + 1
+
+
+def label_key(read_label: ReadLabel) -> str | None:
+    """A text that changes when the same file would be labelled otherwise; None if that cannot be told."""
+    key = getattr(read_label, "key", None)
+    if isinstance(key, str):
+        return key
+    try:
+        return hashlib.sha256(pickle.dumps(read_label)).hexdigest()
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+
+
+def no_labels(path: Path) -> LabelMap:
+    """``read_label`` of a data set that was opened without labels."""
+    raise RequestError(f"{path}: this data set was opened without labels")
+
+
+@dataclass(frozen=True)
+class IndexLabels:
+    """Index files whose values are looked up.
+
+    Args:
+        ids: raw value -> train id or IGNORE; any other value is an error.
+        expected: what the file should be, for the message, e.g. ``Cityscapes label ids``.
+        read: decodes the file to raw values [H, W] uint8.
+    """
+
+    ids: Mapping[int, int]
+    expected: str
+    read: ReadLabel = read_index
+
+    @property
+    def key(self) -> str:
+        """How raw values become train ids."""
+        return f"index {sorted(self.ids.items())}"
+
+    def __call__(self, path: Path) -> LabelMap:
+        """Label map [H, W] of one file."""
+        return self.look_up(self.read(path), path)
+
+    def look_up(self, raw: npt.NDArray[np.uint8 | np.uint16], path: Path) -> LabelMap:
+        """Label map of the raw values [H, W] of a file."""
+        table = np.full(np.iinfo(raw.dtype).max + 1, _UNKNOWN, np.uint16)
+        table[list(self.ids)] = list(self.ids.values())
+        label = table[raw]
+        if label.size and label.max() == _UNKNOWN:
+            wrong = np.unique(raw[label == _UNKNOWN])
+            raise UnknownLabel(
+                f"{path} holds {some(wrong.tolist())}, which are no {self.expected}; is it the right file?"
+            )
+        return label.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class SizedLabels:
+    """Labels that must fit their image.
+
+    Args:
+        read: decodes a label file.
+        images: label file -> image file.
+        resize: bring a label of another size to the size of its image (nearest) instead of
+            raising DamagedFile.
+    """
+
+    read: ReadLabel
+    images: Mapping[Path, Path]
+    resize: bool = False
+
+    @property
+    def key(self) -> str | None:
+        """That of the labels within."""
+        inner = label_key(self.read)
+        return inner and f"{inner} resize={self.resize}"
+
+    def __call__(self, path: Path) -> LabelMap:
+        """Label map of one file, of the size of its image."""
+        label = self.read(path)
+        image = self.images[path]
+        height, width = picture_size(image)
+        if label.shape == (height, width):
+            return label
+        if self.resize:
+            return np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+        raise DamagedFile(
+            f"{path} is {label.shape[1]}x{label.shape[0]} but its image {image.name} is {width}x{height} (width x height)"
+        )
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """Labels looked up once more, into another label space."""
+
+    read: ReadLabel
+    table: tuple[int, ...]
+
+    @property
+    def key(self) -> str | None:
+        """That of the labels within, and the table."""
+        inner = label_key(self.read)
+        return inner and f"{inner} then {self.table}"
+
+    def __call__(self, path: Path) -> LabelMap:
+        """Label map of one file in the other space."""
+        return np.array(self.table, np.uint8)[self.read(path)]
+
+
+def label_colors(
+    picture: npt.NDArray[np.uint8 | np.uint16], colors: Mapping[Color, int], path: Path, mend: str
+) -> LabelMap:
+    """Colour-coded labels [H, W, 3] RGB to train ids, by exact colour.
+
+    Args:
+        picture: the label file, decoded.
+        colors: RGB -> train id or IGNORE.
+        path: for messages.
+        mend: how to mend a colour that is not listed, for the message.
+
+    Raises:
+        UnknownLabel: the picture has a colour that is not listed.
+    """
+    if picture.dtype != np.uint8:
+        raise UnknownLabel(
+            f"{path} has {picture.dtype.itemsize * 8}-bit colours; colour-coded labels have 8 bits a channel"
+        )
+    codes = color_codes(picture)
+    label = _color_table(tuple(sorted(colors.items())))[codes]
+    if label.size and label.max() == _UNKNOWN:
+        wrong = label == _UNKNOWN
+        found = [color_of(code) for code in np.unique(codes[wrong])[:4].tolist()]
+        raise UnknownLabel(
+            f"{path} has colours that belong to no class, such as {some(found)} ({int(wrong.sum())} pixels); {mend}"
+        )
+    return label.astype(np.uint8)
+
+
+def color_codes(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """RGB [..., 3] to one number R * 65536 + G * 256 + B a pixel."""
+    parts = picture.astype(np.int32)
+    return (parts[..., 0] << 16) | (parts[..., 1] << 8) | parts[..., 2]
+
+
+def color_of(code: int) -> Color:
+    """Inverse of :func:`color_codes` for one number."""
+    return code >> 16, (code >> 8) & 255, code & 255
+
+
+def some(values: list[int] | list[Color], most: int = 4) -> str:
+    """Up to ``most`` values as a text, with dots when there are more."""
+    return ", ".join(str(v) for v in values[:most]) + (", ..." if len(values) > most else "")
+
+
+@lru_cache(maxsize=4)
+def _color_table(colors: tuple[tuple[Color, int], ...]) -> npt.NDArray[np.uint16]:
+    """Train id of each of the 2^24 colours: 32 MB, but one look-up a pixel."""
+    table = np.full(1 << 24, _UNKNOWN, np.uint16)
+    for color, train_id in colors:
+        table[(color[0] << 16) | (color[1] << 8) | color[2]] = train_id
+    return table

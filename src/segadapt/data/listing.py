@@ -1,0 +1,96 @@
+"""Finding files on the disk and pairing images with labels, with one-line errors that say what to mend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from segadapt.data.dataset import Dataset, Item
+from segadapt.data.decode import read_picture
+from segadapt.data.labelling import ReadLabel, SizedLabels, no_labels
+from segadapt.errors import RequestError
+from segadapt.labels import LabelSpace
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path | None = None) -> Iterator[Path]:
+    """Files below ``folder`` with one of the suffixes, sorted; hidden ones and those in ``leave_out`` are passed over."""
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = Path(place)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and here / f != leave_out)
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith(tuple(suffixes)):
+                yield here / name
+
+
+def folder_in(root: Path, *parts: str, who: str, hint: str = "") -> Path:
+    """The sub-folder ``parts`` of ``root``; RequestError naming it when it is missing."""
+    if not root.is_dir():
+        raise RequestError(f"{who}: the folder {root} does not exist")
+    folder = root.joinpath(*parts)
+    if not folder.is_dir():
+        raise RequestError(f"{who}: {root} has no folder '{'/'.join(parts)}'{'; ' + hint if hint else ''}")
+    return folder
+
+
+def files_in(folder: Path, endings: Sequence[str], who: str) -> list[Path]:
+    """Files below ``folder`` with one of the endings, sorted; RequestError when there are none."""
+    found = list(walk(folder, endings))
+    if not found:
+        raise RequestError(f"{who}: no file *{' or *'.join(endings)} in {folder}")
+    return found
+
+
+def by_id(files: Sequence[Path], who: str, ending: str = "") -> dict[str, Path]:
+    """Files keyed by their name without ``ending`` or else without suffix; RequestError when two share a name."""
+    found: dict[str, Path] = {}
+    for path in files:
+        name = path.name[: -len(ending)] if ending else path.stem
+        if name in found:
+            raise RequestError(f"{who}: two images are named '{name}': {found[name]} and {path}; remove one of them")
+        found[name] = path
+    return found
+
+
+def build(
+    name: str,
+    space: LabelSpace,
+    images: dict[str, Path],
+    label_of: Callable[[str, Path], Path] | None,
+    read_label: ReadLabel,
+    resize_labels: bool = False,
+) -> Dataset:
+    """A data set from images by id.
+
+    Args:
+        name: for messages.
+        space: of ``read_label``.
+        images: id -> image file.
+        label_of: from id and image file to label file; None leaves the data set without labels,
+            and no path to a label is ever formed.
+        read_label: decodes a label file.
+        resize_labels: see :class:`SizedLabels`.
+
+    Raises:
+        RequestError: an image has no label.
+    """
+    if label_of is None:
+        return Dataset(name, space, tuple(Item(i, images[i]) for i in sorted(images)), read_picture, no_labels)
+    items = tuple(Item(i, images[i], label_of(i, images[i])) for i in sorted(images))
+    require_labels(name, items)
+    partner = {item.label: item.image for item in items if item.label is not None}
+    return Dataset(name, space, items, read_picture, SizedLabels(read_label, partner, resize_labels))
+
+
+def require_labels(name: str, items: Sequence[Item]) -> None:
+    """RequestError naming the first image without a label file, and how many there are."""
+    lacking = [item for item in items if item.label is None or not item.label.is_file()]
+    if lacking:
+        first = lacking[0]
+        expected = f" (expected {first.label})" if first.label is not None else ""
+        raise RequestError(
+            f"{name}: {len(lacking)} of {len(items)} images have no label, the first is {first.image}{expected}; "
+            "add the labels, or take these images out"
+        )

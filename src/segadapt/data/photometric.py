@@ -1,0 +1,123 @@
+"""Photometric augmentation of whole batches on their device, one strength a sample.
+
+What is random is drawn from a CPU generator, so the same seed changes the colours alike on every
+device, and nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LUMA = (0.299, 0.587, 0.114)
+HUE_SHARE = 0.5
+"""Turns of hue per unit of strength: a strength of 0.5 turns hues by up to a quarter."""
+
+
+def color_jitter(images: Tensor, strength: Tensor, generator: torch.Generator, hue_share: float = HUE_SHARE) -> Tensor:
+    """Random brightness, contrast, saturation and hue, in this order.
+
+    Sample b multiplies brightness, contrast and saturation by factors from
+    U[max(0, 1 - s_b), 1 + s_b] each and turns its hue by U[-t, t], t = min(hue_share * s_b, 1/2)
+    turns. A sample of strength 0 stays as it is.
+
+    Args:
+        images: [B, 3, H, W] float RGB in [0, 1].
+        strength: [B] s, on the CPU, at least 0.
+        generator: on the CPU; four numbers a sample are drawn.
+        hue_share: 0.5 as in semi-supervised segmentation (0.5, 0.5, 0.5, 0.25); 1 as in DAFormer.
+
+    Returns:
+        [B, 3, H, W] in [0, 1].
+    """
+    draws = torch.rand((4, len(images)), generator=generator)
+    low = (1 - strength).clamp(min=0)
+    factors = low + draws[:3] * (1 + strength - low)
+    turn = (2 * draws[3] - 1) * (hue_share * strength).clamp(max=0.5)
+    unchanged = (strength == 0).to(images.device, non_blocking=True)[:, None, None, None]
+    factors = factors.to(images, non_blocking=True)[..., None, None, None]
+    x = adjust_brightness(images, factors[0])
+    x = adjust_contrast(x, factors[1])
+    x = adjust_saturation(x, factors[2])
+    x = adjust_hue(x, turn.to(images, non_blocking=True)[:, None, None, None])
+    return torch.where(unchanged, images, x)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Luma [B, 1, H, W] of RGB images (ITU-R BT.601)."""
+    red, green, blue = images.unbind(1)
+    return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue)[:, None]
+
+
+def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiply by ``factor`` [B, 1, 1, 1]."""
+    return (images * factor).clamp(0, 1)
+
+
+def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Move away from the mean luma of the image by ``factor`` [B, 1, 1, 1]."""
+    mean = grey(images).mean((2, 3), keepdim=True)
+    return (mean + factor * (images - mean)).clamp(0, 1)
+
+
+def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Move away from the luma of each pixel by ``factor`` [B, 1, 1, 1]."""
+    luma = grey(images)
+    return (luma + factor * (images - luma)).clamp(0, 1)
+
+
+def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue of the HSV model by ``turn`` [B, 1, 1, 1], in full turns."""
+    red, green, blue = images.unbind(1)
+    value, low = images.amax(1), images.amin(1)
+    chroma = value - low
+    span = chroma.clamp(min=torch.finfo(images.dtype).tiny)
+    # The sector of the colour circle is that of the largest channel.
+    hue = torch.where(
+        value == red,
+        (green - blue) / span,
+        torch.where(value == green, 2 + (blue - red) / span, 4 + (red - green) / span),
+    )
+    hue = hue + 6 * turn.squeeze(1)
+    channels = []
+    for offset in (5, 3, 1):
+        sector = (hue + offset).remainder(6)
+        channels.append(value - chroma * torch.minimum(sector, 4 - sector).clamp(0, 1))
+    return torch.stack(channels, 1)
+
+
+def draw_blur(
+    batch: int, generator: torch.Generator, sigmas: Sequence[float] = (0.15, 1.15), probability: float = 0.5
+) -> Tensor:
+    """Blur widths [B] on the CPU: U[sigmas] with the given probability, else 0 (DAFormer's range)."""
+    draws = torch.rand((2, batch), generator=generator)
+    widths = sigmas[0] + (sigmas[1] - sigmas[0]) * draws[0]
+    return torch.where(draws[1] < probability, widths, torch.zeros(()))
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur sample b with a Gaussian of standard deviation ``sigma[b]`` pixels; 0 leaves it as it is.
+
+    Args:
+        images: [B, C, H, W] float.
+        sigma: [B] on the CPU.
+
+    Returns:
+        [B, C, H, W]; borders are mirrored.
+    """
+    batch, channels, height, width = images.shape
+    radius = min(math.ceil(3 * float(sigma.max())), height - 1, width - 1) if batch else 0
+    if radius == 0:
+        return images
+    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (x / sigma.float().clamp(min=1e-3)[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).to(images, non_blocking=True).repeat_interleave(channels, 0)
+    maps = images.reshape(1, batch * channels, height, width)
+    maps = F.pad(maps, (radius, radius, radius, radius), mode="reflect")
+    maps = F.conv2d(maps, kernel[:, None, :, None], groups=batch * channels)
+    maps = F.conv2d(maps, kernel[:, None, None, :], groups=batch * channels)
+    return maps.reshape(batch, channels, height, width)

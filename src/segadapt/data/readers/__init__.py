@@ -1,0 +1,99 @@
+"""The papers' data sets, read from their archives as downloaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segadapt.data.dataset import Dataset
+from segadapt.data.readers.camvid import camvid
+from segadapt.data.readers.real import acdc, bdd100k, cityscapes, dark_zurich, nthu
+from segadapt.data.readers.space import to_space
+from segadapt.data.readers.synthetic import gta5, synthia
+from segadapt.errors import RequestError, nearest
+from segadapt.labels import CAMVID, CITYSCAPES, NTHU, LabelSpace
+
+__all__ = ["READERS", "ReaderInfo", "open_dataset", "to_space"]
+
+
+@dataclass(frozen=True)
+class ReaderInfo:
+    """What a reader reads.
+
+    Attributes:
+        read: ``read(root, split, labelled, **options) -> Dataset``.
+        splits: split names; the first one is the default.
+        space: label space of the labels.
+        summary: one line for a list of readers.
+        list_files: whether a list file ``<split>.txt`` in the root names further splits.
+    """
+
+    read: Callable[..., Dataset]
+    splits: tuple[str, ...]
+    space: LabelSpace
+    summary: str
+    list_files: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the reader's own options."""
+        parameters = inspect.signature(self.read).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+READERS: dict[str, ReaderInfo] = {
+    "gta5": ReaderInfo(gta5, ("all",), CITYSCAPES, "GTA5, synthetic streets: images/, labels/ (24 966)"),
+    "synthia": ReaderInfo(synthia, ("all",), CITYSCAPES, "SYNTHIA-RAND-CITYSCAPES: RGB/, GT/LABELS/ (9400)"),
+    "cityscapes": ReaderInfo(
+        cityscapes, ("train", "val", "test"), CITYSCAPES, "Cityscapes, German streets by day: leftImg8bit/, gtFine/"
+    ),
+    "camvid": ReaderInfo(
+        camvid, ("all", "train", "val", "test"), CAMVID, "CamVid, video of Cambridge: original or SegNet release", True
+    ),
+    "nthu": ReaderInfo(
+        nthu, ("train", "test"), NTHU, "NTHU cross-city, streets of four cities: <City>/Images/, Labels/"
+    ),
+    "bdd100k": ReaderInfo(
+        bdd100k, ("train", "val", "test"), CITYSCAPES, "BDD100K, American streets: images/10k/, labels/sem_seg/masks/"
+    ),
+    "dark_zurich": ReaderInfo(
+        dark_zurich,
+        ("train", "train_twilight", "train_day", "val", "test"),
+        CITYSCAPES,
+        "Dark Zurich, streets at night: rgb_anon/, gt/",
+    ),
+    "acdc": ReaderInfo(acdc, ("train", "val", "test"), CITYSCAPES, "ACDC, fog, night, rain and snow: rgb_anon/, gt/"),
+}
+"""All readers by name."""
+
+
+def open_dataset(reader: str, root: Path, split: str = "", labelled: bool = True, **options: Any) -> Dataset:
+    """Open a data set in its official layout.
+
+    Args:
+        reader: a key of :data:`READERS`.
+        root: folder of the data set.
+        split: one of the reader's splits; its first one if empty.
+        labelled: whether labels are wanted. Without, nothing of the labels is looked for or
+            opened, and their folders need not exist.
+        options: of the reader, e.g. ``lane_marking="road"`` for SYNTHIA.
+
+    Raises:
+        RequestError: unknown reader, split or option; missing folder; no image; image without label.
+    """
+    if reader not in READERS:
+        raise RequestError(f"no reader '{reader}'{nearest(reader, READERS)}; there are: folder, {', '.join(READERS)}")
+    info = READERS[reader]
+    split = split or info.splits[0]
+    if split not in info.splits and not info.list_files:
+        raise RequestError(
+            f"{reader}: no split '{split}'{nearest(split, info.splits)}; there are: {', '.join(info.splits)}"
+        )
+    for option in options:
+        if option not in info.options:
+            known = f"it has: {', '.join(info.options)}" if info.options else "it has none"
+            raise RequestError(f"{reader}: no option '{option}'{nearest(option, info.options)}; {known}")
+    return info.read(Path(root).expanduser(), split, labelled, **options)
