@@ -259,6 +259,32 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     return build_config(raw, f"recipe '{recipe}'")
 
 
+def folder_config(
+    method: str,
+    source_images: Path,
+    source_labels: Path,
+    target_images: Path,
+    test_images: Path | None = None,
+    test_labels: Path | None = None,
+    classes: Path | None = None,
+    ignore_ids: Sequence[int] = (255,),
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """The configuration of an adaptation between two plain folders (recipes ``folders/*``)."""
+    spec: dict[str, Any] = {"classes": str(classes) if classes else None, "ignore_ids": list(ignore_ids)}
+    data: dict[str, Any] = {
+        "source": {"images": str(source_images), "labels": str(source_labels), **spec},
+        "target": {"images": str(target_images)},
+    }
+    if test_images is not None:
+        data["test"] = {"images": str(test_images), "labels": str(test_labels), **spec}
+    name = f"folders/{method}"
+    raw = merge(read_recipe(find_recipe(name)), {"data": data})
+    if test_images is None:
+        raw["data"].pop("test")
+    return build_config(apply_overrides({"title": name, **raw}, overrides), f"recipe '{name}'")
+
+
 def resolve_root(name: str, roots: Mapping[str, str]) -> Path:
     """The folder behind a root.
 

@@ -302,3 +302,14 @@ def peak_memory_mb(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+
+
+def find_model(path: Path) -> Path:
+    """The model file behind a path: itself, or the last finished stage of a run that is no oracle."""
+    if not path.is_dir():
+        return path
+    results = read_json(path / "results.json")
+    if not results or not results["rows"]:
+        raise RequestError(f"'{path}' is a folder without a finished stage; give a model file or the folder of a run")
+    rows = [r for r in results["rows"] if r["role"] != "oracle"] or results["rows"]
+    return path / "stages" / str(rows[-1]["stage"]) / "model.safetensors"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, print_json, print_results, print_rows
-from segadapt.config import RunConfig, apply_overrides, build_config, find_recipe, load_config, merge, read_recipe
+from segadapt.config import folder_config, load_config
 from segadapt.errors import RequestError
 from segadapt.planning import plan_run
 from segadapt.report import write_report
@@ -53,8 +53,22 @@ def adapt(
             changes, recipe = [recipe, *changes], None
         if recipe is not None:
             raise RequestError(f"give a recipe ('{recipe}') or folders (--source-images ...), not both")
+        given = {"--source-images": source_images, "--source-labels": source_labels, "--target-images": target_images}
+        missing = [option for option, value in given.items() if value is None]
+        if missing or source_images is None or source_labels is None or target_images is None:
+            raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(given)}")
+        if (test_images is None) != (test_labels is None):
+            raise RequestError("--test-images and --test-labels go together; give both or neither")
         config = folder_config(
-            method, source_images, source_labels, target_images, test_images, test_labels, classes, ignore_id, changes, seed
+            method,
+            source_images,
+            source_labels,
+            target_images,
+            test_images,
+            test_labels,
+            classes,
+            parse_ids(ignore_id),
+            [*changes, *([f"seed={seed}"] if seed is not None else [])],
         )
     elif recipe is None:
         raise RequestError(
@@ -67,42 +81,8 @@ def adapt(
     execute(Run(config, where, parse_roots(root), quiet or json, tuple(reuse or ())), stage, json)
 
 
-def folder_config(
-    method: str,
-    source_images: Path | None,
-    source_labels: Path | None,
-    target_images: Path | None,
-    test_images: Path | None,
-    test_labels: Path | None,
-    classes: Path | None,
-    ignore_id: str,
-    overrides: list[str],
-    seed: int | None = None,
-) -> RunConfig:
-    """The configuration of an adaptation between two plain folders."""
-    given = {"--source-images": source_images, "--source-labels": source_labels, "--target-images": target_images}
-    for option, value in given.items():
-        if value is None:
-            raise RequestError(f"{option} is missing; two-folder adaptation needs {', '.join(given)}")
-    if (test_images is None) != (test_labels is None):
-        raise RequestError("--test-images and --test-labels go together; give both or neither")
-    ignore = _ignore_ids(ignore_id)
-    spec: dict[str, Any] = {"classes": str(classes) if classes else None, "ignore_ids": ignore}
-    data: dict[str, Any] = {
-        "source": {"images": str(source_images), "labels": str(source_labels), **spec},
-        "target": {"images": str(target_images)},
-    }
-    if test_images is not None:
-        data["test"] = {"images": str(test_images), "labels": str(test_labels), **spec}
-    name = f"folders/{method}"
-    raw = merge(read_recipe(find_recipe(name)), {"data": data})
-    if "test" not in data:
-        raw["data"].pop("test", None)
-    raw = apply_overrides({"title": name, **raw}, [*overrides, *([f"seed={seed}"] if seed is not None else [])])
-    return build_config(raw, f"recipe '{name}'")
-
-
-def _ignore_ids(text: str) -> list[int]:
+def parse_ids(text: str) -> list[int]:
+    """Comma-separated mask values, or none."""
     if text.strip().lower() == "none":
         return []
     try:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segadapt.cli.adapting import _ignore_ids
+from segadapt.cli.adapting import parse_ids
 from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, print_json, print_rows
 from segadapt.config import DataSpec
 from segadapt.data.check import check_dataset
@@ -40,7 +40,7 @@ def check(
         images=str(images) if images else None,
         labels=str(labels) if labels else None,
         classes=str(classes) if classes else None,
-        ignore_ids=tuple(_ignore_ids(ignore_id)),
+        ignore_ids=tuple(parse_ids(ignore_id)),
         limit=limit,
     )
     dataset = open_spec(spec, labelled, parse_roots(root), reader)

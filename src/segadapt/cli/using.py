@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segadapt.cli.adapting import parse_ids
 from segadapt.cli.common import Accelerator, Json, Quiet, Roots, console, parse_roots, print_json, print_rows
 from segadapt.config import DataSpec, checked
 from segadapt.engine.record import Steps
@@ -20,25 +21,13 @@ from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel, load_model
 from segadapt.opening import open_spec
 from segadapt.report import write_report
+from segadapt.run import find_model
 
 Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), or the folder of a run.")]
 Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0.")]
 Flip = Annotated[bool, typer.Option(help="Average with the mirrored image.")]
 Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty for whole images.")]
 SizeOption = Annotated[str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")]
-
-
-def find_model(path: Path) -> Path:
-    """The model file behind an argument: itself, or the last finished stage of a run."""
-    if path.is_dir():
-        from segadapt.engine.checkpoint import read_json
-
-        results = read_json(path / "results.json")
-        if not results or not results["rows"]:
-            raise RequestError(f"'{path}' is a folder without a finished stage; give a model file or the folder of a run")
-        rows = [r for r in results["rows"] if r["role"] != "oracle"] or results["rows"]
-        return path / "stages" / str(rows[-1]["stage"]) / "model.safetensors"
-    return path
 
 
 def parse_size(text: str, option: str) -> tuple[int, int] | int | None:
@@ -103,7 +92,6 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a model on labelled images."""
-    from segadapt.cli.adapting import _ignore_ids
     from segadapt.data.readers import to_space
 
     loaded, runtime, _ = _open(model, accelerator)
@@ -114,7 +102,7 @@ def evaluate(
         images=str(images) if images else None,
         labels=str(labels) if labels else None,
         classes=str(classes) if classes else None,
-        ignore_ids=tuple(_ignore_ids(ignore_id)),
+        ignore_ids=tuple(parse_ids(ignore_id)),
     )
     dataset = open_spec(spec, True, parse_roots(root), "evaluate")
     if not dataset.space.same_classes(loaded.space):

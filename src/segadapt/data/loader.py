@@ -27,6 +27,9 @@ from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap
 
 Size = tuple[int, int]
+"""(height, width) in pixels."""
+Resize = Size | int | None
+"""A working size: (height, width), or one number for the longest side (images only shrink), or native."""
 
 
 class Augmentation(BaseModel):
@@ -55,7 +58,7 @@ class Part:
     Args:
         dataset: where images and labels come from; without labels every pixel is IGNORE.
         domain: 0 for source, 1 for target; kept with every sample.
-        resize: (height, width) working size of its images before augmentation; None is native.
+        resize: working size of its images before augmentation.
         augmentation: see :class:`Augmentation`.
         focus: given a label map, the classes one of which the crop shall be centred on (hard-class
             mining), or an empty sequence.
@@ -65,7 +68,7 @@ class Part:
 
     dataset: Dataset
     domain: int
-    resize: Size | None = None
+    resize: Resize = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     focus: Callable[[LabelMap], Sequence[int]] | None = None
     focus_probability: float = 0.0
@@ -124,11 +127,11 @@ class DecodedCache:
 
     def __init__(self, budget: int):
         self.budget = budget
-        self._held: dict[tuple[str, Size | None], npt.NDArray[np.uint8]] = {}
+        self._held: dict[tuple[str, Resize], npt.NDArray[np.uint8]] = {}
         self._bytes = 0
 
     def get(
-        self, key: tuple[str, Size | None], make: Callable[[], npt.NDArray[np.uint8]]
+        self, key: tuple[str, Resize], make: Callable[[], npt.NDArray[np.uint8]]
     ) -> npt.NDArray[np.uint8]:
         """The cached array, or the result of ``make``, kept if it still fits."""
         if key in self._held:
@@ -140,21 +143,31 @@ class DecodedCache:
         return value
 
 
-def resize_image(image: npt.NDArray[np.uint8], size: Size | None) -> npt.NDArray[np.uint8]:
-    """RGB image [H, W, 3] resized to (height, width); area averaging when it shrinks."""
-    if size is None or image.shape[:2] == tuple(size):
+def working_size(height: int, width: int, resize: Resize) -> Size:
+    """The (height, width) that an image gets under a working size."""
+    if resize is None:
+        return height, width
+    if isinstance(resize, int):
+        scale = min(1.0, resize / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+    return resize
+
+
+def resize_image(image: npt.NDArray[np.uint8], resize: Resize) -> npt.NDArray[np.uint8]:
+    """Image [H, W] or [H, W, 3] at its working size; area averaging when it shrinks, cubic when it grows."""
+    height, width = working_size(image.shape[0], image.shape[1], resize)
+    if image.shape[:2] == (height, width):
         return image
-    shrinks = size[0] < image.shape[0]
-    return np.asarray(
-        cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8
-    )
+    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
-def resize_label(label: LabelMap, size: Size | None) -> LabelMap:
-    """Label map [H, W] resized to (height, width), nearest."""
-    if size is None or label.shape == tuple(size):
+def resize_label(label: LabelMap, resize: Resize) -> LabelMap:
+    """Label map [H, W] at its working size, nearest."""
+    height, width = working_size(label.shape[0], label.shape[1], resize)
+    if label.shape == (height, width):
         return label
-    return np.asarray(cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST), np.uint8)
+    return np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 class _Pool(torch.utils.data.Dataset[_Raw]):
@@ -231,8 +244,10 @@ def _collate(raws: list[_Raw]) -> _Collated:
     labels, _ = pad_batch([raw.label for raw in raws])
     scores = None
     if any(raw.scores is not None for raw in raws):
-        shape = next(raw.scores.shape for raw in raws if raw.scores is not None)
-        empty = np.zeros(shape, np.float16)
+        shapes = {raw.scores.shape for raw in raws if raw.scores is not None}
+        if len(shapes) > 1:
+            raise RequestError("soft labels need target images of one size; set data.target.size to [height, width]")
+        empty = np.zeros(shapes.pop(), np.float16)
         scores = torch.from_numpy(np.stack([raw.scores if raw.scores is not None else empty for raw in raws]))
     return _Collated(
         images,

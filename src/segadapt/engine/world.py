@@ -80,7 +80,7 @@ class RoundWorld:
     def labelled_target(self) -> Dataset:
         """The oracle's data."""
         if self._data.oracle is None:
-            raise RequestError("an oracle needs target labels, and the recipe names none (data.target.labels)")
+            raise RequestError("an oracle needs target labels, and the recipe names none (data.oracle)")
         return self._data.oracle()
 
     def target_image(self, index: int) -> npt.NDArray[np.uint8]:
@@ -118,7 +118,7 @@ class RoundWorld:
                     compact = scores(model, image, inference)[0]
                 np.save(_score_file(folder, index), encode_scores(compact))
                 steps.advance()
-        return TargetPass(folder, mine, self, device)
+        return TargetPass(folder, mine, self, device, inference.align_corners)
 
     def kept_scores(self, index: int) -> npt.NDArray[np.float16]:
         """Compact scores of one image."""
@@ -237,14 +237,16 @@ class RoundWorld:
 class TargetPass:
     """The compact scores of a pass; iterating gives full-size probabilities, one image at a time."""
 
-    def __init__(self, folder: Path, indices: Sequence[int], world: RoundWorld, device: torch.device):
-        self._folder, self._indices, self._world, self._device = folder, indices, world, device
+    def __init__(self, folder: Path, indices: Sequence[int], world: RoundWorld, device: torch.device, align: bool):
+        self._folder, self._indices, self._world, self._device, self._align = folder, indices, world, device, align
 
     def __iter__(self) -> Iterator[Prediction]:
         for index in self._indices:
             compact = torch.from_numpy(np.load(_score_file(self._folder, index), allow_pickle=False))
             height, width = self._world.target_image(index).shape[:2]
-            yield Prediction(index, probabilities_from_scores(compact[None].to(self._device), (height, width))[0])
+            compact = compact[None].to(self._device)
+            full = probabilities_from_scores(compact, (height, width), align_corners=self._align)
+            yield Prediction(index, full[0])
 
 
 def _score_file(folder: Path, index: int) -> Path:

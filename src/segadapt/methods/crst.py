@@ -106,6 +106,8 @@ class CRST(CBST):
         """Soft labels [B, K, h, w] of the crops, from the stored scores of their images."""
         if x.scores is None:
             return torch.zeros(len(x.images), len(self.space), *x.labels.shape[-2:], device=x.images.device)
-        probabilities = probabilities_in_window(x.scores.float(), x.windows, x.sizes, x.labels.shape[-2:])
+        align = self.config.inference.align_corners
+        size = x.labels.shape[-2:]
+        probabilities = probabilities_in_window(x.scores, x.windows, x.sizes, size, align_corners=align)
         soft, _ = soft_labels(probabilities, self.thresholds, self.config.alpha)
         return soft

@@ -8,13 +8,14 @@ pixels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 
-class Term(NamedTuple):
+@dataclass(frozen=True)
+class Term:
     """A weighted mean ``weight * total / count``; zero when ``count`` is zero.
 
     Attributes:
@@ -33,4 +34,4 @@ class Term(NamedTuple):
 
     def times(self, weight: float) -> Term:
         """The same term with another factor multiplied in."""
-        return self._replace(weight=self.weight * weight)
+        return replace(self, weight=self.weight * weight)

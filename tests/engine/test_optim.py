@@ -1,0 +1,76 @@
+"""Learning-rate schedules and parameter groups, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segadapt.engine.optim import build_optimiser, parameter_groups, schedule_factor, set_learning_rate
+from segadapt.methods.method import OptimiserConfig, ScheduleConfig
+from segadapt.models.segmenter import Output, Segmenter
+from tests.golden_vectors import golden_op
+
+
+class Two(Segmenter):
+    """Encoder and head of one layer each."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def network(self, x: torch.Tensor) -> Output:
+        features = self.encoder(x)
+        return Output(self.head(features), features)
+
+    def head_modules(self) -> list[nn.Module]:
+        return [self.head]
+
+
+def test_poly_decay() -> None:
+    poly = ScheduleConfig(name="poly", power=0.9)
+    assert schedule_factor(poly, 0, 100) == 1
+    assert schedule_factor(poly, 50, 100) == pytest.approx(0.5**0.9)
+    assert schedule_factor(poly, 100, 100) == 0
+    longer = ScheduleConfig(name="poly", power=0.9, horizon=250)
+    assert schedule_factor(longer, 50, 100) == pytest.approx(0.8**0.9)
+
+
+def test_poly_agrees_with_adaptsegnet() -> None:
+    golden = golden_op("adaptsegnet_poly_lr")
+    schedule = ScheduleConfig(name="poly", power=golden.params["power"], horizon=golden.params["max_iter"])
+    factors = [schedule_factor(schedule, int(i), golden.params["stop"]) for i in golden.arrays["iteration"]]
+    golden.check("lr", np.array(factors) * golden.params["base"])
+    golden.check("lr_head", np.array(factors) * golden.params["base"] * OptimiserConfig().head_factor)
+
+
+def test_warm_up_is_linear_and_multiplies() -> None:
+    schedule = ScheduleConfig(name="constant", warmup=4)
+    assert [schedule_factor(schedule, s, 10) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    both = ScheduleConfig(name="poly", power=1.0, warmup=2)
+    assert schedule_factor(both, 0, 10) == pytest.approx(0.5)
+    assert schedule_factor(both, 1, 10) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_every_parameter_is_in_exactly_one_group(name: str) -> None:
+    model = Two()
+    model.encoder[0].bias.requires_grad_(False)
+    groups = parameter_groups(model, OptimiserConfig(name=name, lr=1e-3, head_factor=10, weight_decay=0.1))
+    members = [id(p) for g in groups for p in g["params"]]
+    assert len(members) == len(set(members))
+    assert set(members) == {id(p) for p in model.parameters() if p.requires_grad}
+    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
+    assert rates[id(model.head.weight)] == pytest.approx(1e-2)
+    assert rates[id(model.encoder[0].weight)] == pytest.approx(1e-3)
+    decay = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+    assert decay[id(model.head.weight)] == 0.1
+    assert decay[id(model.head.bias)] == (0.1 if name == "sgd" else 0.0)
+
+
+def test_rates_follow_the_factor() -> None:
+    optimiser = build_optimiser(Two(), OptimiserConfig(lr=1e-2), factor=0.5)
+    set_learning_rate(optimiser, 0.1)
+    assert sorted({g["lr"] for g in optimiser.param_groups}) == pytest.approx([5e-4, 5e-3])

@@ -1,0 +1,65 @@
+"""Every registered method: any number of classes, odd sizes, targets without labels, real state dicts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from segadapt.config import build_config
+from segadapt.methods.registry import METHODS
+from segadapt.models.store import load_model
+from segadapt.run import Run
+from tests.tiny import NAMES, raw_config
+
+ADAPTING = [name for name in METHODS if name not in ("source_only", "oracle")]
+
+
+@pytest.mark.parametrize("method", ADAPTING)
+@pytest.mark.parametrize(("classes", "size"), [(2, (40, 56)), (7, (37, 53))])
+def test_adapts_between_two_folders(tmp_path: Path, method: str, classes: int, size: tuple[int, int]) -> None:
+    raw = raw_config(tmp_path, method, classes=classes, size=size)
+    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    source, adapted = results["rows"]
+    assert list(adapted["scores"]["iou"]) == list(NAMES[:classes])
+    assert all(0 <= row["scores"]["miou"] <= 100 for row in (source, adapted))
+    assert [summary["round"] for summary in results["labels"]] == [0, 1]
+    for summary in results["labels"]:
+        assert 0 < summary["density"] < 0.6
+        assert math.isclose(sum(c["density"] for c in summary["classes"]), summary["density"], rel_tol=1e-6)
+    loaded = load_model(tmp_path / "run/stages/adapt/model.safetensors")
+    assert loaded.space.names == NAMES[:classes]
+    before = load_model(tmp_path / "run/stages/source/model.safetensors").model.state_dict()
+    after = loaded.model.state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+
+
+def test_images_of_different_sizes(tmp_path: Path) -> None:
+    """Sizes vary within both folders; working size and crop bring them together."""
+    from tests.tiny import write_folder
+
+    raw = raw_config(tmp_path, "cbst_sp")
+    write_folder(tmp_path / "wide", 3, size=(31, 77), seed=50)
+    for folder in ("images", "labels"):
+        for path in (tmp_path / "wide" / folder).iterdir():
+            path.rename(tmp_path / "source" / folder / f"wide_{path.name}")
+    write_folder(tmp_path / "tall", 3, size=(71, 33), shift=1.0, seed=60, labels=False)
+    for path in (tmp_path / "tall/images").iterdir():
+        path.rename(tmp_path / "target/images" / f"tall_{path.name}")
+    raw["data"]["source"]["size"] = raw["data"]["target"]["size"] = 48
+    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    assert results["labels"][-1]["density"] > 0
+
+
+def test_the_oracle_needs_labels_in_the_recipe(tmp_path: Path) -> None:
+    from segadapt.errors import RequestError
+
+    raw = raw_config(tmp_path, "source_only")
+    raw["stages"] = {"oracle": {**raw["stages"]["source"], "method": "oracle"}}
+    with pytest.raises(RequestError, match=r"data\.oracle"):
+        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    raw["data"]["oracle"] = raw["data"]["test"]
+    results = Run(build_config(raw, "tiny"), tmp_path / "run2", quiet=True).execute()
+    assert results["rows"][0]["role"] == "oracle"

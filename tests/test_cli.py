@@ -1,0 +1,251 @@
+"""The command as a user meets it: results, and one line with exit status 2 for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from segadapt.cli import main
+from tests.tiny import raw_config, write_classes, write_folder
+
+FAST = [
+    *("model.name=timm:resnet10t", "model.weights=null", "model.arguments={width: 16}", "accelerator=cpu"),
+    *("source.steps=4", "source.augmentation.crop=[32, 32]", "adapt.augmentation.crop=[32, 32]"),
+    *("adapt.rounds=1", "adapt.epochs=1", "source.batch_size=2", "adapt.batch_size=2"),
+]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of one command."""
+    monkeypatch.setattr("sys.argv", ["segadapt", *map(str, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    code = ended.value.code
+    return (code if isinstance(code, int) else 0 if code is None else 1), out, err
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    write_folder(tmp_path / "source", 6)
+    write_folder(tmp_path / "target", 4, shift=1.0, seed=100, labels=False)
+    write_folder(tmp_path / "test", 3, shift=1.0, seed=200)
+    write_classes(tmp_path / "classes.txt")
+    return tmp_path
+
+
+def adapt_arguments(folders: Path, **changes: Any) -> list[str]:
+    options: dict[str, Any] = {
+        "source-images": folders / "source/images",
+        "source-labels": folders / "source/labels",
+        "target-images": folders / "target/images",
+        "classes": folders / "classes.txt",
+        "out": folders / "run",
+    }
+    options.update(changes)
+    given = [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
+    return ["adapt", *given, *FAST]
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    code, _, err = result
+    assert code == 2, result
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("segadapt: ")
+    for word in words:
+        assert word in err, err
+
+
+def test_two_folders_then_everything_else(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """adapt, resume, predict, label, evaluate, report on class names nobody has seen."""
+    extra = {"test-images": folders / "test/images", "test-labels": folders / "test/labels"}
+    code, out, err = call(monkeypatch, capsys, *adapt_arguments(folders, **extra), "--json")
+    assert code == 0, err
+    results = json.loads(out)
+    assert [r["stage"] for r in results["rows"]] == ["source", "adapt"]
+    assert set(results["rows"][1]["scores"]["iou"]) == {"ground", "box", "disc"}
+    assert Path(results["report"]).stat().st_size > 10_000
+
+    code, out, _ = call(monkeypatch, capsys, "resume", str(folders / "run"), "--json")
+    assert code == 0
+    assert json.loads(out)["rows"] == results["rows"]
+
+    run = str(folders / "run")
+    write_folder(folders / "odd", 2, size=(33, 71), labels=False)
+    code, out, err = call(monkeypatch, capsys, "predict", run, str(folders / "odd/images"), "--out", str(folders / "p"), "--json")
+    assert code == 0, err
+    assert json.loads(out)["count"] == 2
+    index = [p for p in (folders / "p").glob("*.png") if "confidence" not in p.name]
+    assert len(index) == 2
+    assert cv2.imread(str(index[0]), cv2.IMREAD_UNCHANGED).shape[:2] == (33, 71)
+
+    code, out, err = call(
+        monkeypatch, capsys, "label", run, str(folders / "test/images"), "--out", str(folders / "l"), "--portion", "0.5", "--json",
+        *("--labels", str(folders / "test/labels"), "--classes", str(folders / "classes.txt")),
+    )  # fmt: skip
+    assert code == 0, err
+    summary = json.loads(out)
+    assert summary["density"] == pytest.approx(0.5, abs=0.02)
+    assert 0 <= summary["accuracy"] <= 1
+    labels = list((folders / "l/labels").glob("*.png"))
+    assert len(labels) == 3
+    kept = np.mean([(cv2.imread(str(p), cv2.IMREAD_UNCHANGED) != 255).mean() for p in labels])
+    assert kept == pytest.approx(summary["density"], abs=1e-6)
+
+    code, out, err = call(
+        monkeypatch, capsys, "evaluate", run, "--images", str(folders / "test/images"),
+        *("--labels", str(folders / "test/labels"), "--classes", str(folders / "classes.txt"), "--json"),
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["miou"] == pytest.approx(results["rows"][1]["scores"]["miou"])
+
+    code, _, err = call(monkeypatch, capsys, "report", run, "--out", str(folders / "page.html"))
+    assert code == 0, err
+    assert (folders / "page.html").exists()
+
+
+def test_without_a_classes_file_the_classes_are_inferred(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(monkeypatch, capsys, *adapt_arguments(folders, classes=None), "--json")
+    assert code == 0, err
+    results = json.loads(out)
+    assert len(results["space"]["names"]) == 3
+    assert results["rows"][1]["scores"] is None
+
+
+# ---- mistakes ----
+
+
+def test_missing_folder(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(monkeypatch, capsys, *adapt_arguments(folders, **{"target-images": folders / "nowhere"}))
+    refused(result, "nowhere")
+
+
+def test_empty_target(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (folders / "empty").mkdir()
+    refused(call(monkeypatch, capsys, *adapt_arguments(folders, **{"target-images": folders / "empty"})), "empty")
+
+
+def test_image_without_label(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (folders / "source/labels/003.png").unlink()
+    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "003")
+
+
+def test_label_id_outside_the_space(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    label = np.full((40, 56), 77, np.uint8)
+    cv2.imwrite(str(folders / "source/labels/002.png"), label)
+    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "002.png", "77")
+
+
+def test_size_mismatch(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(folders / "source/labels/001.png"), np.zeros((20, 56), np.uint8))
+    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "001.png", "20", "40")
+
+
+def test_truncated_jpeg(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    path = folders / "target/images/bad.jpg"
+    cv2.imwrite(str(path), rng.integers(0, 255, (40, 56, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:900])
+    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "bad.jpg")
+
+
+def test_masks_of_0_and_255(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (folders / "source/labels").iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(mask == 1, 255, 0).astype(np.uint8))
+    refused(call(monkeypatch, capsys, *adapt_arguments(folders, classes=None)), "255", "--ignore-id none")
+    code, out, err = call(
+        monkeypatch, capsys, *adapt_arguments(folders, classes=None, out=folders / "binary", **{"ignore-id": "none"}), "--json"
+    )
+    assert code == 0, err
+    assert len(json.loads(out)["space"]["names"]) == 2
+
+
+def test_rgb_masks_without_colours(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (folders / "source/labels").iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.stack([mask, mask * 2, 255 - mask], -1))
+    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "colour")
+
+
+def test_unknown_key_in_a_recipe(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = raw_config(folders / "r")
+    raw["stages"]["adapt"]["portoin"] = 0.3
+    (folders / "r.yaml").write_text(yaml.safe_dump(raw))
+    refused(call(monkeypatch, capsys, "adapt", str(folders / "r.yaml")), "portoin", "did you mean 'portion'")
+
+
+def test_checkpoint_of_another_label_space(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(monkeypatch, capsys, *adapt_arguments(folders), "-q")
+    assert code == 0, err
+    (folders / "other.txt").write_text("sea\nsand\nsky\n")
+    model = folders / "run/stages/source/model.safetensors"
+    arguments = adapt_arguments(folders, classes=folders / "other.txt", out=folders / "second")
+    refused(call(monkeypatch, capsys, *arguments, f"source.initial={model}"), "model.safetensors", "ground")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["adapt"], "recipe"),
+        (["adapt", "toy/cbts"], "toy/cbst"),
+        (["adapt", "toy/cbst"], "--root toy=FOLDER"),
+        (["adapt", "--source-images", "x"], "--source-labels"),
+        (["predict", "missing.safetensors", "x"], "missing.safetensors"),
+        (["resume", "nowhere"], "no run"),
+        (["report", "nowhere"], "nowhere"),
+        (["adapt", "toy/cbst", "--root", "toy"], "NAME=FOLDER"),
+        (["bench", "table", "toy", "--seeds", "a"], "--seeds"),
+    ],
+)
+def test_other_mistakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(call(monkeypatch, capsys, *arguments), word)
+
+
+@pytest.mark.parametrize("command", ["methods", "recipes", "models", "doctor"])
+def test_listings_are_also_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = call(monkeypatch, capsys, command)
+    assert code == 0
+    assert out
+    code, out, _ = call(monkeypatch, capsys, command, "--json")
+    assert code == 0
+    assert json.loads(out)
+
+
+def test_plan_says_what_a_recipe_costs(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (folders / "r.yaml").write_text(yaml.safe_dump(raw_config(folders / "r")))
+    code, out, err = call(monkeypatch, capsys, "plan", str(folders / "r.yaml"), "--json")
+    assert code == 0, err
+    stages = json.loads(out)["stages"]
+    assert [(s["name"], s["steps"]) for s in stages] == [("source", 6), ("adapt", 8)]
+    assert all(s["minutes"] > 0 for s in stages)
+
+
+def test_data_check_exits_with_2_when_something_is_wrong(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["data", "check", "--images", folders / "source/images", "--labels", folders / "source/labels", "--classes", folders / "classes.txt"]
+    code, out, _ = call(monkeypatch, capsys, *map(str, arguments))
+    assert code == 0
+    assert "ground" in out
+    content = (folders / "source/images/000.png").read_bytes()
+    (folders / "source/images/000.png").write_bytes(content[: len(content) // 2])
+    code, out, err = call(monkeypatch, capsys, *map(str, arguments))
+    assert code == 2
+    assert "000.png" in out + err

@@ -1,0 +1,100 @@
+"""The structure the house promises: imports point downwards, files stay readable, counts come from label spaces."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src" / "segadapt"
+
+FLOORS = [
+    {"errors"},
+    {"labels"},
+    {"pieces"},
+    {"models", "data"},
+    {"methods"},
+    {"engine"},
+    {"evaluate"},
+    {"config", "report"},
+    {"opening", "showcase"},
+    {"planning", "labelling", "run"},
+    {"bench", "api"},
+    {"cli"},
+    {"__main__"},
+]
+MODEL_SIDE, DATA_SIDE = "models", "data"
+
+
+def floor_of(module: str) -> int:
+    parts = module.split(".")
+    if len(parts) == 1:
+        return -1  # the package itself: name and version
+    for height, names in enumerate(FLOORS):
+        if parts[1] in names:
+            return height
+    raise AssertionError(f"{module} is on no floor; add it to FLOORS")
+
+
+def imports(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text())
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("segadapt"):
+            found.append(node.module)
+        elif isinstance(node, ast.Import):
+            found += [a.name for a in node.names if a.name.startswith("segadapt")]
+    return found
+
+
+def module_of(path: Path) -> str:
+    parts = ["segadapt", *path.relative_to(SOURCE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_imports_point_downwards() -> None:
+    wrong = []
+    for path in SOURCE.rglob("*.py"):
+        module = module_of(path)
+        if module == "segadapt":
+            continue
+        for other in imports(path):
+            above = floor_of(other) > floor_of(module)
+            across = {MODEL_SIDE, DATA_SIDE} == {module.split(".")[1], (other.split(".") + [""])[1]}
+            if above or across:
+                wrong.append(f"{module} imports {other}")
+    assert wrong == []
+
+
+def test_files_stay_readable() -> None:
+    long = {str(p.relative_to(SOURCE)): n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 360}
+    assert long == {}
+
+
+def test_class_counts_come_from_label_spaces() -> None:
+    """No call passes a literal number of classes."""
+    wrong = []
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                wrong += [
+                    f"{path.name}:{node.lineno}"
+                    for keyword in node.keywords
+                    if keyword.arg in ("classes", "num_classes")
+                    and isinstance(keyword.value, ast.Constant)
+                    and isinstance(keyword.value.value, int)
+                    and keyword.value.value > 2
+                ]
+    assert wrong == []
+
+
+def test_every_recipe_is_short_and_valid() -> None:
+    from segadapt.config import load_config, recipe_names
+
+    names = recipe_names()
+    assert {"toy/cbst", "camvid_day_dusk/cbst", "gta5_cityscapes/cbst", "synthia_cityscapes/cbst_sp"} <= set(names)
+    for name in names:
+        path = SOURCE / "recipes" / f"{name}.yaml"
+        assert len(path.read_text().splitlines()) <= 40, name
+        assert "description" in path.read_text(), name
+        if not name.startswith("folders/"):
+            assert load_config(name).stages[0].name == "source"
