@@ -137,14 +137,15 @@ def test_window_not_smaller_than_the_image_is_the_whole_image(model: TinySegment
         assert torch.equal(scores(model, batch, InferenceConfig(window=window)), whole)
 
 
-def test_unaligned_windows_stay_close_to_the_whole_image() -> None:
+@pytest.mark.parametrize("window", [(27, 35), (30, 38), (64, 50)])
+def test_unaligned_windows_stay_close_to_the_whole_image(window: tuple[int, int]) -> None:
+    """Windows that do not fit the stride: less than half a cell may be lost."""
     model = GreyLevels(4, sharpness=20.0)
-    batch = images(1, 61, 83)
-    whole = scores(model, batch, InferenceConfig())
-    got = scores(model, batch, InferenceConfig(window=(27, 35), overlap=0.5))
-    assert got.shape == whole.shape
-    assert got.isfinite().all()
-    assert (got.exp() - whole.exp()).abs().max() < 0.1
+    batch = images(1, 64, 84)
+    whole = probabilities(model, batch, (64, 84), InferenceConfig())
+    got = probabilities(model, batch, (64, 84), InferenceConfig(window=window, overlap=0.5))
+    one_cell = (whole - whole.roll(4, 3)).abs().mean()
+    assert (got - whole).abs().mean() < one_cell / 2
 
 
 def test_overlapping_windows_are_averaged(model: TinySegmenter) -> None:

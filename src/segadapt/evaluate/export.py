@@ -98,7 +98,9 @@ def export_onnx(model: Segmenter, path: Path, height: int, width: int, dynamic: 
     partial = path.with_name(path.name + ".partial")
     try:
         with evaluation_mode(model), torch.no_grad():
-            exporter, error, disagreement = _write_and_compare(Deployed(model.cpu()), partial, shapes, dynamic)
+            # Exporters leave the module in the mode in which they found its outermost part.
+            deployed = Deployed(model.cpu()).eval()
+            exporter, error, disagreement = _write_and_compare(deployed, partial, shapes, dynamic)
         os.replace(partial, path)  # noqa: PTH105
     finally:
         model.to(device)

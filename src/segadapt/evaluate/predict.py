@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,8 +16,9 @@ import numpy.typing as npt
 import torch
 
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.data.decode import read_image
+from segadapt.data.decode import read_picture
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID
+from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.data.loader import Resize
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluate.index_png import encode_index_png, write_whole
@@ -27,8 +27,6 @@ from segadapt.evaluate.scoring import Progress, ahead, as_batch, working_image
 from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 
 Kind = Literal["index", "color", "overlay", "confidence"]
 Ids = Literal["train", "cityscapes"]
@@ -143,7 +141,7 @@ def predict_path(
         raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
     table = label_id_table(space, ids)
     images = find_images(input, output)
-    root = input if input.is_dir() else input.parent
+    root = input.resolve() if input.is_dir() else images[0].parent
     targets = _result_files(images, root, output, what)
     _require_free(images, targets, overwrite)
 
@@ -192,29 +190,15 @@ def find_images(input: Path, output: Path | None = None) -> list[Path]:
     if input.is_file():
         if input.suffix.lower() not in IMAGE_SUFFIXES:
             raise RequestError(f"'{input}' is no image file; known are {', '.join(IMAGE_SUFFIXES)}")
-        return [input]
+        return [input.resolve()]
     if not input.is_dir():
         raise RequestError(f"no image or folder '{input}'")
     if output is not None and output.resolve() == input.resolve():
         raise RequestError(f"results cannot go into the folder of the images '{input}'; name another output folder")
-    found: list[Path] = []
-    seen = {input.resolve()} | ({output.resolve()} if output is not None else set())
-    for folder, below, files in os.walk(input, followlinks=True):
-        here = Path(folder)
-        below[:] = [d for d in sorted(below) if not d.startswith(".") and _first_visit(here / d, seen)]
-        found += [here / f for f in files if not f.startswith(".") and Path(f).suffix.lower() in IMAGE_SUFFIXES]
+    found = list(walk(input.resolve(), leave_out=output.resolve() if output is not None else None))
     if not found:
         raise RequestError(f"no images in '{input}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
-    return sorted(found)
-
-
-def _first_visit(folder: Path, seen: set[Path]) -> bool:
-    """Whether this folder, reached directly or by a link, is new; links may form circles."""
-    real = folder.resolve()
-    if real in seen:
-        return False
-    seen.add(real)
-    return True
+    return found
 
 
 def _result_files(images: Sequence[Path], root: Path, output: Path, what: Sequence[str]) -> dict[Path, dict[str, Path]]:
@@ -265,7 +249,7 @@ def _require_free(images: Sequence[Path], targets: dict[Path, dict[str, Path]], 
 
 def _read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
     try:
-        return path, read_image(path)
+        return path, read_picture(path)
     except DamagedFile as problem:
         return path, problem
 

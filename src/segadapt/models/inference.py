@@ -183,7 +183,7 @@ def _view(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
 
 
 def _sliding(model: Segmenter, images: Tensor, window: Size, config: InferenceConfig) -> Tensor:
-    """Mean over overlapping windows, on the grid that the whole image would have.
+    """Mean over overlapping windows, on one grid with the cells of the windows' outputs.
 
     Every window's output is sampled at those cells of the common grid whose centres lie in the
     window. Window positions are multiples of the network's stride wherever possible, so for the

@@ -1,0 +1,76 @@
+"""Exported models agree with torch, and what does not agree is not left behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segadapt.errors import RequestError, RunError
+from segadapt.evaluate import export
+from segadapt.evaluate.export import export_onnx
+from tests.evaluate.tiny import TinySegmenter
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_exported_model_runs_alone(tmp_path: Path, dynamic: bool) -> None:
+    import onnxruntime
+
+    model = TinySegmenter(5).train()
+    made = export_onnx(model, tmp_path / "deep" / "model.onnx", 33, 50, dynamic)
+    assert model.drop.training
+    assert made.max_error < 1e-4
+    assert made.disagreement == 0
+    assert json.loads(json.dumps(made.to_dict()))["bytes"] == (tmp_path / "deep" / "model.onnx").stat().st_size
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(str(tmp_path / "deep" / "model.onnx"))
+    shape = (3, 3, 70, 41) if dynamic else (1, 3, 33, 50)
+    images = torch.rand(shape)
+    with torch.no_grad():
+        expected = F.interpolate(model.eval()(images).logits, shape[2:], mode="bilinear")
+    logits, labels = session.run(["logits", "labels"], {"images": images.numpy()})
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+    assert labels.dtype == np.uint8
+    assert (labels == expected.argmax(1).numpy()).mean() > 0.999
+
+
+def test_older_exporter_steps_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("cannot")
+
+    monkeypatch.setattr(export, "_write_dynamo", broken)
+    made = export_onnx(TinySegmenter(3), tmp_path / "model.onnx", 32, 32, True)
+    assert made.exporter == "torchscript"
+
+
+def test_a_model_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"before")
+    write = export._write_torchscript
+
+    def other_weights(deployed: export.Deployed, *rest: object) -> None:
+        write(export.Deployed(TinySegmenter(3, seed=5).eval()), *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(export, "_write_dynamo", other_weights)
+    monkeypatch.setattr(export, "_write_torchscript", other_weights)
+    with pytest.raises(RunError, match=r"agrees with torch.*logits off by"):
+        export_onnx(TinySegmenter(3), target, 32, 32)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    assert target.read_bytes() == b"before"
+
+
+def test_missing_libraries_and_bad_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RequestError, match="0 x 8"):
+        export_onnx(TinySegmenter(3), tmp_path / "m.onnx", 0, 8)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(RequestError, match=r'onnxscript; install with: pip install "segadapt\[export\]"'):
+        export_onnx(TinySegmenter(3), tmp_path / "m.onnx", 8, 8)

@@ -1,0 +1,61 @@
+"""Pictures for people, pixel by pixel where that says something."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segadapt.evaluate.pictures import confidence_map, legend, overlay, side_by_side
+from segadapt.labels import CAMVID, IGNORE
+
+
+def test_overlay_mixes_classes_and_leaves_ignored_pixels() -> None:
+    image = np.full((2, 2, 3), 100, np.uint8)
+    label = np.array([[0, 1], [IGNORE, 10]], np.uint8)
+    got = overlay(image, label, CAMVID, alpha=0.5)
+    for y, x, train_id in ((0, 0, 0), (0, 1, 1), (1, 1, 10)):
+        np.testing.assert_allclose(got[y, x], (np.array(CAMVID.colors[train_id]) + 100) / 2, atol=1)
+    assert (got[1, 0] == 100).all()
+    assert np.array_equal(overlay(image, label, CAMVID, alpha=0.0), image)
+    full = overlay(image, label, CAMVID, alpha=1.0)
+    assert tuple(full[0, 1]) == CAMVID.colors[1]
+    with pytest.raises(ValueError, match="size"):
+        overlay(image, label[:1], CAMVID)
+
+
+def test_confidence_map_gets_brighter() -> None:
+    got = confidence_map(np.linspace(0, 1, 32, dtype=np.float32)[None])
+    assert got.shape == (1, 32, 3)
+    luminance = got[0].astype(float) @ [0.299, 0.587, 0.114]
+    assert (np.diff(luminance) > 0).all()
+    assert got[0, 0, 2] > got[0, 0, 0]
+    assert got[0, -1, 0] > got[0, -1, 2]
+    outside = confidence_map(np.array([[-1.0, 2.0, np.nan]], np.float32))
+    assert np.array_equal(outside[0], got[0, [0, -1, 0]])
+
+
+def test_legend_shows_the_colours_asked_for() -> None:
+    def has(picture: np.ndarray, train_id: int) -> bool:
+        return bool((picture == np.array(CAMVID.colors[train_id])).all(2).any())
+
+    full = legend(CAMVID)
+    assert all(has(full, i) for i in range(len(CAMVID)))
+    part = legend(CAMVID, [8, 3, 3, IGNORE])
+    assert has(part, 3)
+    assert has(part, 8)
+    assert not has(part, 10)
+    assert part.shape[0] == full.shape[0] * 2 // len(CAMVID)
+    assert (part < 60).any()
+    assert legend(CAMVID, []).size
+
+
+def test_side_by_side() -> None:
+    left, right = np.zeros((10, 4, 3), np.uint8), np.full((20, 6, 3), 50, np.uint8)
+    got = side_by_side([left, right], gap=2)
+    assert got.shape == (10, 4 + 2 + 3, 3)
+    assert (got[:, :4] == 0).all()
+    assert (got[:, 4:6] == 255).all()
+    assert (got[:, 6:] == 50).all()
+    assert side_by_side([left], height=20).shape == (20, 8, 3)
+    with pytest.raises(ValueError, match="no pictures"):
+        side_by_side([])

@@ -1,0 +1,215 @@
+"""Scores and label-free indicators over data sets held in memory."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from segadapt.data.dataset import DamagedFile, Dataset, Item
+from segadapt.errors import RequestError
+from segadapt.evaluate.metrics import ConfusionMatrix
+from segadapt.evaluate.scoring import ahead, describe_unlabelled, evaluate, spread
+from segadapt.labels import IGNORE, LabelSpace, distinct_colors
+from segadapt.models.inference import InferenceConfig, probabilities
+from tests.evaluate.tiny import GreyLevels, TinySegmenter
+
+FOUR = LabelSpace("four", ("a", "b", "c", "d"), distinct_colors(4), {"dark": ("a", "b")})
+
+
+def grey_image(label: npt.NDArray[np.uint8], classes: int = 4) -> npt.NDArray[np.uint8]:
+    """The image whose :class:`GreyLevels` prediction is ``label``."""
+    grey = ((np.minimum(label, classes - 1) + 0.5) / classes * 255).astype(np.uint8)
+    return grey[..., None].repeat(3, axis=2)
+
+
+def blocks(height: int, width: int, seed: int) -> npt.NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 4, (-(-height // 16), -(-width // 16)))
+    return coarse.repeat(16, 0).repeat(16, 1)[:height, :width].astype(np.uint8)
+
+
+def dataset(labels: Sequence[npt.NDArray[np.uint8]], images: Sequence[npt.NDArray[np.uint8]] | None = None) -> Dataset:
+    images = images if images is not None else [grey_image(label) for label in labels]
+    return Dataset(
+        name="memory",
+        space=FOUR,
+        items=tuple(Item(f"item{i}", Path(str(i)), Path(str(i))) for i in range(len(labels))),
+        read_image=lambda path: images[int(str(path))],
+        read_label=lambda path: labels[int(str(path))],
+    )
+
+
+LABELS = [blocks(48, 64, 0), blocks(45, 61, 1), blocks(32, 32, 2)]
+
+
+def test_right_predictions_score_high_and_wrong_ones_low() -> None:
+    data = dataset(LABELS)
+    good = evaluate(GreyLevels(4), data, InferenceConfig(), "cpu")
+    assert good.miou > 75
+    shifted = [((label + 1) % 4).astype(np.uint8) for label in LABELS]
+    bad = evaluate(GreyLevels(4), dataset(shifted, [grey_image(label) for label in LABELS]), InferenceConfig(), "cpu")
+    assert bad.miou < 10
+
+
+def test_restated_at_label_size() -> None:
+    """The labels are larger than the images; the prediction is enlarged, not the label reduced."""
+    model = TinySegmenter(4)
+    small = [grey_image(label)[::2, ::2] for label in LABELS]
+    config = InferenceConfig(flip=True)
+    matrix = ConfusionMatrix(4)
+    for image, label in zip(small, LABELS, strict=True):
+        batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+        probability = probabilities(model, batch, label.shape, config)  # type: ignore[arg-type]
+        matrix.update(probability.argmax(1)[0], torch.from_numpy(label))
+    got = evaluate(model, dataset(LABELS, small), config, "cpu")
+    assert got.to_dict() == matrix.scores(FOUR).to_dict()
+    assert sum(got.pixels) == sum(label.size for label in LABELS)
+
+
+def test_working_size_changes_the_image_only() -> None:
+    model = GreyLevels(4)
+    got = evaluate(model, dataset(LABELS), InferenceConfig(), "cpu", size=24)
+    assert sum(got.pixels) == sum(label.size for label in LABELS)
+    assert got.miou < evaluate(model, dataset(LABELS), InferenceConfig(), "cpu").miou
+    in_config = evaluate(model, dataset(LABELS), InferenceConfig(size=(24, 32)), "cpu")
+    assert in_config == evaluate(model, dataset(LABELS), InferenceConfig(), "cpu", size=(24, 32))
+
+
+def test_all_ignored_image_changes_nothing_and_absent_class_has_no_score() -> None:
+    labels = [np.where(label == 3, 0, label).astype(np.uint8) for label in LABELS[:2]]
+    void = np.full((20, 30), IGNORE, np.uint8)
+    images = [grey_image(label) for label in labels]
+    # A blend of levels a and c enlarges to b but never to d.
+    plain = evaluate(GreyLevels(4), dataset(labels), InferenceConfig(), "cpu")
+    got = evaluate(GreyLevels(4), dataset([*labels, void], [*images, grey_image(void)]), InferenceConfig(), "cpu")
+    np.testing.assert_equal(got.to_dict(), plain.to_dict())
+    assert math.isnan(got.iou[3])
+    only_void = evaluate(GreyLevels(4), dataset([void]), InferenceConfig(), "cpu")
+    assert only_void.to_dict()["miou"] is None
+
+
+def test_processes_together_equal_one_process() -> None:
+    data, config = dataset(LABELS), InferenceConfig()
+    whole = evaluate(GreyLevels(4), data, config, "cpu")
+    counts: list[Tensor] = []
+    for share in ([0, 2], [1], []):
+        evaluate(GreyLevels(4), data.subset(share), config, "cpu", reduce=lambda t: counts.append(t[0].clone()))
+
+    def total(tensors: Sequence[Tensor]) -> None:
+        tensors[0].copy_(torch.stack(counts).sum(0))
+
+    assert evaluate(GreyLevels(4), data.subset([0]), config, "cpu", reduce=total) == whole
+
+
+def test_progress_limit_and_autocast() -> None:
+    calls: list[tuple[int, int]] = []
+    entered: list[bool] = []
+
+    def autocast() -> AbstractContextManager[None]:
+        entered.append(True)
+        return torch.autocast("cpu", torch.bfloat16)
+
+    got = evaluate(
+        GreyLevels(4), dataset(LABELS), InferenceConfig(), "cpu",
+        limit=2, autocast=autocast, progress=lambda done, all: calls.append((done, all)),
+    )  # fmt: skip
+    assert calls == [(1, 2), (2, 2)]
+    assert len(entered) == 2
+    assert sum(got.pixels) == LABELS[0].size + LABELS[2].size
+    with pytest.raises(RequestError, match="limit"):
+        evaluate(GreyLevels(4), dataset(LABELS), InferenceConfig(), "cpu", limit=0)
+
+
+def test_spread() -> None:
+    assert spread(10, 3) == [0, 4, 9]
+    assert spread(3, 5) == [0, 1, 2]
+    assert spread(0, None) == []
+
+
+def test_wrong_requests_are_named() -> None:
+    data, config = dataset(LABELS), InferenceConfig()
+    with pytest.raises(RequestError, match=r"memory: its labels are in 'four' \(4 classes\), the model"):
+        evaluate(GreyLevels(5), data, config, "cpu")
+    other = LabelSpace("other", ("a", "b", "c", "x"), distinct_colors(4))
+    with pytest.raises(RequestError, match="'other'"):
+        evaluate(GreyLevels(4), data, config, "cpu", space=other)
+    with pytest.raises(RequestError, match="labels"):
+        evaluate(GreyLevels(4), data.unlabelled(), config, "cpu")
+    strange = LABELS[1].copy()
+    strange[0, 0] = 77
+    with pytest.raises(RequestError, match="'item1': .*class 77"):
+        evaluate(GreyLevels(4), dataset([LABELS[0], strange]), config, "cpu")
+
+
+def test_damaged_image_stops_the_evaluation() -> None:
+    def damaged(path: Path) -> npt.NDArray[np.uint8]:
+        raise DamagedFile(f"{path} is cut off")
+
+    data = dataset(LABELS)
+    broken = Dataset(data.name, data.space, data.items, damaged, data.read_label)
+    with pytest.raises(DamagedFile, match="cut off"):
+        evaluate(GreyLevels(4), broken, InferenceConfig(), "cpu")
+
+
+# ---- without labels ----
+
+
+def test_indicators_restated() -> None:
+    model = GreyLevels(4, sharpness=8.0)
+    images = [grey_image(LABELS[0]), grey_image(LABELS[2])]
+    got = describe_unlabelled(model, dataset([LABELS[0], LABELS[2]], images), InferenceConfig(), "cpu")
+    flat = []
+    for image in images:
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        size = (image.shape[0] // 4, image.shape[1] // 4)
+        flat.append(probabilities(model, batch, size, InferenceConfig())[0].flatten(1))
+    p = torch.cat(flat, 1).double()
+    confidence, label = p.max(0)
+    mean = p.mean(1)
+    assert got.images == 2
+    assert got.entropy == pytest.approx(float(-(p * p.log()).sum(0).mean()) / math.log(4), rel=1e-5)
+    assert got.confidence == pytest.approx(float(confidence.mean()), rel=1e-5)
+    assert got.diversity == pytest.approx(float(-(mean * mean.log()).sum()) / math.log(4), rel=1e-5)
+    assert got.information == pytest.approx(got.diversity - got.entropy)
+    for c in range(4):
+        assert got.shares[c] == pytest.approx(float((label == c).double().mean()))
+        assert got.class_confidence[c] == pytest.approx(float(confidence[label == c].mean()), rel=1e-5)
+
+
+def test_indicators_tell_collapse_from_certainty() -> None:
+    """One class everywhere has low entropy too, but carries no information about the pixel."""
+    sure, unsure = GreyLevels(4, sharpness=2000.0), GreyLevels(4, sharpness=0.1)
+    data = dataset(LABELS).unlabelled()
+    collapsed_data = dataset([np.zeros((32, 32), np.uint8)]).unlabelled()
+    good = describe_unlabelled(sure, data, InferenceConfig(), "cpu")
+    vague = describe_unlabelled(unsure, data, InferenceConfig(), "cpu")
+    collapsed = describe_unlabelled(sure, collapsed_data, InferenceConfig(), "cpu")
+    assert good.information > 0.8
+    assert vague.entropy > 0.95
+    assert vague.information < 0.05
+    assert collapsed.entropy < 0.05
+    assert collapsed.information < 0.05
+    assert collapsed.class_confidence[1] is None
+    assert collapsed.to_dict()["shares"] == [1.0, 0.0, 0.0, 0.0]
+    with pytest.raises(RequestError, match="no image"):
+        describe_unlabelled(sure, data.subset([]), InferenceConfig(), "cpu")
+
+
+def test_reading_ahead_keeps_order_and_errors() -> None:
+    main = threading.get_ident()
+    seen = list(ahead(lambda n: (n * n, threading.get_ident()), range(5)))
+    assert [value for value, _ in seen] == [0, 1, 4, 9, 16]
+    assert all(thread != main for _, thread in seen)
+    reader = ahead(lambda n: 1 // n, [1, 0])
+    assert next(reader) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(reader)
