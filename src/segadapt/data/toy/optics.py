@@ -46,7 +46,10 @@ def layers(canvas: Canvas, ids: npt.NDArray[np.uint16], sun_gain: float, sky_gai
     lit = np.clip(color * (sky_gain + sun_gain * shade)[:, None], 0, 255).astype(np.uint8)
     size = (canvas.width, canvas.height)
     albedo = cv2.resize(lit[canvas.ids], size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    bright = (np.clip(color * 1.1 + 30, 0, 255) * glow[:, None]).astype(np.uint8)
+    # Lit rooms are warm, whatever the colour of their panes; a lamp shines in its own colour.
+    room = np.asarray([p.material == Material.GLASS for p in parts])[:, None]
+    shining = np.where(room, rgb(255, 206, 138), np.clip(color * 1.1 + 30, 0, 255))
+    bright = (shining * glow[:, None]).astype(np.uint8)
     shine = cv2.resize(bright[canvas.ids], size, interpolation=cv2.INTER_AREA).astype(np.float32)
     ground = np.asarray([p.ground for p in parts])[ids]
     camera = canvas.camera

@@ -38,14 +38,18 @@ def _bar(
     canvas.fill([(u0 - half, v0), (u1 - half * 0.7, v1), (u1 + half * 0.7, v1), (u0 + half, v0)], part)
 
 
-def _round_shadow(canvas: Canvas, x: float, z: float, radius: float, height: float) -> None:
-    """Where the crown's shadow falls: away from the sun, at most two heights long."""
+def _shadow(canvas: Canvas, x: float, z: float, radius: float, height: float) -> None:
+    """Trunk and crown on the ground: away from the sun, at most two heights long."""
     sx, sy, sz = canvas.sun
     reach = min(height / max(sy, 0.3), 2 * height)
     cx, cz = x - sx * reach, z - sz * reach
-    ring = [(cx + radius * math.cos(t), cz + radius * math.sin(t)) for t in (2 * math.pi * i / 14 for i in range(14))]
-    if min(p[1] for p in ring) > 1.0:
-        canvas.shadow(ring, 0.45, cast=True)
+    if cz - radius < 1.0:
+        return
+    ring = [2 * math.pi * i / 14 for i in range(14)]
+    for dx, dz, share in ((0.0, 0.0, 0.8), (0.5, 0.3, 0.6), (-0.5, 0.2, 0.55), (0.1, -0.5, 0.55)):
+        u, v, r = cx + dx * radius, cz + dz * radius, share * radius
+        canvas.shadow([(u + r * math.cos(t), v + r * math.sin(t)) for t in ring], 0.45, cast=True)
+    canvas.shadow([(x - 0.12, z), (x + 0.12, z), (cx + 0.12, cz), (cx - 0.12, cz)], 0.45, cast=True)
 
 
 def draw_tree(canvas: Canvas, placed: Placed) -> None:
@@ -53,7 +57,7 @@ def draw_tree(canvas: Canvas, placed: Placed) -> None:
     rng = np.random.default_rng(placed.seed)
     x, height, radius = placed.x, placed.height, placed.width / 2
     crown = height - radius * 1.1
-    _round_shadow(canvas, x, placed.z, radius, crown)
+    _shadow(canvas, x, placed.z, radius, crown)
     lean = float(rng.normal(0, 0.15))
     _bar(canvas, placed, (x, 0.0), (x + lean, crown), float(rng.uniform(0.22, 0.42)), TRUNK)
     fine = canvas.camera.pixels_a_metre(placed.z) > 4
@@ -79,7 +83,7 @@ def draw_conifer(canvas: Canvas, placed: Placed) -> None:
     """A fir: tiers that narrow upwards."""
     rng = np.random.default_rng(placed.seed)
     x, height, camera = placed.x, placed.height, canvas.camera
-    _round_shadow(canvas, x, placed.z, 1.0, height / 2)
+    _shadow(canvas, x, placed.z, 1.0, height / 2)
     _bar(canvas, placed, (x, 0.0), (x, height * 0.3), 0.3, TRUNK)
     color = mix(placed.color, (40, 78, 52), 0.6)
     tiers = 6
@@ -103,7 +107,7 @@ def draw_palm(canvas: Canvas, placed: Placed) -> None:
     """A palm: a thin, leaning trunk and a star of hanging fronds."""
     rng = np.random.default_rng(placed.seed)
     x, height, camera = placed.x, placed.height, canvas.camera
-    _round_shadow(canvas, x, placed.z, 1.6, height)
+    _shadow(canvas, x, placed.z, 1.6, height)
     top = x + float(rng.normal(0, 0.5))
     _bar(canvas, placed, (x, 0.0), (top, height), 0.34, (150, 120, 86))
     for i in range(11):

@@ -144,7 +144,7 @@ def _furniture(scene: Scene, rng: Rng) -> None:
                 scene.placed.append(Placed("traffic light", x, beyond, 0.0, 3.4, 1, 0, grey, draw_seed(rng)))
     for _ in range(int(rng.poisson(scene.town.signs))):
         sign = 1 if chance(rng, 0.65) else -1
-        x, z = scene.side_x(sign, "kerb") + sign * between(rng, (0.3, 0.6)), 6.0 + float(rng.gamma(1.8, 9.0))
+        x, z = scene.side_x(sign, "kerb") + sign * between(rng, (0.3, 0.6)), 8.0 + float(rng.gamma(1.8, 9.0))
         if scene.claim(x, z, 0.2, 0.2):
             scene.placed.append(
                 Placed("sign", x, z, between(rng, (0.6, 0.85)), between(rng, (2.3, 3.0)), 1, 0, grey, draw_seed(rng))

@@ -70,9 +70,9 @@ GAME = Town(
 
 EURO = Town(
     name="euro", focal=(1.05, 1.15), camera_height=(1.3, 1.55), horizon=(0.38, 0.44), centre=(0.46, 0.54), bend=3e-4,
-    lane=(2.9, 3.4), lanes=(1, 1, 1, 2), sidewalk=(2.0, 4.0), parking=0.75, verge=0.35, median=0.08, junction=0.6,
+    lane=(2.9, 3.4), lanes=(1, 1, 1, 2), sidewalk=(2.5, 5.0), parking=0.65, verge=0.35, median=0.08, junction=0.6,
     setback=(0.0, 1.5),
-    frontage={"building": 0.62, "wall": 0.12, "fence": 0.11, "hedge": 0.07, "park": 0.08},
+    frontage={"building": 0.56, "wall": 0.13, "fence": 0.16, "hedge": 0.07, "park": 0.08},
     building_height=(9.0, 20.0),
     facades=((176, 166, 150), (196, 184, 158), (146, 104, 88), (152, 152, 150), (204, 194, 176), (126, 116, 108),
              (182, 156, 126), (160, 120, 100)),

@@ -132,7 +132,7 @@ def _car_kind(rng: Rng) -> str:
 
 def _traffic(scene: Scene, rng: Rng) -> None:
     for lane in _lanes(scene):
-        z = _own_lane_clear(scene, lane, between(rng, (4.0, 16.0)))
+        z = _own_lane_clear(scene, lane, between(rng, (6.0, 20.0)))
         while z < 130:
             if chance(rng, scene.town.traffic):
                 x = _lane_x(scene, lane) + float(rng.normal(0, 0.15))
@@ -150,7 +150,7 @@ def _parked(scene: Scene, rng: Rng) -> None:
     for index, sign in enumerate((-1, 1)):
         if not scene.parking[index]:
             continue
-        z = between(rng, (3.0, 8.0))
+        z = between(rng, (4.0, 12.0))
         x = scene.side_x(sign, "kerb") - sign * 1.1
         while z < 110:
             if not scene.in_junction(z, 4.5) and chance(rng, scene.town.parked):
