@@ -146,7 +146,7 @@ def test_wrong_requests_are_named() -> None:
         evaluate(GreyLevels(4), data.unlabelled(), config, "cpu")
     strange = LABELS[1].copy()
     strange[0, 0] = 77
-    with pytest.raises(RequestError, match="'item1': .*class 77"):
+    with pytest.raises(RequestError, match=r"'item1': .*class 77"):
         evaluate(GreyLevels(4), dataset([LABELS[0], strange]), config, "cpu")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -111,7 +113,7 @@ def test_windows_cover_everything(length: int, window: int, overlap: float, stri
     size = min(window, length)
     assert starts[0] == 0
     assert starts[-1] + size == length
-    steps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(starts)]
     assert all(0 < step <= size for step in steps)
     assert all(step % stride == 0 for step in steps[:-1]) or window < stride
     if window >= 2 * stride:

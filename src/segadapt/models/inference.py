@@ -25,8 +25,8 @@ from segadapt.models.segmenter import Segmenter
 Size = tuple[int, int]
 Positive = Annotated[int, Field(gt=0)]
 
-STRIP = 128
-"""Rows of a full-size image that are reduced to label and confidence at a time."""
+STRIP = 32
+"""Rows of a full-size image that are reduced to label and confidence at a time; they fit a processor's cache."""
 
 
 class InferenceConfig(BaseModel):
@@ -43,7 +43,7 @@ class InferenceConfig(BaseModel):
         average: what is averaged over views and overlapping windows, ``probabilities`` or ``logits``.
         align_corners: convention of the bilinear resizing of class scores. False (corner *edges*
             coincide) is what current networks are trained with; True (corner *centres* coincide)
-            reproduces numbers of networks trained with torch 0.3 or older conventions.
+            reproduces numbers of networks from before torch 0.4, whose only convention it was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -122,7 +122,7 @@ def predict_labels(model: Segmenter, images: Tensor, size: Size, config: Inferen
                 rows = slice(top, top + STRIP)
                 best, label = full[:, rows].max(0)
                 labels[index, rows] = label.to(torch.uint8)
-                confidence[index, rows] = (best - full[:, rows].logsumexp(0)).exp_()
+                confidence[index, rows] = (full[:, rows] - best).exp_().sum(0).reciprocal_()
     return labels, confidence
 
 
