@@ -80,11 +80,11 @@ def draw_window(
     corner = []
     for axis in (0, 1):
         spare = size[axis] * scale - crop[axis]
-        low, high = math.ceil(min(0.0, spare)), math.floor(max(0.0, spare))
+        first, last = min(0.0, spare), max(0.0, spare)
         if focus is None:
-            start = low + int(places[axis] * (high - low + 1))
+            start: float = math.ceil(first) + int(places[axis] * (math.floor(last) - math.ceil(first) + 1))
         else:
-            start = min(max(round((focus[axis] + 0.5) * scale - crop[axis] / 2), low), high)
+            start = min(max(round((focus[axis] + 0.5) * scale - crop[axis] / 2), first), last)
         corner.append(start / scale)
     return Window(corner[0], corner[1], crop[0] / scale, crop[1] / scale, mirrored)
 
@@ -143,7 +143,7 @@ def crop_batch(images: Tensor, windows: Sequence[Window], sizes: Sequence[Size],
     full = images.shape[-2:]
     y = _on(images.device, _normalised(rows, sizes, 0, full[0]))[:, :, None]
     x = _on(images.device, _normalised(columns, sizes, 1, full[1]))[:, None, :]
-    grid = torch.stack(torch.broadcast_tensors(x, y), -1)
+    grid = torch.stack([x.expand(-1, output[0], -1), y.expand(-1, -1, output[1])], -1)
     cut = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return (cut / 255).clamp_(0, 1) * inside[:, None]
 

@@ -7,7 +7,7 @@ corrupt or no image at all.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +24,10 @@ _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _HEADER_BYTES = 1 << 16
 
 
+Values = npt.NDArray[np.unsignedinteger[Any]]
+"""Numbers of a file as stored, uint8 or uint16."""
+
+
 class UnknownLabel(RequestError):
     """A label file holds values or colours that no class has."""
 
@@ -36,7 +40,7 @@ class Stored(NamedTuple):
         palette: [n, 3] uint8 RGB colours of the indices of a palette file, else None.
     """
 
-    values: npt.NDArray[np.uint8 | np.uint16]
+    values: Values
     palette: npt.NDArray[np.uint8] | None = None
 
 
@@ -78,7 +82,7 @@ def read_stored(path: Path) -> Stored:
     return Stored(_unstretched(values, containers.stretch(containers.grey_depth(data) or 8)))
 
 
-def as_indices(values: npt.NDArray[np.uint8 | np.uint16]) -> npt.NDArray[np.uint8 | np.uint16] | None:
+def as_indices(values: Values) -> Values | None:
     """Stored values as an index map [H, W]; a grey picture saved as RGB is one too. None for colours."""
     if values.ndim == 2:
         return values
@@ -118,7 +122,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def _decode(data: bytes, flags: int, path: Path) -> npt.NDArray[np.uint8 | np.uint16]:
+def _decode(data: bytes, flags: int, path: Path) -> Values:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -128,11 +132,11 @@ def _decode(data: bytes, flags: int, path: Path) -> npt.NDArray[np.uint8 | np.ui
     return picture
 
 
-def _unstretched(values: npt.NDArray[np.uint8 | np.uint16], factor: int) -> npt.NDArray[np.uint8 | np.uint16]:
-    return values // np.uint8(factor) if factor > 1 else values
+def _unstretched(values: Values, factor: int) -> Values:
+    return (values // np.uint8(factor)).astype(values.dtype) if factor > 1 else values
 
 
-def _as_bytes(values: npt.NDArray[np.uint8 | np.uint16], path: Path) -> LabelMap:
+def _as_bytes(values: Values, path: Path) -> LabelMap:
     if values.dtype != np.uint8 and values.size and values.max() > 255:
         raise UnknownLabel(f"{path} holds the label {values.max()}; class indices lie between 0 and 255")
     return values.astype(np.uint8, copy=False)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import UnknownLabel, picture_size, read_index
+from segadapt.data.decode import UnknownLabel, Values, picture_size, read_index
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap
 
@@ -48,13 +48,15 @@ class IndexLabels:
 
     Args:
         ids: raw value -> train id or IGNORE; any other value is an error.
-        expected: what the file should be, for the message, e.g. ``Cityscapes label ids``.
+        expected: what the values should be, for the message, e.g. ``Cityscapes label ids``.
         read: decodes the file to raw values [H, W] uint8.
+        mend: what to do about other values, for the message.
     """
 
     ids: Mapping[int, int]
     expected: str
     read: ReadLabel = read_index
+    mend: str = "is it the right file?"
 
     @property
     def key(self) -> str:
@@ -65,16 +67,16 @@ class IndexLabels:
         """Label map [H, W] of one file."""
         return self.look_up(self.read(path), path)
 
-    def look_up(self, raw: npt.NDArray[np.uint8 | np.uint16], path: Path) -> LabelMap:
+    def look_up(self, raw: Values, path: Path) -> LabelMap:
         """Label map of the raw values [H, W] of a file."""
         table = np.full(np.iinfo(raw.dtype).max + 1, _UNKNOWN, np.uint16)
-        table[list(self.ids)] = list(self.ids.values())
+        for value, train_id in self.ids.items():
+            if value < len(table):
+                table[value] = train_id
         label = table[raw]
         if label.size and label.max() == _UNKNOWN:
             wrong = np.unique(raw[label == _UNKNOWN])
-            raise UnknownLabel(
-                f"{path} holds {some(wrong.tolist())}, which are no {self.expected}; is it the right file?"
-            )
+            raise UnknownLabel(f"{path} holds {some(wrong.tolist())}, which are no {self.expected}; {self.mend}")
         return label.astype(np.uint8)
 
 
@@ -109,7 +111,8 @@ class SizedLabels:
         if self.resize:
             return np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
         raise DamagedFile(
-            f"{path} is {label.shape[1]}x{label.shape[0]} but its image {image.name} is {width}x{height} (width x height)"
+            f"{path} is {label.shape[1]} x {label.shape[0]} pixels but its image {image.name} is {width} x {height}; "
+            "export the label at the size of the image"
         )
 
 
@@ -131,9 +134,7 @@ class Relabelled:
         return np.array(self.table, np.uint8)[self.read(path)]
 
 
-def label_colors(
-    picture: npt.NDArray[np.uint8 | np.uint16], colors: Mapping[Color, int], path: Path, mend: str
-) -> LabelMap:
+def label_colors(picture: Values, colors: Mapping[Color, int], path: Path, mend: str) -> LabelMap:
     """Colour-coded labels [H, W, 3] RGB to train ids, by exact colour.
 
     Args:
@@ -160,7 +161,7 @@ def label_colors(
     return label.astype(np.uint8)
 
 
-def color_codes(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+def color_codes(picture: Values) -> npt.NDArray[np.int32]:
     """RGB [..., 3] to one number R * 65536 + G * 256 + B a pixel."""
     parts = picture.astype(np.int32)
     return (parts[..., 0] << 16) | (parts[..., 1] << 8) | parts[..., 2]

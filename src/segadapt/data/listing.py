@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path | None = None) -> Iterator[Path]:
-    """Files below ``folder`` with one of the suffixes, sorted; hidden ones and those in ``leave_out`` are passed over."""
+    """Files below ``folder`` with one of the suffixes, sorted; not hidden ones, nor those in ``leave_out``."""
     for place, folders, files in os.walk(folder, followlinks=True):
         here = Path(place)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and here / f != leave_out)

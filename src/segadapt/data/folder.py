@@ -1,0 +1,256 @@
+"""A folder of images and, next to it, a folder of masks: the data set of somebody with their own data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segadapt.data.classes_file import MaskClass, read_classes, space_of
+from segadapt.data.dataset import Dataset, Item
+from segadapt.data.decode import UnknownLabel, as_indices, read_picture, read_stored
+from segadapt.data.infer_classes import infer_classes
+from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
+from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
+
+MASK_ENDINGS = (
+    "_label",
+    "_labels",
+    "_L",
+    "_mask",
+    "_masks",
+    "_gt",
+    "_seg",
+    "_labelTrainIds",
+    "_labelIds",
+    "_gtFine_labelTrainIds",
+    "_gtFine_labelIds",
+    "_gt_labelTrainIds",
+    "_train_id",
+)
+"""What a mask's name may have behind the name of its image."""
+
+IMAGE_ENDINGS = ("_leftImg8bit", "_rgb_anon", "_image", "_img", "_rgb")
+"""What an image's name may have behind the name that it shares with its mask."""
+
+
+@dataclass(frozen=True)
+class FolderLabels:
+    """Masks to train ids.
+
+    Args:
+        classes: what values or colours mean; train ids follow their order.
+        ignore_ids: further values of index masks that belong to no class.
+    """
+
+    classes: tuple[MaskClass, ...]
+    ignore_ids: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """How values and colours become train ids."""
+        return f"{self.classes} {self.ignore_ids}"
+
+    def __call__(self, path: Path) -> LabelMap:
+        """Label map [H, W] of one mask."""
+        stored = read_stored(path)
+        values = stored.values
+        ids = self.ids()
+        if ids:
+            indices = as_indices(values)
+            if indices is not None:
+                known = ", ".join(str(i) for i in sorted(ids))
+                mend = "add them to the classes file, or ignore them with --ignore-id"
+                return IndexLabels(ids, f"ids of this data set ({known})", mend=mend).look_up(indices, path)
+        colors = self.colors()
+        if not colors:
+            raise UnknownLabel(
+                f"{path} is a colour mask, but it is not known what its colours mean; "
+                "give each class its color [r, g, b] in the classes file"
+            )
+        if stored.palette is not None:
+            values = _with_palette(values, stored.palette, path)
+        elif values.ndim == 2:
+            values = np.repeat(values[..., None], 3, axis=2)
+        return label_colors(
+            values, colors, path, "add them to the classes file, or save masks without smoothing as PNG"
+        )
+
+    def ids(self) -> dict[int, int]:
+        """Value of index masks -> train id; empty when classes are told by colour alone."""
+        if all(c.id is None for c in self.classes):
+            return {}
+        own = {c.id: train_id for c, train_id in self._trained() if c.id is not None}
+        return {**dict.fromkeys(self.ignore_ids, IGNORE), **own}
+
+    def colors(self) -> dict[Color, int]:
+        """Colour of colour masks -> train id; empty when classes are told by value alone."""
+        return {c.color: train_id for c, train_id in self._trained() if c.color is not None}
+
+    def _trained(self) -> Iterator[tuple[MaskClass, int]]:
+        """Each class with its train id, IGNORE for the ignored ones."""
+        train_id = 0
+        for c in self.classes:
+            yield c, IGNORE if c.ignored else train_id
+            train_id += not c.ignored
+
+
+def open_folder(
+    images: Path,
+    labels: Path | None = None,
+    classes: Path | None = None,
+    ignore_ids: Sequence[int] = (IGNORE,),
+    name: str = "folder",
+) -> Dataset:
+    """A data set from a folder of images and a folder of masks.
+
+    Both are searched with their sub-folders. A mask has the name of its image, perhaps with one of
+    :data:`MASK_ENDINGS` behind it, in the same sub-folder (or, if names are unique, anywhere).
+    Index masks (grey, 8 or 16 bits, or palette) and colour masks are understood.
+
+    Args:
+        images: folder of .jpg, .png, .bmp, .tif or .webp files.
+        labels: folder of masks; None leaves the data set without labels.
+        classes: classes file, see :mod:`segadapt.data.classes_file`. Without one, all masks are
+            read once and every value or colour found is a class of its own.
+        ignore_ids: values of index masks that belong to no class, unless the classes file names them.
+        name: for messages.
+
+    Raises:
+        RequestError: folder missing or empty, image without mask, ambiguous or unusable masks.
+    """
+    found = _images(images, labels, name)
+    ids = _ids(images, found)
+    if labels is None:
+        space = space_of(name, read_classes(classes)) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
+        return Dataset(
+            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
+        )
+    masks = _pair(images, found, labels, name)
+    known = read_classes(classes) if classes else infer_classes(masks, ignore_ids, name)
+    items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
+    read = FolderLabels(known, tuple(ignore_ids))
+    return Dataset(
+        name, space_of(name, known), items, read_picture, SizedLabels(read, dict(zip(masks, found, strict=True)))
+    )
+
+
+def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
+    """For each class its train id, name, value in index masks and colour in colour masks (None: not known)."""
+    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
+    own = {c.name: c for c in read.classes} if isinstance(read, FolderLabels) else {}
+    rows = []
+    for train_id, name in enumerate(dataset.space.names):
+        c = own.get(name, MaskClass(name))
+        rows.append({"train_id": train_id, "name": name, "mask_id": c.id, "mask_color": c.color})
+    return rows
+
+
+def describe_classes(dataset: Dataset) -> str:
+    """The classes of a data set as a text, one a line: train id, name, and how masks show it."""
+    rows = class_rows(dataset)
+    lines = [f"{dataset.name}: {len(rows)} classes"]
+    for row in rows:
+        shown = []
+        if row["mask_id"] is not None:
+            shown.append(f"value {row['mask_id']}")
+        if row["mask_color"] is not None:
+            shown.append("colour {} {} {}".format(*row["mask_color"]))
+        lines.append(
+            f"  {row['train_id']:3d}  {row['name']}" + (f"  ({', '.join(shown)} in the masks)" if shown else "")
+        )
+    return "\n".join(lines)
+
+
+def _sorted(items: Iterator[Item]) -> tuple[Item, ...]:
+    return tuple(sorted(items, key=lambda item: item.id))
+
+
+def _images(folder: Path, labels: Path | None, name: str) -> list[Path]:
+    _require_folder(folder, "image", name)
+    if labels is not None:
+        _require_folder(labels, "mask", name)
+    found = list(walk(folder, leave_out=labels))
+    if labels is not None and labels.resolve() == folder.resolve():
+        found = [path for path in found if not path.stem.endswith(MASK_ENDINGS)]
+    if not found:
+        raise RequestError(f"{name}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
+    return found
+
+
+def _require_folder(folder: Path, kind: str, name: str) -> None:
+    if not folder.is_dir():
+        wrong = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise RequestError(f"{name}: the {kind} folder {folder} {wrong}; check the path")
+
+
+def _ids(folder: Path, images: Sequence[Path]) -> list[str]:
+    """Path below the folder without suffix; with it where two images differ in the suffix alone."""
+    plain = [path.relative_to(folder).with_suffix("").as_posix() for path in images]
+    seen: dict[str, int] = {}
+    for i in plain:
+        seen[i] = seen.get(i, 0) + 1
+    return [i if seen[i] == 1 else path.relative_to(folder).as_posix() for i, path in zip(plain, images, strict=True)]
+
+
+def _pair(folder: Path, images: Sequence[Path], labels: Path, name: str) -> list[Path]:
+    """The mask of each image; RequestError naming the first image without one."""
+    same = labels.resolve() == folder.resolve()
+    by_path: dict[str, Path] = {}
+    by_name: dict[str, list[Path]] = {}
+    for mask in walk(labels):
+        if same and not mask.stem.endswith(MASK_ENDINGS):
+            continue
+        key = mask.relative_to(labels).with_suffix("").as_posix()
+        if key in by_path:
+            raise RequestError(
+                f"{name}: two masks have the same name, {by_path[key]} and {mask.name}; remove one of them"
+            )
+        by_path[key] = mask
+        by_name.setdefault(mask.stem, []).append(mask)
+    found = [_mask_of(path.relative_to(folder), by_path, by_name) for path in images]
+    lacking = [path for path, mask in zip(images, found, strict=True) if mask is None]
+    if lacking:
+        raise RequestError(
+            f"{name}: {len(lacking)} of {len(images)} images have no mask in {labels}, the first is {lacking[0]}; "
+            "a mask has the name of its image, perhaps with _label, _L, _mask or _gt behind it"
+        )
+    masks = [mask for mask in found if mask is not None]
+    _require_own_masks(images, masks, name)
+    return masks
+
+
+def _require_own_masks(images: Sequence[Path], masks: Sequence[Path], name: str) -> None:
+    owner: dict[Path, Path] = {}
+    for image, mask in zip(images, masks, strict=True):
+        if mask in owner:
+            raise RequestError(
+                f"{name}: the images {owner[mask]} and {image} would share the mask {mask}; rename or remove one of them"
+            )
+        owner[mask] = image
+
+
+def _mask_of(image: Path, by_path: dict[str, Path], by_name: dict[str, list[Path]]) -> Path | None:
+    stems = [image.stem, *(image.stem.removesuffix(e) for e in IMAGE_ENDINGS if image.stem.endswith(e))]
+    names = [stem + ending for stem in stems for ending in ("", *MASK_ENDINGS)]
+    for candidate in names:
+        mask = by_path.get((image.parent / candidate).as_posix())
+        if mask is not None:
+            return mask
+    for candidate in names:
+        if len(by_name.get(candidate, ())) == 1:
+            return by_name[candidate][0]
+    return None
+
+
+def _with_palette(values: np.ndarray, palette: np.ndarray, path: Path) -> np.ndarray:
+    if values.size and values.max() >= len(palette):
+        raise UnknownLabel(
+            f"{path} has the index {values.max()} but only {len(palette)} palette colours; save it again"
+        )
+    return palette[values]

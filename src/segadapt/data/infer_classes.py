@@ -1,0 +1,111 @@
+"""Finding out which classes masks hold when nobody has said so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segadapt.data.classes_file import MaskClass
+from segadapt.data.decode import as_indices, read_stored
+from segadapt.data.labelling import color_codes, color_of
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE, Color
+
+MOST_CLASSES = 64
+"""More values or colours than this are taken for pictures that are no masks."""
+
+
+class _Found:
+    """What the masks seen so far hold."""
+
+    def __init__(self) -> None:
+        self.values: set[int] = set()
+        self.codes: set[int] = set()
+        self.palette: npt.NDArray[np.uint8] | None = None
+        self.index_mask: Path | None = None
+        self.color_mask: Path | None = None
+
+    def add(self, path: Path) -> None:
+        stored = read_stored(path)
+        indices = as_indices(stored.values)
+        if stored.values.ndim == 3:
+            self.codes.update(_distinct(color_codes(stored.values)))
+            if indices is None:
+                self.color_mask = self.color_mask or path
+        else:
+            self.index_mask = self.index_mask or path
+        if indices is not None:
+            self.values.update(_distinct(indices))
+        if self.palette is None:
+            self.palette = stored.palette
+
+
+def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -> tuple[MaskClass, ...]:
+    """One class for each value (``class_7``) or colour (``#804080``) that occurs in any of the masks.
+
+    Names say the value, so that masks of another folder that lack a class still agree on the rest.
+    Reads every mask once, one at a time.
+
+    Raises:
+        RequestError: more than :data:`MOST_CLASSES` values; values 0 and 255 alone, which may mean
+            one class and ignored pixels or two classes; fewer than two classes; colour and index
+            masks together.
+    """
+    found = _Found()
+    for path in masks:
+        found.add(path)
+        _few_enough(found, path, name)
+    if found.color_mask and found.index_mask:
+        raise RequestError(
+            f"{name}: {found.color_mask} is a colour mask but {found.index_mask} an index mask; "
+            "save all masks alike, or give a classes file with id and color of each class"
+        )
+    if found.color_mask:
+        colors = [color_of(code) for code in sorted(found.codes)]
+        return tuple(MaskClass(_hex(color), color=color) for color in colors)
+    return _index_classes(found, ignore_ids, name)
+
+
+def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple[MaskClass, ...]:
+    if found.values == {0, IGNORE} and IGNORE in ignore_ids:
+        raise RequestError(
+            f"{name}: the masks hold the values 0 and 255 alone, and 255 usually means 'ignore'; if it is a class, "
+            "give a classes file with the ids 0 and 255, or --ignore-id none"
+        )
+    values = sorted(found.values - set(ignore_ids))
+    if len(values) < 2:
+        shown = ", ".join(map(str, sorted(found.values)))
+        raise RequestError(f"{name}: the masks hold only {shown}; at least two classes are needed, or a classes file")
+    return tuple(MaskClass(f"class_{value}", value, _palette_color(found, value)) for value in values)
+
+
+def _palette_color(found: _Found, value: int) -> Color | None:
+    """The palette's colour of a value, unless the palette is a plain grey ramp."""
+    palette = found.palette
+    if palette is None or value >= len(palette) or (palette == palette[:, :1]).all():
+        return None
+    red, green, blue = (int(part) for part in palette[value])
+    return red, green, blue
+
+
+def _few_enough(found: _Found, path: Path, name: str) -> None:
+    many, what = (len(found.codes), "colours") if found.color_mask else (len(found.values), "values")
+    if many > MOST_CLASSES:
+        raise RequestError(
+            f"{name}: the masks hold more than {MOST_CLASSES} different {what} (up to {path}); masks must be saved "
+            "without compression loss or smoothing (PNG), or give a classes file"
+        )
+
+
+def _distinct(values: npt.NDArray[np.generic]) -> list[int]:
+    """Distinct values of a map [H, W]; only the first pixel of each horizontal run is looked at."""
+    starts = np.ones(values.shape, bool)
+    starts[:, 1:] = values[:, 1:] != values[:, :-1]
+    return [int(v) for v in np.unique(values[starts])]
+
+
+def _hex(color: Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
