@@ -133,7 +133,10 @@ def _decode(data: bytes, flags: int, path: Path) -> Values:
 
 
 def _unstretched(values: Values, factor: int) -> Values:
-    return (values // np.uint8(factor)).astype(values.dtype) if factor > 1 else values
+    if factor == 1:
+        return values
+    small: Values = values // np.array(factor, values.dtype)
+    return small
 
 
 def _as_bytes(values: Values, path: Path) -> LabelMap:

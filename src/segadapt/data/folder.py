@@ -11,7 +11,7 @@ import numpy as np
 
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.decode import UnknownLabel, as_indices, read_picture, read_stored
+from segadapt.data.decode import Stored, UnknownLabel, Values, as_indices, read_picture, read_stored
 from segadapt.data.infer_classes import infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
@@ -59,27 +59,32 @@ class FolderLabels:
     def __call__(self, path: Path) -> LabelMap:
         """Label map [H, W] of one mask."""
         stored = read_stored(path)
-        values = stored.values
-        ids = self.ids()
-        if ids:
-            indices = as_indices(values)
-            if indices is not None:
-                known = ", ".join(str(i) for i in sorted(ids))
-                mend = "add them to the classes file, or ignore them with --ignore-id"
-                return IndexLabels(ids, f"ids of this data set ({known})", mend=mend).look_up(indices, path)
-        colors = self.colors()
-        if not colors:
-            raise UnknownLabel(
-                f"{path} is a colour mask, but it is not known what its colours mean; "
-                "give each class its color [r, g, b] in the classes file"
-            )
-        if stored.palette is not None:
-            values = _with_palette(values, stored.palette, path)
-        elif values.ndim == 2:
-            values = np.repeat(values[..., None], 3, axis=2)
-        return label_colors(
-            values, colors, path, "add them to the classes file, or save masks without smoothing as PNG"
+        ids, colors = self.ids(), self.colors()
+        if stored.values.ndim == 2:
+            return self._from_indices(stored.values, path) if ids else self._from_colors(_expanded(stored, path), path)
+        indices = as_indices(stored.values) if ids else None
+        if colors:
+            try:
+                return self._from_colors(stored.values, path)
+            except UnknownLabel:
+                if indices is None:
+                    raise
+        if indices is not None:
+            return self._from_indices(indices, path)
+        raise UnknownLabel(
+            f"{path} is a colour mask, but it is not known what its colours mean; "
+            "give each class its color [r, g, b] in the classes file"
         )
+
+    def _from_indices(self, values: Values, path: Path) -> LabelMap:
+        ids = self.ids()
+        known = ", ".join(str(i) for i in sorted(ids))
+        mend = "add them to the classes file, or ignore them with --ignore-id"
+        return IndexLabels(ids, f"ids of this data set ({known})", mend=mend).look_up(values, path)
+
+    def _from_colors(self, picture: Values, path: Path) -> LabelMap:
+        mend = "add them to the classes file, or save masks without smoothing as PNG"
+        return label_colors(picture, self.colors(), path, mend)
 
     def ids(self) -> dict[int, int]:
         """Value of index masks -> train id; empty when classes are told by colour alone."""
@@ -230,7 +235,7 @@ def _require_own_masks(images: Sequence[Path], masks: Sequence[Path], name: str)
     for image, mask in zip(images, masks, strict=True):
         if mask in owner:
             raise RequestError(
-                f"{name}: the images {owner[mask]} and {image} would share the mask {mask}; rename or remove one of them"
+                f"{name}: the images {owner[mask]} and {image} share the mask {mask}; rename or remove one"
             )
         owner[mask] = image
 
@@ -248,9 +253,14 @@ def _mask_of(image: Path, by_path: dict[str, Path], by_name: dict[str, list[Path
     return None
 
 
-def _with_palette(values: np.ndarray, palette: np.ndarray, path: Path) -> np.ndarray:
+def _expanded(stored: Stored, path: Path) -> Values:
+    """The colours [H, W, 3] that a palette or grey file shows."""
+    values, palette = stored
+    if palette is None:
+        return np.repeat(values[..., None], 3, axis=2)
     if values.size and values.max() >= len(palette):
         raise UnknownLabel(
             f"{path} has the index {values.max()} but only {len(palette)} palette colours; save it again"
         )
-    return palette[values]
+    expanded: Values = palette[values]
+    return expanded

@@ -42,6 +42,10 @@ def no_labels(path: Path) -> LabelMap:
     raise RequestError(f"{path}: this data set was opened without labels")
 
 
+class SizeMismatch(DamagedFile):
+    """A label has another size than its image."""
+
+
 @dataclass(frozen=True)
 class IndexLabels:
     """Index files whose values are looked up.
@@ -88,7 +92,7 @@ class SizedLabels:
         read: decodes a label file.
         images: label file -> image file.
         resize: bring a label of another size to the size of its image (nearest) instead of
-            raising DamagedFile.
+            raising SizeMismatch.
     """
 
     read: ReadLabel
@@ -110,7 +114,7 @@ class SizedLabels:
             return label
         if self.resize:
             return np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
-        raise DamagedFile(
+        raise SizeMismatch(
             f"{path} is {label.shape[1]} x {label.shape[0]} pixels but its image {image.name} is {width} x {height}; "
             "export the label at the size of the image"
         )

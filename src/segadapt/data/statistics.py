@@ -50,18 +50,18 @@ class ClassStatistics:
     @property
     def fractions(self) -> npt.NDArray[np.float64]:
         """[N, K] share of each class in the pixels of each image; ignored pixels make rows sum to less than 1."""
-        return self.counts / np.maximum(self.pixels, 1)[:, None]
+        return np.asarray(self.counts / np.maximum(self.pixels, 1)[:, None], np.float64)
 
     @property
     def frequencies(self) -> npt.NDArray[np.float64]:
         """[K] share of each class in all labelled pixels (0 where nothing is labelled)."""
         total = self.counts.sum(0)
-        return total / max(int(total.sum()), 1)
+        return np.asarray(total / max(int(total.sum()), 1), np.float64)
 
     @property
     def images_per_class(self) -> npt.NDArray[np.int64]:
         """[K] number of images in which a class occurs."""
-        return (self.counts > 0).sum(0)
+        return np.count_nonzero(self.counts, axis=0)
 
     def images_with(self, train_id: int, more_than: int = 0) -> npt.NDArray[np.int64]:
         """Indices of the images with more than ``more_than`` pixels of a class."""
@@ -157,7 +157,7 @@ def spatial_frequencies(
     else:
         counts = _count_places(dataset, height, width, progress, threads)
         _save(file, counts=counts)
-    return counts.astype(np.float32) / np.float32(max(len(dataset), 1))
+    return np.asarray(counts.astype(np.float32) / max(len(dataset), 1), np.float32)
 
 
 def _count_places(
@@ -196,7 +196,7 @@ def _load(file: Path | None) -> dict[str, npt.NDArray[Any]] | None:
     return None
 
 
-def _save(file: Path | None, **arrays: npt.NDArray[Any]) -> None:
+def _save(file: Path | None, **arrays: Any) -> None:
     """Write atomically; several processes may compute and write the same file."""
     if file is None:
         return

@@ -1,0 +1,247 @@
+"""Reading every file of a data set once and saying what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from segadapt.data.dataset import DamagedFile, Dataset, Picture
+from segadapt.data.decode import UnknownLabel
+from segadapt.data.labelling import SizeMismatch
+from segadapt.data.overlay import contact_picture, write_picture
+from segadapt.data.statistics import count_classes
+from segadapt.data.streaming import ordered_map
+from segadapt.errors import RequestError
+from segadapt.labels import LabelMap
+
+DAMAGED_IMAGE, DAMAGED_LABEL = "damaged image", "damaged label"
+SIZES_DIFFER, UNKNOWN_LABEL = "sizes differ", "unknown label"
+DUPLICATE, EMPTY_LABEL, ABSENT_CLASS = "duplicate image", "empty label", "absent class"
+_SHOWN = 20
+
+
+class Problem(NamedTuple):
+    """Something wrong with one file, or worth knowing about it.
+
+    Attributes:
+        kind: one of the kinds of this module.
+        id: item id, or class name for an absent class.
+        message: one line that names the file.
+    """
+
+    kind: str
+    id: str
+    message: str
+
+
+@dataclass
+class CheckReport:
+    """What :func:`check_dataset` found.
+
+    Attributes:
+        name: of the data set.
+        images, labels: number of items, and of those with a label file.
+        classes: class names.
+        sizes: (width, height) -> number of images.
+        pixels: [K] pixels of each class.
+        images_with: [K] number of images in which a class occurs.
+        ignored: pixels that belong to no class.
+        errors: files that cannot be used.
+        warnings: files that can be used but may not be meant.
+        pictures: overlay pictures that were written.
+    """
+
+    name: str
+    images: int
+    labels: int
+    classes: tuple[str, ...]
+    pixels: npt.NDArray[np.int64]
+    images_with: npt.NDArray[np.int64]
+    ignored: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    errors: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every file can be used."""
+        return not self.errors
+
+    def verdict(self) -> str:
+        """One line: whether the data set can be used, and if not, how many files are wrong and the first."""
+        if self.ok:
+            return f"{self.name}: all {self.images} images" + (
+                " and their labels can be used" if self.labels else " can be used"
+            )
+        kinds = ", ".join(f"{n} {kind}" for kind, n in _counted(self.errors).items())
+        return f"{self.name}: {len(self.errors)} files cannot be used ({kinds}), the first: {self.errors[0].message}"
+
+    def lines(self) -> list[str]:
+        """The report as a short text."""
+        sizes = ", ".join(f"{w} x {h} ({n})" for (w, h), n in self.sizes.most_common(4))
+        more = f", {len(self.sizes) - 4} other sizes" if len(self.sizes) > 4 else ""
+        out = [
+            f"{self.name}: {self.images} images, {self.labels} labels",
+            f"sizes (width x height): {sizes or 'none'}{more}",
+        ]
+        if self.labels:
+            total = max(int(self.pixels.sum()) + self.ignored, 1)
+            wide = max(len(name) for name in (*self.classes, "(ignored)"))
+            out += [
+                f"  {i:3d}  {name:<{wide}}  {100 * self.pixels[i] / total:6.2f} % of pixels, in {self.images_with[i]} images"
+                for i, name in enumerate(self.classes)
+            ]
+            out.append(f"       {'(ignored)':<{wide}}  {100 * self.ignored / total:6.2f} % of pixels")
+        for title, problems in (("error", self.errors), ("warning", self.warnings)):
+            out += [f"{title}: {p.kind}: {p.message}" for p in problems[:_SHOWN]]
+            if len(problems) > _SHOWN:
+                out.append(f"... and {len(problems) - _SHOWN} more {title}s")
+        return [*out, self.verdict()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "verdict": self.verdict(),
+            "images": self.images,
+            "labels": self.labels,
+            "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in self.sizes.most_common()],
+            "classes": [
+                {"train_id": i, "name": name, "pixels": int(self.pixels[i]), "images": int(self.images_with[i])}
+                for i, name in enumerate(self.classes)
+            ],
+            "ignored_pixels": self.ignored,
+            "error_counts": _counted(self.errors),
+            "errors": [p._asdict() for p in self.errors],
+            "warning_counts": _counted(self.warnings),
+            "warnings": [p._asdict() for p in self.warnings],
+            "pictures": self.pictures,
+        }
+
+
+class _Checked(NamedTuple):
+    """What one item gave."""
+
+    errors: list[Problem]
+    digest: bytes | None
+    size: tuple[int, int] | None
+    counts: npt.NDArray[np.int64] | None
+    pixels: int
+    picture: Picture | None
+
+
+def check_dataset(
+    dataset: Dataset,
+    pictures: Path | None = None,
+    most_pictures: int = 12,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> CheckReport:
+    """Decode every image and label; collect all problems instead of stopping at the first.
+
+    Errors: damaged or missing files, labels of another size than their image, values that no class
+    has. Warnings: byte-identical images, labels without any class, classes that never occur.
+
+    Args:
+        dataset: any data set, with labels or without.
+        pictures: folder for overlay pictures, or None.
+        most_pictures: how many of them, evenly spaced over the data set.
+        progress: called with the number of images done and of all.
+        threads: decoding threads.
+    """
+    space = dataset.space
+    labels = sum(item.label is not None for item in dataset.items)
+    zeros = np.zeros(len(space), np.int64)
+    report = CheckReport(dataset.name, len(dataset), labels, space.names, zeros, zeros.copy())
+    chosen: set[int] = set()
+    if pictures is not None and len(dataset):
+        pictures.mkdir(parents=True, exist_ok=True)
+        chosen = set(np.linspace(0, len(dataset) - 1, min(most_pictures, len(dataset))).astype(int).tolist())
+    first_with: dict[bytes, str] = {}
+    results = ordered_map(lambda i: _check_item(dataset, i, i in chosen), range(len(dataset)), threads)
+    for index, checked in enumerate(results):
+        _add(report, checked, dataset.items[index].id, first_with)
+        if checked.picture is not None and pictures is not None:
+            file = pictures / f"{index:06d}_{dataset.items[index].id.replace('/', '_')}.jpg"
+            if not write_picture(str(file), checked.picture):
+                raise RequestError(f"overlay picture {file} cannot be written; choose another folder")
+            report.pictures.append(str(file))
+        if progress:
+            progress(index + 1, len(dataset))
+    if labels and report.pixels.any():
+        for name, count in zip(space.names, report.pixels.tolist(), strict=True):
+            if count == 0:
+                report.warnings.append(Problem(ABSENT_CLASS, name, f"the class '{name}' occurs in no label"))
+    return report
+
+
+def _add(report: CheckReport, checked: _Checked, item: str, first_with: dict[bytes, str]) -> None:
+    report.errors += checked.errors
+    if checked.size is not None:
+        report.sizes[checked.size] += 1
+    if checked.digest is not None:
+        twin = first_with.setdefault(checked.digest, item)
+        if twin != item:
+            report.warnings.append(Problem(DUPLICATE, item, f"the images '{twin}' and '{item}' are the same file"))
+    if checked.counts is not None:
+        report.pixels += checked.counts
+        report.images_with += checked.counts > 0
+        report.ignored += checked.pixels - int(checked.counts.sum())
+        if not checked.counts.any():
+            report.warnings.append(
+                Problem(EMPTY_LABEL, item, f"the label of '{item}' holds no class, only ignored pixels")
+            )
+
+
+def _check_item(dataset: Dataset, index: int, want_picture: bool) -> _Checked:
+    item = dataset.items[index]
+    errors: list[Problem] = []
+    image: Picture | None = None
+    label: LabelMap | None = None
+    digest = None
+    try:
+        image = dataset.image(index)
+        digest = hashlib.blake2b(item.image.read_bytes(), digest_size=16).digest()
+    except RequestError as problem:
+        errors.append(Problem(DAMAGED_IMAGE, item.id, str(problem)))
+    if item.label is not None:
+        try:
+            label = dataset.label(index)
+        except RequestError as problem:
+            # A damaged image is no fault of its label, whose size then cannot be compared.
+            if image is not None or str(item.image) not in str(problem):
+                errors.append(Problem(_kind(problem), item.id, str(problem)))
+    if image is not None and label is not None and label.shape != image.shape[:2]:
+        sizes = f"{label.shape[1]} x {label.shape[0]} pixels but its image is {image.shape[1]} x {image.shape[0]}"
+        errors.append(Problem(SIZES_DIFFER, item.id, f"{item.label} is {sizes}; export it at the size of the image"))
+        label = None
+    picture = contact_picture(image, label, dataset.space) if want_picture and image is not None else None
+    return _Checked(
+        errors,
+        digest,
+        None if image is None else (image.shape[1], image.shape[0]),
+        None if label is None else count_classes(label, len(dataset.space)),
+        0 if label is None else label.size,
+        picture,
+    )
+
+
+def _kind(problem: RequestError) -> str:
+    if isinstance(problem, SizeMismatch):
+        return SIZES_DIFFER
+    if isinstance(problem, UnknownLabel):
+        return UNKNOWN_LABEL
+    return DAMAGED_LABEL if isinstance(problem, DamagedFile) else UNKNOWN_LABEL
+
+
+def _counted(problems: list[Problem]) -> dict[str, int]:
+    return dict(Counter(p.kind for p in problems))
