@@ -95,8 +95,9 @@ class CheckReport:
         if self.labels:
             total = max(int(self.pixels.sum()) + self.ignored, 1)
             wide = max(len(name) for name in (*self.classes, "(ignored)"))
+            shares = 100 * self.pixels / total
             out += [
-                f"  {i:3d}  {name:<{wide}}  {100 * self.pixels[i] / total:6.2f} % of pixels, in {self.images_with[i]} images"
+                f"  {i:3d}  {name:<{wide}}  {shares[i]:6.2f} % of pixels, in {self.images_with[i]} images"
                 for i, name in enumerate(self.classes)
             ]
             out.append(f"       {'(ignored)':<{wide}}  {100 * self.ignored / total:6.2f} % of pixels")

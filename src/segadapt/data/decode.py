@@ -135,8 +135,7 @@ def _decode(data: bytes, flags: int, path: Path) -> Values:
 def _unstretched(values: Values, factor: int) -> Values:
     if factor == 1:
         return values
-    small: Values = values // np.array(factor, values.dtype)
-    return small
+    return np.asarray(values // factor).astype(values.dtype)
 
 
 def _as_bytes(values: Values, path: Path) -> LabelMap:

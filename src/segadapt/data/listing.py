@@ -17,11 +17,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path | None = None) -> Iterator[Path]:
     """Files below ``folder`` with one of the suffixes, sorted; not hidden ones, nor those in ``leave_out``."""
+    endings = tuple(suffix.lower() for suffix in suffixes)
+    closed = leave_out.resolve() if leave_out is not None else None
     for place, folders, files in os.walk(folder, followlinks=True):
         here = Path(place)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and here / f != leave_out)
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        if closed is not None:
+            folders[:] = [f for f in folders if (here / f).resolve() != closed]
         for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(tuple(suffixes)):
+            if not name.startswith(".") and name.lower().endswith(endings):
                 yield here / name
 
 

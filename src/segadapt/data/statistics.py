@@ -61,7 +61,7 @@ class ClassStatistics:
     @property
     def images_per_class(self) -> npt.NDArray[np.int64]:
         """[K] number of images in which a class occurs."""
-        return np.count_nonzero(self.counts, axis=0)
+        return np.asarray(np.count_nonzero(self.counts, axis=0), np.int64)
 
     def images_with(self, train_id: int, more_than: int = 0) -> npt.NDArray[np.int64]:
         """Indices of the images with more than ``more_than`` pixels of a class."""
