@@ -37,10 +37,14 @@ def write(path: Path, text: str) -> Path:
 
 def message(images: Path, labels: Path | None, classes: Path | None = None, **options: object) -> str:
     """The one line that opening and reading every label ends with."""
-    with pytest.raises(RequestError) as error:
+
+    def read_all() -> None:
         dataset = open_folder(images, labels, classes, **options)  # type: ignore[arg-type]
         for index in range(len(dataset)):
             dataset.label(index)
+
+    with pytest.raises(RequestError) as error:
+        read_all()
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -317,7 +317,7 @@ def test_camvid_lists(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no split 'days' .*did you mean 'day'"):
         open_dataset("camvid", tmp_path, "days")
     (tmp_path / "day.txt").write_text("0006R0_f00930\nmissing_1\n")
-    with pytest.raises(RequestError, match="1 of 2 frames of .* are missing, the first is missing_1"):
+    with pytest.raises(RequestError, match=r"1 of 2 frames of .* are missing, the first is missing_1"):
         open_dataset("camvid", tmp_path, "day")
 
 
@@ -328,7 +328,7 @@ def test_nthu_thirteen_classes(tmp_path: Path) -> None:
         assert (label[raw == ALL_IDS] == NTHU.index(name)).all()
     assert (label[ALL_IDS == 12] == IGNORE).all()
     assert len(open_dataset("nthu", tmp_path / "Rome", "train", labelled=False)) == 1
-    with pytest.raises(RequestError, match="option 'city' is needed; .* has: Rome"):
+    with pytest.raises(RequestError, match=r"option 'city' is needed; .* has: Rome"):
         open_dataset("nthu", tmp_path, "test")
     with pytest.raises(RequestError, match="train split has no labels"):
         open_dataset("nthu", tmp_path, "train", city="Rome")
@@ -400,7 +400,7 @@ def test_label_of_another_kind_and_size(tmp_path: Path) -> None:
     with pytest.raises(UnknownLabel, match="holds 77, which are no Cityscapes label ids"):
         open_dataset("cityscapes", tmp_path).label(0)
     save(item.label, np.full((5, 9), 7, np.uint8))
-    with pytest.raises(SizeMismatch, match="is 9 x 5 pixels but its image .* is 9 x 4"):
+    with pytest.raises(SizeMismatch, match=r"is 9 x 5 pixels but its image .* is 9 x 4"):
         open_dataset("cityscapes", tmp_path).label(0)
 
 

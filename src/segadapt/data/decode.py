@@ -6,6 +6,7 @@ corrupt or no image at all.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,19 +124,16 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def _decode(data: bytes, flags: int, path: Path) -> Values:
-    try:
+    picture: Any = None
+    with suppress(cv2.error):
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        picture = None
     if picture is None:
         raise DamagedFile(f"{path} is not an image that can be decoded")
-    return picture
+    return np.asarray(picture)
 
 
 def _unstretched(values: Values, factor: int) -> Values:
-    if factor == 1:
-        return values
-    return np.asarray(values // factor).astype(values.dtype)
+    return (values // factor).astype(np.uint8) if factor > 1 else values
 
 
 def _as_bytes(values: Values, path: Path) -> LabelMap:

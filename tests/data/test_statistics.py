@@ -1,0 +1,220 @@
+"""Class statistics: against counting by hand, and kept exactly as long as they are true."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segadapt.data.dataset import Dataset
+from segadapt.data.folder import open_folder
+from segadapt.data.readers import open_dataset, to_space
+from segadapt.data.statistics import class_statistics, content_key, spatial_frequencies
+from segadapt.data.streaming import ordered_map
+from segadapt.errors import RequestError
+from segadapt.labels import CITYSCAPES, SYNTHIA
+from tests.data.writing import odd_palette, picture, save
+
+COUNT, CLASSES = 5, 4
+
+
+def write_folder(root: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    for number in range(COUNT):
+        mask = rng.integers(0, CLASSES - (number > 2), (7 + number, 9), dtype=np.uint8)
+        mask[0, :number] = 255
+        save(root / "images" / f"{number}.png", picture(*mask.shape))
+        save(root / "masks" / f"{number}.png", mask)
+    (root / "classes.txt").write_text("\n".join(f"c{i}" for i in range(CLASSES)))
+    return open_folder(root / "images", root / "masks", root / "classes.txt")
+
+
+@dataclass
+class Counter:
+    """Counts how often labels are read."""
+
+    dataset: Dataset
+    reads: int = 0
+
+    def counting(self) -> Dataset:
+        outer, inner = self, self.dataset.read_label
+
+        class Reading:
+            key = getattr(inner, "key", None)
+
+            def __call__(self, path: Path) -> np.ndarray:
+                outer.reads += 1
+                return inner(path)
+
+        return Dataset(self.dataset.name, self.dataset.space, self.dataset.items, self.dataset.read_image, Reading())
+
+
+def test_equal_to_counting(tmp_path: Path) -> None:
+    dataset = write_folder(tmp_path)
+    told: list[tuple[int, int]] = []
+    statistics = class_statistics(dataset, progress=lambda done, all_: told.append((done, all_)))
+    labels = [dataset.label(i) for i in range(COUNT)]
+    expected = np.array([[(label == c).sum() for c in range(CLASSES)] for label in labels])
+    assert np.array_equal(statistics.counts, expected)
+    assert statistics.pixels.tolist() == [label.size for label in labels]
+    assert np.allclose(statistics.fractions, [[(label == c).mean() for c in range(CLASSES)] for label in labels])
+    assert np.allclose(statistics.frequencies, expected.sum(0) / expected.sum())
+    assert statistics.frequencies.sum() == pytest.approx(1)
+    assert statistics.images_per_class.tolist() == [5, 5, 5, 3]
+    assert statistics.images_with(3).tolist() == [0, 1, 2]
+    most = int(expected[:, 0].max())
+    assert statistics.images_with(0, most - 1).tolist() == np.flatnonzero(expected[:, 0] == most).tolist()
+    assert statistics.images_with(0, most).tolist() == []
+    assert statistics.ids == tuple("01234")
+    assert told == [(i + 1, COUNT) for i in range(COUNT)]
+
+
+def test_places_equal_to_counting(tmp_path: Path) -> None:
+    dataset = write_folder(tmp_path)
+    for item in dataset.items:
+        assert item.label is not None
+        save(item.label, np.random.default_rng(1).integers(0, CLASSES, (6, 8), dtype=np.uint8))
+        save(item.image, picture(6, 8))
+    frequencies = spatial_frequencies(dataset, 6, 8)
+    labels = np.stack([dataset.label(i) for i in range(COUNT)])
+    assert frequencies.dtype == np.float32
+    assert np.allclose(frequencies, np.stack([(labels == c).mean(0) for c in range(CLASSES)]))
+    small = spatial_frequencies(dataset, 3, 4)
+    assert np.allclose(small, frequencies[:, ::2, ::2])
+
+
+def test_ignored_places_count_for_nothing(tmp_path: Path) -> None:
+    dataset = write_folder(tmp_path)
+    total = spatial_frequencies(dataset, 7, 9).sum(0)
+    assert total[-1, -1] == pytest.approx(1)
+    assert total[0, 0] == pytest.approx(1 / COUNT)
+
+
+@pytest.mark.parametrize("what", ["classes", "places"])
+def test_kept_results_are_used_and_equal(tmp_path: Path, what: str) -> None:
+    counter = Counter(write_folder(tmp_path))
+    dataset = counter.counting()
+
+    def compute(cache: Path | None) -> np.ndarray:
+        return (
+            class_statistics(dataset, cache).counts if what == "classes" else spatial_frequencies(dataset, 4, 5, cache)
+        )
+
+    plain = compute(None)
+    assert counter.reads == COUNT
+    first = compute(tmp_path / "cache")
+    assert counter.reads == 2 * COUNT
+    again = compute(tmp_path / "cache")
+    assert counter.reads == 2 * COUNT
+    assert np.array_equal(plain, first)
+    assert np.array_equal(first, again)
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # no partial file is left behind
+
+
+def test_kept_results_follow_the_data_not_their_place(tmp_path: Path) -> None:
+    before = content_key(write_folder(tmp_path / "a"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = open_folder(tmp_path / "b" / "images", tmp_path / "b" / "masks", tmp_path / "b" / "classes.txt")
+    assert content_key(moved) == before
+
+
+def test_anything_that_matters_changes_the_key(tmp_path: Path) -> None:
+    dataset = write_folder(tmp_path)
+    keys = [content_key(dataset), content_key(dataset.subset([0, 1])), content_key(dataset, height=3)]
+    keys.append(content_key(open_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "classes.txt", (255, 9))))
+    label = dataset.items[2].label
+    assert label is not None
+    stat = label.stat()
+    os.utime(label, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10_000_000))
+    keys.append(content_key(dataset))
+    save(label, np.zeros((9, 9), np.uint8))
+    os.utime(label, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10_000_000))
+    keys.append(content_key(dataset))
+    (tmp_path / "classes.txt").write_text("\n".join(f"k{i}" for i in range(CLASSES)))
+    keys.append(content_key(open_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "classes.txt")))
+    assert None not in keys
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_reader_option_and_another_space_change_the_key(tmp_path: Path) -> None:
+    from tests.data.test_readers import write_synthia
+
+    write_synthia(tmp_path)
+    plain = open_dataset("synthia", tmp_path)
+    road = open_dataset("synthia", tmp_path, lane_marking="road")
+    merged = to_space(plain, CITYSCAPES, {"rider": "person"})
+    keys = {content_key(d) for d in (plain, road, to_space(plain, SYNTHIA), merged)}
+    assert len(keys) == 4
+
+
+def test_changed_labels_are_counted_anew(tmp_path: Path) -> None:
+    dataset = write_folder(tmp_path)
+    class_statistics(dataset, tmp_path / "cache")
+    label = dataset.items[0].label
+    assert label is not None
+    save(label, np.full((7, 9), 3, np.uint8))
+    os.utime(label, ns=(1, 1))
+    assert class_statistics(dataset, tmp_path / "cache").counts[0].tolist() == [0, 0, 0, 63]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", None])
+def test_damaged_cache_is_written_anew(tmp_path: Path, damage: bytes | None) -> None:
+    dataset = write_folder(tmp_path)
+    first = class_statistics(dataset, tmp_path / "cache")
+    file = next((tmp_path / "cache").iterdir())
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert np.array_equal(class_statistics(dataset, tmp_path / "cache").counts, first.counts)
+    assert file.stat().st_size == len(whole)
+
+
+def test_labelling_that_cannot_be_told_apart_is_never_kept(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    inner = folder.read_label
+    dataset = Dataset("own", folder.space, folder.items, folder.read_image, lambda path: inner(path))
+    assert content_key(dataset) is None
+    class_statistics(dataset, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_unlabelled_has_no_statistics(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="has no label, so there are no class statistics"):
+        class_statistics(write_folder(tmp_path).unlabelled())
+
+
+def test_palette_data_set_through_its_reader(tmp_path: Path) -> None:
+    mask = np.array([[7, 7, 26], [0, 23, 26]], np.uint8)
+    save(tmp_path / "images" / "1.png", picture(2, 3))
+    save(tmp_path / "labels" / "1.png", mask, odd_palette())
+    statistics = class_statistics(open_dataset("gta5", tmp_path))
+    found = {n: c for n, c in zip(statistics.names, statistics.counts[0].tolist(), strict=True) if c}
+    assert found == {"road": 2, "car": 2, "sky": 1}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ordered_map_keeps_order_and_holds_little(threads: int) -> None:
+    taken = []
+
+    def numbers():
+        for i in range(100):
+            taken.append(i)
+            yield i
+
+    results = ordered_map(lambda i: i * i, numbers(), threads)
+    assert next(results) == 0
+    assert len(taken) <= 2 * threads + 1
+    assert list(results) == [i * i for i in range(1, 100)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ordered_map_passes_errors_on(threads: int) -> None:
+    def work(i: int) -> int:
+        if i == 5:
+            raise RequestError("five")
+        return i
+
+    with pytest.raises(RequestError, match="five"):
+        list(ordered_map(work, range(50), threads))
