@@ -33,8 +33,8 @@ def game(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> Ar
     top, low = next((top, low) for limit, top, low in skies if draw < limit)
     image = optics.behind(view, image, optics.sky(canvas, top, low, float(rng.uniform(-0.6, 0.3)), rng))
     image = optics.hazy(view, image, 900.0, rgb(190, 214, 236))
-    gain = np.float32(rng.uniform(0.9, 1.08))
-    return np.asarray(optics.saturated(image, float(rng.uniform(1.0, 1.25))) * gain, np.float32)
+    gain = np.float32(rng.uniform(0.82, 1.08))
+    return np.asarray(optics.saturated(image, float(rng.uniform(0.95, 1.25))) * gain, np.float32)
 
 
 def camera(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> Array:
@@ -48,13 +48,13 @@ def camera(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> 
     air = rgb(*(float(rng.uniform(210, 240)),) * 3)
     top = rgb(120, 164, 214) if sunny else rgb(172, 184, 198)
     image = optics.behind(view, image, optics.sky(canvas, top, air, -0.1 if sunny else 0.25, rng))
-    image = optics.hazy(view, image, float(rng.uniform(160, 450)), air * np.float32(0.9))
+    image = optics.hazy(view, image, float(rng.uniform(200, 500)), air * np.float32(0.9))
     cast = rgb(rng.uniform(0.88, 1.0), 1.0, rng.uniform(0.86, 1.02))
     image = optics.saturated(image, float(rng.uniform(0.65, 0.95))) * cast
     # Automatic exposure: the picture's mean goes towards a target, as the sky's share of it allows.
     gain = np.clip(rng.uniform(92, 124) / image.mean(), 0.8, 1.35)
     noise, blur = float(rng.uniform(1.5, 4.5)), float(rng.uniform(0.4, 0.75))
-    return optics.lens(canvas, image * np.float32(gain), rng, noise, blur, quality=72)
+    return optics.lens(canvas, image * np.float32(gain), rng, noise, blur, quality=78)
 
 
 def _occlusion(view: Layers) -> Array:

@@ -16,8 +16,8 @@ Array = npt.NDArray[np.float32]
 _TILE = 256
 # Texture strength of each material in the camera's eye, as a share of its brightness.
 _ROUGHNESS = {
-    Material.SKY: 0.0, Material.PAINT: 0.05, Material.ASPHALT: 0.17, Material.PAVING: 0.16, Material.GRASS: 0.34,
-    Material.LEAF: 0.55, Material.PLASTER: 0.16, Material.BRICK: 0.3, Material.GLASS: 0.25, Material.CLOTH: 0.14,
+    Material.SKY: 0.0, Material.PAINT: 0.03, Material.ASPHALT: 0.17, Material.PAVING: 0.16, Material.GRASS: 0.34,
+    Material.LEAF: 0.55, Material.PLASTER: 0.13, Material.BRICK: 0.3, Material.GLASS: 0.12, Material.CLOTH: 0.14,
 }  # fmt: skip
 
 
