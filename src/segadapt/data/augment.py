@@ -140,9 +140,12 @@ def crop_batch(images: Tensor, windows: Sequence[Window], sizes: Sequence[Size],
     """
     rows, columns = _centres(windows, output)
     inside = _on(images.device, _inside(rows, sizes, 0)[:, :, None] & _inside(columns, sizes, 1)[:, None, :])
-    full = images.shape[-2:]
-    y = _on(images.device, _normalised(rows, sizes, 0, full[0]))[:, :, None]
-    x = _on(images.device, _normalised(columns, sizes, 1, full[1]))[:, None, :]
+    rows, columns = _kept(rows, sizes, 0), _kept(columns, sizes, 1)
+    # Only the part of the batch that some window touches is made floating point.
+    (top, bottom), (left, right) = _span(rows), _span(columns)
+    images = images[:, :, top:bottom, left:right]
+    y = _on(images.device, _normalised(rows - top, bottom - top))[:, :, None]
+    x = _on(images.device, _normalised(columns - left, right - left))[:, None, :]
     grid = torch.stack([x.expand(-1, output[0], -1), y.expand(-1, -1, output[1])], -1)
     cut = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return (cut / 255).clamp_(0, 1) * inside[:, None]
@@ -192,10 +195,19 @@ def _nearest(centres: _Floats, sizes: Sequence[Size], axis: int) -> npt.NDArray[
     return np.clip(np.floor(centres), 0, _extent(sizes, axis) - 1).astype(np.int64)
 
 
-def _normalised(centres: _Floats, sizes: Sequence[Size], axis: int, full: int) -> npt.NDArray[np.float32]:
-    """Centres kept within the image, in the coordinates of ``grid_sample`` (-1 .. 1 over the padded batch)."""
-    kept = np.clip(centres, 0.5, _extent(sizes, axis) - 0.5)
-    return (2 * kept / full - 1).astype(np.float32)
+def _kept(centres: _Floats, sizes: Sequence[Size], axis: int) -> _Floats:
+    """Centres moved to the nearest place at which bilinear sampling sees pixels of the image alone."""
+    return np.clip(centres, 0.5, _extent(sizes, axis) - 0.5)
+
+
+def _span(centres: _Floats) -> tuple[int, int]:
+    """First and last (exclusive) pixel that bilinear sampling at the centres touches in any image."""
+    return math.floor(centres.min() - 0.5), math.ceil(centres.max() + 0.5)
+
+
+def _normalised(centres: _Floats, full: int) -> npt.NDArray[np.float32]:
+    """Centres on an axis of ``full`` pixels in the coordinates of ``grid_sample``, -1 .. 1."""
+    return np.asarray(2 * centres / full - 1, np.float32)
 
 
 def _on(device: torch.device, array: npt.NDArray[np.generic]) -> Tensor:
