@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,8 @@ def test_cut_off_files_are_named(tmp_path: Path, kind: str, share: float) -> Non
     with pytest.raises(DamagedFile) as error:
         read_picture(path)
     assert str(path) in one_line(error)
+    # found on the bytes: not every version of the decoder refuses such a file
+    assert re.search("is cut off|is empty", str(error.value))
 
 
 def test_progressive_jpeg_is_whole(tmp_path: Path) -> None:
