@@ -1,0 +1,150 @@
+"""Figures of the report as inline SVG that stays crisp and legible at any width.
+
+Lines are drawn in a square of 1000 x 1000 units stretched to the space there is, with strokes that
+do not stretch; text is HTML placed in percent, so it keeps its size. Colours come from CSS
+variables, so the figures follow the page's light or dark look.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+UNITS = 1000
+MOST_POINTS = 240
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line: name for the legend, CSS colour, points (x, y), and whether to mark each point."""
+
+    name: str
+    color: str
+    points: Sequence[tuple[float, float]]
+    marked: bool = False
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Level:
+    """A dashed horizontal line at ``value``."""
+
+    name: str
+    color: str
+    value: float
+
+
+def curve_chart(
+    curves: Sequence[Curve],
+    levels: Sequence[Level] = (),
+    x_title: str = "step",
+    from_zero: bool = True,
+    description: str = "",
+) -> str:
+    """Lines over a common x axis as an HTML fragment with a legend.
+
+    Args:
+        curves: at least one curve with at least one point.
+        levels: reference lines, included in the y range.
+        x_title: written at the end of the x axis.
+        from_zero: whether the y axis contains 0.
+        description: what the figure shows, for screen readers.
+    """
+    curves = [Curve(c.name, c.color, thin(c.points), c.marked, c.notes) for c in curves]
+    xs = [x for c in curves for x, _ in c.points]
+    ys = [y for c in curves for _, y in c.points] + [level.value for level in levels]
+    x_ticks = ticks(0.0, max(xs), 4)
+    y_ticks = ticks(min(0.0, *ys) if from_zero else min(ys), max(ys), 4)
+    right, low, high = max(xs), y_ticks[0], y_ticks[-1]
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return UNITS * x / (right or 1.0), UNITS * (1 - (y - low) / ((high - low) or 1.0))
+
+    drawn = [_line("grid", 0, at(0, y)[1], UNITS, at(0, y)[1]) for y in y_ticks]
+    for level in levels:
+        y = at(0, level.value)[1]
+        drawn.append(_line("level", 0, y, UNITS, y, level.color))
+    for curve in curves:
+        drawn += _curve(curve, [at(x, y) for x, y in curve.points])
+    y_labels = [f'<span class="ytick" style="top:{at(0, y)[1] / 10:.2f}%">{compact(y)}</span>' for y in y_ticks]
+    x_labels = [
+        f'<span class="xtick" style="left:{at(x, low)[0] / 10:.2f}%">{compact(x)}</span>' for x in x_ticks if x <= right
+    ]
+    return (
+        f'<div class="chart" role="img" aria-label="{escape(description)}">'
+        f'<div class="plot"><svg viewBox="0 0 {UNITS} {UNITS}" preserveAspectRatio="none" aria-hidden="true">'
+        f"{''.join(drawn)}</svg>{''.join(y_labels)}{''.join(x_labels)}"
+        f'<span class="xtitle">{escape(x_title)}</span></div>{_legend(curves, levels)}</div>'
+    )
+
+
+def _curve(curve: Curve, points: Sequence[tuple[float, float]]) -> list[str]:
+    way = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    drawn = [f'<polyline class="curve" style="stroke:{curve.color}" points="{way}"/>'] if len(points) > 1 else []
+    if curve.marked or len(points) == 1:
+        # A dot is a line of no length with round ends: unlike a circle it is not stretched with the square.
+        for place, (x, y) in enumerate(points):
+            note = f"<title>{escape(curve.notes[place])}</title>" if place < len(curve.notes) else ""
+            drawn.append(f'<path class="dot" style="stroke:{curve.color}" d="M{x:.1f} {y:.1f}h0.01">{note}</path>')
+    return drawn
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float, color: str = "") -> str:
+    style = f' style="stroke:{color}"' if color else ""
+    return f'<line class="{kind}"{style} x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _legend(curves: Sequence[Curve], levels: Sequence[Level]) -> str:
+    entries = [("key", c.name, c.color) for c in curves]
+    entries += [("key dashed", f"{level.name} {level.value:.1f}", level.color) for level in levels]
+    items = "".join(
+        f'<li><span class="{kind}" style="--key:{color}"></span>{escape(name)}</li>' for kind, name, color in entries
+    )
+    return f'<ul class="keys">{items}</ul>'
+
+
+def bar_group(values: Mapping[str, float | None], highest: float = 100.0) -> str:
+    """Thin horizontal bars below each other, one a value in ``0 .. highest``; the keys are CSS classes."""
+    height, gap = 6, 3
+    drawn = []
+    for place, (kind, value) in enumerate(values.items()):
+        top = place * (height + gap)
+        drawn.append(f'<rect class="rail" x="0" y="{top}" width="100%" height="{height}" rx="2"/>')
+        if value is not None:
+            width = 100 * min(max(value / highest, 0.0), 1.0)
+            drawn.append(
+                f'<rect class="bar {escape(kind)}" x="0" y="{top}" width="{width:.2f}%" height="{height}" rx="2"/>'
+            )
+    total = max(0, len(values) * (height + gap) - gap)
+    return f'<svg class="bars" width="100%" height="{total}" aria-hidden="true">{"".join(drawn)}</svg>'
+
+
+def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """At most ``most`` points: means over equal runs of neighbours; the first and last run are kept."""
+    if len(points) <= most:
+        return list(points)
+    size = math.ceil(len(points) / most)
+    runs = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
+
+
+def ticks(low: float, high: float, wanted: int) -> list[float]:
+    """About ``wanted`` round numbers from at or below ``low`` to at or above ``high``."""
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    rough = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    size = next(power * f for f in (1, 2, 2.5, 5, 10) if power * f >= rough * 0.999)
+    first, last = math.floor(low / size + 1e-9), math.ceil(high / size - 1e-9)
+    return [round(i * size, 10) for i in range(first, last + 1)]
+
+
+def compact(value: float) -> str:
+    """A tick label: 1200 -> 1.2k, 0.50 -> 0.5, with a true minus sign."""
+    if abs(value) >= 1000:
+        text = f"{value / 1000:.4g}k"
+    else:
+        text = f"{value:.4g}"
+    return text.replace("-", "\N{MINUS SIGN}")

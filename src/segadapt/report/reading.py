@@ -1,0 +1,293 @@
+"""What a run left in its folder, read for the report.
+
+Only ``results.json`` is needed. The log, the configuration and the pictures may be missing or cut
+off, as they are in a run that was stopped; what cannot be read is left out of the page.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segadapt.errors import RequestError
+from segadapt.labels import LabelSpace
+
+FORMAT = 1
+"""The format of results.json that this version reads."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Test scores in percent; None where undefined."""
+
+    miou: float | None
+    mpa: float | None
+    pixel_accuracy: float | None
+    iou: Mapping[str, float | None]
+    subsets: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished stage. ``role`` is ``source``, ``adapted``, ``oracle`` or empty; memory is in MB."""
+
+    stage: str
+    method: str
+    title: str
+    role: str
+    scores: Scores | None
+    seconds: float | None
+    steps: float | None
+    memory: float | None
+    selection: str
+
+    @property
+    def miou(self) -> float | None:
+        """Mean IoU in percent, None when it was not measured."""
+        return self.scores.miou if self.scores else None
+
+    @property
+    def by_oracle(self) -> bool:
+        """Whether target labels chose this model."""
+        return "oracle" in self.selection.lower()
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """Pseudo labels of one class: threshold and shares in [0, 1], ``predicted`` in pixels."""
+
+    name: str
+    threshold: float | None
+    predicted: float | None
+    share_selected: float | None
+    density: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Round:
+    """The pseudo labels of one round of a stage; shares in [0, 1], ``miou`` in percent."""
+
+    stage: str
+    number: int
+    portion: float | None
+    density: float | None
+    accuracy: float | None
+    miou: float | None
+    classes: Sequence[ClassLabels]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Losses of a stage at a position counted in steps from the start of the stage."""
+
+    position: float
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean IoU (percent) of a stage after ``position`` steps."""
+
+    round: int
+    position: float
+    miou: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything but the pictures."""
+
+    title: str
+    task: str
+    seed: str
+    space: LabelSpace
+    test_name: str
+    test_images: int
+    labelled: bool
+    selection: str
+    machine: Mapping[str, str]
+    rows: Sequence[Row]
+    rounds: Sequence[Round]
+    config: str = ""
+    steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
+    evaluations: Mapping[str, Sequence[Evaluation]] = field(default_factory=dict)
+    finished: str = ""
+
+    def role(self, role: str) -> list[Row]:
+        """The rows of a role, in the order of the run."""
+        return [row for row in self.rows if row.role == role]
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON of a file, or None when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def read_run(run: Path) -> RunRecord:
+    """The record of the run in folder ``run``; RequestError when its results cannot be read."""
+    path = run / "results.json"
+    if not path.is_file():
+        raise RequestError(f"'{run}' has no results.json; give the folder of a run that finished at least one stage")
+    raw = read_json(path)
+    mend = f"write it again with 'segadapt resume {run}'"
+    if not isinstance(raw, dict):
+        raise RequestError(f"'{path}' is damaged: it is no JSON object; {mend}")
+    if raw.get("format", FORMAT) != FORMAT:
+        raise RequestError(
+            f"'{path}' has format {raw['format']!r}, this version reads format {FORMAT}; "
+            "use the segadapt that made the run"
+        )
+    steps, evaluations, finished = read_log(run / "log.jsonl")
+    try:
+        return _record(raw, _config_text(run / "config.json"), steps, evaluations, finished)
+    except KeyError as error:
+        raise RequestError(f"'{path}' is damaged: {error} is missing; {mend}") from None
+    except (TypeError, ValueError, AttributeError, RequestError) as error:
+        raise RequestError(f"'{path}' is damaged: {str(error).splitlines()[0]}; {mend}") from None
+
+
+def _record(
+    raw: Mapping[str, Any],
+    config: str,
+    steps: Mapping[str, Sequence[Step]],
+    evaluations: Mapping[str, Sequence[Evaluation]],
+    finished: str,
+) -> RunRecord:
+    test = raw.get("test") or {}
+    selection = str(raw.get("selection") or "")
+    space = raw["space"]
+    return RunRecord(
+        title=str(raw["title"]),
+        task=str(raw.get("task") or ""),
+        seed=str(raw.get("seed", "")),
+        space=LabelSpace.from_json(space if isinstance(space, str) else json.dumps(space)),
+        test_name=str(test.get("name") or ""),
+        test_images=int(test.get("images") or 0),
+        labelled=bool(test.get("labelled")),
+        selection=selection,
+        machine={str(k): str(v) for k, v in (raw.get("machine") or {}).items()},
+        rows=[_row(row, selection) for row in raw["rows"]],
+        rounds=[_round(entry) for entry in raw.get("labels") or []],
+        config=config,
+        steps=steps,
+        evaluations=evaluations,
+        finished=finished,
+    )
+
+
+def _row(raw: Mapping[str, Any], selection: str) -> Row:
+    return Row(
+        stage=str(raw["stage"]),
+        method=str(raw.get("method") or ""),
+        title=str(raw.get("title") or raw["stage"]),
+        role=str(raw.get("role") or ""),
+        scores=_scores(raw["scores"]) if raw.get("scores") else None,
+        seconds=number(raw.get("seconds")),
+        steps=number(raw.get("steps")),
+        memory=number(raw.get("peak_memory_mb")),
+        selection=str(raw.get("selection") or selection),
+    )
+
+
+def _scores(raw: Mapping[str, Any]) -> Scores:
+    return Scores(
+        miou=number(raw.get("miou")),
+        mpa=number(raw.get("mpa")),
+        pixel_accuracy=number(raw.get("pixel_accuracy")),
+        iou={str(k): number(v) for k, v in (raw.get("iou") or {}).items()},
+        subsets={str(k): number(v) for k, v in (raw.get("subsets") or {}).items()},
+    )
+
+
+def _round(raw: Mapping[str, Any]) -> Round:
+    keys = ("threshold", "predicted", "share_selected", "density", "accuracy")
+    return Round(
+        stage=str(raw["stage"]),
+        number=int(raw["round"]),
+        **{k: number(raw.get(k)) for k in ("portion", "density", "accuracy", "miou")},
+        classes=[
+            ClassLabels(name=str(c["name"]), **{k: number(c.get(k)) for k in keys}) for c in raw.get("classes") or []
+        ],
+    )
+
+
+def _config_text(path: Path) -> str:
+    """The configuration as YAML. ``roots`` stays out: where data lies on one machine is nobody else's business."""
+    raw = read_json(path)
+    if not isinstance(raw, dict):
+        return ""
+    shown = {k: v for k, v in raw.items() if k != "roots"}
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100) if shown else ""
+
+
+# ---- the log ----
+
+
+def read_log(path: Path) -> tuple[dict[str, list[Step]], dict[str, list[Evaluation]], str]:
+    """Losses and evaluations by stage, and the day (UTC) of the last event; what cannot be read is skipped.
+
+    The log counts steps within a round; here they are counted from the start of the stage. Steps
+    that a resumed run did again replace those of before.
+    """
+    losses: dict[str, dict[tuple[int, float], dict[str, float]]] = {}
+    evaluations: dict[str, dict[int, Evaluation]] = {}
+    last: float | None = None
+    for event in _events(path):
+        last = number(event.get("time")) or last
+        stage, step, round = str(event.get("stage", "")), number(event.get("step")), number(event.get("round")) or 0.0
+        if event.get("event") == "step" and step is not None and isinstance(event.get("losses"), dict):
+            values = {str(k): v for k, raw in event["losses"].items() if (v := number(raw)) is not None}
+            losses.setdefault(stage, {})[int(round), step] = values
+        elif event.get("event") == "evaluation" and step is not None and isinstance(event.get("scores"), dict):
+            miou = number(event["scores"].get("miou"))
+            if miou is not None:
+                evaluations.setdefault(stage, {})[int(step)] = Evaluation(int(round), step, miou)
+    day = f"{(at := datetime.fromtimestamp(last, timezone.utc)).day} {at:%B %Y}" if last else ""
+    return (
+        {stage: _positions(found) for stage, found in losses.items()},
+        {stage: [found[k] for k in sorted(found)] for stage, found in evaluations.items()},
+        day,
+    )
+
+
+def _events(path: Path) -> Iterable[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def _positions(found: Mapping[tuple[int, float], dict[str, float]]) -> list[Step]:
+    """Steps counted over the rounds: each round starts where the one before ended."""
+    steps, start, end, current = [], 0.0, 0.0, None
+    for (round, step), values in sorted(found.items()):
+        if round != current:
+            start, current = end, round
+        end = start + step
+        steps.append(Step(end, values))
+    return steps

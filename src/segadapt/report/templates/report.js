@@ -1,0 +1,233 @@
+"use strict";
+(function () {
+  const byId = (id) => document.getElementById(id);
+  const assets = JSON.parse(byId("assets").textContent);
+  const data = JSON.parse(byId("viewer-data").textContent);
+  document.documentElement.classList.add("js");
+
+  /* Pictures that stand in the text get their content from the one store, so that equal ones are kept once. */
+  for (const image of document.querySelectorAll("img[data-asset]")) {
+    image.src = assets[image.dataset.asset];
+  }
+
+  /* ---- choices that show one of several panels ---- */
+
+  for (const select of document.querySelectorAll("select[data-panels]")) {
+    const panels = document.getElementsByClassName(select.dataset.panels);
+    select.addEventListener("change", () => {
+      Array.from(panels).forEach((panel, place) => { panel.hidden = place !== Number(select.value); });
+    });
+  }
+
+  function press(buttons, chosen) {
+    for (const button of buttons) button.setAttribute("aria-pressed", String(button === chosen));
+  }
+
+  for (const group of document.querySelectorAll("[data-rounds]")) {
+    const buttons = Array.from(group.children);
+    const rounds = Array.from(group.parentElement.getElementsByClassName("round"));
+    buttons.forEach((button, chosen) => button.addEventListener("click", () => {
+      press(buttons, button);
+      rounds.forEach((round, place) => round.toggleAttribute("data-later", place !== chosen));
+    }));
+  }
+
+  const sort = byId("sort");
+  if (sort) {
+    const value = (row) => {
+      const text = row.dataset[sort.value];
+      return text === "" ? -Infinity : Number(text);
+    };
+    const apply = () => {
+      for (const body of document.querySelectorAll("table.classes tbody")) {
+        body.append(...Array.from(body.rows).sort((a, b) => (value(a) === value(b) ? 0 : value(b) - value(a))));
+      }
+    };
+    sort.addEventListener("change", apply);
+    apply();
+  }
+
+  if (!data) return;
+
+  /* ---- before and after ---- */
+
+  const frame = byId("frame"), handle = byId("handle"), opacity = byId("opacity");
+  const layers = { left: byId("left"), right: byId("right") };
+  const tags = { left: byId("left-tag"), right: byId("right-tag") };
+  const titles = new Map(data.stages.map((stage) => [stage.key, stage.title]));
+  const strengths = { label: 65, confidence: 85, mistakes: 85, truth: 65, image: 0 };
+  const state = { picture: 0, view: "label", left: data.left, right: data.right, cut: 50 };
+
+  function cutAt(percent) {
+    state.cut = Math.min(100, Math.max(0, percent));
+    frame.style.setProperty("--cut", state.cut + "%");
+    const shown = Math.round(state.cut);
+    handle.setAttribute("aria-valuenow", String(shown));
+    handle.setAttribute("aria-valuetext", shown + "% " + tags.left.textContent + ", " + (100 - shown) + "% " + tags.right.textContent);
+  }
+
+  function follow(event) {
+    const box = frame.getBoundingClientRect();
+    cutAt(100 * (event.clientX - box.left) / box.width);
+  }
+
+  frame.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || frame.classList.contains("whole")) return;
+    frame.setPointerCapture(event.pointerId);
+    follow(event);
+    handle.focus({ preventScroll: true });
+    event.preventDefault();
+  });
+  frame.addEventListener("pointermove", (event) => {
+    if (frame.hasPointerCapture(event.pointerId)) follow(event);
+  });
+
+  const keys = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
+  handle.addEventListener("keydown", (event) => {
+    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+    cutAt(state.cut + keys[event.key] * (event.shiftKey ? 5 : 1));
+    event.preventDefault();
+  });
+
+  /* ---- comparison with the truth, pixel by pixel, in the browser ---- */
+
+  const decoded = new Map();
+  function pixels(key) {
+    if (!decoded.has(key)) {
+      const image = new Image();
+      image.src = assets[key];
+      decoded.set(key, image.decode().then(() => {
+        const canvas = document.createElement("canvas");
+        canvas.width = image.naturalWidth;
+        canvas.height = image.naturalHeight;
+        const context = canvas.getContext("2d", { willReadFrequently: true });
+        context.drawImage(image, 0, 0);
+        return context.getImageData(0, 0, canvas.width, canvas.height);
+      }));
+    }
+    return decoded.get(key);
+  }
+
+  const compared = new Map();
+  async function compare(label, truth) {
+    const [mine, right] = await Promise.all([pixels(label), pixels(truth)]);
+    if (mine.width !== right.width || mine.height !== right.height) return null;
+    const a = new Uint32Array(mine.data.buffer), b = new Uint32Array(right.data.buffer);
+    const wrong = new ImageData(right.width, right.height);
+    const paint = new Uint32Array(wrong.data.buffer);
+    const red = new Uint32Array(new Uint8ClampedArray([230, 40, 40, 255]).buffer)[0];
+    let known = 0, missed = 0;
+    for (let i = 0; i < b.length; i++) {
+      if (right.data[4 * i + 3] < 128) continue;
+      known++;
+      if (a[i] !== b[i]) { missed++; paint[i] = red; }
+    }
+    const canvas = document.createElement("canvas");
+    canvas.width = right.width;
+    canvas.height = right.height;
+    canvas.getContext("2d").putImageData(wrong, 0, 0);
+    return { share: known ? 1 - missed / known : null, picture: canvas.toDataURL() };
+  }
+  function comparison(picture, stage) {
+    const label = (picture.stages[stage] || {}).label;
+    if (!label || !picture.truth) return Promise.resolve(null);
+    const key = label + picture.truth;
+    if (!compared.has(key)) compared.set(key, compare(label, picture.truth).catch(() => null));
+    return compared.get(key);
+  }
+
+  /* ---- showing ---- */
+
+  function fill(layer, source) {
+    layer.hidden = !source;
+    if (source) layer.src = source; else layer.removeAttribute("src");
+  }
+
+  let turn = 0;
+  async function show() {
+    const mine = ++turn;
+    const picture = data.pictures[state.picture];
+    const whole = state.view === "image" || state.view === "truth";
+    const base = byId("base");
+    base.width = picture.width;
+    base.height = picture.height;
+    base.alt = "Test image " + picture.id;
+    base.src = assets[picture.image];
+    frame.style.setProperty("--aspect", picture.width / picture.height);
+    frame.classList.toggle("whole", whole);
+    frame.classList.toggle("smooth", state.view === "confidence");
+    frame.style.setProperty("--strength", strengths[state.view] / 100);
+    opacity.disabled = state.view === "image";
+    opacity.value = strengths[state.view];
+    byId("opacity-value").textContent = strengths[state.view] + "%";
+    byId("confidence-scale").hidden = state.view !== "confidence";
+    byId("class-legend").hidden = state.view === "confidence" || state.view === "mistakes";
+    for (const side of ["left", "right"]) {
+      const stage = picture.stages[state[side]];
+      const missing = !whole && !(stage && stage[state.view === "confidence" ? "confidence" : "label"]);
+      tags[side].textContent = (titles.get(state[side]) || "Image") + (missing && state[side] ? " (no picture)" : "");
+      if (state.view === "truth") fill(layers[side], assets[picture.truth]);
+      else if (state.view === "mistakes") fill(layers[side], null);
+      else fill(layers[side], whole || missing ? null : assets[stage[state.view]]);
+    }
+    if (whole) tags.left.textContent = state.view === "image" ? "Image" : picture.truth ? "Truth" : "Truth unknown";
+    cutAt(state.cut);
+    const found = {};
+    for (const side of ["left", "right"]) found[side] = await comparison(picture, state[side]);
+    if (mine !== turn) return;
+    if (state.view === "mistakes") {
+      for (const side of ["left", "right"]) fill(layers[side], found[side] && found[side].picture);
+    }
+    tell(found);
+  }
+
+  function tell(found) {
+    const line = byId("agreement");
+    line.textContent = "";
+    const parts = ["left", "right"].filter((side) => found[side] && found[side].share !== null);
+    if (!parts.length) return;
+    line.append("Pixels right in this picture: ");
+    parts.forEach((side, place) => {
+      const number = document.createElement("b");
+      number.textContent = (100 * found[side].share).toFixed(1) + "%";
+      line.append(place ? ", " : "", (titles.get(state[side]) || "") + " ", number);
+    });
+  }
+
+  const views = Array.from(document.querySelectorAll("[data-view]"));
+  for (const button of views) {
+    button.addEventListener("click", () => {
+      state.view = button.dataset.view;
+      press(views, button);
+      show();
+    });
+  }
+  opacity.addEventListener("input", () => {
+    strengths[state.view] = Number(opacity.value);
+    frame.style.setProperty("--strength", opacity.value / 100);
+    byId("opacity-value").textContent = opacity.value + "%";
+  });
+  for (const side of ["left", "right"]) {
+    const select = byId(side + "-stage");
+    if (!select) continue;
+    for (const stage of data.stages) select.append(new Option(stage.title, stage.key, false, stage.key === state[side]));
+    select.addEventListener("change", () => { state[side] = select.value; show(); });
+  }
+
+  const thumbs = data.pictures.map((picture, place) => {
+    const button = document.createElement("button");
+    const image = document.createElement("img");
+    button.type = "button";
+    button.title = picture.id;
+    button.setAttribute("aria-label", "Test image " + picture.id);
+    button.setAttribute("aria-pressed", String(place === 0));
+    image.alt = "";
+    image.src = assets[picture.thumb];
+    button.append(image);
+    button.addEventListener("click", () => { state.picture = place; press(thumbs, button); show(); });
+    return button;
+  });
+  byId("thumbs").append(...thumbs);
+  byId("viewer").hidden = false;
+  show();
+})();
