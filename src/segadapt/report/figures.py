@@ -143,8 +143,5 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
 
 def compact(value: float) -> str:
     """A tick label: 1200 -> 1.2k, 0.50 -> 0.5, with a true minus sign."""
-    if abs(value) >= 1000:
-        text = f"{value / 1000:.4g}k"
-    else:
-        text = f"{value:.4g}"
+    text = f"{value / 1000:.4g}k" if abs(value) >= 1000 else f"{value:.4g}"
     return text.replace("-", "\N{MINUS SIGN}")

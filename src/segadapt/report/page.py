@@ -31,7 +31,9 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     """
     output = output or run / NAME
     if output.is_dir():
-        raise RequestError(f"cannot write the report to '{output}': it is a folder; name a file, e.g. '{output / NAME}'")
+        raise RequestError(
+            f"cannot write the report to '{output}': it is a folder; name a file, e.g. '{output / NAME}'"
+        )
     text = render(read_run(run), read_album(run / "pictures"))
     try:
         write_atomically(output, lambda file: file.write(text.encode()))
@@ -95,8 +97,12 @@ def main_rows(record: RunRecord) -> dict[str, Row | None]:
     The last adapted stage is the one the recipe leads to; taking the best one instead would be a
     choice made with the labels of the test set.
     """
-    first = {role: next(iter(record.role(role)), None) for role in ("source", "oracle")}
-    return {"source": first["source"], "adapted": (record.role("adapted") or [None])[-1], "oracle": first["oracle"]}
+    source, adapted, oracle = record.role("source"), record.role("adapted"), record.role("oracle")
+    return {
+        "source": source[0] if source else None,
+        "adapted": adapted[-1] if adapted else None,
+        "oracle": oracle[0] if oracle else None,
+    }
 
 
 def gap_closed(source: float | None, adapted: float | None, oracle: float | None) -> float | None:
@@ -143,7 +149,9 @@ def class_panels(record: RunRecord, svg: Any) -> list[dict[str, Any]]:
         rows = {"source": ends["source"], "adapted": adapted, "oracle": ends["oracle"]}
         shown = {kind: row for kind, row in rows.items() if row is not None and row.scores is not None}
         if shown:
-            panels.append({"title": adapted.title if adapted else "", "rows": shown, "lines": _lines(record, shown, svg)})
+            panels.append(
+                {"title": adapted.title if adapted else "", "rows": shown, "lines": _lines(record, shown, svg)}
+            )
     # The stage the recipe leads to comes first, as in the headline.
     return panels[::-1]
 
@@ -162,6 +170,7 @@ def _lines(record: RunRecord, rows: Mapping[str, Row], svg: Any) -> list[dict[st
                 "gain": gain,
                 "iou": latest,
                 "order": place,
+                "known": bool(known),
                 "bars": svg(bar_group(values)),
             }
         )

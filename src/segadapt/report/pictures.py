@@ -53,7 +53,8 @@ def read_album(folder: Path) -> Album:
         image = _decode(data)
         if image is None:
             continue
-        stages = entry.get("stages") if isinstance(entry.get("stages"), dict) else {}
+        stages = entry.get("stages")
+        stages = stages if isinstance(stages, dict) else {}
         album.test.append(
             {
                 "id": str(entry.get("id", "")),

@@ -161,6 +161,7 @@
     opacity.value = strengths[state.view];
     byId("opacity-value").textContent = strengths[state.view] + "%";
     byId("confidence-scale").hidden = state.view !== "confidence";
+    byId("mistake-note").hidden = state.view !== "mistakes";
     byId("class-legend").hidden = state.view === "confidence" || state.view === "mistakes";
     for (const side of ["left", "right"]) {
       const stage = picture.stages[state[side]];

@@ -1,0 +1,140 @@
+"""The page in a real browser: the handle by mouse, touch and keyboard, the views, and no errors on the console."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segadapt.report import write_report
+from tests.report.making import write_run
+
+pytest.importorskip("jinja2")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(write_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture
+def page(browser: Any, report: Path) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+    page.goto(report.as_uri())
+    page.wait_for_selector("#agreement b")
+    yield page
+    assert problems == []
+    page.close()
+
+
+def cut(page: Any) -> float:
+    """Where the boundary is, in percent of the width, read from the pictures themselves."""
+    clips = page.evaluate("['left', 'right'].map(id => getComputedStyle(document.getElementById(id)).clipPath)")
+    right = float(clips[1].removeprefix("inset(").removesuffix(")").split()[-1].removesuffix("%"))
+    handle, frame = page.locator("#handle").bounding_box(), page.locator("#frame").bounding_box()
+    middle = handle["x"] + handle["width"] / 2 - frame["x"]
+    assert 100 * middle / frame["width"] == pytest.approx(right, abs=0.3)
+    return right
+
+
+def test_dragging_with_the_mouse(page: Any) -> None:
+    assert cut(page) == pytest.approx(50)
+    page.locator("#frame").scroll_into_view_if_needed()
+    box = page.locator("#frame").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], y, steps=4)
+    assert cut(page) == pytest.approx(80, abs=1)
+    page.mouse.move(box["x"] + 2 * box["width"], y)
+    assert cut(page) == pytest.approx(100)
+    page.mouse.move(box["x"] + 0.2 * box["width"], y)
+    page.mouse.up()
+    page.mouse.move(x, y)
+    assert cut(page) == pytest.approx(20, abs=1)
+    assert page.get_attribute("#handle", "aria-valuenow") == "20"
+
+
+def test_keys(page: Any) -> None:
+    page.focus("#handle")
+    for key, expected in (("ArrowLeft", 48), ("ArrowRight", 50), ("Shift+ArrowRight", 60), ("End", 100), ("Home", 0)):
+        page.keyboard.press(key)
+        assert cut(page) == pytest.approx(expected)
+    assert page.get_attribute("#handle", "aria-valuetext") == "0% Source only, 100% CBST"
+
+
+def test_touch(browser: Any, report: Path) -> None:
+    context = browser.new_context(viewport={"width": 420, "height": 800}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    page.wait_for_selector("#agreement b")
+    page.locator("#frame").scroll_into_view_if_needed()
+    box = page.locator("#frame").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.25 * box["width"], box["y"] + box["height"] / 2)
+    assert cut(page) == pytest.approx(25, abs=1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    context.close()
+
+
+def test_views_pictures_and_opacity(page: Any) -> None:
+    assert page.locator("#agreement").inner_text().endswith("CBST 100.0%")
+    shown = page.get_attribute("#left", "src")
+    page.click("[data-view=mistakes]")
+    page.wait_for_function("shown => document.getElementById('left').src !== shown", arg=shown)
+    assert page.get_attribute("#left", "src").startswith("data:image/png")
+    page.click("[data-view=truth]")
+    assert page.locator("#left-tag").inner_text() == "Truth"
+    assert not page.locator("#handle").is_visible()
+    page.click("[data-view=image]")
+    assert not page.locator("#left").is_visible()
+    page.click("[data-view=label]")
+    assert page.locator("#left").is_visible()
+    before = page.get_attribute("#base", "src")
+    page.click("#thumbs button:nth-child(2)")
+    assert page.get_attribute("#base", "src") != before
+    page.fill("#opacity", "20")
+    assert page.evaluate("getComputedStyle(document.getElementById('right')).opacity") == "0.2"
+    assert page.locator("#opacity-value").inner_text() == "20%"
+
+
+def test_rounds_and_sorting(page: Any) -> None:
+    assert page.locator(".round:visible h3").inner_text() == "CBST, round 1"
+    page.click("[data-rounds] button:nth-child(2)")
+    assert page.locator(".round:visible h3").inner_text() == "CBST, round 2"
+    pictures = page.locator(".round:visible img")
+    assert all(pictures.nth(i).evaluate("image => image.naturalWidth") > 0 for i in range(pictures.count()))
+    page.select_option("#sort", "order")
+    assert page.locator(".classes tbody th").all_inner_texts()[0] == "road"
+    page.select_option("#sort", "gain")
+    assert page.locator(".classes tbody th").all_inner_texts()[0] == "sky & <b>cloud</b>"
