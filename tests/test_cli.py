@@ -81,7 +81,9 @@ def test_two_folders_then_everything_else(
 
     run = str(folders / "run")
     write_folder(folders / "odd", 2, size=(33, 71), labels=False)
-    code, out, err = call(monkeypatch, capsys, "predict", run, str(folders / "odd/images"), "--out", str(folders / "p"), "--json")
+    code, out, err = call(
+        monkeypatch, capsys, "predict", run, str(folders / "odd/images"), "--out", str(folders / "p"), "--json"
+    )
     assert code == 0, err
     assert json.loads(out)["count"] == 2
     index = [p for p in (folders / "p").glob("*.png") if "confidence" not in p.name]
@@ -136,12 +138,16 @@ def test_empty_target(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     refused(call(monkeypatch, capsys, *adapt_arguments(folders, **{"target-images": folders / "empty"})), "empty")
 
 
-def test_image_without_label(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_without_label(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folders / "source/labels/003.png").unlink()
     refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "003")
 
 
-def test_label_id_outside_the_space(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_label_id_outside_the_space(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     label = np.full((40, 56), 77, np.uint8)
     cv2.imwrite(str(folders / "source/labels/002.png"), label)
     refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "002.png", "77")
@@ -166,20 +172,27 @@ def test_masks_of_0_and_255(folders: Path, monkeypatch: pytest.MonkeyPatch, caps
         cv2.imwrite(str(path), np.where(mask == 1, 255, 0).astype(np.uint8))
     refused(call(monkeypatch, capsys, *adapt_arguments(folders, classes=None)), "255", "--ignore-id none")
     code, out, err = call(
-        monkeypatch, capsys, *adapt_arguments(folders, classes=None, out=folders / "binary", **{"ignore-id": "none"}), "--json"
+        monkeypatch,
+        capsys,
+        *adapt_arguments(folders, classes=None, out=folders / "binary", **{"ignore-id": "none"}),
+        "--json",
     )
     assert code == 0, err
     assert len(json.loads(out)["space"]["names"]) == 2
 
 
-def test_rgb_masks_without_colours(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rgb_masks_without_colours(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in (folders / "source/labels").iterdir():
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         cv2.imwrite(str(path), np.stack([mask, mask * 2, 255 - mask], -1))
     refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "colour")
 
 
-def test_unknown_key_in_a_recipe(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_key_in_a_recipe(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw = raw_config(folders / "r")
     raw["stages"]["adapt"]["portoin"] = 0.3
     (folders / "r.yaml").write_text(yaml.safe_dump(raw))
@@ -219,7 +232,9 @@ def test_other_mistakes(
 
 
 @pytest.mark.parametrize("command", ["methods", "recipes", "models", "doctor"])
-def test_listings_are_also_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_listings_are_also_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     code, out, _ = call(monkeypatch, capsys, command)
     assert code == 0
     assert out
@@ -228,7 +243,9 @@ def test_listings_are_also_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert json.loads(out)
 
 
-def test_plan_says_what_a_recipe_costs(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_says_what_a_recipe_costs(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folders / "r.yaml").write_text(yaml.safe_dump(raw_config(folders / "r")))
     code, out, err = call(monkeypatch, capsys, "plan", str(folders / "r.yaml"), "--json")
     assert code == 0, err
@@ -240,7 +257,16 @@ def test_plan_says_what_a_recipe_costs(folders: Path, monkeypatch: pytest.Monkey
 def test_data_check_exits_with_2_when_something_is_wrong(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["data", "check", "--images", folders / "source/images", "--labels", folders / "source/labels", "--classes", folders / "classes.txt"]
+    arguments = [
+        "data",
+        "check",
+        "--images",
+        folders / "source/images",
+        "--labels",
+        folders / "source/labels",
+        "--classes",
+        folders / "classes.txt",
+    ]
     code, out, _ = call(monkeypatch, capsys, *map(str, arguments))
     assert code == 0
     assert "ground" in out

@@ -14,7 +14,11 @@ from tests.tiny import raw_config
 
 
 def test_merge_goes_into_mappings_and_replaces_the_rest() -> None:
-    assert merge({"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}, "e": 2}) == {"a": {"b": 1, "c": [3]}, "d": 1, "e": 2}
+    assert merge({"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}, "e": 2}) == {
+        "a": {"b": 1, "c": [3]},
+        "d": 1,
+        "e": 2,
+    }
 
 
 def test_a_recipe_builds_on_another(tmp_path: Path) -> None:
@@ -24,7 +28,9 @@ def test_a_recipe_builds_on_another(tmp_path: Path) -> None:
 
 
 def test_overrides_reach_stages_and_settings() -> None:
-    config = load_config("toy/cbst", ["adapt.rounds=2", "adapt.optimiser.lr=1e-5", "seed=7", "data.target.size=[64, 128]"])
+    config = load_config(
+        "toy/cbst", ["adapt.rounds=2", "adapt.optimiser.lr=1e-5", "seed=7", "data.target.size=[64, 128]"]
+    )
     adapt = next(s for s in config.stages if s.name == "adapt")
     assert isinstance(adapt, CBSTConfig)
     assert (adapt.rounds, adapt.optimiser.lr, config.seed, config.data.target.size) == (2, 1e-5, 7, (64, 128))

@@ -59,7 +59,7 @@ def test_imports_point_downwards() -> None:
             continue
         for other in imports(path):
             above = floor_of(other) > floor_of(module)
-            across = {MODEL_SIDE, DATA_SIDE} == {module.split(".")[1], (other.split(".") + [""])[1]}
+            across = {MODEL_SIDE, DATA_SIDE} == {module.split(".")[1], [*other.split("."), ""][1]}
             if above or across:
                 wrong.append(f"{module} imports {other}")
     assert wrong == []

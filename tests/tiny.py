@@ -31,7 +31,13 @@ def scene(seed: int, classes: int, height: int, width: int, shift: float) -> tup
 
 
 def write_folder(
-    root: Path, count: int, classes: int = 3, size: tuple[int, int] = (40, 56), shift: float = 0.0, seed: int = 0, labels: bool = True
+    root: Path,
+    count: int,
+    classes: int = 3,
+    size: tuple[int, int] = (40, 56),
+    shift: float = 0.0,
+    seed: int = 0,
+    labels: bool = True,
 ) -> None:
     """``root/images`` and, if asked, ``root/labels``."""
     (root / "images").mkdir(parents=True)
@@ -51,7 +57,12 @@ def write_classes(path: Path, classes: int = 3) -> Path:
 
 
 def raw_config(
-    folder: Path, method: str = "cbst", classes: int = 3, size: tuple[int, int] = (40, 56), test: bool = True, **adapt: Any
+    folder: Path,
+    method: str = "cbst",
+    classes: int = 3,
+    size: tuple[int, int] = (40, 56),
+    test: bool = True,
+    **adapt: Any,
 ) -> dict[str, Any]:
     """Settings of a run of a few seconds between two freshly written folders."""
     if not (folder / "source").exists():

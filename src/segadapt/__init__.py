@@ -1,9 +1,9 @@
 """segadapt: adapt a semantic segmentation model to a domain that has images but no labels.
 
-    import segadapt
-    segadapt.adapt("toy/cbst", roots={"toy": "demo/toy"}, out="run")
-    model = segadapt.load("run")
-    label, confidence = segadapt.predict(model, image)
+import segadapt
+segadapt.adapt("toy/cbst", roots={"toy": "demo/toy"}, out="run")
+model = segadapt.load("run")
+label, confidence = segadapt.predict(model, image)
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
-from segadapt.data.loader import Resize, Size
+from segadapt.data.loader import Resize
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.method import Frozen, StageConfig
@@ -43,7 +43,7 @@ class DataSpec(Frozen):
     reader: str = "folder"
     root: str = ""
     split: str = ""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     images: str | None = None
     labels: str | None = None
     classes: str | None = None
@@ -84,7 +84,7 @@ class ModelConfig(Frozen):
 
     name: str = "lite"
     weights: str | None = "imagenet"
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class RunConfig(Frozen):
@@ -204,7 +204,8 @@ def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
         cls, full = stage_settings(name, _like(name, settings, raw_stages, where))
         stages.append(checked(cls, full, f"{where}: stage '{name}'"))
     rest = {k: v for k, v in raw.items() if k != "stages"}
-    return checked(RunConfig, {"title": where, **rest, "stages": tuple(stages)}, where)
+    config: RunConfig = checked(RunConfig, {"title": where, **rest, "stages": tuple(stages)}, where)
+    return config
 
 
 def _like(name: str, settings: Mapping[str, Any], stages: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -214,7 +215,9 @@ def _like(name: str, settings: Mapping[str, Any], stages: Mapping[str, Any], whe
     if other is None:
         return own
     if other not in stages or other == name:
-        raise RequestError(f"{where}: stage '{name}' is like '{other}', which is no other stage{nearest(str(other), stages)}")
+        raise RequestError(
+            f"{where}: stage '{name}' is like '{other}', which is no other stage{nearest(str(other), stages)}"
+        )
     return merge(_like(str(other), stages[other], stages, where), own)
 
 
@@ -255,7 +258,9 @@ def _model_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] 
 
 def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration of a recipe with overrides."""
-    raw = apply_overrides({"title": Path(recipe).stem if "." in recipe else recipe, **read_recipe(find_recipe(recipe))}, overrides)
+    raw = apply_overrides(
+        {"title": Path(recipe).stem if "." in recipe else recipe, **read_recipe(find_recipe(recipe))}, overrides
+    )
     return build_config(raw, f"recipe '{recipe}'")
 
 

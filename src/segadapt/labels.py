@@ -44,12 +44,16 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MAX_CLASSES:
-            raise RequestError(f"label space '{self.name}' has {len(self.names)} classes; 1 to {MAX_CLASSES} can be used")
+            raise RequestError(
+                f"label space '{self.name}' has {len(self.names)} classes; 1 to {MAX_CLASSES} can be used"
+            )
         if len(set(self.names)) != len(self.names):
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise RequestError(f"label space '{self.name}' names a class twice: {', '.join(twice)}")
         if len(self.colors) != len(self.names):
-            raise RequestError(f"label space '{self.name}' has {len(self.names)} classes but {len(self.colors)} colours")
+            raise RequestError(
+                f"label space '{self.name}' has {len(self.names)} classes but {len(self.colors)} colours"
+            )
         for subset in self.subsets.values():
             for name in subset:
                 self.index(name)

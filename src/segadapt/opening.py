@@ -44,7 +44,9 @@ def open_spec(spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: s
     return dataset
 
 
-def open_data(config: DataConfig, roots: Mapping[str, str], cache_folder: Path) -> tuple[DataBundle, Dataset | None, LabelSpace]:
+def open_data(
+    config: DataConfig, roots: Mapping[str, str], cache_folder: Path
+) -> tuple[DataBundle, Dataset | None, LabelSpace]:
     """The training data, the test data, and the label space of the run."""
     source = open_spec(config.source, True, roots, "source")
     space = label_space(config.space) if config.space else source.space

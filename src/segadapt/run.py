@@ -170,10 +170,19 @@ class Run:
             rounds[:] = [r for r in rounds if r["round"] != summary["round"]] + [summary]
             accuracy = f", {summary['accuracy']:.1%} right" if summary["accuracy"] is not None else ""
             self.record.event("labels", **{k: v for k, v in summary.items() if k != "classes"})
-            self.record.say(f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}")
+            self.record.say(
+                f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}"
+            )
 
         loop = Loop(
-            method, self.data, self.runtime, self.record, folder, self.config.seed, on_round=on_round, on_labels=on_labels
+            method,
+            self.data,
+            self.runtime,
+            self.record,
+            folder,
+            self.config.seed,
+            on_round=on_round,
+            on_labels=on_labels,
         )
         loop.run()
         scores = self._evaluate(model)
@@ -190,7 +199,9 @@ class Run:
         }
         done = {"fingerprint": fingerprint, "row": row, "labels": self._labels(folder, method.rounds)}
         if scores is not None:
-            self.record.event("evaluation", stage=stage.name, round=method.rounds - 1, step=loop.steps_done, scores=scores)
+            self.record.event(
+                "evaluation", stage=stage.name, round=method.rounds - 1, step=loop.steps_done, scores=scores
+            )
         if self.runtime.main:
             provenance = {
                 "run": self.config.title,
@@ -256,7 +267,9 @@ class Run:
         """Pictures of this stage for the report."""
         model = load_model(folder / "model.safetensors").model.to(self.runtime.device)
         shown = self.test if self.test is not None else self.data.target
-        show_predictions(self.out / "pictures", stage.name, model, shown, self.config.evaluation, self._test_size(), self.space)
+        show_predictions(
+            self.out / "pictures", stage.name, model, shown, self.config.evaluation, self._test_size(), self.space
+        )
         show_labels(self.out / "pictures", stage.name, folder, done["labels"], self.data.target, self.space)
         (folder / "shown").touch()
 

@@ -25,7 +25,13 @@ WIDEST = 1024
 
 
 def show_predictions(
-    folder: Path, stage: str, model: Segmenter, dataset: Dataset, inference: InferenceConfig, size: Resize, space: LabelSpace
+    folder: Path,
+    stage: str,
+    model: Segmenter,
+    dataset: Dataset,
+    inference: InferenceConfig,
+    size: Resize,
+    space: LabelSpace,
 ) -> None:
     """Write image, truth and this stage's prediction and confidence for a few evenly spaced images."""
     index = _index(folder)
@@ -52,7 +58,12 @@ def show_predictions(
 
 
 def show_labels(
-    folder: Path, stage: str, stage_folder: Path, rounds: Sequence[Mapping[str, Any]], target: Dataset, space: LabelSpace
+    folder: Path,
+    stage: str,
+    stage_folder: Path,
+    rounds: Sequence[Mapping[str, Any]],
+    target: Dataset,
+    space: LabelSpace,
 ) -> None:
     """Write the pseudo labels of a few target images, every round, with their confidence."""
     index = _index(folder)
@@ -69,7 +80,10 @@ def show_labels(
             name = f"pseudo/{stage}_{summary['round']}_{number:06d}"
             _write(folder / f"{name}_image.jpg", resize_image(target.image(number), shown))
             _write(folder / f"{name}_label.png", space.colorize(resize_label(label, shown)))
-            _write(folder / f"{name}_confidence.jpg", confidence_map(resize_image(confidence, shown).astype(np.float32) / 255))
+            _write(
+                folder / f"{name}_confidence.jpg",
+                confidence_map(resize_image(confidence, shown).astype(np.float32) / 255),
+            )
             index["pseudo"].append(
                 {
                     "id": item.id,

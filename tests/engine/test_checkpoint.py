@@ -67,8 +67,8 @@ class Trap:
 
 def test_reading_executes_no_code(tmp_path: Path) -> None:
     trap = tmp_path / "sprung"
+    torch.save({"step": Trap(trap)}, tmp_path / "evil.pt")
     with pytest.raises(pickle.UnpicklingError):
-        torch.save({"step": Trap(trap)}, tmp_path / "evil.pt")
         torch.load(tmp_path / "evil.pt", weights_only=True)
     save_checkpoint(tmp_path, 1, {"step": 1})
     save_checkpoint(tmp_path, 2, {"step": Trap(trap)})

@@ -66,7 +66,9 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, method: str, monkeyp
     for stop_at in (5, 5, 2, 100):
         steps.update(done=0, stop_at=stop_at)
         try:
-            results = (resumed(broken, quiet=True) if (broken / "config.json").exists() else Run(settings, broken, quiet=True)).execute()
+            results = (
+                resumed(broken, quiet=True) if (broken / "config.json").exists() else Run(settings, broken, quiet=True)
+            ).execute()
         except Crash:
             crashes += 1
     assert crashes >= (1 if method == "source_only" else 2)
@@ -109,7 +111,11 @@ def long_recipe(folder: Path) -> Path:
 def test_kill_9_in_each_stage_then_resume(tmp_path: Path) -> None:
     recipe = long_recipe(tmp_path)
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    kill_when(start(tmp_path, "-m", "segadapt", "adapt", str(recipe), "--out", str(broken), "-q"), broken / "log.jsonl", "source")
+    kill_when(
+        start(tmp_path, "-m", "segadapt", "adapt", str(recipe), "--out", str(broken), "-q"),
+        broken / "log.jsonl",
+        "source",
+    )
     assert not (broken / "stages/source/done.json").exists()
     kill_when(start(tmp_path, "-m", "segadapt", "resume", str(broken), "-q"), broken / "log.jsonl", "adapt")
     assert not (broken / "stages/adapt/done.json").exists()

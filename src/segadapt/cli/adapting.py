@@ -14,7 +14,9 @@ from segadapt.planning import plan_run
 from segadapt.report import write_report
 from segadapt.run import Run, resumed
 
-Recipe = Annotated[str | None, typer.Argument(help="A recipe, e.g. toy/cbst, or a YAML file; or leave it out and give two folders.")]
+Recipe = Annotated[
+    str | None, typer.Argument(help="A recipe, e.g. toy/cbst, or a YAML file; or leave it out and give two folders.")
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, e.g. cbst.rounds=2 seed=1.")]
 SourceImages = Annotated[Path | None, typer.Option(help="Folder of labelled images.")]
 SourceLabels = Annotated[Path | None, typer.Option(help="Folder of their masks (index or colour).")]
@@ -42,7 +44,9 @@ def adapt(
     root: Roots = None,
     seed: Seed = None,
     stage: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
-    reuse: Annotated[list[Path] | None, typer.Option(help="Runs whose equal, finished stages may be taken over.")] = None,
+    reuse: Annotated[
+        list[Path] | None, typer.Option(help="Runs whose equal, finished stages may be taken over.")
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -129,10 +133,21 @@ def plan(
     rows = []
     for row in planned["stages"]:
         minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
-        rows.append([row["name"], row["method"], row["initial"], str(row["rounds"]), str(row["steps"]), str(row["batch_size"]), minutes])
+        rows.append(
+            [
+                row["name"],
+                row["method"],
+                row["initial"],
+                str(row["rounds"]),
+                str(row["steps"]),
+                str(row["batch_size"]),
+                minutes,
+            ]
+        )
     print_rows(["stage", "method", "starts from", "rounds", "steps", "batch", "minutes"], rows, planned["title"])
     data = planned["data"]
-    console.print(f"data: {data['source']} source, {data['target']} target, {data['test']} test images; {len(data['classes'])} classes")
+    images = f"{data['source']} source, {data['target']} target, {data['test']} test images"
+    console.print(f"data: {images}; {len(data['classes'])} classes")
 
 
 def demo(

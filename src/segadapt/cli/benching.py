@@ -36,7 +36,9 @@ def table(
     task: Annotated[str, typer.Argument(help="A task, e.g. camvid_day_dusk.")],
     methods: Annotated[str, typer.Option(help="Methods, comma-separated.")] = "source_only,st,cbst,cbst_sp,oracle",
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated.")] = "0,1,2",
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Settings to change, e.g. source.steps=400.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Settings to change, e.g. source.steps=400.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs and the table.")] = None,
     root: Roots = None,
     quiet: Quiet = False,

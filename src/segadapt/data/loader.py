@@ -130,9 +130,7 @@ class DecodedCache:
         self._held: dict[tuple[str, Resize], npt.NDArray[np.uint8]] = {}
         self._bytes = 0
 
-    def get(
-        self, key: tuple[str, Resize], make: Callable[[], npt.NDArray[np.uint8]]
-    ) -> npt.NDArray[np.uint8]:
+    def get(self, key: tuple[str, Resize], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
         """The cached array, or the result of ``make``, kept if it still fits."""
         if key in self._held:
             return self._held[key]
@@ -204,7 +202,9 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
 
     def _sample(self, part: Part, index: int, rng: np.random.Generator, damaged: tuple[str, ...]) -> _Raw:
         item = part.dataset.items[index]
-        image = self.cache.get((str(item.image), part.resize), lambda: resize_image(part.dataset.image(index), part.resize))
+        image = self.cache.get(
+            (str(item.image), part.resize), lambda: resize_image(part.dataset.image(index), part.resize)
+        )
         if item.label is None:
             label: LabelMap = np.full(image.shape[:2], IGNORE, np.uint8)
         else:
@@ -293,7 +293,10 @@ class Feeder:
             raise RequestError("there is no training image; check the folders of the recipe")
         size = self.stream.batch_size
         if size < self.world:
-            raise RequestError(f"a batch of {size} cannot be dealt out to {self.world} processes; set batch_size to at least {self.world}")
+            raise RequestError(
+                f"a batch of {size} cannot be dealt out to {self.world} processes; "
+                f"set batch_size to at least {self.world}"
+            )
         numbers = [list(range(step * size + self.rank, (step + 1) * size, self.world)) for step in range(first, last)]
         loader: DataLoader[Any] = DataLoader(
             _Pool(self.stream, self.seed, self.cache, self.skip_damaged),

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,8 +77,9 @@ def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> dict[str, Any]
             if _digest(path) != entry["sha256"]:
                 raise ValueError("its checksum does not match")
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, ValueError, RuntimeError, EOFError) as problem:
-            warn(f"checkpoint {path.name} is damaged ({problem}); trying the one before it")
+        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as problem:
+            first_line = str(problem).split("\n", 1)[0]
+            warn(f"checkpoint {path.name} is damaged ({first_line}); trying the one before it")
             continue
         return state
     return None

@@ -238,7 +238,8 @@ class Loop:
             where = pending[int(bad[0])]
             shown = ", ".join(f"{n}={v:.3g}" for n, v in zip(where.names, table[int(bad[0])].tolist(), strict=True))
             raise RunError(
-                f"loss is not finite in stage '{self.config.name}', round {round + 1}, step {where.step + 1} ({shown}); "
+                f"loss is not finite in stage '{self.config.name}', round {round + 1}, step {where.step + 1} "
+                f"({shown}); "
                 f"batch: {', '.join(where.ids)}; lower optimiser.lr or set gradient_clip, then resume"
             )
         latest = pending[-1]

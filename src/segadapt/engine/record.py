@@ -28,7 +28,7 @@ class Record:
         if active:
             folder.mkdir(parents=True, exist_ok=True)
             self._path = folder / "log.jsonl"
-            self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one JSON line."""
@@ -41,7 +41,7 @@ class Record:
         """Curves for TensorBoard."""
         if self._board is not None:
             for name, value in values.items():
-                self._board.add_scalar(f"{tag}/{name}", value, position)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"{tag}/{name}", value, position)
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""
@@ -57,7 +57,7 @@ class Record:
     def close(self) -> None:
         """Flush everything."""
         if self._board is not None:
-            self._board.close()  # type: ignore[no-untyped-call]
+            self._board.close()
 
 
 class Steps(AbstractContextManager["Steps"]):
@@ -85,7 +85,9 @@ class Steps(AbstractContextManager["Steps"]):
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def advance(self, note: str = "") -> None:

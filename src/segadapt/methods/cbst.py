@@ -123,18 +123,19 @@ class CBST(Method):
         self.thresholds.copy_(ranking.thresholds())
         self.counts.copy_(ranking.counts)
         world.report({"portion": self.portion(round), "thresholds": self.thresholds, "predicted": self.counts})
-        for index, probabilities in predictions:
-            confidence, _ = confidence_and_prediction(probabilities[None])
-            weighted = probabilities[None] if prior is None else apply_prior(probabilities[None], prior)
-            world.keep_label(index, self.pseudo_label(weighted)[0], confidence[0])
+        for seen in predictions:
+            probabilities = seen.probabilities[None]
+            confidence, _ = confidence_and_prediction(probabilities)
+            weighted = probabilities if prior is None else apply_prior(probabilities, prior)
+            world.keep_label(seen.index, self.pseudo_label(weighted)[0], confidence[0])
 
     def _rank(self, predictions: Predictions, prior: Tensor | None, portion: float, world: World) -> ClassThresholds:
         ranking = ClassThresholds(
             len(self.space), portion, every=self.config.subsample, pooled=self.config.policy == "global"
         ).to(self.thresholds.device)
         while True:
-            for _, probabilities in predictions:
-                ranking.count(*confidence_and_prediction(probabilities[None], prior))
+            for seen in predictions:
+                ranking.count(*confidence_and_prediction(seen.probabilities[None], prior))
             world.sum(ranking.tensors())
             if not ranking.next_look():
                 return ranking

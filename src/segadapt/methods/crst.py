@@ -99,7 +99,9 @@ class CRST(CBST):
             log_p = log_probabilities(scores, x.labels.shape[-2:])
             is_target = (x.domain == 1)[:, None, None]
             hard = negative_log_likelihood(log_p, x.labels.masked_fill(is_target, IGNORE))
-            soft = soft_negative_log_likelihood(log_p, self._soft_target(x) * (is_target & (x.labels != IGNORE))[:, None])
+            soft = soft_negative_log_likelihood(
+                log_p, self._soft_target(x) * (is_target & (x.labels != IGNORE))[:, None]
+            )
             yield {"pool": Term(hard.total + soft.total, hard.count + soft.count)}
 
     def _soft_target(self, x: Samples) -> Tensor:

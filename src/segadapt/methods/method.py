@@ -8,7 +8,8 @@ state is registered in the module, so its state dict together with a step number
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -103,7 +104,8 @@ class StageConfig(Frozen):
     checkpoint_every: int = Field(default=500, ge=1)
 
 
-class Prediction(NamedTuple):
+@dataclass(frozen=True)
+class Prediction:
     """One target image seen by the current model.
 
     Attributes:
