@@ -195,7 +195,7 @@ def test_unknown_key_in_a_recipe(
 ) -> None:
     raw = raw_config(folders / "r")
     raw["stages"]["adapt"]["portoin"] = 0.3
-    (folders / "r.yaml").write_text(yaml.safe_dump(raw))
+    (folders / "r.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     refused(call(monkeypatch, capsys, "adapt", str(folders / "r.yaml")), "portoin", "did you mean 'portion'")
 
 
@@ -246,7 +246,7 @@ def test_listings_are_also_json(
 def test_plan_says_what_a_recipe_costs(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folders / "r.yaml").write_text(yaml.safe_dump(raw_config(folders / "r")))
+    (folders / "r.yaml").write_text(yaml.safe_dump(raw_config(folders / "r"), sort_keys=False))
     code, out, err = call(monkeypatch, capsys, "plan", str(folders / "r.yaml"), "--json")
     assert code == 0, err
     stages = json.loads(out)["stages"]

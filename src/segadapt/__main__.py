@@ -2,4 +2,5 @@
 
 from segadapt.cli import main
 
-main()
+if __name__ == "__main__":  # processes that render the toy world import this file again
+    main()

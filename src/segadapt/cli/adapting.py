@@ -9,10 +9,14 @@ import typer
 
 from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, print_json, print_results, print_rows
 from segadapt.config import folder_config, load_config
+from segadapt.engine.record import Steps
 from segadapt.errors import RequestError
 from segadapt.planning import plan_run
 from segadapt.report import write_report
 from segadapt.run import Run, resumed
+
+DEMO_IMAGES = 240 + 160 + 50
+"""What the demo renders: source, target and test images."""
 
 Recipe = Annotated[
     str | None, typer.Argument(help="A recipe, e.g. toy/cbst, or a YAML file; or leave it out and give two folders.")
@@ -160,9 +164,8 @@ def demo(
     from segadapt.evaluate.predict import predict_path
     from segadapt.models.store import load_model
 
-    if not (quiet or json):
-        console.print("rendering the toy world ...")
-    write_world(out / "toy")
+    with Steps("render the toy world", DEMO_IMAGES, quiet=quiet or json) as steps:
+        write_world(out / "toy", everything=False, announce=lambda *_: steps.advance())
     config = load_config("toy/cbst")
     run = Run(config, out / "run", {"toy": str(out / "toy")}, quiet or json)
     results = execute(run, None, json)
@@ -170,7 +173,10 @@ def demo(
     model_path = out / "run" / "stages" / best / "model.safetensors"
     loaded = load_model(model_path)
     images = out / "toy" / "cityscapes" / "leftImg8bit" / "val"
-    predict_path(loaded.model, loaded.space, images, out / "predictions", config.evaluation, overwrite=True)
+    size = config.data.target.size
+    predict_path(
+        loaded.model, loaded.space, images, out / "predictions", config.evaluation, run.runtime.device, size=size, overwrite=True
+    )
     if not json:
         console.print(f"predictions on {images} are in {out / 'predictions'}", soft_wrap=True)
         console.print(f"now try: segadapt predict {model_path} YOUR_IMAGES --out predictions", soft_wrap=True)

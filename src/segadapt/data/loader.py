@@ -117,6 +117,7 @@ class _Raw(NamedTuple):
     crop: Size
     domain: int
     jitter: float
+    draws: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float16] | None
     id: str
     damaged: tuple[str, ...]
@@ -220,8 +221,9 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
             focus = focus_pixel(rng, label, part.focus(label))
         crop = options.crop or (height, width)
         window = draw_window(rng, (height, width), crop, options.scales, options.flip, focus)
+        draws = rng.random(4, dtype=np.float32)
         scores = part.scores(index) if part.scores is not None else None
-        return _Raw(image, label, window, crop, part.domain, options.jitter, scores, item.id, damaged)
+        return _Raw(image, label, window, crop, part.domain, options.jitter, draws, scores, item.id, damaged)
 
 
 class _Collated(NamedTuple):
@@ -232,6 +234,7 @@ class _Collated(NamedTuple):
     crop: Size
     domain: Tensor
     jitter: Tensor
+    draws: Tensor
     scores: Tensor | None
     ids: list[str]
     damaged: list[str]
@@ -257,6 +260,7 @@ def _collate(raws: list[_Raw]) -> _Collated:
         crop,
         torch.tensor([raw.domain for raw in raws]),
         torch.tensor([raw.jitter for raw in raws]),
+        torch.from_numpy(np.stack([raw.draws for raw in raws])),
         scores,
         [raw.id for raw in raws],
         [d for raw in raws for d in raw.damaged],
@@ -306,16 +310,15 @@ class Feeder:
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if self.workers else None,
         )
-        for step, raw in zip(range(first, last), loader, strict=True):
+        for raw in loader:
             self.damaged.update(raw.damaged)
-            yield self._finish(raw, step)
+            yield self._finish(raw)
 
-    def _finish(self, raw: _Collated, step: int) -> Samples:
+    def _finish(self, raw: _Collated) -> Samples:
         images = crop_batch(raw.images.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
         labels = crop_labels(raw.labels.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
         if bool((raw.jitter > 0).any()):
-            seed = [self.seed, zlib.crc32(self.stream.key.encode()), 2, step, self.rank]
-            generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**62)))
-            images = color_jitter(images, raw.jitter, generator)
+            images = color_jitter(images, raw.jitter, raw.draws)
         scores = raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None
+        images = images.contiguous(memory_format=torch.channels_last)
         return Samples(images, labels, raw.domain.to(self.device), raw.windows, raw.sizes, scores, raw.ids)

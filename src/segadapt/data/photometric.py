@@ -18,7 +18,7 @@ HUE_SHARE = 0.5
 """Turns of hue per unit of strength: a strength of 0.5 turns hues by up to a quarter."""
 
 
-def color_jitter(images: Tensor, strength: Tensor, generator: torch.Generator, hue_share: float = HUE_SHARE) -> Tensor:
+def color_jitter(images: Tensor, strength: Tensor, draws: Tensor, hue_share: float = HUE_SHARE) -> Tensor:
     """Random brightness, contrast, saturation and hue, in this order.
 
     Sample b multiplies brightness, contrast and saturation by factors from
@@ -28,13 +28,14 @@ def color_jitter(images: Tensor, strength: Tensor, generator: torch.Generator, h
     Args:
         images: [B, 3, H, W] float RGB in [0, 1].
         strength: [B] s, on the CPU, at least 0.
-        generator: on the CPU; four numbers a sample are drawn.
+        draws: [B, 4] uniform in [0, 1), on the CPU: one number for each change. The caller draws
+            them, so that they can belong to the sample and not to its place in the batch.
         hue_share: 0.5 as in semi-supervised segmentation (0.5, 0.5, 0.5, 0.25); 1 as in DAFormer.
 
     Returns:
         [B, 3, H, W] in [0, 1].
     """
-    draws = torch.rand((4, len(images)), generator=generator)
+    draws = draws.T
     low = (1 - strength).clamp(min=0)
     factors = low + draws[:3] * (1 + strength - low)
     turn = (2 * draws[3] - 1) * (hue_share * strength).clamp(max=0.5)

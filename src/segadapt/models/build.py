@@ -2,22 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from segadapt.models.segmenter import IMAGENET, Preprocessing, Segmenter
+from segadapt.errors import RequestError, nearest
+from segadapt.models.deeplabv2 import DeepLabV2
+from segadapt.models.fcn8s import FCN8s
+from segadapt.models.resnet38 import ResNet38
+from segadapt.models.segmenter import Preprocessing, Segmenter
 from segadapt.models.timm_net import TimmSegmenter
-from segadapt.models.weights import lite_imagenet
+from segadapt.models.weights import load_initial
 
-MODELS = {"lite": "EfficientNet-Lite0"}
+_BUILDERS: dict[str, Callable[..., Segmenter]] = {
+    "lite": TimmSegmenter,
+    "deeplabv2_resnet101": lambda classes, **a: DeepLabV2(classes, 101, **a),
+    "deeplabv2_resnet50": lambda classes, **a: DeepLabV2(classes, 50, **a),
+    "fcn8s_vgg16": FCN8s,
+    "resnet38": ResNet38,
+}
+
+MODELS: Mapping[str, str] = {
+    "lite": "EfficientNet-Lite0 with a light decoder, stride 4; ImageNet weights as a package",
+    "deeplabv2_resnet101": "DeepLabV2 with ResNet-101, stride 8: the standard of the CNN-era papers",
+    "deeplabv2_resnet50": "the same with ResNet-50",
+    "fcn8s_vgg16": "FCN-8s with VGG-16, stride 8",
+    "resnet38": "wide ResNet-38 of the CBST paper, stride 8",
+    "timm:NAME": "any convolutional timm encoder with the light decoder",
+}
 
 
-def build_segmenter(name: str, classes: int, weights: str | None = None, preprocessing: Any = None, **arguments: Any) -> Segmenter:
-    pre = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in preprocessing.items()}) if preprocessing else IMAGENET
-    encoder = "tf_efficientnet_lite0" if name == "lite" else name.removeprefix("timm:")
-    model = TimmSegmenter(classes, encoder, pre, **arguments)
-    if weights == "imagenet":
-        own = model.encoder.state_dict()
-        new = {k: v for k, v in zip(own, lite_imagenet(), strict=False)}
-        assert all(new[k].shape == own[k].shape for k in own)
-        model.encoder.load_state_dict(new)
+def build_segmenter(
+    name: str,
+    classes: int,
+    *,
+    weights: str | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> Segmenter:
+    """A network by name.
+
+    Args:
+        name: see :data:`MODELS`.
+        classes: number of classes K.
+        weights: ``imagenet``, the path of a file, or None for random initialisation.
+        preprocessing: what the weights were trained on; None takes the network's default.
+        arguments: of the network's class.
+
+    ``build_segmenter(**model.description())`` builds a network of the same shape again.
+    """
+    if isinstance(preprocessing, Mapping):
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in preprocessing.items()}
+        preprocessing = Preprocessing(**values)
+    if preprocessing is not None:
+        arguments["preprocessing"] = preprocessing
+    if name.startswith("timm:"):
+        arguments["encoder"] = name.removeprefix("timm:")
+    elif name not in _BUILDERS:
+        raise RequestError(f"no network '{name}'{nearest(name, MODELS)}; there are: {', '.join(MODELS)}")
+    builder = _BUILDERS.get(name, TimmSegmenter)
+    try:
+        model = builder(classes, **arguments)
+    except TypeError as problem:
+        raise RequestError(f"network '{name}' does not take these arguments: {problem}") from problem
+    if weights is not None:
+        load_initial(model, weights, name)
     return model

@@ -1,13 +1,17 @@
-"""Model files."""
+"""Model files: one safetensors file with everything needed to use the model, read without running code."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from segadapt.errors import RequestError
@@ -15,28 +19,75 @@ from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Segmenter
 
+FORMAT = "segadapt-model-1"
+
 
 @dataclass(frozen=True)
 class LoadedModel:
+    """A model file, opened.
+
+    Attributes:
+        model: in evaluation mode.
+        space: the classes it knows.
+        provenance: how it came about: run, stage, settings, versions.
+    """
+
     model: Segmenter
     space: LabelSpace
     provenance: dict[str, Any]
 
 
 def save_model(path: Path, model: Segmenter, space: LabelSpace, provenance: dict[str, Any]) -> None:
+    """Write a model file so that it is either the old one or the whole new one."""
+    metadata = {
+        "format": FORMAT,
+        "space": space.to_json(),
+        "description": json.dumps(model.description()),
+        "provenance": json.dumps(provenance),
+    }
+    tensors = {k: v.detach().to("cpu").contiguous() for k, v in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, str(path), {"space": space.to_json(), "description": json.dumps(model.description()), "provenance": json.dumps(provenance)})
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata)
+        with Path(temporary).open("rb") as file:
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
 
 
-def load_model(path: Path, device: str = "cpu") -> LoadedModel:
-    with safe_open(str(path), "pt") as f:
-        meta = f.metadata()
-        state = {k: f.get_tensor(k) for k in f.keys()}
-    model = build_segmenter(**json.loads(meta["description"]))
-    model.load_state_dict(state)
-    return LoadedModel(model.to(device), LabelSpace.from_json(meta["space"]), json.loads(meta["provenance"]))
+def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
+    """Read a model file; RequestError when it is missing, damaged, or no model file."""
+    if not path.is_file():
+        raise RequestError(f"no model file '{path}'")
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as problem:
+        raise RequestError(f"'{path}' is no readable model file: {str(problem).splitlines()[0]}") from problem
+    if metadata.get("format") != FORMAT:
+        raise RequestError(f"'{path}' holds tensors but no segadapt model; use it as model.weights instead")
+    model = build_segmenter(**json.loads(metadata["description"]))
+    model.load_state_dict(tensors)
+    space = LabelSpace.from_json(metadata["space"])
+    return LoadedModel(model.to(device).eval(), space, json.loads(metadata["provenance"]))
 
 
-def require_same_classes(loaded: LabelSpace, space: LabelSpace, path: Path) -> None:
-    if not loaded.same_classes(space):
-        raise RequestError(f"'{path}' was trained for the classes {', '.join(loaded.names)}, not for {', '.join(space.names)}")
+def require_same_classes(found: LabelSpace, wanted: LabelSpace, path: Path) -> None:
+    """RequestError unless a model's classes are those of the run, in the same order."""
+    if not found.same_classes(wanted):
+        raise RequestError(
+            f"'{path}' was trained for the classes {_few(found)}; this run has {_few(wanted)}; "
+            "use a model of the same label space, or train from the start"
+        )
+
+
+def _few(space: LabelSpace) -> str:
+    more = f", ... ({len(space)})" if len(space) > 4 else ""
+    return ", ".join(space.names[:4]) + more

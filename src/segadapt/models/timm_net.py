@@ -1,7 +1,16 @@
-"""Any timm encoder with a light decoder."""
+"""Any convolutional timm encoder with a light decoder.
+
+    f_i  = encoder feature maps with stride >= finest          [B, C_i, H/s_i, W/s_i]
+    z    = concat_i up(W_i f_i)                                 [B, n D, H/s_1, W/s_1]
+    features = ReLU(GroupNorm(W z)),  logits = V features       [B, D, ...], [B, K, ...]
+
+All-1x1 fusion of upsampled stages is the decoder of SegFormer (Xie et al., 2021); group instead of
+batch normalisation keeps it exact for one image, for any number of processes, and under bfloat16.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import timm
@@ -9,31 +18,83 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segadapt.errors import RequestError, nearest
 from segadapt.models.segmenter import Output, Preprocessing, Segmenter
+
+LITE_ENCODER = "tf_efficientnet_lite0"
 
 
 class TimmSegmenter(Segmenter):
-    """All feature maps of an encoder, projected, brought to the finest, fused and classified."""
+    """An encoder of timm, its stages fused at the finest stride used.
 
-    def __init__(self, classes: int, encoder: str, preprocessing: Preprocessing, width: int = 128, finest: int = 4, **extra: Any):
-        super().__init__(classes, preprocessing, {"name": f"timm:{encoder}", "width": width, "finest": finest})
-        self.encoder = timm.create_model(encoder, features_only=True, pretrained=False)
-        info = self.encoder.feature_info
-        self.used = [i for i, r in enumerate(info.reduction()) if r >= finest]
-        channels = [info.channels()[i] for i in self.used]
-        self.stride = info.reduction()[self.used[0]]
+    Args:
+        classes: K.
+        encoder: a timm name, e.g. ``convnext_tiny``; must give feature maps (``features_only``).
+        width: channels D of the decoder.
+        finest: stages with a smaller stride than this are not used; the output has the stride of
+            the finest one that is.
+        dropout: of feature channels before the classifier.
+        preprocessing: None takes what timm states for the encoder's weights.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        encoder: str = LITE_ENCODER,
+        *,
+        width: int = 128,
+        finest: int = 4,
+        dropout: float = 0.0,
+        preprocessing: Preprocessing | None = None,
+    ):
+        body = _create(encoder)
+        name = "lite" if encoder == LITE_ENCODER else f"timm:{encoder}"
+        arguments = {"name": name, "width": width, "finest": finest, "dropout": dropout}
+        super().__init__(classes, preprocessing or _stated_preprocessing(encoder), arguments)
+        self.encoder = body
+        strides, channels = body.feature_info.reduction(), body.feature_info.channels()
+        self.used = [i for i, stride in enumerate(strides) if stride >= finest]
+        if not self.used:
+            raise RequestError(f"encoder '{encoder}' has strides {strides}, none of them {finest} or more; lower 'finest'")
+        self.stride = int(strides[self.used[0]])
         self.feature_channels = width
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
-        self.fuse = nn.Sequential(nn.Conv2d(width * len(channels), width, 1, bias=False), nn.GroupNorm(16, width), nn.ReLU())
+        self.lateral = nn.ModuleList(nn.Conv2d(channels[i], width, 1) for i in self.used)
+        self.fuse = nn.Sequential(
+            nn.Conv2d(width * len(self.used), width, 1, bias=False),
+            nn.GroupNorm(math.gcd(16, width), width),
+            nn.ReLU(inplace=True),
+        )
+        self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def network(self, x: Tensor) -> Output:
+        """Logits and features at the finest stride used."""
         maps = self.encoder(x)
-        maps = [maps[i] for i in self.used]
-        size = maps[0].shape[-2:]
-        same = [F.interpolate(l(m), size=size, mode="bilinear", align_corners=False) for l, m in zip(self.lateral, maps, strict=True)]
-        features = self.fuse(torch.cat(same, 1))
-        return Output(self.classifier(features), features)
+        size = maps[self.used[0]].shape[-2:]
+        projected = [
+            F.interpolate(project(maps[i]), size=size, mode="bilinear", align_corners=False)
+            for i, project in zip(self.used, self.lateral, strict=True)
+        ]
+        features = self.fuse(torch.cat(projected, 1))
+        return Output(self.classifier(self.dropout(features)), features)
 
     def head_modules(self) -> list[nn.Module]:
+        """The decoder."""
         return [self.lateral, self.fuse, self.classifier]
+
+
+def _create(encoder: str) -> Any:
+    if encoder not in timm.list_models():
+        raise RequestError(f"timm has no encoder '{encoder}'{nearest(encoder, timm.list_models())}")
+    try:
+        return timm.create_model(encoder, features_only=True, pretrained=False)
+    except (AttributeError, RuntimeError, ValueError) as problem:
+        raise RequestError(f"timm's '{encoder}' gives no feature maps; choose a convolutional encoder") from problem
+
+
+def _stated_preprocessing(encoder: str) -> Preprocessing:
+    """What timm states for the weights of an encoder; ImageNet statistics where it states nothing."""
+    stated = timm.get_pretrained_cfg(encoder)
+    if stated is None:
+        return Preprocessing()
+    return Preprocessing(tuple(stated.mean), tuple(stated.std))

@@ -6,6 +6,7 @@ readers of the real data sets open.
 """
 
 from segadapt.data.toy.render import LOOKS, Look, Rendered, render
+from segadapt.data.toy.world import write_world
 from segadapt.data.toy.write import write_cityscapes, write_gta5, write_synthia
 
-__all__ = ["LOOKS", "Look", "Rendered", "render", "write_cityscapes", "write_gta5", "write_synthia"]
+__all__ = ["LOOKS", "Look", "Rendered", "render", "write_cityscapes", "write_gta5", "write_synthia", "write_world"]

@@ -1,0 +1,217 @@
+"""DeepLabV2 on a ResNet, as the adaptation papers use it (Chen et al., TPAMI 2018; Tsai et al., CVPR 2018).
+
+A ResNet whose last two levels are dilated instead of strided, so that the output stride is 8, and a
+classifier that adds four 3x3 convolutions of growing dilation (atrous spatial pyramid pooling).
+Parameter names are those of the public state dicts of the AdaptSegNet and CRST projects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segadapt.errors import RequestError
+from segadapt.models.segmenter import IMAGENET, Output, Preprocessing, Segmenter
+
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+DILATIONS = (6, 12, 18, 24)
+EXPANSION = 4
+COUNTER = ".num_batches_tracked"
+
+StrideIn = Literal["1x1", "3x3"]
+
+
+class Bottleneck(nn.Module):
+    """Residual block of a 1x1, a 3x3 and a 1x1 convolution, [B, C, H, W] -> [B, 4 * width, H / stride, W / stride].
+
+    Args:
+        channels: C.
+        width: channels of the two inner maps.
+        stride: of the block.
+        dilation: of the 3x3 convolution.
+        stride_in: the convolution that carries the stride.
+        downsample: the shortcut is a strided 1x1 convolution instead of the identity.
+    """
+
+    def __init__(
+        self, channels: int, width: int, stride: int, dilation: int, stride_in: StrideIn, downsample: bool
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
+        out = width * EXPANSION
+        self.conv1 = nn.Conv2d(channels, width, 1, stride=first, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=second, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.downsample: nn.Sequential | None = None
+        if downsample:
+            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        return F.relu(self.bn3(self.conv3(x)) + shortcut, inplace=True)
+
+
+class AtrousClassifier(nn.Module):
+    """Sum of 3x3 convolutions with dilations 6, 12, 18, 24: [B, C, h, w] -> [B, K, h, w].
+
+    All four are stored, the first ``branches`` act. The others are frozen: they get no gradient,
+    which distributed training would take for a fault and weight decay would wear away.
+    """
+
+    def __init__(self, channels: int, classes: int, branches: int) -> None:
+        super().__init__()
+        self.branches = branches
+        self.conv2d_list = nn.ModuleList(nn.Conv2d(channels, classes, 3, padding=d, dilation=d) for d in DILATIONS)
+        for index, conv in enumerate(self.conv2d_list):
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+            conv.requires_grad_(index < branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.conv2d_list[0](x)
+        for conv in list(self.conv2d_list)[1 : self.branches]:
+            total = total + conv(x)
+        return total
+
+
+class DeepLabV2(Segmenter):
+    """DeepLabV2-ResNet: logits at stride 8 and 2048-channel features (the output of layer4).
+
+    An image of H x W pixels gets a map of ``(H - 1) // 8 + 1`` rows for even H in the usual sizes
+    and one more where the pooling, which rounds up, reaches past the edge: 96 x 128 gives 13 x 17.
+
+    Args:
+        classes: number of classes K.
+        depth: 50, 101 or 152 layers.
+        branches: how many of the four classifier branches act, 4 or 2. AdaptSegNet's code returns
+            from its loop early, so its published weights are right with 2 only; CRST's need 4.
+        auxiliary: a second classifier on the output of layer3 fills ``Output.aux``. The main one is
+            called layer6 then and layer5 otherwise, as in the public files.
+        stride_in: the convolution that carries the stride of a block. ``1x1`` is the convention of
+            the Caffe weights (and of AdaptSegNet and CRST), ``3x3`` that of torchvision's.
+        preprocessing: what the weights expect; :data:`~segadapt.models.segmenter.CAFFE` for AdaptSegNet.
+
+    Raises:
+        RequestError: an option has none of the values above.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        depth: int = 101,
+        *,
+        branches: int = 4,
+        auxiliary: bool = False,
+        stride_in: StrideIn = "1x1",
+        preprocessing: Preprocessing = IMAGENET,
+    ) -> None:
+        for name, value, known in (
+            ("depth", depth, tuple(BLOCKS)),
+            ("branches", branches, (2, 4)),
+            ("stride_in", stride_in, ("1x1", "3x3")),
+        ):
+            if value not in known:
+                raise RequestError(f"DeepLabV2: {name} is {value!r}; choose one of {', '.join(map(str, known))}")
+        architecture = {
+            "name": f"deeplabv2_resnet{depth}",
+            "depth": depth,
+            "branches": branches,
+            "auxiliary": auxiliary,
+            "stride_in": stride_in,
+        }
+        super().__init__(classes, preprocessing, architecture)
+        self.stride = 8
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        counts = BLOCKS[depth]
+        self.layer1 = _level(64, 64, counts[0], 1, 1, stride_in)
+        self.layer2 = _level(256, 128, counts[1], 2, 1, stride_in)
+        self.layer3 = _level(512, 256, counts[2], 1, 2, stride_in)
+        self.layer4 = _level(1024, 512, counts[3], 1, 4, stride_in)
+        self.feature_channels = 512 * EXPANSION
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        main = AtrousClassifier(self.feature_channels, classes, branches)
+        if auxiliary:
+            self.layer5 = AtrousClassifier(256 * EXPANSION, classes, branches)
+            self.layer6 = main
+        else:
+            self.layer5 = main
+
+    @property
+    def auxiliary(self) -> bool:
+        """Whether there is a second classifier on layer3."""
+        return bool(self.architecture["auxiliary"])
+
+    def network(self, x: Tensor) -> Output:
+        """Preprocessed images [B, 3, H, W] to logits [B, K, h, w], features [B, 2048, h, w] and aux [B, K, h, w]."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
+        middle = self.layer3(self.layer2(self.layer1(x)))
+        features = self.layer4(middle)
+        if self.auxiliary:
+            return Output(self.layer6(features), features, self.layer5(middle))
+        return Output(self.layer5(features), features)
+
+    def head_modules(self) -> list[nn.Module]:
+        return [self.layer5, self.layer6] if self.auxiliary else [self.layer5]
+
+    def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
+        """Fill the encoder from a ResNet of the same depth in torchvision's names.
+
+        Args:
+            state: ``conv1.weight``, ``bn1.*``, ``layerN.M.*``; classifiers (``fc.*``, ``layer5.*``,
+                ``layer6.*``) are passed over, so the Caffe file of the AdaptSegNet project serves
+                too after :func:`from_official`. Give ``stride_in`` according to the origin.
+
+        Raises:
+            RequestError: an entry is missing, unknown or of another shape.
+        """
+        heads = ("fc.", "layer5.", "layer6.")
+        given = {key: value for key, value in state.items() if not key.startswith(heads)}
+        own = {key: value for key, value in self.state_dict().items() if not key.startswith(heads)}
+        wrong = [key for key in given if key not in own or given[key].shape != own[key].shape]
+        wrong += [key for key in own if key not in given and not key.endswith(COUNTER)]
+        if wrong:
+            raise RequestError(
+                f"these are not the weights of a ResNet-{self.architecture['depth']}: {len(wrong)} entries are missing,"
+                f" unknown or of another shape, the first is '{wrong[0]}'; choose the depth of the file"
+            )
+        self.load_state_dict(given, strict=False)
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of an AdaptSegNet or CRST file, ready for ``DeepLabV2.load_state_dict``.
+
+    A common first part of all names is dropped (``module.`` of data parallel training, ``Scale.`` of
+    the converted Caffe file). Files written before torch 0.4.1 have no ``num_batches_tracked``;
+    nothing has to be done about that.
+    """
+    plain = dict(state)
+    for prefix in ("module.", "Scale."):
+        if plain and all(key.startswith(prefix) for key in plain):
+            plain = {key[len(prefix) :]: value for key, value in plain.items()}
+    return plain
+
+
+def has_auxiliary(state: Mapping[str, Tensor]) -> bool:
+    """Whether the state dict of an official file is that of a network with a second classifier on layer3."""
+    return any(key.startswith("layer6.") for key in state)
+
+
+def _level(channels: int, width: int, count: int, stride: int, dilation: int, stride_in: StrideIn) -> nn.Sequential:
+    """One level of the ResNet; its first block changes width and resolution."""
+    first = Bottleneck(channels, width, stride, dilation, stride_in, downsample=True)
+    rest = [Bottleneck(width * EXPANSION, width, 1, dilation, stride_in, downsample=False) for _ in range(count - 1)]
+    return nn.Sequential(first, *rest)
