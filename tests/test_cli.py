@@ -91,7 +91,8 @@ def test_two_folders_then_everything_else(
     assert cv2.imread(str(index[0]), cv2.IMREAD_UNCHANGED).shape[:2] == (33, 71)
 
     code, out, err = call(
-        monkeypatch, capsys, "label", run, str(folders / "test/images"), "--out", str(folders / "l"), "--portion", "0.5", "--json",
+        monkeypatch, capsys, "label", run, str(folders / "test/images"), "--json",
+        *("--out", str(folders / "l"), "--portion", "0.5"),
         *("--labels", str(folders / "test/labels"), "--classes", str(folders / "classes.txt")),
     )  # fmt: skip
     assert code == 0, err

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from segadapt.config import DataConfig, DataSpec, resolve_root
+from segadapt.data.check import DAMAGED_IMAGE, check_dataset
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.loader import DecodedCache
@@ -17,6 +18,9 @@ from segadapt.data.readers import open_dataset, to_space
 from segadapt.engine.world import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
+
+CHECKED_AT_START = 1000
+"""Data sets of up to so many images are read once before a run starts."""
 
 
 def open_spec(spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: str) -> Dataset:
@@ -81,6 +85,27 @@ def open_data(
         skip_damaged=config.skip_damaged,
     )
     return bundle, test, space
+
+
+def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Callable[[str], None]) -> None:
+    """Read every file of small data sets before hours are spent on them.
+
+    Larger ones than :data:`CHECKED_AT_START` are left to ``segadapt data check`` and to training,
+    which names a bad file when it meets it.
+
+    Raises:
+        RequestError: a file is bad; damaged images are only warned of with ``skip_damaged``.
+    """
+    for where, dataset in datasets.items():
+        if len(dataset) > CHECKED_AT_START:
+            continue
+        report = check_dataset(dataset)
+        wrong = [e for e in report.errors if not (skip_damaged and e.kind == DAMAGED_IMAGE)]
+        if wrong:
+            more = f" (and {len(wrong) - 1} more; 'segadapt data check' lists them)" if len(wrong) > 1 else ""
+            raise RequestError(f"{where}: {wrong[0].message}{more}")
+        for problem in report.errors:
+            warn(f"{where}: {problem.message}")
 
 
 def _with_classes(spec: DataSpec, config: DataConfig) -> DataSpec:

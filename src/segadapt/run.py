@@ -38,7 +38,7 @@ from segadapt.methods.registry import method_info
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import load_model, require_same_classes, save_model
-from segadapt.opening import data_fingerprint, open_data
+from segadapt.opening import check_files, data_fingerprint, open_data
 from segadapt.showcase import show_labels, show_predictions
 
 SELECTION = "last checkpoint"
@@ -67,6 +67,7 @@ class Run:
         self.data, self.test, self.space = open_data(self.config.data, self.roots, self.out / "cache")
         self._claim_folder()
         self.record = Record(self.out, self.runtime.main, self.quiet)
+        self._check_files()
         self._models: dict[str, Path] = {}
 
     def _claim_folder(self) -> None:
@@ -84,6 +85,15 @@ class Run:
             roots = {k: str(Path(v).expanduser().resolve()) for k, v in self.roots.items()}
             write_json(path, {"config": mine, "roots": roots, "segadapt": __version__})
         self.runtime.barrier()
+
+    def _check_files(self) -> None:
+        """Small data sets are read once, by the main process, unless nothing is left to do."""
+        unfinished = any(not (self._folder(s) / "done.json").exists() for s in self.config.stages)
+        if self.runtime.main and unfinished:
+            datasets = {"source": self.data.source, "target": self.data.target}
+            if self.test is not None:
+                datasets["test"] = self.test
+            check_files(datasets, self.config.data.skip_damaged, self.record.warn)
 
     # ---- stages ----
 

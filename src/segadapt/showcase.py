@@ -42,7 +42,9 @@ def show_predictions(
         image = resize_image(dataset.image(number), size)
         shown = _fitting(image.shape[0], image.shape[1])
         name = f"test/{number:06d}"
-        entry = known.setdefault(item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}})
+        entry: dict[str, Any] = known.setdefault(
+            item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}}
+        )
         _write(folder / entry["image"], resize_image(image, shown))
         if item.label is not None and entry["truth"] is None:
             entry["truth"] = f"{name}_truth.png"
@@ -82,7 +84,7 @@ def show_labels(
             _write(folder / f"{name}_label.png", space.colorize(resize_label(label, shown)))
             _write(
                 folder / f"{name}_confidence.jpg",
-                confidence_map(resize_image(confidence, shown).astype(np.float32) / 255),
+                confidence_map(resize_image(np.asarray(confidence, np.uint8), shown).astype(np.float32) / 255),
             )
             index["pseudo"].append(
                 {

@@ -76,7 +76,9 @@ def test_weights_from_files(tmp_path: Path) -> None:
     donor = build_segmenter("timm:resnet10t", 3, width=16)
     state = {k: v.clone() for k, v in donor.state_dict().items()}
     save_file(state, str(tmp_path / "whole.safetensors"))
-    torch.save({"state_dict": {f"module.{k}": v for k, v in donor.encoder.state_dict().items()}}, tmp_path / "encoder.pt")
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in donor.encoder.state_dict().items()}}, tmp_path / "encoder.pt"
+    )
     whole = build_segmenter("timm:resnet10t", 3, width=16, weights=str(tmp_path / "whole.safetensors"))
     assert all(torch.equal(v, state[k]) for k, v in whole.state_dict().items())
     part = build_segmenter("timm:resnet10t", 5, width=16, weights=str(tmp_path / "encoder.pt"))

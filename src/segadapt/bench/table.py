@@ -35,10 +35,13 @@ def bench_table(
             results = Run(config, out / method / f"seed{seed}", roots, quiet, reuse=(out,)).execute()
             table = summarise(task, methods, seeds, out)
             write_json(out / "table.json", table)
-            text = markdown(table)
-            write_atomically(out / "table.md", lambda file, text=text: file.write(text.encode()))
+            _write_text(out / "table.md", markdown(table))
             on_row(results)
     return table
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ with one line and no traceback.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -24,17 +25,27 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data sets and make the toy world.", no_args_is_help=True, rich_markup_mode=None)
 bench_app = typer.Typer(help="Measure speed, memory and methods.", no_args_is_help=True, rich_markup_mode=None)
 
-for command in (adapting.demo, adapting.adapt, adapting.resume, adapting.plan):
-    app.command()(command)
-for command in (using.evaluate, using.predict, using.label, using.report, using.export):
-    app.command()(command)
-for command in (looking.methods, looking.recipes, looking.models, looking.doctor):
-    app.command()(command)
-data_app.command("check")(inspecting.check)
-data_app.command("readers")(inspecting.readers)
-data_app.command("toy")(inspecting.toy)
-bench_app.command("thresholds")(benching.thresholds)
-bench_app.command("table")(benching.table)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": adapting.demo,
+    "adapt": adapting.adapt,
+    "resume": adapting.resume,
+    "plan": adapting.plan,
+    "evaluate": using.evaluate,
+    "predict": using.predict,
+    "label": using.label,
+    "report": using.report,
+    "export": using.export,
+    "methods": looking.methods,
+    "recipes": looking.recipes,
+    "models": looking.models,
+    "doctor": looking.doctor,
+}
+DATA_COMMANDS = {"check": inspecting.check, "readers": inspecting.readers, "toy": inspecting.toy}
+BENCH_COMMANDS = {"thresholds": benching.thresholds, "table": benching.table}
+
+for group, commands in ((app, COMMANDS), (data_app, DATA_COMMANDS), (bench_app, BENCH_COMMANDS)):
+    for name, command in commands.items():
+        group.command(name)(command)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 

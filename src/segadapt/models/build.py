@@ -51,7 +51,7 @@ def build_segmenter(
     ``build_segmenter(**model.description())`` builds a network of the same shape again.
     """
     if isinstance(preprocessing, Mapping):
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in preprocessing.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in preprocessing.items()}
         preprocessing = Preprocessing(**values)
     if preprocessing is not None:
         arguments["preprocessing"] = preprocessing

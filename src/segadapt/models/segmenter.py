@@ -56,7 +56,9 @@ class Segmenter(nn.Module):
     stride: int = 8
     feature_channels: int
 
-    def __init__(self, classes: int, preprocessing: Preprocessing = IMAGENET, architecture: dict[str, Any] | None = None):
+    def __init__(
+        self, classes: int, preprocessing: Preprocessing = IMAGENET, architecture: dict[str, Any] | None = None
+    ):
         super().__init__()
         self.classes = classes
         self.preprocessing = preprocessing

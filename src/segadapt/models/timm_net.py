@@ -55,7 +55,9 @@ class TimmSegmenter(Segmenter):
         strides, channels = body.feature_info.reduction(), body.feature_info.channels()
         self.used = [i for i, stride in enumerate(strides) if stride >= finest]
         if not self.used:
-            raise RequestError(f"encoder '{encoder}' has strides {strides}, none of them {finest} or more; lower 'finest'")
+            raise RequestError(
+                f"encoder '{encoder}' has strides {strides}, none of them {finest} or more; lower 'finest'"
+            )
         self.stride = int(strides[self.used[0]])
         self.feature_channels = width
         self.lateral = nn.ModuleList(nn.Conv2d(channels[i], width, 1) for i in self.used)
@@ -97,4 +99,5 @@ def _stated_preprocessing(encoder: str) -> Preprocessing:
     stated = timm.get_pretrained_cfg(encoder)
     if stated is None:
         return Preprocessing()
-    return Preprocessing(tuple(stated.mean), tuple(stated.std))
+    (r, g, b), (sr, sg, sb) = stated.mean, stated.std
+    return Preprocessing((r, g, b), (sr, sg, sb))

@@ -44,9 +44,7 @@ def write_world(
         return lambda done, total: announce(what, done, total)
 
     write_gta5(root / "gta5", source, seed, height, width, progress=tell("gta5"), workers=workers)
-    write_cityscapes(
-        root / "cityscapes", counts, seed, height, width, progress=tell("cityscapes"), workers=workers
-    )
+    write_cityscapes(root / "cityscapes", counts, seed, height, width, progress=tell("cityscapes"), workers=workers)
     if everything:
         write_synthia(root / "synthia", source, seed + 1, height, width, progress=tell("synthia"), workers=workers)
         write_cityscapes(
