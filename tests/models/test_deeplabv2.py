@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torchvision
@@ -16,8 +14,8 @@ from tests.models.golden import golden_model
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[DeepLabV2]:
-    yield DeepLabV2(7, 50, auxiliary=True)
+def small() -> DeepLabV2:
+    return DeepLabV2(7, 50, auxiliary=True)
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ class AtrousClassifier(nn.Module):
 class DeepLabV2(Segmenter):
     """DeepLabV2-ResNet: logits at stride 8 and 2048-channel features (the output of layer4).
 
-    An image of H x W pixels gets a map of ``(H - 1) // 8 + 1`` rows for even H in the usual sizes
-    and one more where the pooling, which rounds up, reaches past the edge: 96 x 128 gives 13 x 17.
+    The pooling rounds up, so a multiple of 8 pixels gets one cell more than an eighth of it: 96 x 128
+    gives 13 x 17, 720 x 1280 gives 91 x 161.
 
     Args:
         classes: number of classes K.
