@@ -37,7 +37,7 @@ from segadapt.methods.method import StageConfig
 from segadapt.methods.registry import method_info
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.store import load_model, require_same_classes, save_model
+from segadapt.models.store import LoadedModel, load_model, require_same_classes, save_model
 from segadapt.opening import check_files, data_fingerprint, open_data
 from segadapt.showcase import show_labels, show_predictions
 
@@ -67,6 +67,7 @@ class Run:
         self.data, self.test, self.space = open_data(self.config.data, self.roots, self.out / "cache")
         self._claim_folder()
         self.record = Record(self.out, self.runtime.main, self.quiet)
+        self._check_initials()
         self._check_files()
         self._models: dict[str, Path] = {}
 
@@ -241,14 +242,26 @@ class Run:
             spec = self.config.model
             return build_segmenter(spec.name, len(self.space), weights=spec.weights, **spec.arguments)
         path = self._models.get(initial, Path(initial))
+        return self._starting_model(stage, path).model
+
+    def _starting_model(self, stage: StageConfig, path: Path) -> LoadedModel:
+        """A model file that fits this run; RequestError otherwise."""
         if not path.is_file():
             raise RequestError(
-                f"stage '{stage.name}' starts from '{initial}', which is neither an earlier finished stage "
-                f"({', '.join(names) or 'none'}) nor a model file"
+                f"stage '{stage.name}' starts from '{stage.initial}', which is neither an earlier stage of this run "
+                "nor a model file"
             )
         loaded = load_model(path)
         require_same_classes(loaded.space, self.space, path)
-        return loaded.model
+        return loaded
+
+    def _check_initials(self) -> None:
+        """Model files that stages start from are tried before anything runs."""
+        known = {"previous", "scratch"}
+        for stage in self.config.stages:
+            if stage.initial not in known:
+                self._starting_model(stage, Path(stage.initial))
+            known.add(stage.name)
 
     # ---- what comes out ----
 

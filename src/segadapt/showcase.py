@@ -35,20 +35,18 @@ def show_predictions(
 ) -> None:
     """Write image, truth and this stage's prediction and confidence for a few evenly spaced images."""
     index = _index(folder)
-    known = {entry["id"]: entry for entry in index["test"]}
+    known: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in index["test"]}
     device = next(model.parameters()).device
     for number in np.linspace(0, len(dataset) - 1, min(COUNT, len(dataset))).astype(int).tolist():
         item = dataset.items[number]
         image = resize_image(dataset.image(number), size)
         shown = _fitting(image.shape[0], image.shape[1])
         name = f"test/{number:06d}"
-        entry: dict[str, Any] = known.setdefault(
-            item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}}
-        )
+        entry = known.setdefault(item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}})
         _write(folder / entry["image"], resize_image(image, shown))
         if item.label is not None and entry["truth"] is None:
-            entry["truth"] = f"{name}_truth.png"
-            _write(folder / entry["truth"], space.colorize(resize_label(dataset.label(number), shown)))
+            truth = entry["truth"] = f"{name}_truth.png"
+            _write(folder / truth, space.colorize(resize_label(dataset.label(number), shown)))
         tensor = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
         label, confidence = predict_labels(model, tensor, shown, inference)
         paths = {"label": f"{name}_{stage}.png", "confidence": f"{name}_{stage}_confidence.jpg"}

@@ -144,6 +144,7 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> No
     raw = raw_config(tmp_path, method)
     for stage in raw["stages"].values():
         stage["batch_size"] = 4
+        stage["optimiser"] = {"name": "sgd", "lr": 1e-2}  # Adam turns rounding of tiny gradients into whole steps
     raw["stages"]["adapt"]["augmentation"]["jitter"] = 0.5
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(raw, sort_keys=False))

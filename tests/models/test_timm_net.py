@@ -18,9 +18,11 @@ TINY = "timm:resnet10t"
 def test_shapes(name: str, classes: int, size: tuple[int, int]) -> None:
     model = build_segmenter(name, classes, width=32).eval()
     out = model(torch.rand(1, 3, *size))
-    h, w = -(-size[0] // model.stride), -(-size[1] // model.stride)
-    assert out.logits.shape == (1, classes, h, w)
-    assert out.features.shape == (1, model.feature_channels, h, w)
+    assert out.logits.shape[:2] == (1, classes)
+    assert out.features.shape[:2] == (1, model.feature_channels)
+    for pixels, cells in zip(size, out.logits.shape[-2:], strict=True):
+        assert pixels // model.stride <= cells <= -(-pixels // model.stride)
+    assert out.features.shape[-2:] == out.logits.shape[-2:]
     assert out.aux is None
 
 

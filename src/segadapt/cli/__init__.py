@@ -40,8 +40,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "models": looking.models,
     "doctor": looking.doctor,
 }
-DATA_COMMANDS = {"check": inspecting.check, "readers": inspecting.readers, "toy": inspecting.toy}
-BENCH_COMMANDS = {"thresholds": benching.thresholds, "table": benching.table}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {
+    "check": inspecting.check,
+    "readers": inspecting.readers,
+    "toy": inspecting.toy,
+}
+BENCH_COMMANDS: dict[str, Callable[..., None]] = {"thresholds": benching.thresholds, "table": benching.table}
 
 for group, commands in ((app, COMMANDS), (data_app, DATA_COMMANDS), (bench_app, BENCH_COMMANDS)):
     for name, command in commands.items():
