@@ -66,6 +66,16 @@ def test_a_description_builds_the_same_network() -> None:
     assert again.preprocessing == model.preprocessing
 
 
+@pytest.mark.parametrize("name", ["deeplabv2_resnet50", "fcn8s_vgg16", "resnet38"])
+def test_the_other_networks_are_built_by_name_too(name: str) -> None:
+    with torch.device("meta"):
+        model = build_segmenter(name, 5)
+        again = build_segmenter(**model.description())
+    shapes = {k: v.shape for k, v in model.state_dict().items()}
+    assert shapes == {k: v.shape for k, v in again.state_dict().items()}
+    assert again.description() == model.description()
+
+
 def test_wrong_names_are_answered() -> None:
     with pytest.raises(RequestError, match=r"did you mean 'lite'"):
         build_segmenter("lit", 2)

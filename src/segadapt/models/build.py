@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from segadapt.errors import RequestError, nearest
@@ -15,8 +16,9 @@ from segadapt.models.weights import load_initial
 
 _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     "lite": TimmSegmenter,
-    "deeplabv2_resnet101": lambda classes, **a: DeepLabV2(classes, 101, **a),
-    "deeplabv2_resnet50": lambda classes, **a: DeepLabV2(classes, 50, **a),
+    "deeplabv2_resnet50": partial(DeepLabV2, depth=50),
+    "deeplabv2_resnet101": partial(DeepLabV2, depth=101),
+    "deeplabv2_resnet152": partial(DeepLabV2, depth=152),
     "fcn8s_vgg16": FCN8s,
     "resnet38": ResNet38,
 }
@@ -25,6 +27,7 @@ MODELS: Mapping[str, str] = {
     "lite": "EfficientNet-Lite0 with a light decoder, stride 4; ImageNet weights as a package",
     "deeplabv2_resnet101": "DeepLabV2 with ResNet-101, stride 8: the standard of the CNN-era papers",
     "deeplabv2_resnet50": "the same with ResNet-50",
+    "deeplabv2_resnet152": "the same with ResNet-152",
     "fcn8s_vgg16": "FCN-8s with VGG-16, stride 8",
     "resnet38": "wide ResNet-38 of the CBST paper, stride 8",
     "timm:NAME": "any convolutional timm encoder with the light decoder",

@@ -16,6 +16,14 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 
 
+_TORCHVISION = {
+    "deeplabv2_resnet50": "resnet50",
+    "deeplabv2_resnet101": "resnet101",
+    "deeplabv2_resnet152": "resnet152",
+    "fcn8s_vgg16": "vgg16",
+}
+
+
 def load_initial(model: Segmenter, weights: str, name: str) -> None:
     """Initialise a network in place.
 
@@ -42,7 +50,7 @@ def _load_imagenet(model: Segmenter, name: str) -> None:
         else:
             model.encoder.load_state_dict(_timm_imagenet(encoder), strict=False)
         return
-    source = {"deeplabv2_resnet101": "resnet101", "deeplabv2_resnet50": "resnet50", "fcn8s_vgg16": "vgg16"}.get(name)
+    source = _TORCHVISION.get(name)
     load = getattr(model, "load_imagenet", None)
     if source is None or load is None:
         raise RequestError(f"no ImageNet weights are published for '{name}'; set model.weights to a file or to null")
