@@ -255,7 +255,7 @@ def _collate(raws: list[_Raw]) -> _Collated:
     return _Collated(
         images,
         labels,
-        [raw.window for raw in raws],
+        [_widened(raw.window, raw.crop, crop) for raw in raws],
         sizes,
         crop,
         torch.tensor([raw.domain for raw in raws]),
@@ -265,6 +265,15 @@ def _collate(raws: list[_Raw]) -> _Collated:
         [raw.id for raw in raws],
         [d for raw in raws for d in raw.damaged],
     )
+
+
+def _widened(window: Window, crop: Size, output: Size) -> Window:
+    """The window of a larger output at the same scale: whole images of several sizes are padded, not stretched."""
+    if crop == output:
+        return window
+    height, width = window.height * output[0] / crop[0], window.width * output[1] / crop[1]
+    left = window.left + window.width - width if window.flip else window.left  # mirrored, it grows to the left
+    return Window(window.top, left, height, width, window.flip)
 
 
 @dataclass

@@ -1,0 +1,208 @@
+"""Streams of batches: every sample a function of its number, dealt out to processes, restartable anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segadapt.data.dataset import Dataset
+from segadapt.data.folder import open_folder
+from segadapt.data.loader import (
+    Augmentation,
+    DecodedCache,
+    Feeder,
+    Part,
+    Samples,
+    Stream,
+    resize_image,
+    resize_label,
+    working_size,
+)
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE
+from tests.tiny import NAMES, write_classes, write_folder
+
+CPU = torch.device("cpu")
+
+
+def folder(root: Path, count: int, labels: bool = True, size: tuple[int, int] = (20, 28)) -> Dataset:
+    write_folder(root, count, size=size, labels=labels)
+    classes = write_classes(root / "classes.txt")
+    return open_folder(root / "images", root / "labels" if labels else None, classes=classes)
+
+
+def pool(tmp_path: Path, batch_size: int = 4, jitter: float = 0.0, crop: tuple[int, int] | None = (16, 16)) -> Stream:
+    augmentation = Augmentation(crop=crop, jitter=jitter)
+    return Stream(
+        (
+            Part(folder(tmp_path / "a", 5), 0, augmentation=augmentation),
+            Part(folder(tmp_path / "b", 3), 1, augmentation=augmentation),
+        ),
+        batch_size,
+    )
+
+
+def together(batches: list[Samples]) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    return (
+        torch.cat([b.images for b in batches]),
+        torch.cat([b.labels for b in batches]),
+        [i for b in batches for i in b.ids],
+    )
+
+
+def test_every_sample_once_an_epoch_in_another_order(tmp_path: Path) -> None:
+    stream = pool(tmp_path)
+    batches = list(Feeder(stream, 3, CPU).batches(0, 6))
+    seen = [(int(d), i) for b in batches for d, i in zip(b.domain, b.ids, strict=True)]
+    epochs = [seen[k : k + 8] for k in (0, 8, 16)]
+    everything = {(0, f"{i:03d}") for i in range(5)} | {(1, f"{i:03d}") for i in range(3)}
+    assert all(set(epoch) == everything for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert epochs[1] != epochs[2]
+
+
+def test_a_stream_starts_anywhere(tmp_path: Path) -> None:
+    stream = pool(tmp_path, jitter=0.5)
+    whole = list(Feeder(stream, 3, CPU).batches(0, 7))
+    late = list(Feeder(stream, 3, CPU).batches(5, 7))
+    for a, b in zip(whole[5:], late, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.labels, b.labels)
+        assert a.windows == b.windows
+
+
+def test_processes_share_the_batches_of_one(tmp_path: Path) -> None:
+    stream = pool(tmp_path, jitter=0.5)
+    one = list(Feeder(stream, 3, CPU).batches(0, 4))
+    two = [list(Feeder(stream, 3, CPU, rank, 2).batches(0, 4)) for rank in (0, 1)]
+    for step, whole in enumerate(one):
+        for rank in (0, 1):
+            mine = two[rank][step]
+            assert mine.ids == whole.ids[rank::2]
+            assert torch.equal(mine.labels, whole.labels[rank::2])
+            # The batch is padded to its largest image, which moves the last bit of the sampling grid.
+            torch.testing.assert_close(mine.images, whole.images[rank::2], rtol=0, atol=2e-6)
+
+
+def test_workers_and_cache_change_nothing(tmp_path: Path) -> None:
+    stream = pool(tmp_path)
+    plain = together(list(Feeder(stream, 3, CPU).batches(0, 4)))
+    others = (Feeder(stream, 3, CPU, workers=2), Feeder(stream, 3, CPU, cache=DecodedCache(1 << 20)))
+    for other in others:
+        images, labels, ids = together(list(other.batches(0, 4)))
+        assert torch.equal(plain[0], images)
+        assert torch.equal(plain[1], labels)
+        assert plain[2] == ids
+
+
+def test_seed_and_key_separate_streams(tmp_path: Path) -> None:
+    stream = pool(tmp_path)
+    first = together(list(Feeder(stream, 3, CPU).batches(0, 2)))[0]
+    other_seed = together(list(Feeder(stream, 4, CPU).batches(0, 2)))[0]
+    other_key = together(list(Feeder(Stream(stream.parts, 4, "other"), 3, CPU).batches(0, 2)))[0]
+    assert not torch.equal(first, other_seed)
+    assert not torch.equal(first, other_key)
+
+
+def test_whole_images_of_several_sizes_are_padded_not_stretched(tmp_path: Path) -> None:
+    plain = Augmentation(crop=None, scales=(1.0, 1.0))
+    sets = [folder(tmp_path / name, 1, size=size) for name, size in (("a", (20, 28)), ("b", (31, 25)))]
+    stream = Stream(tuple(Part(d, i, None, plain) for i, d in enumerate(sets)), 2)
+    mirrored = set()
+    for batch in Feeder(stream, 0, CPU).batches(0, 8):
+        assert batch.images.shape == (2, 3, 31, 28)
+        for place, domain in enumerate(batch.domain.tolist()):
+            image, label = sets[domain].image(0), sets[domain].label(0)
+            mirrored.add((domain, flip := batch.windows[place].flip))
+            if flip:
+                image, label = image[:, ::-1].copy(), label[:, ::-1].copy()
+            height, width = label.shape
+            got = batch.labels[place]
+            assert torch.equal(got[:height, :width], torch.from_numpy(label).long())
+            assert (got[height:] == IGNORE).all()
+            assert (got[:, width:] == IGNORE).all()
+            expected = torch.from_numpy(image).permute(2, 0, 1) / 255
+            torch.testing.assert_close(batch.images[place][:, :height, :width], expected, rtol=0, atol=1e-5)
+    assert len(mirrored) == 4
+
+
+def test_images_without_labels_are_ignored_everywhere(tmp_path: Path) -> None:
+    target = folder(tmp_path / "t", 2, labels=False)
+    batch = next(Feeder(Stream((Part(target, 1),), 2), 0, CPU).batches(0, 1))
+    assert (batch.labels == IGNORE).all()
+    assert batch.domain.tolist() == [1, 1]
+
+
+def test_mining_centres_crops_on_the_wanted_class(tmp_path: Path) -> None:
+    label = np.zeros((60, 80), np.uint8)
+    label[40:42, 70:72] = 2
+    for name, array in (("images", np.zeros((60, 80, 3), np.uint8)), ("labels", label)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "0.png"), array)
+    dataset = open_folder(tmp_path / "images", tmp_path / "labels", classes=write_classes(tmp_path / "c.txt"))
+    crop = Augmentation(crop=(16, 16), scales=(1.0, 1.0))
+
+    def hits(probability: float) -> float:
+        part = Part(dataset, 1, None, crop, focus=lambda label: (2,), focus_probability=probability)
+        batches = list(Feeder(Stream((part,), 8), 0, CPU).batches(0, 25))
+        return float(torch.cat([(b.labels == 2).flatten(1).any(1) for b in batches]).float().mean())
+
+    assert hits(1.0) == 1.0
+    assert hits(0.0) < 0.25
+    assert 0.7 < hits(0.8) < 0.95
+
+
+def test_a_damaged_file_stops_or_is_replaced_and_named(tmp_path: Path) -> None:
+    stream = pool(tmp_path)
+    (tmp_path / "a/images/002.png").write_bytes(b"\x89PNG no more")
+    with pytest.raises(RequestError, match=r"002\.png"):
+        list(Feeder(stream, 3, CPU).batches(0, 2))
+    feeder = Feeder(stream, 3, CPU, skip_damaged=True)
+    ids = together(list(feeder.batches(0, 2)))[2]
+    assert len(ids) == 8
+    assert [d for d in feeder.damaged if "002.png" in d]
+
+
+def test_nothing_readable_is_one_clear_error(tmp_path: Path) -> None:
+    stream = pool(tmp_path)
+    for path in tmp_path.rglob("images/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(RequestError, match="8 files in a row cannot be read"):
+        list(Feeder(stream, 3, CPU, skip_damaged=True).batches(0, 1))
+
+
+def test_wrong_requests(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="set batch_size to at least 8"):
+        list(Feeder(pool(tmp_path), 0, CPU, 0, 8).batches(0, 1))
+    with pytest.raises(RequestError, match="no training image"):
+        list(Feeder(Stream((), 4), 0, CPU).batches(0, 1))
+
+
+def test_working_sizes() -> None:
+    assert working_size(1052, 1914, None) == (1052, 1914)
+    assert working_size(1052, 1914, (720, 1280)) == (720, 1280)
+    assert working_size(1000, 2000, 512) == (256, 512)
+    assert working_size(30, 20, 512) == (30, 20)
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    label = np.random.default_rng(1).integers(0, len(NAMES), (40, 60)).astype(np.uint8)
+    assert resize_image(image, None) is image
+    halved = image.reshape(20, 2, 30, 2, 3).mean((1, 3))
+    assert np.abs(resize_image(image, (20, 30)) - halved).max() <= 0.5
+    assert set(np.unique(resize_label(label, (17, 23)))) <= set(range(len(NAMES)))
+
+
+def test_the_cache_keeps_its_budget() -> None:
+    cache = DecodedCache(150)
+    made: list[int] = []
+
+    def make(i: int) -> np.ndarray:
+        made.append(i)
+        return np.full(100, i, np.uint8)
+
+    for i in (0, 1, 0, 1):
+        assert cache.get((str(i), None), lambda i=i: make(i))[0] == i
+    assert made == [0, 1, 1]
