@@ -96,3 +96,14 @@ def test_overrides_do_not_change_what_they_are_laid_over(tmp_path: Path) -> None
     before = yaml.safe_dump(raw)
     apply_overrides(raw, ["adapt.rounds=9"])
     assert yaml.safe_dump(raw) == before
+
+
+def test_own_recipes_build_on_shipped_ones_and_on_files_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: camvid_day_dusk/cbst\nstages:\n  adapt: {portion: 0.3}\n")
+    (tmp_path / "faster.yaml").write_text("base: mine.yaml\nstages:\n  source: {steps: 10}\n")
+    config = load_config(str(tmp_path / "faster"))
+    assert [s.name for s in config.stages] == ["source", "adapt", "oracle"]
+    assert (config.stages[0].steps, config.stages[1].portion) == (10, 0.3)  # type: ignore[attr-defined]
+    (tmp_path / "lost.yaml").write_text("base: camvid/cbst\n")
+    with pytest.raises(RequestError, match="neither beside it nor a shipped recipe"):
+        load_config(str(tmp_path / "lost.yaml"))

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from segadapt.errors import RequestError, RunError
+
 __version__ = "0.1.0"
-__all__ = ["__version__", "adapt", "load", "predict"]
+__all__ = ["RequestError", "RunError", "__version__", "adapt", "load", "predict"]
 
 if TYPE_CHECKING:
     from segadapt.api import adapt, load, predict

@@ -123,16 +123,17 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path to a YAML file, or a shipped name."""
+    """The file of a recipe: a path to a YAML file (its ending may be left out), or a shipped name."""
     given = Path(name)
     if given.suffix in (".yaml", ".yml"):
         if not given.is_file():
             raise RequestError(f"no recipe file '{name}'")
         return given
-    shipped = Path(str(files("segadapt"))) / "recipes" / f"{name}.yaml"
-    if not shipped.is_file() or shipped.stem.startswith("_"):
-        raise RequestError(f"no recipe '{name}'{nearest(name, recipe_names())}; 'segadapt recipes' lists them")
-    return shipped
+    for folder in (Path(str(files("segadapt"))) / "recipes", Path()):
+        found = folder / f"{name}.yaml"
+        if found.is_file() and not found.stem.startswith("_"):
+            return found
+    raise RequestError(f"no recipe '{name}'{nearest(name, recipe_names())}; 'segadapt recipes' lists them")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -146,10 +147,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
     base = raw.pop("base", None)
     if base is None:
         return raw
-    base_path = path.parent / str(base)
-    if not base_path.is_file():
-        raise RequestError(f"recipe '{path}' builds on '{base}', which does not exist beside it")
-    return merge(read_recipe(base_path), raw)
+    beside = path.parent / str(base)
+    if beside.is_file():
+        return merge(read_recipe(beside), raw)
+    if str(base) not in recipe_names():
+        raise RequestError(f"recipe '{path}' builds on '{base}', which is neither beside it nor a shipped recipe")
+    return merge(read_recipe(find_recipe(str(base))), raw)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from segadapt.errors import RequestError
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 
-
 _TORCHVISION = {
     "deeplabv2_resnet50": "resnet50",
     "deeplabv2_resnet101": "resnet101",
