@@ -29,7 +29,7 @@ class Golden(NamedTuple):
         """An array as a tensor of its own."""
         return torch.from_numpy(self.arrays[name].copy())
 
-    def check(self, name: str, got: Tensor | npt.NDArray[Any] | float) -> None:
+    def assert_close(self, name: str, got: Tensor | npt.NDArray[Any] | float) -> None:
         """Assert that ``got`` is the golden array ``name`` within the tolerance of the operation."""
         value = got.detach().cpu().numpy() if isinstance(got, Tensor) else np.asarray(got)
         problem = mismatch(value, self.arrays[name], self.tolerance)

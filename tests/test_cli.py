@@ -54,7 +54,7 @@ def adapt_arguments(folders: Path, **changes: Any) -> list[str]:
     return ["adapt", *given, *FAST]
 
 
-def refused(result: tuple[int, str, str], *words: str) -> None:
+def assert_refused(result: tuple[int, str, str], *words: str) -> None:
     code, _, err = result
     assert code == 2, result
     assert len(err.strip().splitlines()) == 1, err
@@ -131,19 +131,21 @@ def test_without_a_classes_file_the_classes_are_inferred(
 
 def test_missing_folder(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     result = call(monkeypatch, capsys, *adapt_arguments(folders, **{"target-images": folders / "nowhere"}))
-    refused(result, "nowhere")
+    assert_refused(result, "nowhere")
 
 
 def test_empty_target(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (folders / "empty").mkdir()
-    refused(call(monkeypatch, capsys, *adapt_arguments(folders, **{"target-images": folders / "empty"})), "empty")
+    assert_refused(
+        call(monkeypatch, capsys, *adapt_arguments(folders, **{"target-images": folders / "empty"})), "empty"
+    )
 
 
 def test_image_without_label(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folders / "source/labels/003.png").unlink()
-    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "003")
+    assert_refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "003")
 
 
 def test_label_id_outside_the_space(
@@ -151,12 +153,12 @@ def test_label_id_outside_the_space(
 ) -> None:
     label = np.full((40, 56), 77, np.uint8)
     cv2.imwrite(str(folders / "source/labels/002.png"), label)
-    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "002.png", "77")
+    assert_refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "002.png", "77")
 
 
 def test_size_mismatch(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite(str(folders / "source/labels/001.png"), np.zeros((20, 56), np.uint8))
-    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "001.png", "20", "40")
+    assert_refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "001.png", "20", "40")
 
 
 def test_truncated_jpeg(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,14 +166,14 @@ def test_truncated_jpeg(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     path = folders / "target/images/bad.jpg"
     cv2.imwrite(str(path), rng.integers(0, 255, (40, 56, 3), np.uint8))
     path.write_bytes(path.read_bytes()[:900])
-    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "bad.jpg")
+    assert_refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "bad.jpg")
 
 
 def test_masks_of_0_and_255(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (folders / "source/labels").iterdir():
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         cv2.imwrite(str(path), np.where(mask == 1, 255, 0).astype(np.uint8))
-    refused(call(monkeypatch, capsys, *adapt_arguments(folders, classes=None)), "255", "--ignore-id none")
+    assert_refused(call(monkeypatch, capsys, *adapt_arguments(folders, classes=None)), "255", "--ignore-id none")
     code, out, err = call(
         monkeypatch,
         capsys,
@@ -188,7 +190,7 @@ def test_rgb_masks_without_colours(
     for path in (folders / "source/labels").iterdir():
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         cv2.imwrite(str(path), np.stack([mask, mask * 2, 255 - mask], -1))
-    refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "colour")
+    assert_refused(call(monkeypatch, capsys, *adapt_arguments(folders)), "colour")
 
 
 def test_unknown_key_in_a_recipe(
@@ -197,7 +199,7 @@ def test_unknown_key_in_a_recipe(
     raw = raw_config(folders / "r")
     raw["stages"]["adapt"]["portoin"] = 0.3
     (folders / "r.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    refused(call(monkeypatch, capsys, "adapt", str(folders / "r.yaml")), "portoin", "did you mean 'portion'")
+    assert_refused(call(monkeypatch, capsys, "adapt", str(folders / "r.yaml")), "portoin", "did you mean 'portion'")
 
 
 def test_checkpoint_of_another_label_space(
@@ -208,7 +210,7 @@ def test_checkpoint_of_another_label_space(
     (folders / "other.txt").write_text("sea\nsand\nsky\n")
     model = folders / "run/stages/source/model.safetensors"
     arguments = adapt_arguments(folders, classes=folders / "other.txt", out=folders / "second")
-    refused(call(monkeypatch, capsys, *arguments, f"source.initial={model}"), "model.safetensors", "ground")
+    assert_refused(call(monkeypatch, capsys, *arguments, f"source.initial={model}"), "model.safetensors", "ground")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_other_mistakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], word: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    refused(call(monkeypatch, capsys, *arguments), word)
+    assert_refused(call(monkeypatch, capsys, *arguments), word)
 
 
 @pytest.mark.parametrize("command", ["methods", "recipes", "models", "doctor"])

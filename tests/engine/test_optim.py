@@ -42,8 +42,8 @@ def test_poly_agrees_with_adaptsegnet() -> None:
     golden = golden_op("adaptsegnet_poly_lr")
     schedule = ScheduleConfig(name="poly", power=golden.params["power"], horizon=golden.params["max_iter"])
     factors = [schedule_factor(schedule, int(i), golden.params["stop"]) for i in golden.arrays["iteration"]]
-    golden.check("lr", np.array(factors) * golden.params["base"])
-    golden.check("lr_head", np.array(factors) * golden.params["base"] * OptimiserConfig().head_factor)
+    golden.assert_close("lr", np.array(factors) * golden.params["base"])
+    golden.assert_close("lr_head", np.array(factors) * golden.params["base"] * OptimiserConfig().head_factor)
 
 
 def test_warm_up_is_linear_and_multiplies() -> None:

@@ -34,7 +34,7 @@ class GoldenModel(NamedTuple):
     outputs: dict[str, npt.NDArray[Any]]
     tolerance: dict[str, Any]
 
-    def check(self, name: str, got: Tensor) -> None:
+    def assert_close(self, name: str, got: Tensor) -> None:
         """Assert that ``got`` is the output ``name`` of the reference within its tolerance."""
         problem = mismatch(got.detach().cpu().numpy(), self.outputs[name], self.tolerance)
         assert problem is None, f"{name}: {problem}"

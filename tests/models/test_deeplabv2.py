@@ -36,10 +36,10 @@ def test_agrees_with_the_public_implementation(name: str, branches: int, auxilia
     old = {f"module.{key}": value for key, value in golden.state.items() if "num_batches" not in key}
     model.load_state_dict(from_official(old))
     output = model.network(golden.input)
-    golden.check(main, output.logits)
+    golden.assert_close(main, output.logits)
     if auxiliary:
         assert output.aux is not None
-        golden.check("logits_aux", output.aux)
+        golden.assert_close("logits_aux", output.aux)
     else:
         assert output.aux is None
     assert output.features.shape == (1, model.feature_channels, *output.logits.shape[-2:])
@@ -49,7 +49,7 @@ def test_agrees_with_the_public_implementation(name: str, branches: int, auxilia
     wrong = getattr(other, head)
     wrong.load_state_dict(getattr(model, head).state_dict())
     with pytest.raises(AssertionError, match="are off"):
-        golden.check(main, wrong(output.features))
+        golden.assert_close(main, wrong(output.features))
 
 
 def test_sizes_of_a_large_network_without_building_it() -> None:

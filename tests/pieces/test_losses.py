@@ -27,15 +27,15 @@ def test_cross_entropy_is_the_reference_one():
     logits = gold.tensor("logits").requires_grad_()
     loss = losses.cross_entropy(logits, gold.tensor("labels")).mean()
     loss.backward()
-    gold.check("loss", loss)
-    gold.check("grad", logits.grad)
+    gold.assert_close("loss", loss)
+    gold.assert_close("grad", logits.grad)
 
 
 def test_cross_entropy_upsamples_like_the_reference():
     gold = golden_op("adaptsegnet_segmentation_loss")
     labels = gold.tensor("big_labels")
     term = losses.cross_entropy(gold.tensor("small_logits"), labels, labels.shape[-2:], align_corners=True)
-    gold.check("loss_upsampled", term.mean())
+    gold.assert_close("loss_upsampled", term.mean())
 
 
 def golden_reg_mask(gold):
@@ -49,11 +49,11 @@ def test_model_regularisation_is_the_reference_one():
     logits, labels = gold.tensor("logits").requires_grad_(), gold.tensor("labels")
     target, weight = golden_reg_mask(gold)
     plain = losses.cross_entropy(logits, labels).mean()
-    gold.check("loss_no_reg", plain)
+    gold.assert_close("loss_no_reg", plain)
     loss = plain + losses.model_kld(logits, target & (labels != IGNORE)).times(weight).mean()
     loss.backward()
-    gold.check("loss", loss)
-    gold.check("grad", logits.grad)
+    gold.assert_close("loss", loss)
+    gold.assert_close("grad", logits.grad)
 
 
 def test_soft_label_loss_is_the_reference_one():
@@ -65,8 +65,8 @@ def test_soft_label_loss_is_the_reference_one():
     kld = losses.divergence_from_uniform(log_p, target & (soft.sum(1) > 0)).times(weight)
     loss = ce.mean() + kld.mean()
     loss.backward()
-    gold.check("loss", loss)
-    gold.check("grad", logits.grad)
+    gold.assert_close("loss", loss)
+    gold.assert_close("grad", logits.grad)
 
 
 def test_numbers_by_hand():

@@ -72,11 +72,11 @@ def test_reference_thresholds(portion, every):
     ranking = ClassThresholds(probabilities.shape[1], portion, every)
     stream([confidence_and_prediction(image[None]) for image in probabilities], ranking)
     suffix = f"ds{every}_p{round(portion * 100)}"
-    gold.check(f"thresh_{suffix}", ranking.thresholds())
-    gold.check(f"selsize_{suffix}", ranking.ranks().float())
-    gold.check("pred_count", ranking.counts)
+    gold.assert_close(f"thresh_{suffix}", ranking.thresholds())
+    gold.assert_close(f"selsize_{suffix}", ranking.ranks().float())
+    gold.assert_close("pred_count", ranking.counts)
     whole_batch = class_thresholds(*confidence_and_prediction(probabilities), probabilities.shape[1], portion, every)
-    gold.check(f"thresh_{suffix}", whole_batch)
+    gold.assert_close(f"thresh_{suffix}", whole_batch)
 
 
 @pytest.mark.parametrize("portion", [0.2, 0.5])
@@ -85,13 +85,13 @@ def test_reference_thresholds_with_spatial_prior(portion, published):
     gold = golden_op("cbst_spatial_prior_selection")
     prior = gold.tensor("prior")
     confidence, predicted = confidence_and_prediction(gold.tensor("prob"), prior)
-    gold.check("weighted_pred", predicted)
+    gold.assert_close("weighted_pred", predicted)
     images = list(zip(confidence, predicted, strict=True))
     if published:  # the lists of the published code begin with a zero each
         images.append((torch.zeros(len(prior)), torch.arange(len(prior))))
     got = stream(images, ClassThresholds(len(prior), portion, gold.params["ds_rate"])).thresholds()
     got[got == 1] = 0  # how the reference writes "no pixel"
-    gold.check(f"thresh_{'' if published else 'clean_'}p{round(portion * 100)}", got)
+    gold.assert_close(f"thresh_{'' if published else 'clean_'}p{round(portion * 100)}", got)
 
 
 def test_reference_global_threshold():
@@ -102,7 +102,7 @@ def test_reference_global_threshold():
     images = [*zip(confidence, predicted, strict=True), (surplus, surplus.long())]
     got = stream(images, ClassThresholds(classes, 0.2, every, pooled=True)).thresholds()
     assert len(got.unique()) == 1
-    gold.check("global_thresh_p20", got[0])
+    gold.assert_close("global_thresh_p20", got[0])
 
 
 @pytest.mark.parametrize("seed", range(60))
