@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "segadapt"
 
 FLOORS = [
-    {"errors"},
+    {"errors", "version"},
     {"labels"},
     {"pieces"},
     {"models", "data"},
@@ -17,6 +17,7 @@ FLOORS = [
     {"evaluate"},
     {"config", "report"},
     {"opening", "showcase"},
+    {"stage"},
     {"planning", "labelling", "run"},
     {"bench", "api"},
     {"cli"},
@@ -28,7 +29,7 @@ MODEL_SIDE, DATA_SIDE = "models", "data"
 def floor_of(module: str) -> int:
     parts = module.split(".")
     if len(parts) == 1:
-        return -1  # the package itself: name and version
+        return len(FLOORS)  # the package's face, above all
     for height, names in enumerate(FLOORS):
         if parts[1] in names:
             return height
@@ -66,7 +67,7 @@ def test_imports_point_downwards() -> None:
 
 
 def test_files_stay_readable() -> None:
-    long = {str(p.relative_to(SOURCE)): n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 360}
+    long = {str(p.relative_to(SOURCE)): n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
     assert long == {}
 
 

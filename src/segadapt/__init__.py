@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segadapt.errors import RequestError, RunError
+from segadapt.version import __version__
 
-__version__ = "0.1.0"
 __all__ = ["RequestError", "RunError", "__version__", "adapt", "load", "predict"]
 
 if TYPE_CHECKING:

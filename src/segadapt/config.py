@@ -78,6 +78,11 @@ class DataConfig(Frozen):
     workers: int = Field(default=0, ge=0)
     skip_damaged: bool = False
 
+    @property
+    def test_size(self) -> Resize:
+        """Working size of the test images: their own, or that of the target where there are none."""
+        return (self.test or self.target).size
+
 
 class ModelConfig(Frozen):
     """The network: a name known to ``segadapt models``, initial weights, further arguments."""

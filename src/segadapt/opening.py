@@ -11,7 +11,7 @@ import numpy as np
 
 from segadapt.config import DataConfig, DataSpec, resolve_root
 from segadapt.data.check import DAMAGED_IMAGE, check_dataset
-from segadapt.data.dataset import Dataset
+from segadapt.data.dataset import Dataset, Item
 from segadapt.data.folder import open_folder
 from segadapt.data.loader import DecodedCache
 from segadapt.data.readers import open_dataset, to_space
@@ -122,22 +122,26 @@ def in_space(dataset: Dataset, space: LabelSpace, where: str) -> Dataset:
     shared = [n for n in dataset.space.names if n in space.names]
     if not shared:
         raise RequestError(
-            f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with the run's "
-            f"({', '.join(space.names[:4])}, ...); give both the same classes file"
+            f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with "
+            f"{', '.join(space.names[:4])}, ...; give a classes file with these names"
         )
     return to_space(dataset, space)
 
 
 def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:
-    """A short hash of which images a run trains on, independent of where they lie on the disk."""
+    """A short hash of what a run trains on: names and file sizes, independent of where the files lie."""
     text = json.dumps(
         [
             space.names,
             bundle.source.name,
-            [i.id for i in bundle.source.items],
-            [i.id for i in bundle.target.items],
+            [_file_fingerprint(i) for i in bundle.source.items],
+            [_file_fingerprint(i) for i in bundle.target.items],
             bundle.source_size,
             bundle.target_size,
         ]
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file_fingerprint(item: Item) -> list[str | int]:
+    return [item.id, *(path.stat().st_size for path in (item.image, item.label) if path is not None)]

@@ -14,34 +14,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from segadapt import __version__
 from segadapt.config import RunConfig, build_config
-from segadapt.data.dataset import Dataset
-from segadapt.data.loader import Resize
 from segadapt.engine.checkpoint import read_json, write_json
-from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
-from segadapt.evaluate.scoring import evaluate
 from segadapt.methods.method import StageConfig
-from segadapt.methods.registry import method_info
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.store import LoadedModel, load_model, require_same_classes, save_model
+from segadapt.models.store import LoadedModel, load_model, require_same_classes
 from segadapt.opening import check_files, data_fingerprint, open_data
-from segadapt.showcase import show_labels, show_predictions
-
-SELECTION = "last checkpoint"
+from segadapt.stage import SELECTION, StageRunner
+from segadapt.version import __version__
 
 
 @dataclass
@@ -69,6 +59,7 @@ class Run:
         self.record = Record(self.out, self.runtime.main, self.quiet)
         self._check_initials()
         self._check_files()
+        self.runner = StageRunner(self.config, self.data, self.test, self.space, self.runtime, self.record)
         self._models: dict[str, Path] = {}
 
     def _claim_folder(self) -> None:
@@ -137,13 +128,17 @@ class Run:
         label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
         if done is not None:
             if done["fingerprint"] != fingerprint:
-                raise RequestError(f"'{folder}' was made with other settings; choose another --out or remove it")
+                raise RequestError(f"'{folder}' was made with other settings or other data; choose another --out or remove it")
             self.record.say(f"{label}: done before, reused")
         else:
             self.record.say(label)
-            done = self._train(stage, folder, fingerprint)
-        if self.runtime.main and not (folder / "shown").exists():
-            self._show(stage, folder, done)
+            done = {"fingerprint": fingerprint, **self.runner.train(stage, self._initial(stage), folder)}
+            if self.runtime.main:
+                write_json(folder / "done.json", done)
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            self.runtime.barrier()
+        if self.runtime.main:
+            self.runner.show(self.out / "pictures", stage, folder, done)
         if done["row"]["scores"] is not None:
             self.record.say(f"  mIoU {done['row']['scores']['miou']:.1f}   ({done['row']['seconds']:.0f} s)")
         self.runtime.barrier()
@@ -163,75 +158,6 @@ class Run:
                     self.runtime.barrier()
                     return dict(done)
         return None
-
-    def _train(self, stage: StageConfig, folder: Path, fingerprint: str) -> dict[str, Any]:
-        model = self._initial(stage)
-        method = method_info(stage.method).method(stage, model, self.space)
-        rounds: list[dict[str, Any]] = []
-
-        def on_round(round: int) -> None:
-            if method.rounds > 1 and round + 1 < method.rounds:
-                scores = self._evaluate(model)
-                if scores is not None:
-                    self.record.event("evaluation", stage=stage.name, round=round, step=loop.steps_done, scores=scores)
-                    self.record.scalars(f"{stage.name}/test", {"miou": scores["miou"]}, loop.steps_done)
-                    self.record.say(f"  round {round + 1}: mIoU {scores['miou']:.1f}")
-
-        def on_labels(summary: dict[str, Any]) -> None:
-            rounds[:] = [r for r in rounds if r["round"] != summary["round"]] + [summary]
-            accuracy = f", {summary['accuracy']:.1%} right" if summary["accuracy"] is not None else ""
-            self.record.event("labels", **{k: v for k, v in summary.items() if k != "classes"})
-            self.record.say(
-                f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}"
-            )
-
-        loop = Loop(
-            method,
-            self.data,
-            self.runtime,
-            self.record,
-            folder,
-            self.config.seed,
-            on_round=on_round,
-            on_labels=on_labels,
-        )
-        loop.run()
-        scores = self._evaluate(model)
-        row = {
-            "stage": stage.name,
-            "method": stage.method,
-            "title": stage.title,
-            "role": stage.role,
-            "scores": scores,
-            "seconds": round(loop.seconds, 1),
-            "steps": loop.steps_done,
-            "peak_memory_mb": peak_memory_mb(self.runtime.device),
-            "selection": SELECTION,
-        }
-        done = {"fingerprint": fingerprint, "row": row, "labels": self._labels(folder, method.rounds)}
-        if scores is not None:
-            self.record.event(
-                "evaluation", stage=stage.name, round=method.rounds - 1, step=loop.steps_done, scores=scores
-            )
-        if self.runtime.main:
-            provenance = {
-                "run": self.config.title,
-                "stage": stage.name,
-                "settings": stage.model_dump(mode="json"),
-                "seed": self.config.seed,
-                "size": self._test_size(),
-                "inference": self.config.evaluation.model_dump(mode="json"),
-                **machine(),
-            }
-            save_model(folder / "model.safetensors", model, self.space, provenance)
-            write_json(folder / "done.json", done)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        self.runtime.barrier()
-        return done
-
-    def _labels(self, folder: Path, rounds: int) -> list[dict[str, Any]]:
-        found = [read_json(folder / f"round{r}" / "labels.json") for r in range(rounds)]
-        return [f for f in found if f]
 
     def _initial(self, stage: StageConfig) -> Segmenter:
         """The network with the weights that the stage starts from."""
@@ -262,39 +188,6 @@ class Run:
             if stage.initial not in known:
                 self._starting_model(stage, Path(stage.initial))
             known.add(stage.name)
-
-    # ---- what comes out ----
-
-    def _evaluate(self, model: Segmenter) -> dict[str, Any] | None:
-        """Scores on the test set; the processes share the images."""
-        if self.test is None:
-            return None
-        return evaluate(
-            model,
-            self._share(self.test),
-            self.config.evaluation,
-            self.runtime.device,
-            size=self._test_size(),
-            reduce=self.runtime.sum,
-            autocast=self.runtime.autocast,
-            progress=None,
-        ).to_dict()
-
-    def _test_size(self) -> Resize:
-        return (self.config.data.test or self.config.data.target).size
-
-    def _share(self, dataset: Dataset) -> Dataset:
-        return dataset.subset(range(self.runtime.rank, len(dataset), self.runtime.world))
-
-    def _show(self, stage: StageConfig, folder: Path, done: Mapping[str, Any]) -> None:
-        """Pictures of this stage for the report."""
-        model = load_model(folder / "model.safetensors").model.to(self.runtime.device)
-        shown = self.test if self.test is not None else self.data.target
-        show_predictions(
-            self.out / "pictures", stage.name, model, shown, self.config.evaluation, self._test_size(), self.space
-        )
-        show_labels(self.out / "pictures", stage.name, folder, done["labels"], self.data.target, self.space)
-        (folder / "shown").touch()
 
     def _write_results(self) -> dict[str, Any]:
         rows, labels = [], []
@@ -331,13 +224,6 @@ def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = No
         raise RequestError(f"'{out}' is no run: it has no readable config.json; start one with 'segadapt adapt'")
     config = build_config(held["config"], held["config"]["title"])
     return Run(config, out, {**held["roots"], **(roots or {})}, quiet)
-
-
-def peak_memory_mb(device: torch.device) -> int:
-    """Peak memory in MB: of the device on a GPU, of the process on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device) >> 20)
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 
 
 def find_model(path: Path) -> Path:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -174,6 +176,14 @@ def test_a_finished_stage_is_reused_and_shared(tmp_path: Path) -> None:
     second.execute()
     assert not (tmp_path / "second/stages/source/checkpoints").exists()
     assert_same(weights(tmp_path / "first", "source"), weights(tmp_path / "second", "source"))
+
+
+def test_a_stage_made_with_other_data_is_not_passed_off(tmp_path: Path) -> None:
+    Run(config(tmp_path, "source_only"), tmp_path / "run", quiet=True).execute()
+    mask = tmp_path / "source/labels/003.png"
+    cv2.imwrite(str(mask), np.zeros_like(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)))
+    with pytest.raises(RequestError, match="other data"):
+        resumed(tmp_path / "run", quiet=True).execute()
 
 
 def test_another_configuration_does_not_overwrite_a_run(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import typer
 
-from segadapt import __version__
 from segadapt.cli import adapting, benching, inspecting, looking, using
 from segadapt.errors import RequestError, RunError
+from segadapt.version import __version__
 
 app = typer.Typer(
     name="segadapt",

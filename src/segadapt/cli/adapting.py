@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, print_json, print_results, print_rows
+from segadapt.cli.common import (
+    Classes,
+    IgnoreId,
+    Json,
+    Quiet,
+    Roots,
+    console,
+    parse_ids,
+    parse_roots,
+    print_json,
+    print_results,
+    print_rows,
+)
 from segadapt.config import folder_config, load_config
 from segadapt.engine.record import Steps
 from segadapt.errors import RequestError
@@ -27,8 +39,6 @@ SourceLabels = Annotated[Path | None, typer.Option(help="Folder of their masks (
 TargetImages = Annotated[Path | None, typer.Option(help="Folder of images without labels.")]
 TestImages = Annotated[Path | None, typer.Option(help="Target images to score on, never trained on.")]
 TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.")]
-Classes = Annotated[Path | None, typer.Option(help="Classes file: names, ids or colours (YAML, JSON, TXT, CSV).")]
-IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
 MethodName = Annotated[str, typer.Option("--method", help="Method for two folders; see 'segadapt methods'.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 
@@ -87,16 +97,6 @@ def adapt(
         config = load_config(recipe, [*changes, *([f"seed={seed}"] if seed is not None else [])])
     where = out or Path("runs") / config.title / f"seed{config.seed}"
     execute(Run(config, where, parse_roots(root), quiet or json, tuple(reuse or ())), stage, json)
-
-
-def parse_ids(text: str) -> list[int]:
-    """Comma-separated mask values, or none."""
-    if text.strip().lower() == "none":
-        return []
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise RequestError(f"--ignore-id '{text}' is neither 'none' nor a comma-separated list of integers") from None
 
 
 def execute(run: Run, stage: str | None, json: bool) -> dict[str, Any]:

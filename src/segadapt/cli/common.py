@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from segadapt.config import DataSpec
 from segadapt.errors import RequestError
 
 console = Console(highlight=False)
@@ -22,6 +23,13 @@ Roots = Annotated[
     typer.Option("--root", help="Where a named data set lies: NAME=FOLDER (or set SEGADAPT_NAME)."),
 ]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of images.")]
+Labels = Annotated[Path | None, typer.Option(help="Folder of their masks.")]
+Classes = Annotated[Path | None, typer.Option(help="Classes file: names, ids or colours (YAML, JSON, TXT, CSV).")]
+IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
+Reader = Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")]
+DataRoot = Annotated[str, typer.Option(help="Its folder, or a name given by --root.")]
+Split = Annotated[str, typer.Option(help="Its split, e.g. val.")]
 
 
 def parse_roots(roots: Sequence[str] | None) -> dict[str, str]:
@@ -33,6 +41,39 @@ def parse_roots(roots: Sequence[str] | None) -> dict[str, str]:
             raise RequestError(f"--root {entry} is not of the form NAME=FOLDER, e.g. --root camvid=/data/camvid")
         parsed[name] = folder
     return parsed
+
+
+def parse_ids(text: str) -> tuple[int, ...]:
+    """Comma-separated mask values, or none."""
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(f"--ignore-id '{text}' is neither 'none' nor a comma-separated list of integers") from None
+
+
+def data_spec(
+    images: Path | None,
+    labels: Path | None,
+    classes: Path | None,
+    ignore_id: str,
+    reader: str,
+    data_root: str,
+    split: str,
+    limit: int | None = None,
+) -> DataSpec:
+    """One data set from the options of a command."""
+    return DataSpec(
+        reader=reader,
+        root=data_root,
+        split=split,
+        images=str(images) if images else None,
+        labels=str(labels) if labels else None,
+        classes=str(classes) if classes else None,
+        ignore_ids=parse_ids(ignore_id),
+        limit=limit,
+    )
 
 
 def print_json(value: Any) -> None:

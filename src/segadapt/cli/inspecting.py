@@ -7,9 +7,23 @@ from typing import Annotated
 
 import typer
 
-from segadapt.cli.adapting import parse_ids
-from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, print_json, print_rows
-from segadapt.config import DataSpec
+from segadapt.cli.common import (
+    Classes,
+    DataRoot,
+    IgnoreId,
+    Images,
+    Json,
+    Labels,
+    Quiet,
+    Reader,
+    Roots,
+    Split,
+    console,
+    data_spec,
+    parse_roots,
+    print_json,
+    print_rows,
+)
 from segadapt.data.check import check_dataset
 from segadapt.data.folder import describe_classes
 from segadapt.data.readers import READERS
@@ -19,13 +33,13 @@ from segadapt.opening import open_spec
 
 
 def check(
-    images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Folder of their masks.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="Classes file of the masks.")] = None,
-    ignore_id: Annotated[str, typer.Option(help="Mask values to ignore, comma-separated, or 'none'.")] = "255",
-    reader: Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")] = "folder",
-    data_root: Annotated[str, typer.Option(help="Its folder, or a name given by --root.")] = "",
-    split: Annotated[str, typer.Option(help="Its split.")] = "",
+    images: Images = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    ignore_id: IgnoreId = "255",
+    reader: Reader = "folder",
+    data_root: DataRoot = "",
+    split: Split = "",
     unlabelled: Annotated[bool, typer.Option(help="Check the images alone.")] = False,
     pictures: Annotated[Path | None, typer.Option(help="Write overlay pictures into this folder.")] = None,
     limit: Annotated[int | None, typer.Option(help="Check only this many images, evenly spaced.")] = None,
@@ -34,16 +48,7 @@ def check(
 ) -> None:
     """Read every file of a data set and say what is wrong with it; exit status 2 if anything is."""
     labelled = not unlabelled and not (reader == "folder" and labels is None)
-    spec = DataSpec(
-        reader=reader,
-        root=data_root,
-        split=split,
-        images=str(images) if images else None,
-        labels=str(labels) if labels else None,
-        classes=str(classes) if classes else None,
-        ignore_ids=tuple(parse_ids(ignore_id)),
-        limit=limit,
-    )
+    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit)
     dataset = open_spec(spec, labelled, parse_roots(root), reader)
     report = check_dataset(dataset, pictures)
     found = report.to_dict()

@@ -7,9 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli.adapting import parse_ids
-from segadapt.cli.common import Accelerator, Json, Quiet, Roots, console, parse_roots, print_json, print_rows
-from segadapt.config import DataSpec, checked
+from segadapt.cli.common import (
+    Accelerator,
+    Classes,
+    DataRoot,
+    IgnoreId,
+    Images,
+    Json,
+    Labels,
+    Quiet,
+    Reader,
+    Roots,
+    Split,
+    console,
+    data_spec,
+    parse_roots,
+    print_json,
+    print_rows,
+)
+from segadapt.config import checked
 from segadapt.engine.record import Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
@@ -19,7 +35,7 @@ from segadapt.evaluate.scoring import evaluate as score
 from segadapt.labelling import label_images
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel, load_model
-from segadapt.opening import open_spec
+from segadapt.opening import in_space, open_spec
 from segadapt.report import write_report
 from segadapt.run import find_model
 
@@ -77,13 +93,13 @@ def working_size_of(loaded: LoadedModel, size: str) -> tuple[int, int] | int | N
 
 def evaluate(
     model: Model,
-    images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Folder of their masks.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="Classes file of the masks.")] = None,
-    ignore_id: Annotated[str, typer.Option(help="Mask values to ignore, comma-separated, or 'none'.")] = "255",
-    reader: Annotated[str, typer.Option(help="Or a built-in reader, e.g. cityscapes.")] = "folder",
-    data_root: Annotated[str, typer.Option(help="Its folder, or a name given by --root.")] = "",
-    split: Annotated[str, typer.Option(help="Its split, e.g. val.")] = "",
+    images: Images = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    ignore_id: IgnoreId = "255",
+    reader: Reader = "folder",
+    data_root: DataRoot = "",
+    split: Split = "",
     size: SizeOption = "",
     scales: Scales = "1.0",
     flip: Flip = False,
@@ -94,26 +110,9 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a model on labelled images."""
-    from segadapt.data.readers import to_space
-
     loaded, runtime, _ = _open(model, accelerator)
-    spec = DataSpec(
-        reader=reader,
-        root=data_root,
-        split=split,
-        images=str(images) if images else None,
-        labels=str(labels) if labels else None,
-        classes=str(classes) if classes else None,
-        ignore_ids=tuple(parse_ids(ignore_id)),
-    )
-    dataset = open_spec(spec, True, parse_roots(root), "evaluate")
-    if not dataset.space.same_classes(loaded.space):
-        if not set(dataset.space.names) & set(loaded.space.names):
-            raise RequestError(
-                f"the model knows the classes {', '.join(loaded.space.names[:5])} ..., the labels "
-                f"{', '.join(dataset.space.names[:5])} ...; give the labels a --classes file with the model's names"
-            )
-        dataset = to_space(dataset, loaded.space)
+    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
+    dataset = in_space(open_spec(spec, True, parse_roots(root), "labels"), loaded.space, "labels")
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
             loaded.model,
@@ -179,7 +178,7 @@ def label(
     labels: Annotated[
         Path | None, typer.Option(help="True masks, only to report accuracy; never used for labelling.")
     ] = None,
-    classes: Annotated[Path | None, typer.Option(help="Classes file of those masks.")] = None,
+    classes: Classes = None,
     size: SizeOption = "",
     scales: Scales = "1.0",
     flip: Flip = False,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from segadapt.errors import RequestError
+from segadapt.version import __version__
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -101,6 +103,13 @@ def seed_step(seed: int, *place: int) -> None:
     torch.manual_seed(int(np.random.default_rng([seed, *place]).integers(2**62)))
 
 
+def peak_memory_mb(device: torch.device) -> int:
+    """Peak memory in MB: of the device on a GPU, of the process on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device) >> 20)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+
+
 def logging_quiet() -> None:
     """Keep the library's own chatter off the user's terminal."""
     import logging
@@ -116,8 +125,6 @@ def first_line(problem: BaseException) -> str:
 
 def machine() -> dict[str, str]:
     """What a result was made with, for records."""
-    import segadapt
-
     return {
         "system": platform.system(),
         "cpu": _cpu_name(),
@@ -125,7 +132,7 @@ def machine() -> dict[str, str]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "segadapt": segadapt.__version__,
+        "segadapt": __version__,
     }
 
 

@@ -1,0 +1,138 @@
+"""One stage of a run: a method trained on the run's data, scored on its test images, kept as a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segadapt.config import RunConfig
+from segadapt.data.dataset import Dataset
+from segadapt.engine.checkpoint import read_json
+from segadapt.engine.loop import Loop
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime, machine, peak_memory_mb
+from segadapt.engine.world import DataBundle
+from segadapt.evaluate.scoring import evaluate
+from segadapt.labels import LabelSpace
+from segadapt.methods.method import StageConfig
+from segadapt.methods.registry import method_info
+from segadapt.models.segmenter import Segmenter
+from segadapt.models.store import load_model, save_model
+from segadapt.showcase import show_labels, show_predictions
+
+SELECTION = "last checkpoint"
+"""Which weights every score of the house belongs to; nothing is chosen by target labels."""
+
+
+@dataclass(frozen=True)
+class StageRunner:
+    """Trains, scores and shows the stages of a run; holds what they share.
+
+    Attributes:
+        config: of the run.
+        data: opened source and target.
+        test: labelled test images, or None.
+        space: label space of the run.
+        runtime, record: of this process.
+    """
+
+    config: RunConfig
+    data: DataBundle
+    test: Dataset | None
+    space: LabelSpace
+    runtime: Runtime
+    record: Record
+
+    def train(self, stage: StageConfig, model: Segmenter, folder: Path) -> dict[str, Any]:
+        """Train a stage from its newest checkpoint on, or from ``model``; returns its row and its pseudo labels.
+
+        The model file lies in ``folder`` when this returns.
+        """
+        method = method_info(stage.method).method(stage, model, self.space)
+
+        def on_round(round: int) -> None:
+            if round + 1 < method.rounds:
+                scores = self.scores(model)
+                if scores is not None:
+                    self._record_scores(stage, round, loop.steps_done, scores)
+                    self.record.say(f"  round {round + 1}: mIoU {scores['miou']:.1f}")
+
+        loop = Loop(
+            method,
+            self.data,
+            self.runtime,
+            self.record,
+            folder,
+            self.config.seed,
+            on_round=on_round,
+            on_labels=self._record_labels,
+        )
+        loop.run()
+        scores = self.scores(model)
+        if scores is not None:
+            self._record_scores(stage, method.rounds - 1, loop.steps_done, scores)
+        if self.runtime.main:
+            save_model(folder / "model.safetensors", model, self.space, self._provenance(stage))
+        row = {
+            "stage": stage.name,
+            "method": stage.method,
+            "title": stage.title,
+            "role": stage.role,
+            "scores": scores,
+            "seconds": round(loop.seconds, 1),
+            "steps": loop.steps_done,
+            "peak_memory_mb": peak_memory_mb(self.runtime.device),
+            "selection": SELECTION,
+        }
+        summaries = [read_json(folder / f"round{r}" / "labels.json") for r in range(method.rounds)]
+        return {"row": row, "labels": [s for s in summaries if s]}
+
+    def scores(self, model: Segmenter) -> dict[str, Any] | None:
+        """Scores on the test set; the processes share the images."""
+        if self.test is None:
+            return None
+        mine = self.test.subset(range(self.runtime.rank, len(self.test), self.runtime.world))
+        return evaluate(
+            model,
+            mine,
+            self.config.evaluation,
+            self.runtime.device,
+            size=self.config.data.test_size,
+            reduce=self.runtime.sum,
+            autocast=self.runtime.autocast,
+            progress=None,
+        ).to_dict()
+
+    def show(self, pictures: Path, stage: StageConfig, folder: Path, done: Mapping[str, Any]) -> None:
+        """Pictures of a finished stage for the report, once."""
+        if (folder / "shown").exists():
+            return
+        model = load_model(folder / "model.safetensors").model.to(self.runtime.device)
+        shown = self.test if self.test is not None else self.data.target
+        show_predictions(
+            pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size, self.space
+        )
+        show_labels(pictures, stage.name, folder, done["labels"], self.data.target, self.space)
+        (folder / "shown").touch()
+
+    def _record_scores(self, stage: StageConfig, round: int, step: int, scores: Mapping[str, Any]) -> None:
+        self.record.event("evaluation", stage=stage.name, round=round, step=step, scores=scores)
+        self.record.scalars(f"{stage.name}/test", {"miou": scores["miou"]}, step)
+
+    def _record_labels(self, summary: Mapping[str, Any]) -> None:
+        accuracy = f", {summary['accuracy']:.1%} right" if summary["accuracy"] is not None else ""
+        self.record.event("labels", **{k: v for k, v in summary.items() if k != "classes"})
+        self.record.say(f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}")
+
+    def _provenance(self, stage: StageConfig) -> dict[str, Any]:
+        return {
+            "run": self.config.title,
+            "stage": stage.name,
+            "settings": stage.model_dump(mode="json"),
+            "seed": self.config.seed,
+            "size": self.config.data.test_size,
+            "inference": self.config.evaluation.model_dump(mode="json"),
+            **machine(),
+        }

@@ -1,0 +1,3 @@
+"""The version of the package, for records and model files."""
+
+__version__ = "0.1.0"
