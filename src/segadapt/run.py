@@ -94,6 +94,7 @@ class Run:
         names = [s.name for s in self.config.stages]
         if only is not None and only not in names:
             raise RequestError(f"no stage '{only}' in this run; its stages: {', '.join(names)}")
+        self._models.clear()
         try:
             fingerprint = data_fingerprint(self.data, self.space)
             for number, stage in enumerate(self.config.stages):
