@@ -129,7 +129,9 @@ class Run:
         label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
         if done is not None:
             if done["fingerprint"] != fingerprint:
-                raise RequestError(f"'{folder}' was made with other settings or other data; choose another --out or remove it")
+                raise RequestError(
+                    f"'{folder}' was made with other settings or other data; choose another --out or remove it"
+                )
             self.record.say(f"{label}: done before, reused")
         else:
             self.record.say(label)

@@ -19,7 +19,11 @@ def test_table_of_two_methods_and_two_seeds(tmp_path: Path) -> None:
     for method in methods:
         recipe = yaml.safe_dump(raw_config(tmp_path, method), sort_keys=False)
         (tmp_path / f"task/{method}.yaml").write_text(recipe)
-    table = bench_table(task, methods, [1, 2], out, {}, quiet=True)
+    shown: list[tuple[int, str]] = []
+    table = bench_table(
+        task, methods, [1, 2], out, {}, quiet=True, on_row=lambda seed, row: shown.append((seed, row["method"]))
+    )
+    assert shown == [(1, "source_only"), (1, "cbst"), (2, "source_only"), (2, "cbst")]
     rows = {row["method"]: row for row in table["rows"]}
     for method, row in rows.items():
         found = [
@@ -47,7 +51,7 @@ def result(method: str, miou: float, sky: float | None) -> dict[str, object]:
         "peak_memory_mb": 7,
     }
     machine = {"segadapt": "1", "torch": "2", "python": "3", "cpu": "c", "cores": "2", "device": "cpu"}
-    return {"rows": [row], "labels": [], "machine": machine}
+    return {"rows": [row], "labels": [{"accuracy": 0.5}, {"accuracy": 0.75}], "machine": machine}
 
 
 def test_unfinished_seeds_and_absent_classes_are_left_out_of_means(tmp_path: Path) -> None:
@@ -57,5 +61,5 @@ def test_unfinished_seeds_and_absent_classes_are_left_out_of_means(tmp_path: Pat
     (row,) = table["rows"]
     assert (row["miou"], row["iou"]["sky"]) == (31.0, 8.0)
     page = markdown(table)
-    assert "| ST | 31.0 ± 1.4 | 30.0 | 32.0 | - | 36.0 | 1.0 | 7 |" in page
+    assert "| ST | 31.0 ± 1.4 | 30.0 | 32.0 | - | 36.0 | 75.0% | 1.0 | 7 |" in page
     assert "| ST | 8.0 | 31.0 |" in page

@@ -20,13 +20,13 @@ def bench_table(
     roots: Mapping[str, str],
     overrides: Sequence[str] = (),
     quiet: bool = False,
-    on_row: Callable[[Mapping[str, Any]], None] = lambda row: None,
+    on_row: Callable[[int, Mapping[str, Any]], None] = lambda seed, row: None,
 ) -> dict[str, Any]:
     """Run every method of a task with every seed and summarise.
 
     Runs lie in ``out/METHOD/seedN``. What is finished is not run again, and equal stages (such as
     the source model of a seed) are trained once. ``out/table.json`` and ``out/table.md`` are
-    rewritten after every run.
+    rewritten after every run; ``on_row`` is called with the seed and the method's row of results.
     """
     table: dict[str, Any] = {}
     for seed in seeds:
@@ -36,7 +36,7 @@ def bench_table(
             table = summarise(task, methods, seeds, out)
             write_json(out / "table.json", table)
             _write_text(out / "table.md", markdown(table))
-            on_row(results)
+            on_row(seed, _result_row(results, method) or results["rows"][-1])
     return table
 
 
@@ -102,16 +102,18 @@ def markdown(table: Mapping[str, Any]) -> str:
         "",
         f"mIoU of the last checkpoint on the test images, {len(seeds)} seeds (mean, sample standard deviation).",
         "",
-        "| method | mIoU | " + " | ".join(f"seed {s}" for s in seeds) + " | MPA | minutes of its own stage | peak MB |",
-        "|---|---|" + "---|" * len(seeds) + "---|---|---|",
+        "| method | mIoU | " + " | ".join(f"seed {s}" for s in seeds) + " | MPA | labels right | minutes | peak MB |",
+        "|---|---|" + "---|" * len(seeds) + "---|---|---|---|",
     ]
     for row in table["rows"]:
         spread = f" ± {row['spread']:.1f}" if row["spread"] is not None else ""
         single = " | ".join(f"{row['seeds'][s]:.1f}" if s in row["seeds"] else "-" for s in seeds)
+        right = f"{row['label_accuracy']:.1%}" if row["label_accuracy"] is not None else "-"
         lines.append(
-            f"| {row['title']} | {row['miou']:.1f}{spread} | {single} | {row['mpa']:.1f} "
+            f"| {row['title']} | {row['miou']:.1f}{spread} | {single} | {row['mpa']:.1f} | {right} "
             f"| {row['minutes']:.1f} | {row['peak_memory_mb']} |"
         )
+    lines += ["", "Labels right: of the last round's pseudo labels. Minutes: of the method's own stage."]
     lines += ["", "IoU by class (mean over seeds):", ""]
     names = list(table["rows"][0]["iou"]) if table["rows"] else []
     lines += ["| method | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]

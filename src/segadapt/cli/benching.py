@@ -50,11 +50,10 @@ def table(
     except ValueError:
         raise RequestError(f"--seeds '{seeds}' is not a comma-separated list of integers") from None
 
-    def show(results: Mapping[str, Any]) -> None:
+    def show(seed: int, row: Mapping[str, Any]) -> None:
         if not json:
-            row = results["rows"][-1]
             score = "-" if row["scores"] is None else f"{row['scores']['miou']:.1f}"
-            console.print(f"{results['title']} seed {results['seed']}: mIoU {score}", markup=False)
+            console.print(f"{task}: {row['title']}, seed {seed}: mIoU {score}", markup=False)
 
     made = bench_table(
         task,
