@@ -111,6 +111,21 @@ def test_two_folders_then_everything_else(
     assert code == 0, err
     assert json.loads(out)["miou"] == pytest.approx(results["rows"][1]["scores"]["miou"])
 
+    (folders / "fewer.yaml").write_text("- {name: disc, id: 2}\n- {name: ground, id: 0}\n- {name: box, id: 1}\n")
+    (folders / "two.yaml").write_text("- {name: disc, id: 2}\n- {name: ground, id: 0}\n- {name: ignore, id: 1}\n")
+    for classes, subset in (("fewer.yaml", None), ("two.yaml", "the 2 classes labelled here")):
+        code, out, err = call(
+            monkeypatch, capsys, "evaluate", run, "--images", str(folders / "test/images"),
+            *("--labels", str(folders / "test/labels"), "--classes", str(folders / classes), "--json"),
+        )  # fmt: skip
+        assert code == 0, err
+        found = json.loads(out)
+        assert list(found["subsets"]) == ([subset] if subset else [])
+        if subset:
+            assert found["subsets"][subset] == pytest.approx((found["iou"]["ground"] + found["iou"]["disc"]) / 2)
+        else:  # another order of the same classes
+            assert found["miou"] == pytest.approx(results["rows"][1]["scores"]["miou"])
+
     code, _, err = call(monkeypatch, capsys, "report", run, "--out", str(folders / "page.html"))
     assert code == 0, err
     assert (folders / "page.html").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,10 @@ def _with_classes(spec: DataSpec, config: DataConfig) -> DataSpec:
 
 
 def in_space(dataset: Dataset, space: LabelSpace, where: str) -> Dataset:
-    """The data set re-labelled by class names; RequestError when no name is shared."""
+    """The data set re-labelled by class names; RequestError when no name is shared.
+
+    Where its labels lack some of the classes, the mean over those that they have is a subset to score.
+    """
     if dataset.space.same_classes(space):
         return dataset
     shared = [n for n in dataset.space.names if n in space.names]
@@ -125,6 +129,8 @@ def in_space(dataset: Dataset, space: LabelSpace, where: str) -> Dataset:
             f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with "
             f"{', '.join(space.names[:4])}, ...; give a classes file with these names"
         )
+    if len(shared) < len(space):
+        space = replace(space, subsets={**space.subsets, f"the {len(shared)} classes labelled here": tuple(shared)})
     return to_space(dataset, space)
 
 
