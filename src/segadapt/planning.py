@@ -12,7 +12,6 @@ from typing import Any
 from segadapt.config import RunConfig
 from segadapt.data.loader import Stream
 from segadapt.engine.loop import Loop, stage_length
-from segadapt.engine.optim import build_optimiser
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.world import DataBundle, RoundWorld
@@ -85,13 +84,13 @@ def _stage(
 def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream]) -> float:
     """Median time of a few steps; target images go without pseudo labels, which do not exist yet."""
     feeders = {name: loop.feeder(_without_pseudo_labels(stream)) for name, stream in streams.items()}
-    optimiser = build_optimiser(loop.method.model, loop.config.optimiser)
+    optimisers = loop.optimisers(0)
     loop.method.train()
     times = []
     sources = [feeder.batches(0, _TIMED) for feeder in feeders.values()]
     for step in range(_TIMED):
         started = time.perf_counter()
-        loop.step(0, step, {name: next(source) for name, source in zip(feeders, sources, strict=True)}, optimiser)
+        loop.step(0, step, {name: next(source) for name, source in zip(feeders, sources, strict=True)}, optimisers)
         times.append(time.perf_counter() - started)
     return sorted(times)[len(times) // 2]
 

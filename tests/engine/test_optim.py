@@ -46,6 +46,14 @@ def test_poly_agrees_with_adaptsegnet() -> None:
     golden.assert_close("lr_head", np.array(factors) * golden.params["base"] * OptimiserConfig().head_factor)
 
 
+def test_a_network_without_a_head_has_one_rate_and_its_own_betas() -> None:
+    config = OptimiserConfig(name="adamw", lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0)
+    optimiser = build_optimiser(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1)), config)
+    assert {group["lr"] for group in optimiser.param_groups} == {1e-4}
+    assert {group["betas"] for group in optimiser.param_groups} == {(0.9, 0.99)}
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == 4
+
+
 def test_warm_up_is_linear_and_multiplies() -> None:
     schedule = ScheduleConfig(name="constant", warmup=4)
     assert [schedule_factor(schedule, s, 10) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
@@ -72,5 +80,5 @@ def test_every_parameter_is_in_exactly_one_group(name: str) -> None:
 
 def test_rates_follow_the_factor() -> None:
     optimiser = build_optimiser(Two(), OptimiserConfig(lr=1e-2), factor=0.5)
-    set_learning_rate(optimiser, 0.1)
+    set_learning_rate([optimiser], 0.1)
     assert sorted({g["lr"] for g in optimiser.param_groups}) == pytest.approx([5e-4, 5e-3])

@@ -28,6 +28,8 @@ from segadapt.errors import Interrupted, RequestError, RunError
 from segadapt.methods.method import Method, StageConfig, Terms
 from segadapt.models.norm import set_norm_mode
 
+Optimisers = Mapping[str, torch.optim.Optimizer]
+
 LOG_EVERY = 20
 _ROUND = 10_000_000
 
@@ -118,27 +120,33 @@ class Loop:
             self.record.say(f"  resuming at round {first + 1}, step {step}")
         with StopRequest() as stop:
             for round in range(first, self.method.rounds):
-                self._round(round, step, state["optimiser"] if state and round == first else None, stop)
+                self._round(round, step, state["optimisers"] if state and round == first else None, stop)
                 step = 0
 
-    def _round(self, round: int, first: int, optimiser_state: dict[str, Any] | None, stop: StopRequest) -> None:
+    def _round(self, round: int, first: int, saved: dict[str, Any] | None, stop: StopRequest) -> None:
         folder = self.folder / f"round{round}"
         world = RoundWorld(self.data, self.method.space, self.seed, self.runtime, self.record, folder)
-        if optimiser_state is None:
+        if saved is None:
             self._prepare(world, round)
         streams = self.method.streams(round, world)
         steps = stage_length(self.config, streams)
-        optimiser = build_optimiser(self.method.model, self.config.optimiser, self.method.learning_rate_factor(round))
-        if optimiser_state is not None:
-            optimiser.load_state_dict(optimiser_state)
+        optimisers = self.optimisers(round)
+        if saved is not None:
+            for name, optimiser in optimisers.items():
+                optimiser.load_state_dict(saved[name])
         else:
-            self._save(round, 0, optimiser)
+            self._save(round, 0, optimisers)
         feeders = {name: self.feeder(stream) for name, stream in streams.items()}
-        self._train(round, first, steps, optimiser, feeders, stop)
+        self._train(round, first, steps, optimisers, feeders, stop)
         for feeder in feeders.values():
             for problem in sorted(feeder.damaged):
                 self.record.warn(f"skipped: {problem}")
         self.on_round(round)
+
+    def optimisers(self, round: int) -> Optimisers:
+        """A new optimiser for every network that the method trains."""
+        factor = self.method.learning_rate_factor(round)
+        return {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
 
     def feeder(self, stream: Stream) -> Feeder:
         """This process's batches of a stream."""
@@ -171,7 +179,7 @@ class Loop:
         round: int,
         first: int,
         steps: int,
-        optimiser: torch.optim.Optimizer,
+        optimisers: Optimisers,
         feeders: Mapping[str, Feeder],
         stop: StopRequest,
     ) -> None:
@@ -182,28 +190,29 @@ class Loop:
         title = self.config.name if self.method.rounds == 1 else f"{self.config.name} round {round + 1}"
         with Steps(title, steps, first, quiet=self.record.quiet) as progress:
             for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
-                set_learning_rate(optimiser, schedule_factor(self.config.schedule, step, steps))
-                pending.append(self.step(round, step, dict(zip(feeders, batches, strict=True)), optimiser))
+                set_learning_rate(optimisers.values(), schedule_factor(self.config.schedule, step, steps))
+                pending.append(self.step(round, step, dict(zip(feeders, batches, strict=True)), optimisers))
                 self.steps_done += 1
                 note = ""
                 last = step + 1 == steps
                 due = (step + 1) % self.config.checkpoint_every == 0
                 if len(pending) == LOG_EVERY or last or due or stop.asked:
-                    note = self._log(round, pending, optimiser)
+                    note = self._log(round, pending, optimisers)
                     pending = []
                 if (due and not last) or stop.asked:
                     self.seconds += time.monotonic() - started
                     started = time.monotonic()
-                    self._save(round, step + 1, optimiser)
+                    self._save(round, step + 1, optimisers)
                 progress.advance(note)
                 if stop.asked:
                     raise Interrupted(f"stopped at stage '{self.config.name}', step {step + 1}; the state is saved")
         self.seconds += time.monotonic() - started
 
-    def step(self, round: int, step: int, batch: dict[str, Samples], optimiser: torch.optim.Optimizer) -> Measured:
+    def step(self, round: int, step: int, batch: dict[str, Samples], optimisers: Optimisers) -> Measured:
         """One training step on one batch of every stream."""
         seed_step(self.seed, 8, round, step, self.runtime.rank)
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
         names: list[str] = []
         values: list[Tensor] = []
         generator = self.method.step(batch)
@@ -216,11 +225,12 @@ class Loop:
             self.runtime.fabric.backward(sum(means.values(), torch.zeros((), device=self.runtime.device)))
             names += list(means)
             values += [m.detach().float() for m in means.values()]
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        self.runtime.sum_gradients(parameters)
-        if self.config.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip, foreach=True)
-        optimiser.step()
+        for optimiser in optimisers.values():
+            parameters = [p for group in optimiser.param_groups for p in group["params"]]
+            self.runtime.sum_gradients(parameters)
+            if self.config.gradient_clip is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip, foreach=True)
+            optimiser.step()
         return Measured(step, names, torch.stack(values), [i for s in batch.values() for i in s.ids])
 
     def _global_means(self, terms: Terms) -> dict[str, Tensor]:
@@ -230,7 +240,7 @@ class Loop:
         counts = counts.clamp(min=torch.finfo(torch.float32).tiny)
         return {name: t.weight * t.total / counts[i] for i, (name, t) in enumerate(terms.items())}
 
-    def _log(self, round: int, pending: list[Measured], optimiser: torch.optim.Optimizer) -> str:
+    def _log(self, round: int, pending: list[Measured], optimisers: Optimisers) -> str:
         table = torch.stack([m.values for m in pending])
         self.runtime.sum([table])
         table = table.cpu()
@@ -246,7 +256,7 @@ class Loop:
         latest = pending[-1]
         losses = dict(zip(latest.names, table.mean(0).tolist(), strict=True))
         total = sum(losses.values())
-        rate = float(optimiser.param_groups[0]["lr"])
+        rate = float(next(iter(optimisers.values())).param_groups[0]["lr"])
         self.record.event(
             "step",
             stage=self.config.name,
@@ -259,11 +269,11 @@ class Loop:
         self.record.scalars(f"{self.config.name}", {"lr": rate}, self.steps_done)
         return f"loss {total:.3f}"
 
-    def _save(self, round: int, step: int, optimiser: torch.optim.Optimizer) -> None:
+    def _save(self, round: int, step: int, optimisers: Optimisers) -> None:
         if self.runtime.main:
             state = {
                 "method": self.method.state_dict(),
-                "optimiser": optimiser.state_dict(),
+                "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
                 "round": round,
                 "step": step,
                 "seconds": self.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,15 +12,17 @@ from segadapt.methods.method import OptimiserConfig, ScheduleConfig
 from segadapt.models.segmenter import Segmenter
 
 
-def parameter_groups(model: Segmenter, config: OptimiserConfig) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
     """Encoder and head groups, each split into decayed and undecayed parameters.
 
-    Every parameter occurs once. Biases and normalisation parameters (one dimension) are not
-    decayed under AdamW; SGD decays everything, as the CNN-era codes do.
+    Every parameter occurs once; a network that is no segmenter has no head. Biases and normalisation
+    parameters (one dimension) are not decayed under AdamW; SGD decays everything, as the CNN-era
+    codes do.
     """
-    head = {id(p) for module in model.head_modules() for p in module.parameters()}
+    heads = network.head_modules() if isinstance(network, Segmenter) else []
+    head = {id(p) for module in heads for p in module.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
+    for parameter in network.parameters():
         if parameter.requires_grad:
             decayed = config.name == "sgd" or parameter.ndim > 1
             groups.setdefault((id(parameter) in head, decayed), []).append(parameter)
@@ -33,15 +36,15 @@ def parameter_groups(model: Segmenter, config: OptimiserConfig) -> list[dict[str
     ]
 
 
-def build_optimiser(model: Segmenter, config: OptimiserConfig, factor: float = 1.0) -> torch.optim.Optimizer:
-    """The optimiser of one round; ``factor`` scales all learning rates."""
-    groups = parameter_groups(model, config)
+def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float = 1.0) -> torch.optim.Optimizer:
+    """The optimiser of one network in one round; ``factor`` scales all learning rates."""
+    groups = parameter_groups(network, config)
     for group in groups:
         group["lr"] *= factor
         group["base_lr"] = group["lr"]
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, foreach=True)
-    return torch.optim.AdamW(groups, lr=config.lr, foreach=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, foreach=True)
 
 
 def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:
@@ -57,7 +60,8 @@ def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:
     return factor
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+def set_learning_rate(optimisers: Iterable[torch.optim.Optimizer], factor: float) -> None:
     """Set every group to ``factor`` times its base rate."""
-    for group in optimiser.param_groups:
-        group["lr"] = group["base_lr"] * factor
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor

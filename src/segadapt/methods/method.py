@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -32,13 +32,14 @@ class Frozen(BaseModel):
 
 
 class OptimiserConfig(Frozen):
-    """The optimiser of the segmentation network.
+    """The optimiser of one network.
 
     Attributes:
-        name: ``sgd`` or ``adamw``.
-        lr: learning rate of the encoder.
-        head_factor: the freshly initialised head learns this many times faster.
+        name: ``sgd`` or ``adamw`` (which is Adam where ``weight_decay`` is 0).
+        lr: learning rate; that of the encoder in a segmentation network.
+        head_factor: the freshly initialised head of a segmentation network learns this many times faster.
         momentum: of SGD.
+        betas: of AdamW.
         weight_decay: not applied to biases and normalisation parameters of AdamW.
     """
 
@@ -46,6 +47,7 @@ class OptimiserConfig(Frozen):
     lr: float = Field(default=2.5e-4, gt=0)
     head_factor: float = Field(default=10.0, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(default=5e-4, ge=0)
 
 
@@ -82,7 +84,7 @@ class StageConfig(Frozen):
         optimiser, schedule: see there.
         norm: ``train`` (batch statistics), ``affine`` (statistics frozen, scale and shift trained),
             or ``frozen`` (both).
-        gradient_clip: largest norm of the whole gradient; None does not clip.
+        gradient_clip: largest norm of a network's whole gradient; None does not clip.
         inference: how target images are predicted for pseudo labels.
         checkpoint_every: steps between checkpoints.
     """
@@ -102,6 +104,13 @@ class StageConfig(Frozen):
     gradient_clip: float | None = Field(default=None, gt=0)
     inference: InferenceConfig = InferenceConfig()
     checkpoint_every: int = Field(default=500, ge=1)
+
+
+class Trained(NamedTuple):
+    """A network that a stage trains, and how."""
+
+    network: nn.Module
+    optimiser: OptimiserConfig
 
 
 @dataclass(frozen=True)
@@ -183,7 +192,8 @@ class Method(nn.Module):
 
     Subclasses set ``Config``, ``title`` and ``paper`` and implement :meth:`streams` and
     :meth:`step`. ``step`` yields loss terms; the engine runs one backward pass after each yield
-    and steps the optimisers when the generator ends.
+    and steps the optimisers when the generator ends. Parameters that do not require gradients while
+    a term is computed get none from it: that is how a term is kept from one of several networks.
     """
 
     Config: ClassVar[type[StageConfig]] = StageConfig
@@ -201,6 +211,10 @@ class Method(nn.Module):
     def rounds(self) -> int:
         """Number of rounds; each has new optimiser state."""
         return 1
+
+    def trained(self) -> dict[str, Trained]:
+        """The networks that have an optimiser, by name; all follow the stage's schedule."""
+        return {"model": Trained(self.model, self.config.optimiser)}
 
     def prepare(self, round: int, world: World) -> None:
         """What happens before the steps of a round, e.g. new pseudo labels."""
