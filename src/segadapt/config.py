@@ -17,7 +17,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
-from segadapt.data.loader import Resize
+from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.method import Frozen, StageConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 from segadapt.config import checked
 from segadapt.data.folder import open_folder
-from segadapt.data.loader import Resize
+from segadapt.data.resize import Resize
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.world import DataBundle, RoundWorld

@@ -13,7 +13,7 @@ import torch
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
-from segadapt.data.loader import Resize, Size, resize_image, resize_label
+from segadapt.data.resize import Resize, Size, resize_image, resize_label
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.evaluate.pictures import confidence_map
 from segadapt.labels import LabelSpace

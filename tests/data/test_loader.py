@@ -11,17 +11,9 @@ import torch
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
-from segadapt.data.loader import (
-    Augmentation,
-    DecodedCache,
-    Feeder,
-    Part,
-    Samples,
-    Stream,
-    resize_image,
-    resize_label,
-    working_size,
-)
+from segadapt.data.loader import Augmentation, DecodedCache, Feeder, Part, Samples, Stream
+from segadapt.data.resize import resize_image, resize_label, working_size
+from segadapt.data.strong import StrongAugmentation
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from tests.tiny import NAMES, write_classes, write_folder
@@ -206,3 +198,25 @@ def test_the_cache_keeps_its_budget() -> None:
     for i in (0, 1, 0, 1):
         assert cache.get((str(i), None), lambda i=i: make(i))[0] == i
     assert made == [0, 1, 1]
+
+
+def test_strong_views_belong_to_the_sample_and_whole_images_come_along(tmp_path: Path) -> None:
+    plain = pool(tmp_path)
+    stream = Stream(plain.parts, 4, strong=StrongAugmentation(), whole=True)
+    one = list(Feeder(stream, 3, CPU).batches(0, 4))
+    without = list(Feeder(plain, 3, CPU).batches(0, 4))
+    late = next(Feeder(stream, 3, CPU, 1, 2).batches(3, 4))
+    for batch, weak in zip(one, without, strict=True):
+        assert batch.strong is not None
+        assert torch.equal(batch.images, weak.images)
+        assert (weak.strong, weak.whole) == (None, None)
+        assert batch.strong.images.shape == batch.images.shape
+        assert batch.whole is not None
+        for n, (i, d) in enumerate(zip(batch.ids, batch.domain.tolist(), strict=True)):
+            picture = stream.parts[d].dataset.image(int(i))
+            assert torch.equal(batch.whole[n], torch.from_numpy(picture).permute(2, 0, 1) / 255)
+    assert late.strong is not None
+    assert one[3].strong is not None
+    assert torch.equal(late.strong.theta, one[3].strong.theta[1::2])
+    assert torch.equal(late.strong.cutout, one[3].strong.cutout[1::2])
+    assert not torch.equal(one[0].strong.theta, one[1].strong.theta)  # type: ignore[union-attr]

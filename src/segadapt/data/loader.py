@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,13 +22,10 @@ from torch.utils.data import DataLoader
 
 from segadapt.data.augment import Window, color_jitter, crop_batch, crop_labels, draw_window, focus_pixel, pad_batch
 from segadapt.data.dataset import DamagedFile, Dataset
+from segadapt.data.resize import Resize, Size, resize_image, resize_label
+from segadapt.data.strong import Strong, StrongAugmentation, strong_view
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
-Resize = Size | int | None
-"""A working size: (height, width), or one number for the longest side (images only shrink), or native."""
 
 
 class Augmentation(BaseModel):
@@ -77,11 +73,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Stream:
-    """Batches drawn without replacement from the union of ``parts``; ``key`` separates its randomness."""
+    """Batches drawn without replacement from the union of ``parts``.
+
+    Args:
+        parts: the data sets.
+        batch_size: samples a step, over all processes together.
+        key: separates its randomness from that of other streams.
+        strong: also make strong views of the crops.
+        whole: also hand out the whole images that the crops come from.
+    """
 
     parts: tuple[Part, ...]
     batch_size: int
     key: str = "pool"
+    strong: StrongAugmentation | None = None
+    whole: bool = False
 
     def __len__(self) -> int:
         """Number of samples in one pass over the union."""
@@ -99,6 +105,8 @@ class Samples(NamedTuple):
         sizes: (height, width) of each sample's image at working size.
         scores: [B, K, h', w'] compact class scores of the whole images, or None.
         ids: names of the samples, for messages.
+        strong: strong views of ``images``, if the stream makes them.
+        whole: [B, 3, H, W] the whole images at working size, zeros beside smaller ones, if asked for.
     """
 
     images: Tensor
@@ -108,6 +116,8 @@ class Samples(NamedTuple):
     sizes: list[Size]
     scores: Tensor | None
     ids: list[str]
+    strong: Strong | None = None
+    whole: Tensor | None = None
 
 
 class _Raw(NamedTuple):
@@ -119,6 +129,7 @@ class _Raw(NamedTuple):
     jitter: float
     draws: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float16] | None
+    strong_draws: npt.NDArray[np.float32]
     id: str
     damaged: tuple[str, ...]
 
@@ -140,33 +151,6 @@ class DecodedCache:
             self._held[key] = value
             self._bytes += value.nbytes
         return value
-
-
-def working_size(height: int, width: int, resize: Resize) -> Size:
-    """The (height, width) that an image gets under a working size."""
-    if resize is None:
-        return height, width
-    if isinstance(resize, int):
-        scale = min(1.0, resize / max(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
-    return resize
-
-
-def resize_image(image: npt.NDArray[np.uint8], resize: Resize) -> npt.NDArray[np.uint8]:
-    """Image [H, W] or [H, W, 3] at its working size; area averaging when it shrinks, cubic when it grows."""
-    height, width = working_size(image.shape[0], image.shape[1], resize)
-    if image.shape[:2] == (height, width):
-        return image
-    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
-
-
-def resize_label(label: LabelMap, resize: Resize) -> LabelMap:
-    """Label map [H, W] at its working size, nearest."""
-    height, width = working_size(label.shape[0], label.shape[1], resize)
-    if label.shape == (height, width):
-        return label
-    return np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 class _Pool(torch.utils.data.Dataset[_Raw]):
@@ -222,8 +206,11 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
         crop = options.crop or (height, width)
         window = draw_window(rng, (height, width), crop, options.scales, options.flip, focus)
         draws = rng.random(4, dtype=np.float32)
+        strong_draws = rng.random(self.stream.strong.numbers if self.stream.strong else 0, dtype=np.float32)
         scores = part.scores(index) if part.scores is not None else None
-        return _Raw(image, label, window, crop, part.domain, options.jitter, draws, scores, item.id, damaged)
+        return _Raw(
+            image, label, window, crop, part.domain, options.jitter, draws, scores, strong_draws, item.id, damaged
+        )
 
 
 class _Collated(NamedTuple):
@@ -236,6 +223,7 @@ class _Collated(NamedTuple):
     jitter: Tensor
     draws: Tensor
     scores: Tensor | None
+    strong_draws: npt.NDArray[np.float32]
     ids: list[str]
     damaged: list[str]
 
@@ -262,6 +250,7 @@ def _collate(raws: list[_Raw]) -> _Collated:
         torch.tensor([raw.jitter for raw in raws]),
         torch.from_numpy(np.stack([raw.draws for raw in raws])),
         scores,
+        np.stack([raw.strong_draws for raw in raws]),
         [raw.id for raw in raws],
         [d for raw in raws for d in raw.damaged],
     )
@@ -324,10 +313,20 @@ class Feeder:
             yield self._finish(raw)
 
     def _finish(self, raw: _Collated) -> Samples:
-        images = crop_batch(raw.images.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
+        whole = raw.images.to(self.device, non_blocking=True)
+        images = crop_batch(whole, raw.windows, raw.sizes, raw.crop)
         labels = crop_labels(raw.labels.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
         if bool((raw.jitter > 0).any()):
             images = color_jitter(images, raw.jitter, raw.draws)
-        scores = raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None
-        images = images.contiguous(memory_format=torch.channels_last)
-        return Samples(images, labels, raw.domain.to(self.device), raw.windows, raw.sizes, scores, raw.ids)
+        strong = strong_view(images, raw.strong_draws, self.stream.strong) if self.stream.strong else None
+        return Samples(
+            images.contiguous(memory_format=torch.channels_last),
+            labels,
+            raw.domain.to(self.device),
+            raw.windows,
+            raw.sizes,
+            raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None,
+            raw.ids,
+            strong,
+            whole.float() / 255 if self.stream.whole else None,
+        )

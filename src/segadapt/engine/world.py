@@ -16,7 +16,8 @@ from torch import Tensor
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
-from segadapt.data.loader import DecodedCache, Resize, Size, resize_image, resize_label
+from segadapt.data.loader import DecodedCache
+from segadapt.data.resize import Resize, Size, resize_image, resize_label
 from segadapt.data.statistics import spatial_frequencies
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record, Steps

@@ -19,7 +19,7 @@ from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
-from segadapt.data.loader import Resize
+from segadapt.data.resize import Resize
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluate.index_png import encode_index_png, write_whole
 from segadapt.evaluate.pictures import overlay

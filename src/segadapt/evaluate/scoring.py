@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segadapt.data.dataset import Dataset, Picture
-from segadapt.data.loader import Resize, resize_image
+from segadapt.data.resize import Resize, resize_image
 from segadapt.errors import RequestError
 from segadapt.evaluate.metrics import ConfusionMatrix, Scores
 from segadapt.labels import LabelSpace

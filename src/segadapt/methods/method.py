@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.loader import Augmentation, Part, Resize, Samples, Size, Stream
+from segadapt.data.loader import Augmentation, Part, Samples, Stream
+from segadapt.data.resize import Resize, Size
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.norm import NormMode
