@@ -137,7 +137,7 @@ class Loop:
         else:
             self._save(round, 0, optimisers)
         feeders = {name: self.feeder(stream) for name, stream in streams.items()}
-        self._train(round, first, steps, optimisers, feeders, stop)
+        self._train(world, round, first, steps, optimisers, feeders, stop)
         for feeder in feeders.values():
             for problem in sorted(feeder.damaged):
                 self.record.warn(f"skipped: {problem}")
@@ -176,6 +176,7 @@ class Loop:
 
     def _train(
         self,
+        world: RoundWorld,
         round: int,
         first: int,
         steps: int,
@@ -192,6 +193,8 @@ class Loop:
             for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
                 set_learning_rate(optimisers.values(), schedule_factor(self.config.schedule, step, steps))
                 pending.append(self.step(round, step, dict(zip(feeders, batches, strict=True)), optimisers))
+                with torch.no_grad():
+                    self.method.after_step(world)
                 self.steps_done += 1
                 note = ""
                 last = step + 1 == steps

@@ -104,22 +104,29 @@ class RoundWorld:
 
     # ---- passes over the target set ----
 
+    def _share(self) -> range:
+        """The target images that this process looks at."""
+        return range(self._runtime.rank, len(self.target), self._runtime.world)
+
+    def target_images(self) -> Iterator[tuple[int, Tensor]]:
+        """This process's target images on its device, one after the other."""
+        with Steps("target images", len(self._share()), quiet=self._record.quiet) as steps:
+            for index in self._share():
+                image = torch.from_numpy(self.target_image(index)).to(self._runtime.device)
+                yield index, image.permute(2, 0, 1)[None].float() / 255
+                steps.advance()
+
     def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> TargetPass:
         """Run the network once over this process's share of the target set."""
         folder = self._folder / "scores"
-        mine = range(self._runtime.rank, len(self.target), self._runtime.world)
         folder.mkdir(parents=True, exist_ok=True)
         if keep:
             (folder / "keep").touch()
-        device = self._runtime.device
-        with Steps("predict target", len(mine), quiet=self._record.quiet) as steps:
-            for index in mine:
-                image = torch.from_numpy(self.target_image(index)).to(device).permute(2, 0, 1)[None].float() / 255
-                with self._runtime.autocast():
-                    compact = scores(model, image, inference)[0]
-                np.save(_score_file(folder, index), encode_scores(compact))
-                steps.advance()
-        return TargetPass(folder, mine, self, device, inference.align_corners)
+        for index, image in self.target_images():
+            with self._runtime.autocast():
+                compact = scores(model, image, inference)[0]
+            np.save(_score_file(folder, index), encode_scores(compact))
+        return TargetPass(folder, self._share(), self, self._runtime.device, inference.align_corners)
 
     def kept_scores(self, index: int) -> npt.NDArray[np.float16]:
         """Compact scores of one image."""

@@ -155,6 +155,10 @@ class World(Protocol):
         """The target training set with labels; only for an oracle. RequestError if the recipe has none."""
         ...
 
+    def target_images(self) -> Iterator[tuple[int, Tensor]]:
+        """This process's share of the target set: index and image [1, 3, H, W] in [0, 1] at working size."""
+        ...
+
     def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> Predictions:
         """Predict this process's share of the target set; ``keep`` leaves the scores for training."""
         ...
@@ -227,6 +231,9 @@ class Method(nn.Module):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Loss terms of one training step, one yield a backward pass."""
         raise NotImplementedError
+
+    def after_step(self, world: World) -> None:
+        """What follows the optimisers' step, without gradient: moving averages of weights or prototypes."""
 
     def learning_rate_factor(self, round: int) -> float:
         """Factor on all learning rates in this round."""
