@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from torch import Tensor
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.pieces.spatial_prior import resize_prior
+from segadapt.pieces.windows import WindowLike, in_windows
 
 STORED_POSITIONS = 129 * 257
 """Most positions of a stored score map: a 1024 x 2048 image at stride 8, corner pixels included."""
@@ -165,21 +165,6 @@ def probabilities_from_scores(
     return full
 
 
-class WindowLike(Protocol):
-    """A rectangle in an image, in its pixels; the part [top, top + height) x [left, left + width)."""
-
-    @property
-    def top(self) -> float: ...
-    @property
-    def left(self) -> float: ...
-    @property
-    def height(self) -> float: ...
-    @property
-    def width(self) -> float: ...
-    @property
-    def flip(self) -> bool: ...
-
-
 @torch.no_grad()
 def probabilities_in_window(
     scores: Tensor,
@@ -207,46 +192,11 @@ def probabilities_in_window(
     Returns:
         [B, K, height, width] float32.
     """
-    grid = _window_grid(windows, sizes, output, align_corners, scores.device)
-    sampled = F.grid_sample(scores.float(), grid, padding_mode="border", align_corners=align_corners)
+    sampled = in_windows(scores.float(), windows, sizes, output, align_corners)
     _softmax_(sampled)
     if prior is not None:
-        if align_corners:
-            grid = _window_grid(windows, sizes, output, False, scores.device)
-        everywhere = prior.float()[None].expand(len(grid), -1, -1, -1)
-        sampled *= F.grid_sample(everywhere, grid, padding_mode="border", align_corners=False)
+        sampled *= in_windows(prior.float()[None].expand(len(scores), -1, -1, -1), windows, sizes, output)
     return sampled
-
-
-def _window_grid(
-    windows: Sequence[WindowLike],
-    sizes: Sequence[Sequence[int]],
-    output: Sequence[int],
-    align_corners: bool,
-    device: torch.device,
-) -> Tensor:
-    """Sampling positions [B, h, w, 2] (x, y) in the coordinates of ``grid_sample``, -1 .. 1 over the image.
-
-    With half-pixel geometry these depend on the relative place in the image only, so one grid
-    serves maps of any resolution.
-    """
-    rows, columns = [], []
-    for window, (height, width) in zip(windows, sizes, strict=True):
-        rows.append(_positions(window.top, window.height, int(height), int(output[0]), align_corners))
-        across = _positions(window.left, window.width, int(width), int(output[1]), align_corners)
-        columns.append(across.flip(0) if window.flip else across)
-    y = torch.stack(rows).to(device, torch.float32, non_blocking=True)[:, :, None]
-    x = torch.stack(columns).to(device, torch.float32, non_blocking=True)[:, None, :]
-    shape = (len(y), y.shape[1], x.shape[2])
-    return torch.stack([x.expand(shape), y.expand(shape)], -1)
-
-
-def _positions(start: float, length: float, full: int, samples: int, align_corners: bool) -> Tensor:
-    """Centres of ``samples`` pixels over [start, start + length) of an axis of ``full`` pixels, as -1 .. 1."""
-    centres = start + (torch.arange(samples, dtype=torch.float64) + 0.5) * (length / samples)
-    if align_corners:
-        return 2 * (centres - 0.5) / max(full - 1, 1) - 1
-    return 2 * centres / full - 1
 
 
 def _softmax_(scores: Tensor) -> None:

@@ -1,0 +1,39 @@
+"""Losses of adversarial training in the output space (Tsai et al., CVPR 2018).
+
+A discriminator looks at maps of class probabilities and gives one raw score a patch: low for the
+source (label 0), high for the target (label 1).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segadapt.pieces.terms import Term
+
+Gan = Literal["vanilla", "ls"]
+SOURCE, TARGET = 0.0, 1.0
+
+
+def domain_loss(scores: Tensor, domain: float, gan: Gan = "vanilla") -> Term:
+    """How far a discriminator's scores are from calling everything ``domain``.
+
+    The discriminator learns with the true domain (eq. 1); the segmentation network learns with
+    ``SOURCE`` for target images (eq. 3).
+
+    Args:
+        scores: [B, 1, h, w] raw scores.
+        domain: ``SOURCE`` or ``TARGET``.
+        gan: ``vanilla`` is the binary cross entropy of the scores as logits, ``ls`` the squared error
+            (least squares).
+
+    Returns:
+        Sum and number of the scores.
+    """
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    wanted = torch.full_like(scores, domain)
+    loss = F.binary_cross_entropy_with_logits if gan == "vanilla" else F.mse_loss
+    return Term(loss(scores, wanted, reduction="sum"), wanted.new_tensor(float(scores.numel())))

@@ -1,0 +1,117 @@
+"""Class prototypes: one vector a class in feature space, and how pixels relate to them.
+
+Zhang et al., *Prototypical Pseudo Label Denoising and Target Structure Learning for Domain
+Adaptive Semantic Segmentation* (ProDA), CVPR 2021. Nothing here waits for the device or makes a map
+of the size [B, K, D, h, w].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LEAST_PIXELS = 10
+"""A class with fewer pixels in an image gives no mean there."""
+COUNT_CAP = 3000
+"""A running mean over this many vectors goes on as a moving average of the rate 1 / (COUNT_CAP + 1)."""
+
+
+class ClassMeans(NamedTuple):
+    """Mean features of the classes in each image of a batch.
+
+    Attributes:
+        vectors: [B, K, D] float32; zero where the class is not present.
+        present: [B, K] bool.
+    """
+
+    vectors: Tensor
+    present: Tensor
+
+
+def distances(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Euclidean distance of every pixel's feature to every prototype, in at least float32.
+
+    One matrix product by ``|f - e|^2 = |f|^2 - 2 f e + |e|^2``; the vectors are moved first so that
+    the mean prototype is the origin, which leaves distances as they are and rounding small.
+
+    Args:
+        features: [B, D, h, w], with or without gradient.
+        prototypes: [K, D].
+
+    Returns:
+        [B, K, h, w], at least 1e-6 so that the gradient is finite.
+    """
+    f = features if features.dtype == torch.float64 else features.float()
+    e = prototypes.to(f.dtype)
+    with torch.autocast(f.device.type, enabled=False):
+        centre = e.mean(0)
+        f, e = f - centre[:, None, None], e - centre
+        products = torch.einsum("bdhw,kd->bkhw", f, e)
+        squares = f.square().sum(1, keepdim=True) - 2 * products + e.square().sum(1)[:, None, None]
+        return squares.clamp(min=1e-12).sqrt()
+
+
+@torch.no_grad()
+def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEAST_PIXELS) -> ClassMeans:
+    """Mean feature of each class in each image (ProDA eq. 5, image by image as its code does).
+
+    Args:
+        features: [B, D, h, w].
+        labels: [B, h, w] class of each pixel, any integer type; what is not in 0 .. K-1 does not count.
+        classes: K.
+        least: a class is present if at least so many pixels have it.
+    """
+    batch, channels = features.shape[:2]
+    labels = labels.reshape(batch, -1).long()
+    valid = (labels >= 0) & (labels < classes)
+    members = torch.zeros(batch, classes + 1, labels.shape[1], device=features.device)
+    members.scatter_(1, torch.where(valid, labels, classes)[:, None], 1.0)
+    members = members[:, :classes]
+    counts = members.sum(2)
+    sums = members @ features.float().reshape(batch, channels, -1).transpose(1, 2)
+    present = counts >= least
+    return ClassMeans(torch.where(present[..., None], sums / counts.clamp(min=1)[..., None], 0.0), present)
+
+
+@torch.no_grad()
+def moving_average(prototypes: Tensor, means: ClassMeans, rate: float) -> Tensor:
+    """Prototypes [K, D] moved towards the class means, image after image: ``e + rate (v - e)`` (ProDA eq. 6).
+
+    Args:
+        prototypes: [K, D].
+        means: of B images; a class in several of them moves several times.
+        rate: one minus the momentum of the paper.
+    """
+    for vectors, present in zip(means.vectors, means.present, strict=True):
+        step = rate * (vectors.to(prototypes.dtype) - prototypes)
+        prototypes = torch.where(present[:, None], prototypes + step, prototypes)
+    return prototypes
+
+
+@torch.no_grad()
+def running_mean(prototypes: Tensor, counts: Tensor, means: ClassMeans, cap: int = COUNT_CAP) -> tuple[Tensor, Tensor]:
+    """Prototypes [K, D] as the mean of all class means seen so far, and how many those were.
+
+    Args:
+        prototypes: [K, D] mean of the vectors before.
+        counts: [K] how many they were.
+        means: of B further images.
+        cap: the counts stop here.
+    """
+    for vectors, present in zip(means.vectors, means.present, strict=True):
+        step = (vectors.to(prototypes.dtype) - prototypes) / (counts[:, None] + 1)
+        prototypes = torch.where(present[:, None], prototypes + step, prototypes)
+        counts = torch.where(present, (counts + 1).clamp(max=cap), counts)
+    return prototypes, counts
+
+
+def assignment(distance: Tensor, temperature: float = 1.0) -> Tensor:
+    """Soft assignment of pixels to prototypes: ``softmax_k(-d_k * T)`` (ProDA eq. 4 and 7 with T = 1 / tau).
+
+    Args:
+        distance: [B, K, h, w].
+        temperature: multiplies the distance, as in the authors' code; the paper divides by tau.
+    """
+    return (-distance * temperature).softmax(1)

@@ -1,0 +1,62 @@
+"""Divergences between two soft class assignments: prototypical consistency and knowledge distillation.
+
+Zhang et al. (ProDA), CVPR 2021, equations 9 and 12.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from segadapt.pieces.losses import log_probabilities
+from segadapt.pieces.terms import Term
+
+
+def prototypical_consistency(distance: Tensor, target: Tensor, valid: Tensor, temperature: float = 1.0) -> Term:
+    """Divergence of a view's assignment to prototypes from that of another view (eq. 9).
+
+    ``sum_k z_k (log z_k - log softmax_k(-d_k T))``, where z is the target. The sum over the classes is
+    divided by their number, as in the authors' code, for which their weight of 10 was chosen.
+
+    Args:
+        distance: [B, K, h, w] of the view that learns, with gradient.
+        target: [B, K, h, w] assignment z of the other view at the same places, without gradient.
+        valid: [B, h, w] bool, places that both views show.
+        temperature: T, see :func:`~segadapt.pieces.prototypes.assignment`.
+
+    Returns:
+        Sum, and the number of valid pixels times K.
+    """
+    log_s = (-distance * temperature).log_softmax(1)
+    pixels = torch.where(valid, _divergence(target, log_s).sum(1), 0.0)
+    return Term(pixels.sum(), valid.sum().to(pixels.dtype) * distance.shape[1])
+
+
+def distillation(logits: Tensor, teacher: Tensor, variant: Literal["paper", "official"] = "paper") -> Term:
+    """Divergence of the student's prediction from the teacher's (eq. 12).
+
+    ``paper`` is ``KL(teacher || student)`` summed over the classes. ``official`` is what the published
+    code computes: it passes probabilities where log-probabilities are due, and takes the mean over
+    classes too, so that its gradient is some twenty times smaller; it can be negative.
+
+    Args:
+        logits: [B, K, h, w] of the student.
+        teacher: [B, K, h, w] logits of the teacher, without gradient.
+        variant: see above.
+
+    Returns:
+        Sum, and the number of pixels (times K for ``official``).
+    """
+    log_s, log_t = log_probabilities(logits), log_probabilities(teacher)
+    t = log_t.exp()
+    pixels = torch.tensor(float(t[:, 0].numel()), device=t.device, dtype=t.dtype)
+    if variant == "paper":
+        return Term((t * (log_t - log_s)).sum(), pixels)
+    return Term((t * (log_t - log_s.exp())).sum(), pixels * t.shape[1])
+
+
+def _divergence(target: Tensor, log_s: Tensor) -> Tensor:
+    """``t (log t - s)`` elementwise; zero where t is."""
+    return torch.special.xlogy(target, target) - target * log_s

@@ -1,0 +1,86 @@
+"""What a training crop sees of a map that was made for the whole image.
+
+Class scores, features and labels of whole images come at the network's own stride; a crop is a
+rectangle of the image, scaled and perhaps mirrored. Sampling the small map at the centres of the
+crop's cells gives the numbers of enlarging it first and slicing afterwards, without the large map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class WindowLike(Protocol):
+    """A rectangle in an image, in its pixels; the part [top, top + height) x [left, left + width)."""
+
+    @property
+    def top(self) -> float: ...
+    @property
+    def left(self) -> float: ...
+    @property
+    def height(self) -> float: ...
+    @property
+    def width(self) -> float: ...
+    @property
+    def flip(self) -> bool: ...
+
+
+def in_windows(
+    maps: Tensor,
+    windows: Sequence[WindowLike],
+    sizes: Sequence[Sequence[int]],
+    output: Sequence[int],
+    align_corners: bool = False,
+) -> Tensor:
+    """Maps of whole images, read bilinearly within one window of each.
+
+    Args:
+        maps: [B, C, h, w] of any floating type; each covers its whole image.
+        windows: one window an image, in pixels of the image; ``flip`` mirrors the output left to right.
+        sizes: (height, width) of each image in pixels.
+        output: (height, width) of the output.
+        align_corners: corner cells of the map lie on corner pixels of the image, as in networks of
+            the DeepLabV2 kind; otherwise cells divide the image evenly.
+
+    Returns:
+        [B, C, height, width] float32 (float64 of float64). Places outside an image repeat its border.
+    """
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    grid = window_grid(windows, sizes, output, align_corners, maps.device).to(maps.dtype)
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=align_corners)
+
+
+def window_grid(
+    windows: Sequence[WindowLike],
+    sizes: Sequence[Sequence[int]],
+    output: Sequence[int],
+    align_corners: bool,
+    device: torch.device,
+) -> Tensor:
+    """Sampling positions [B, h, w, 2] (x, y) float64 in the coordinates of ``grid_sample``, -1 .. 1 over the image.
+
+    With half-pixel geometry these depend on the relative place in the image only, so one grid
+    serves maps of any resolution.
+    """
+    rows, columns = [], []
+    for window, (height, width) in zip(windows, sizes, strict=True):
+        rows.append(_positions(window.top, window.height, int(height), int(output[0]), align_corners))
+        across = _positions(window.left, window.width, int(width), int(output[1]), align_corners)
+        columns.append(across.flip(0) if window.flip else across)
+    y = torch.stack(rows).to(device, non_blocking=True)[:, :, None]
+    x = torch.stack(columns).to(device, non_blocking=True)[:, None, :]
+    shape = (len(y), y.shape[1], x.shape[2])
+    return torch.stack([x.expand(shape), y.expand(shape)], -1)
+
+
+def _positions(start: float, length: float, full: int, samples: int, align_corners: bool) -> Tensor:
+    """Centres of ``samples`` cells over [start, start + length) of an axis of ``full`` pixels, as -1 .. 1."""
+    centres = start + (torch.arange(samples, dtype=torch.float64) + 0.5) * (length / samples)
+    if align_corners:
+        return 2 * (centres - 0.5) / max(full - 1, 1) - 1
+    return 2 * centres / full - 1
