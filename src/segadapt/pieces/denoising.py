@@ -59,7 +59,10 @@ def reverse_cross_entropy(log_p: Tensor, labels: Tensor) -> Term:
 
 
 def symmetric_cross_entropy(log_p: Tensor, labels: Tensor, alpha: float, beta: float) -> dict[str, Term]:
-    """``alpha CE + beta RCE`` of log-probabilities [B, K, h, w] and labels [B, h, w] (eq. 8); terms of weight 0 are left out."""
+    """``alpha CE + beta RCE`` of log-probabilities [B, K, h, w] and labels [B, h, w] (eq. 8).
+
+    A term of weight 0 is left out.
+    """
     terms = {}
     if alpha:
         terms["ce"] = negative_log_likelihood(log_p, labels).times(alpha)

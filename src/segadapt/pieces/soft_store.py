@@ -57,4 +57,4 @@ def decode(packed: bytes) -> npt.NDArray[np.float16]:
     except (ValueError, IndexError, zlib.error) as problem:
         raise RequestError("a stored soft label is damaged; remove the stage's folder and resume") from problem
     table = (-step * np.arange(math.ceil(-FLOOR / step) + 1)).astype(np.float16)
-    return table[levels]
+    return np.asarray(table[levels], np.float16)

@@ -59,4 +59,5 @@ def distillation(logits: Tensor, teacher: Tensor, variant: Literal["paper", "off
 
 def _divergence(target: Tensor, log_s: Tensor) -> Tensor:
     """``t (log t - s)`` elementwise; zero where t is."""
-    return torch.special.xlogy(target, target) - target * log_s
+    entropy: Tensor = torch.xlogy(target, target)
+    return entropy - target * log_s

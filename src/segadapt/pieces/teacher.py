@@ -6,7 +6,7 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -24,7 +24,8 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
     Buffers are mostly statistics of batch normalisation, which are averages already.
     """
-    theirs, ours = list(student.parameters()), list(teacher.parameters())
+    ours: list[Tensor] = list(teacher.parameters())
+    theirs: list[Tensor] = list(student.parameters())
     torch._foreach_lerp_(ours, theirs, 1.0 - momentum)
     for mine, other in zip(teacher.buffers(), student.buffers(), strict=True):
         mine.copy_(other)
