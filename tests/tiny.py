@@ -13,6 +13,10 @@ from segadapt.config import RunConfig, build_config
 NAMES = ("ground", "box", "disc", "bar", "dot", "frame", "stripe")
 COLORS = ((90, 90, 90), (200, 60, 50), (60, 170, 70), (60, 80, 200), (210, 190, 60), (170, 70, 180), (70, 190, 190))
 
+ROUNDS = ("st", "cbst", "st_sp", "cbst_sp", "crst_mrkld", "crst_lrent")
+"""Methods that work in rounds, and what shortens them."""
+SELF_TRAINING = {"rounds": 2, "source_portion": 0.5, "source_portion_max": 0.5}
+
 
 def scene(seed: int, classes: int, height: int, width: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
     """One picture with ``classes`` classes; ``shift`` moves the colours as another camera would."""
@@ -85,11 +89,9 @@ def raw_config(
     if method != "source_only":
         stages["adapt"] = {
             "method": method,
-            "rounds": 2,
             "steps": 4,
             "batch_size": 2,
-            "source_portion": 0.5,
-            "source_portion_max": 0.5,
+            **(SELF_TRAINING if method in ROUNDS else {}),
             "augmentation": {"crop": crop},
             "optimiser": {"name": "adamw", "lr": 5e-4},
             "checkpoint_every": 3,

@@ -22,6 +22,7 @@ from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.method import Frozen, StageConfig
 from segadapt.methods.registry import stage_settings
+from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 
 
@@ -82,14 +83,6 @@ class DataConfig(Frozen):
     def test_size(self) -> Resize:
         """Working size of the test images: their own, or that of the target where there are none."""
         return (self.test or self.target).size
-
-
-class ModelConfig(Frozen):
-    """The network: a name known to ``segadapt models``, initial weights, further arguments."""
-
-    name: str = "lite"
-    weights: str | None = "imagenet"
-    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class RunConfig(Frozen):

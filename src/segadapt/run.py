@@ -25,7 +25,7 @@ from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
-from segadapt.methods.method import StageConfig
+from segadapt.methods.method import StageConfig, TaughtConfig
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import LoadedModel, load_model, require_same_classes
@@ -117,7 +117,7 @@ class Run:
             "model": self.config.model.model_dump(mode="json"),
             "seed": self.config.seed,
             "precision": self.config.precision,
-            "before": before if stage.initial != "scratch" else data_fingerprint(self.data, self.space),
+            "before": before if _builds_on_others(stage) else data_fingerprint(self.data, self.space),
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -135,7 +135,8 @@ class Run:
             self.record.say(f"{label}: done before, reused")
         else:
             self.record.say(label)
-            done = {"fingerprint": fingerprint, **self.runner.train(stage, self._initial(stage), folder)}
+            model, teacher = self._initial(stage), self._teacher(stage)
+            done = {"fingerprint": fingerprint, **self.runner.train(stage, model, teacher, folder)}
             if self.runtime.main:
                 write_json(folder / "done.json", done)
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -165,19 +166,26 @@ class Run:
     def _initial(self, stage: StageConfig) -> Segmenter:
         """The network with the weights that the stage starts from."""
         seed_step(self.config.seed, 9)
-        names = list(self._models)
-        initial = (names[-1] if names else "scratch") if stage.initial == "previous" else stage.initial
+        initial = "scratch" if stage.initial == "previous" and not self._models else stage.initial
         if initial == "scratch":
-            spec = self.config.model
+            spec = stage.network or self.config.model
             return build_segmenter(spec.name, len(self.space), weights=spec.weights, **spec.arguments)
-        path = self._models.get(initial, Path(initial))
-        return self._starting_model(stage, path).model
+        return self._made_before(stage, initial)
 
-    def _starting_model(self, stage: StageConfig, path: Path) -> LoadedModel:
+    def _teacher(self, stage: StageConfig) -> Segmenter | None:
+        """The network that the stage learns from, if its method has one."""
+        return self._made_before(stage, stage.teacher) if isinstance(stage, TaughtConfig) else None
+
+    def _made_before(self, stage: StageConfig, name: str) -> Segmenter:
+        """The network of the previous stage, of a named one, or of a model file."""
+        path = list(self._models.values())[-1] if name == "previous" and self._models else self._models.get(name)
+        return self._fitting_model(stage, name, path or Path(name)).model
+
+    def _fitting_model(self, stage: StageConfig, name: str, path: Path) -> LoadedModel:
         """A model file that fits this run; RequestError otherwise."""
         if not path.is_file():
             raise RequestError(
-                f"stage '{stage.name}' starts from '{stage.initial}', which is neither an earlier stage of this run "
+                f"stage '{stage.name}' starts from '{name}', which is neither an earlier stage of this run "
                 "nor a model file"
             )
         loaded = load_model(path)
@@ -186,11 +194,13 @@ class Run:
 
     def _check_initials(self) -> None:
         """Model files that stages start from are tried before anything runs."""
-        known = {"previous", "scratch"}
+        earlier: set[str] = set()
         for stage in self.config.stages:
-            if stage.initial not in known:
-                self._starting_model(stage, Path(stage.initial))
-            known.add(stage.name)
+            if stage.initial not in {"previous", "scratch", *earlier}:
+                self._fitting_model(stage, stage.initial, Path(stage.initial))
+            if isinstance(stage, TaughtConfig) and stage.teacher not in ({"previous", *earlier} if earlier else ()):
+                self._fitting_model(stage, stage.teacher, Path(stage.teacher))
+            earlier.add(stage.name)
 
     def _write_results(self) -> dict[str, Any]:
         rows, labels = [], []
@@ -218,6 +228,10 @@ class Run:
         if self.runtime.main:
             write_json(self.out / "results.json", results)
         return results
+
+
+def _builds_on_others(stage: StageConfig) -> bool:
+    return stage.initial != "scratch" or isinstance(stage, TaughtConfig)
 
 
 def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = None) -> Run:

@@ -45,12 +45,13 @@ class StageRunner:
     runtime: Runtime
     record: Record
 
-    def train(self, stage: StageConfig, model: Segmenter, folder: Path) -> dict[str, Any]:
+    def train(self, stage: StageConfig, model: Segmenter, teacher: Segmenter | None, folder: Path) -> dict[str, Any]:
         """Train a stage from its newest checkpoint on, or from ``model``; returns its row and its pseudo labels.
 
         The model file lies in ``folder`` when this returns.
         """
-        method = method_info(stage.method).method(stage, model, self.space)
+        others = [teacher] if teacher is not None else []
+        method = method_info(stage.method).method(stage, model, self.space, *others)
 
         def on_round(round: int) -> None:
             if round + 1 < method.rounds:

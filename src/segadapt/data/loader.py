@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -34,6 +35,8 @@ class Augmentation(BaseModel):
     Attributes:
         crop: (height, width) in pixels of the network's input; None takes the whole image.
         scales: the image is enlarged by a factor drawn uniformly from this range before cropping.
+        long_side: the scales are relative to an image whose longer side has so many pixels; None
+            takes the working size.
         flip: mirror half of the samples.
         jitter: strength of brightness, contrast, saturation and hue changes (0 is none; 0.5 is the
             strength that the field calls strong).
@@ -43,6 +46,7 @@ class Augmentation(BaseModel):
 
     crop: Size | None = None
     scales: tuple[float, float] = (0.7, 1.3)
+    long_side: int | None = Field(default=None, gt=0)
     flip: bool = True
     jitter: float = Field(default=0.0, ge=0.0, le=1.0)
 
@@ -204,7 +208,9 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
         if part.focus is not None and rng.random() < part.focus_probability:
             focus = focus_pixel(rng, label, part.focus(label))
         crop = options.crop or (height, width)
-        window = draw_window(rng, (height, width), crop, options.scales, options.flip, focus)
+        unit = options.long_side / max(height, width) if options.long_side else 1.0
+        scales = (options.scales[0] * unit, options.scales[1] * unit)
+        window = draw_window(rng, (height, width), crop, scales, options.flip, focus)
         draws = rng.random(4, dtype=np.float32)
         strong_draws = rng.random(self.stream.strong.numbers if self.stream.strong else 0, dtype=np.float32)
         scores = part.scores(index) if part.scores is not None else None
@@ -233,13 +239,6 @@ def _collate(raws: list[_Raw]) -> _Collated:
     crop = crops.pop() if len(crops) == 1 else (max(c[0] for c in crops), max(c[1] for c in crops))
     images, sizes = pad_batch([raw.image for raw in raws])
     labels, _ = pad_batch([raw.label for raw in raws])
-    scores = None
-    if any(raw.scores is not None for raw in raws):
-        shapes = {raw.scores.shape for raw in raws if raw.scores is not None}
-        if len(shapes) > 1:
-            raise RequestError("soft labels need target images of one size; set data.target.size to [height, width]")
-        empty = np.zeros(shapes.pop(), np.float16)
-        scores = torch.from_numpy(np.stack([raw.scores if raw.scores is not None else empty for raw in raws]))
     return _Collated(
         images,
         labels,
@@ -249,11 +248,30 @@ def _collate(raws: list[_Raw]) -> _Collated:
         torch.tensor([raw.domain for raw in raws]),
         torch.tensor([raw.jitter for raw in raws]),
         torch.from_numpy(np.stack([raw.draws for raw in raws])),
-        scores,
+        _stacked_scores([raw.scores for raw in raws]),
         np.stack([raw.strong_draws for raw in raws]),
         [raw.id for raw in raws],
         [d for raw in raws for d in raw.damaged],
     )
+
+
+def _stacked_scores(maps: Sequence[npt.NDArray[np.float16] | None]) -> Tensor | None:
+    """Score maps in one tensor [B, K, h, w]; zero for samples without one.
+
+    Only places relative to the image matter, so maps of other shapes are enlarged to the largest.
+    """
+    given = [m for m in maps if m is not None]
+    if not given:
+        return None
+    size = (max(m.shape[1] for m in given), max(m.shape[2] for m in given))
+    stacked = torch.zeros((len(maps), given[0].shape[0], *size), dtype=torch.float16)
+    for place, found in zip(stacked, maps, strict=True):
+        if found is not None:
+            scores = torch.from_numpy(found)
+            if scores.shape[1:] != size:
+                scores = F.interpolate(scores[None].float(), size, mode="bilinear")[0].half()
+            place.copy_(scores)
+    return stacked
 
 
 def _widened(window: Window, crop: Size, output: Size) -> Window:
@@ -328,5 +346,5 @@ class Feeder:
             raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None,
             raw.ids,
             strong,
-            whole.float() / 255 if self.stream.whole else None,
+            (whole.float() / 255).contiguous(memory_format=torch.channels_last) if self.stream.whole else None,
         )

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from segadapt.data.loader import Feeder, Samples, Stream
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
+from segadapt.engine.online import OnlineRecord
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime, seed_step
@@ -107,6 +108,7 @@ class Loop:
         self.on_round, self.on_labels = on_round, on_labels
         self.seconds = 0.0
         self.steps_done = 0
+        self.online = OnlineRecord(data.truth, data.target_size, data.cache, runtime)
         set_norm_mode(method.model, self.config.norm)
 
     def run(self) -> None:
@@ -192,9 +194,12 @@ class Loop:
         with Steps(title, steps, first, quiet=self.record.quiet) as progress:
             for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
                 set_learning_rate(optimisers.values(), schedule_factor(self.config.schedule, step, steps))
-                pending.append(self.step(round, step, dict(zip(feeders, batches, strict=True)), optimisers))
+                batch = dict(zip(feeders, batches, strict=True))
+                pending.append(self.step(round, step, batch, optimisers))
                 with torch.no_grad():
                     self.method.after_step(world)
+                if self.method.online is not None:
+                    self.online.add(batch[self.method.online.stream], self.method.online)
                 self.steps_done += 1
                 note = ""
                 last = step + 1 == steps
@@ -270,6 +275,9 @@ class Loop:
         )
         self.record.scalars(f"{self.config.name}/loss", {**losses, "total": total}, self.steps_done)
         self.record.scalars(f"{self.config.name}", {"lr": rate}, self.steps_done)
+        sets = self.online.take()
+        if sets:
+            self.record.event("online_labels", stage=self.config.name, round=round, step=latest.step + 1, sets=sets)
         return f"loss {total:.3f}"
 
     def _save(self, round: int, step: int, optimisers: Optimisers) -> None:

@@ -27,7 +27,8 @@ from segadapt.labels import IGNORE, LabelMap, LabelSpace
 from segadapt.methods.method import Prediction
 from segadapt.models.inference import InferenceConfig, scores
 from segadapt.models.segmenter import Segmenter
-from segadapt.pieces.pseudo_labels import encode_scores, probabilities_from_scores
+from segadapt.pieces.pseudo_labels import encode_scores, fitting_scores, probabilities_from_scores
+from segadapt.pieces.soft_store import decode, encode
 
 SHOWN = 6
 """Pseudo-labelled images a round that are kept with their confidence for the report."""
@@ -102,6 +103,15 @@ class RoundWorld:
         """Add over processes."""
         self._runtime.sum(tensors)
 
+    def gather(self, tensor: Tensor, samples: int) -> Tensor:
+        """A batch that was dealt out to the processes, in its own order."""
+        if self._runtime.world == 1:
+            return tensor
+        whole = tensor.new_zeros((samples, *tensor.shape[1:]))
+        whole[self._runtime.rank :: self._runtime.world] = tensor
+        self._runtime.sum([whole])
+        return whole
+
     # ---- passes over the target set ----
 
     def _share(self) -> range:
@@ -112,9 +122,21 @@ class RoundWorld:
         """This process's target images on its device, one after the other."""
         with Steps("target images", len(self._share()), quiet=self._record.quiet) as steps:
             for index in self._share():
-                image = torch.from_numpy(self.target_image(index)).to(self._runtime.device)
-                yield index, image.permute(2, 0, 1)[None].float() / 255
+                yield index, self._on_device(torch.from_numpy(self.target_image(index)))
                 steps.advance()
+
+    def source_images(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's labelled source images on its device, one after the other."""
+        indices = range(self._runtime.rank, len(self.source), self._runtime.world)
+        with Steps("source images", len(indices), quiet=self._record.quiet) as steps:
+            for index in indices:
+                image = torch.from_numpy(resize_image(self.source.image(index), self.source_size))
+                label = torch.from_numpy(resize_label(self.source.label(index), self.source_size))
+                yield self._on_device(image), label[None].to(self._runtime.device).long()
+                steps.advance()
+
+    def _on_device(self, image: Tensor) -> Tensor:
+        return image.to(self._runtime.device).permute(2, 0, 1)[None].float() / 255
 
     def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> TargetPass:
         """Run the network once over this process's share of the target set."""
@@ -131,6 +153,19 @@ class RoundWorld:
     def kept_scores(self, index: int) -> npt.NDArray[np.float16]:
         """Compact scores of one image."""
         return np.asarray(np.load(_score_file(self._folder / "scores", index), allow_pickle=False), np.float16)
+
+    def _soft_file(self, index: int) -> Path:
+        return self._folder / "soft" / f"{index:06d}"
+
+    def keep_soft_label(self, index: int, log_p: Tensor) -> None:
+        """Store a soft label, at the network's stride or, for large maps of fine strides, coarser."""
+        path = self._soft_file(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(fitting_scores(log_p)))
+
+    def soft_label(self, index: int) -> npt.NDArray[np.float16]:
+        """A stored soft label."""
+        return decode(self._soft_file(index).read_bytes())
 
     # ---- pseudo labels ----
 

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Augmentation, Part, Samples, Stream
 from segadapt.data.resize import Resize, Size
 from segadapt.labels import LabelSpace
+from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.norm import NormMode
 from segadapt.models.segmenter import Segmenter
@@ -78,6 +79,7 @@ class StageConfig(Frozen):
         initial: where the weights come from: ``previous`` (the stage before, or the network's
             initial weights for the first), ``scratch`` (the network's initial weights), the name of
             an earlier stage, or the path of a model file.
+        network: another network than the run's, for a stage from scratch.
         role: how reports treat it: ``source`` (the unadapted model), ``adapted``, or ``oracle``.
         steps, epochs: length of one round; give one of the two.
         batch_size: samples a step, over all processes together.
@@ -94,6 +96,7 @@ class StageConfig(Frozen):
     method: str
     title: str = ""
     initial: str = "previous"
+    network: ModelConfig | None = None
     role: Literal["source", "adapted", "oracle"] = "adapted"
     steps: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
@@ -105,6 +108,34 @@ class StageConfig(Frozen):
     gradient_clip: float | None = Field(default=None, gt=0)
     inference: InferenceConfig = InferenceConfig()
     checkpoint_every: int = Field(default=500, ge=1)
+
+    @model_validator(mode="after")
+    def _network_from_scratch(self) -> StageConfig:
+        if self.network is not None and self.initial != "scratch":
+            raise ValueError(f"network is only built where 'initial' is 'scratch'; it is '{self.initial}'")
+        return self
+
+
+class TaughtConfig(StageConfig):
+    """Settings of a stage that learns from a second, frozen network.
+
+    Attributes:
+        teacher: ``previous`` (the stage before), the name of an earlier stage, or the path of a model file.
+    """
+
+    teacher: str = "previous"
+
+
+class OnlineLabels(NamedTuple):
+    """Pseudo labels made in a training step; compared with the truth for the record, where that is measured.
+
+    Attributes:
+        stream: the stream whose crops they belong to.
+        sets: label maps [B, h, w] of these crops at any resolution, by name.
+    """
+
+    stream: str
+    sets: Mapping[str, Tensor]
 
 
 class Trained(NamedTuple):
@@ -159,12 +190,20 @@ class World(Protocol):
         """This process's share of the target set: index and image [1, 3, H, W] in [0, 1] at working size."""
         ...
 
+    def source_images(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of the source set: image [1, 3, H, W] in [0, 1] and label [1, H, W] at working size."""
+        ...
+
     def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> Predictions:
         """Predict this process's share of the target set; ``keep`` leaves the scores for training."""
         ...
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Add the tensors of all processes, in place."""
+        ...
+
+    def gather(self, tensor: Tensor, samples: int) -> Tensor:
+        """A batch [samples, ...] in its own order, of which every process has its part."""
         ...
 
     def keep_label(self, index: int, label: Tensor, confidence: Tensor | None = None) -> None:
@@ -177,6 +216,14 @@ class World(Protocol):
 
     def kept_scores(self, index: int) -> Any:
         """Compact log scores [K, h, w] float16 of target image ``index`` kept this round."""
+        ...
+
+    def keep_soft_label(self, index: int, log_p: Tensor) -> None:
+        """Store log-probabilities [K, h, w] of target image ``index`` in at most 0.4 MB."""
+        ...
+
+    def soft_label(self, index: int) -> Any:
+        """The log-probabilities [K, h, w] float16 of target image ``index`` stored this round."""
         ...
 
     def source_frequencies(self, size: Size) -> Tensor:
@@ -211,6 +258,12 @@ class Method(nn.Module):
         self.config = config
         self.model = model
         self.space = space
+        self.online: OnlineLabels | None = None
+
+    @property
+    def align_corners(self) -> bool:
+        """Convention in which class scores are resized, in training as in inference."""
+        return self.config.inference.align_corners
 
     @property
     def rounds(self) -> int:
@@ -238,6 +291,20 @@ class Method(nn.Module):
     def learning_rate_factor(self, round: int) -> float:
         """Factor on all learning rates in this round."""
         return 1.0
+
+
+class TaughtMethod(Method):
+    """A method that learns from a second network: ``teacher``, in evaluation mode and without gradients."""
+
+    def __init__(self, config: TaughtConfig, model: Segmenter, space: LabelSpace, teacher: Segmenter):
+        super().__init__(config, model, space)
+        self.teacher = teacher.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> TaughtMethod:
+        """Training mode of everything but the teacher."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
 
 
 def labelled_part(dataset: Dataset, domain: int, resize: Resize, config: StageConfig, **focus: Any) -> Part:

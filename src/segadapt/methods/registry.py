@@ -9,7 +9,9 @@ from typing import Any
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.cbst import CBST
 from segadapt.methods.crst import CRST
+from segadapt.methods.distill import Distill
 from segadapt.methods.method import Method, StageConfig
+from segadapt.methods.proda import ProDA
 from segadapt.methods.source_only import SourceOnly
 
 
@@ -46,6 +48,8 @@ METHODS: dict[str, MethodInfo] = {
     "cbst_sp": MethodInfo(CBST, "CBST-SP", "class-balanced self-training with spatial priors", {"spatial_prior": True}),
     "crst_mrkld": MethodInfo(CRST, "CRST-MRKLD", "CBST with a KL regulariser on the model", {"regulariser": "mrkld"}),
     "crst_lrent": MethodInfo(CRST, "CRST-LRENT", "CBST with entropy-regularised soft labels", {"regulariser": "lrent"}),
+    "proda": MethodInfo(ProDA, "ProDA", "soft labels denoised online by prototypes; target structure learning"),
+    "distill": MethodInfo(Distill, "Distillation", "a fresh student learns from the stage before"),
 }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from segadapt.errors import RequestError, nearest
 from segadapt.models.deeplabv2 import DeepLabV2
 from segadapt.models.fcn8s import FCN8s
@@ -32,6 +34,16 @@ MODELS: Mapping[str, str] = {
     "resnet38": "wide ResNet-38 of the CBST paper, stride 8",
     "timm:NAME": "any convolutional timm encoder with the light decoder",
 }
+
+
+class ModelConfig(BaseModel):
+    """A network: a name known to ``segadapt models``, initial weights, further arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "lite"
+    weights: str | None = "imagenet"
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 def build_segmenter(

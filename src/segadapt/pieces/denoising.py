@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segadapt.labels import IGNORE
-from segadapt.pieces.losses import negative_log_likelihood
+from segadapt.pieces.losses import negative_log_likelihood, soft_negative_log_likelihood
 from segadapt.pieces.terms import Term
 
 _LEAST_PROBABILITY = 1e-7
@@ -58,14 +58,28 @@ def reverse_cross_entropy(log_p: Tensor, labels: Tensor) -> Term:
     return Term(pixels.sum(), valid.sum().to(p.dtype))
 
 
-def symmetric_cross_entropy(log_p: Tensor, labels: Tensor, alpha: float, beta: float) -> dict[str, Term]:
-    """``alpha CE + beta RCE`` of log-probabilities [B, K, h, w] and labels [B, h, w] (eq. 8).
+def soft_reverse_cross_entropy(log_p: Tensor, soft: Tensor) -> Term:
+    """:func:`reverse_cross_entropy` with label distributions [B, K, h, w]; a zero vector is an ignored pixel."""
+    p = log_p.exp().clamp(min=_LEAST_PROBABILITY, max=1.0)
+    valid = soft.amax(1) > 0
+    pixels = torch.where(valid, -(p * soft.clamp(min=_LEAST_TARGET, max=1.0).log()).sum(1), 0.0)
+    return Term(pixels.sum(), valid.sum().to(p.dtype))
 
-    A term of weight 0 is left out.
+
+def symmetric_cross_entropy(log_p: Tensor, labels: Tensor, alpha: float, beta: float) -> dict[str, Term]:
+    """``alpha CE + beta RCE`` (eq. 8); a term of weight 0 is left out.
+
+    Args:
+        log_p: [B, K, h, w] log-probabilities.
+        labels: [B, h, w] train ids, or [B, K, h, w] label distributions (a zero vector is ignored).
+        alpha, beta: weights.
     """
+    soft = labels.ndim == log_p.ndim
     terms = {}
     if alpha:
-        terms["ce"] = negative_log_likelihood(log_p, labels).times(alpha)
+        ce = soft_negative_log_likelihood if soft else negative_log_likelihood
+        terms["ce"] = ce(log_p, labels).times(alpha)
     if beta:
-        terms["rce"] = reverse_cross_entropy(log_p, labels).times(beta)
+        rce = soft_reverse_cross_entropy if soft else reverse_cross_entropy
+        terms["rce"] = rce(log_p, labels).times(beta)
     return terms

@@ -70,7 +70,8 @@ def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEA
     members.scatter_(1, torch.where(valid, labels, classes)[:, None], 1.0)
     members = members[:, :classes]
     counts = members.sum(2)
-    sums = members @ features.float().reshape(batch, channels, -1).transpose(1, 2)
+    with torch.autocast(features.device.type, enabled=False):
+        sums = members @ features.float().reshape(batch, channels, -1).transpose(1, 2)
     present = counts >= least
     return ClassMeans(torch.where(present[..., None], sums / counts.clamp(min=1)[..., None], 0.0), present)
 

@@ -115,10 +115,10 @@ def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float, drop: b
 def encode_scores(log_probabilities: Tensor, positions: int = STORED_POSITIONS) -> npt.NDArray[np.float16]:
     """Compact form of the log-probabilities of one image.
 
-    Maps of more than ``positions`` places are averaged down by the smallest whole factor f for
-    which ``ceil(h/f) * ceil(w/f)`` fits: a 1024 x 2048 image ends at stride 8 or wider, which is
-    1.26 MB with 19 classes. Log-probabilities, rather than raw logits, put the likely classes near
-    zero, where half precision is finest; those below -100 are stored as -100.
+    Maps of more than ``positions`` places are averaged down (:func:`fitting_scores`): a 1024 x 2048
+    image ends at stride 8 or wider, which is 1.26 MB with 19 classes. Log-probabilities, rather than
+    raw logits, put the likely classes near zero, where half precision is finest; those below -100
+    are stored as -100.
 
     Args:
         log_probabilities: [K, h, w] at the network's stride, any floating type and device.
@@ -127,15 +127,19 @@ def encode_scores(log_probabilities: Tensor, positions: int = STORED_POSITIONS) 
     Returns:
         [K, h', w'] float16.
     """
-    scores = log_probabilities.detach().float().clamp(min=_LEAST_LOG)
+    scores = fitting_scores(log_probabilities.detach().float().clamp(min=_LEAST_LOG), positions)
+    return scores.to("cpu", torch.float16).numpy()
+
+
+def fitting_scores(scores: Tensor, positions: int = STORED_POSITIONS) -> Tensor:
+    """Maps [K, h, w] of more than ``positions`` places averaged down by a whole factor, others as they are."""
     height, width = scores.shape[-2:]
     factor = max(1, math.isqrt(height * width // positions))
     while math.ceil(height / factor) * math.ceil(width / factor) > positions:
         factor += 1
-    if factor > 1:
-        size = (math.ceil(height / factor), math.ceil(width / factor))
-        scores = F.adaptive_avg_pool2d(scores[None], size)[0]
-    return scores.to("cpu", torch.float16).numpy()
+    if factor == 1:
+        return scores
+    return F.adaptive_avg_pool2d(scores[None].float(), (math.ceil(height / factor), math.ceil(width / factor)))[0]
 
 
 @torch.no_grad()

@@ -84,3 +84,11 @@ def _positions(start: float, length: float, full: int, samples: int, align_corne
     if align_corners:
         return 2 * (centres - 0.5) / max(full - 1, 1) - 1
     return 2 * centres / full - 1
+
+
+def inside(
+    windows: Sequence[WindowLike], sizes: Sequence[Sequence[int]], output: Sequence[int], device: torch.device
+) -> Tensor:
+    """[B, height, width] bool: cells whose centre lies in the image; arguments as for :func:`in_windows`."""
+    grid = window_grid(windows, sizes, output, False, device)
+    return (grid.abs() < 1).all(-1)

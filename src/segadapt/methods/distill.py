@@ -1,0 +1,109 @@
+"""Distillation into a fresh student: the second and third stage of ProDA, and the last one of CPSL.
+
+Zhang, Zhang, Zhang, Chen, Wang, Wen: ProDA, CVPR 2021, section 3.4.
+
+    Input: source (x_s, y_s), target x_t; teacher G0 of the stage before, frozen; student G, from a
+           self-supervised backbone where there is one
+    y_t = argmax_k p_k where max_k p_k > 0.95, else ignored;    p = softmax(G0(x_t)), mean over mirror images
+    repeat
+        L_s  = CE(G(x_s), y_s)
+        x'   = strong view of x_t;  y' = y_t moved alike                        [B, h/4, w/4]
+        L_t  = CE(G(x'), y')
+        L_kd = KL(softmax(G0(x')) || softmax(G(x')))                            (eq. 12)
+        step on L_s + L_t + beta L_kd
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from segadapt.data.loader import Part, Samples, Stream
+from segadapt.data.resize import Size
+from segadapt.data.strong import Strong, StrongAugmentation, outside, warp
+from segadapt.labels import IGNORE
+from segadapt.methods.method import OptimiserConfig, TaughtConfig, TaughtMethod, Terms, World, labelled_part
+from segadapt.models.inference import InferenceConfig
+from segadapt.pieces.losses import cross_entropy, upsample
+from segadapt.pieces.structure import distillation
+
+
+class DistillConfig(TaughtConfig):
+    """Settings of distillation; defaults are ProDA's.
+
+    Attributes:
+        threshold: pseudo labels are kept where the teacher's confidence is larger.
+        weight: beta, of the divergence from the teacher; 0 leaves it out.
+        variant: of the divergence: ``paper``, or ``official`` for what the published code computes
+            (see :func:`segadapt.pieces.structure.distillation`).
+        stride: target losses are taken at the crop's resolution divided by this.
+        strong: the strong view.
+    """
+
+    method: str = "distill"
+    initial: str = "scratch"
+    optimiser: OptimiserConfig = OptimiserConfig(lr=6e-4, weight_decay=2e-4)
+    inference: InferenceConfig = InferenceConfig(flip=True)
+    threshold: float = Field(default=0.95, ge=0, lt=1)
+    weight: float = Field(default=1.0, ge=0)
+    variant: Literal["paper", "official"] = "paper"
+    stride: int = Field(default=4, ge=1)
+    strong: StrongAugmentation = StrongAugmentation()
+
+
+class Distill(TaughtMethod):
+    """A student learns from a frozen teacher's confident labels and from all its probabilities."""
+
+    Config = DistillConfig
+    title = "Distillation"
+    paper = "Zhang et al. (ProDA), CVPR 2021"
+    config: DistillConfig
+
+    def prepare(self, round: int, world: World) -> None:
+        """The teacher's confident labels for all target images."""
+        for seen in world.predict_target(self.teacher, self.config.inference):
+            confidence, label = seen.probabilities.max(0)
+            world.keep_label(seen.index, label.masked_fill(confidence <= self.config.threshold, IGNORE), confidence)
+
+    def streams(self, round: int, world: World) -> dict[str, Stream]:
+        """Labelled source crops; pseudo-labelled target crops with their strong views."""
+        c, key = self.config, f"{self.config.name}/{round}"
+        source = labelled_part(world.source, 0, world.source_size, c)
+        target = Part(world.pseudo_labelled(), 1, world.target_size, c.augmentation)
+        return {
+            "source": Stream((source,), c.batch_size, f"{key}/source"),
+            "target": Stream((target,), c.batch_size, f"{key}/target", strong=c.strong),
+        }
+
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """The lines of the box."""
+        c, s, t = self.config, batch["source"], batch["target"]
+        yield {"source": cross_entropy(self.model(s.images).logits, s.labels, s.labels.shape[-2:], self.align_corners)}
+
+        assert t.strong is not None
+        size = (t.images.shape[-2] // c.stride, t.images.shape[-1] // c.stride)
+        labels = strong_labels(t.labels, t.strong, size)
+        logits = upsample(self.model(t.strong.images).logits, size, self.align_corners)
+        terms = {"target": cross_entropy(logits, labels)}
+        if c.weight:
+            with torch.no_grad():
+                teacher = upsample(self.teacher(t.strong.images).logits, size, self.align_corners)
+            terms["distillation"] = distillation(logits, teacher, c.variant).times(c.weight)
+        yield terms
+
+
+def strong_labels(labels: Tensor, strong: Strong, size: Size) -> Tensor:
+    """Label maps [B, H, W] of weak views as the strong views show them, at ``size`` (nearest).
+
+    IGNORE beyond the edge of the weak view and in the cut-out.
+    """
+    rows = (torch.arange(size[0], device=labels.device) * labels.shape[1]) // size[0]
+    columns = (torch.arange(size[1], device=labels.device) * labels.shape[2]) // size[1]
+    small = labels[:, rows[:, None], columns]
+    # Shifted by one, so that the zeros from beyond the edge are no class.
+    moved = warp((small + 1)[:, None].float(), strong.theta, "nearest")[:, 0].long() - 1
+    return moved.masked_fill((moved < 0) | outside(strong.cutout, *size), IGNORE)
