@@ -17,15 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from segadapt.errors import RequestError
+from segadapt.models.deeplabv2 import DilatedResNet
+from segadapt.models.fcn8s import FCN8s
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
-
-_TORCHVISION = {
-    "deeplabv2_resnet50": "resnet50",
-    "deeplabv2_resnet101": "resnet101",
-    "deeplabv2_resnet152": "resnet152",
-    "fcn8s_vgg16": "vgg16",
-}
 
 
 def load_initial(model: Segmenter, weights: str, name: str) -> None:
@@ -54,7 +49,7 @@ def _load_imagenet(model: Segmenter, name: str) -> None:
         else:
             model.encoder.load_state_dict(_timm_imagenet(encoder), strict=False)
         return
-    source = _TORCHVISION.get(name)
+    source = _torchvision_name(model)
     load = getattr(model, "load_imagenet", None)
     if source is None or load is None:
         raise RequestError(f"no ImageNet weights are published for '{name}'; set model.weights to a file or to null")
@@ -63,6 +58,13 @@ def _load_imagenet(model: Segmenter, name: str) -> None:
     except OSError as problem:
         raise RequestError(_unreachable(name)) from problem
     load(state)
+
+
+def _torchvision_name(model: Segmenter) -> str | None:
+    """The network of torchvision whose weights fit an encoder."""
+    if isinstance(model, DilatedResNet):
+        return f"resnet{model.architecture['depth']}"
+    return "vgg16" if isinstance(model, FCN8s) else None
 
 
 def _timm_imagenet(encoder: str) -> dict[str, Tensor]:
