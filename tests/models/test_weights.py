@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import math
+import os
+import pickle
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,11 +16,12 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import _weights_only_unpickler
 
 from segadapt.errors import RequestError
 from segadapt.models.build import build_segmenter
 from segadapt.models.timm_net import LITE_ENCODER
-from segadapt.models.weights import in_order, lite_imagenet
+from segadapt.models.weights import _load_file, _numpy_numbers, in_order, lite_imagenet, read_tensors
 
 TRAFFIC_LIGHT = 920
 
@@ -100,3 +106,78 @@ def test_weights_that_cannot_be_used(tmp_path: Path, content: bytes | None, answ
         build_segmenter("timm:resnet10t", 3, weights=str(tmp_path / "other.safetensors"))
     with pytest.raises(RequestError, match="no ImageNet weights are published"):
         build_segmenter("resnet38", 3, weights="imagenet")
+
+
+class Foreign:
+    """An object whose reading would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_reading_runs_no_code_and_says_what_was_asked(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    for name, new in (("new.pt", True), ("old.pt", False)):
+        file = tmp_path / name
+        torch.save({"a": torch.zeros(2), "b": Foreign(trap)}, file, _use_new_zipfile_serialization=new)
+        with pytest.raises(RequestError, match=r"asks for '\w+.mkdir'; only tensors and numbers are read"):
+            read_tensors(file)
+        assert not trap.exists()
+        torch.load(file, weights_only=False)
+        assert trap.exists(), "the trap works"
+        trap.rmdir()
+    torch.save({"args": argparse.Namespace(lr=1)}, tmp_path / "args.pt")
+    with pytest.raises(RequestError, match=r"asks for 'argparse.Namespace'"):
+        read_tensors(tmp_path / "args.pt")
+
+
+def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
+    best = {"iou": np.float64(0.575), "half": np.float32(0.5), "iter": np.int64(7)}
+    torch.save({"a": torch.zeros(2), "best": best}, tmp_path / "new.pt")
+    assert read_tensors(tmp_path / "new.pt")["best"] == best
+    # NumPy 1 pickled the same under another name.
+    text = pickle.dumps(best, 2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    assert b"numpy.core.multiarray" in text
+    with torch.serialization.safe_globals(_numpy_numbers()):
+        assert _weights_only_unpickler.Unpickler(io.BytesIO(text), encoding="utf-8").load() == best
+    torch.save({"a": np.zeros(3)}, tmp_path / "array.pt")
+    with pytest.raises(RequestError, match="_reconstruct"):
+        read_tensors(tmp_path / "array.pt")
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path, new: bool, kept: float) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"a": torch.zeros(500), "b": torch.zeros(500)}, path, _use_new_zipfile_serialization=new)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(RequestError, match=r"w.pt' cannot be read as weights: ") as refusal:
+        read_tensors(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_plain_pickle_is_not_recommended_for_execution(tmp_path: Path) -> None:
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"a": 1}, 4))
+    with pytest.raises(RequestError, match=r"no file of torch.save, or it is damaged"):
+        read_tensors(tmp_path / "w.pkl")
+
+
+def test_a_deeplab_takes_a_whole_state_or_exactly_its_encoder(tmp_path: Path) -> None:
+    donor = build_segmenter("deeplabv2_resnet50", 3)
+    state = donor.state_dict()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "whole.pt")
+    whole = build_segmenter("deeplabv2_resnet50", 3, weights=str(tmp_path / "whole.pt"))
+    assert all(torch.equal(v, state[k]) for k, v in whole.state_dict().items())
+    # Of another number of classes only the encoder is taken; an incomplete encoder is named.
+    _load_file(other := build_segmenter("deeplabv2_resnet50", 2), tmp_path / "whole.pt")
+    assert torch.equal(other.layer4[2].conv3.weight, donor.layer4[2].conv3.weight)
+    torch.save({k: v for k, v in state.items() if k != "layer2.0.conv1.weight"}, tmp_path / "part.pt")
+    with pytest.raises(RequestError, match=r"part.pt': .*ResNet-50: 1 entries .*'layer2.0.conv1.weight'"):
+        _load_file(other, tmp_path / "part.pt")
+    torch.save({"ResNet101": {"model_state": state}}, tmp_path / "nested.pt")
+    with pytest.raises(RequestError, match="segadapt import"):
+        _load_file(other, tmp_path / "nested.pt")

@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from segadapt.errors import RequestError, nearest
+from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2
 from segadapt.models.fcn8s import FCN8s
+from segadapt.models.proda_net import ProDANet
 from segadapt.models.resnet38 import ResNet38
 from segadapt.models.segmenter import Preprocessing, Segmenter
 from segadapt.models.timm_net import TimmSegmenter
@@ -21,6 +23,10 @@ _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     "deeplabv2_resnet50": partial(DeepLabV2, depth=50),
     "deeplabv2_resnet101": partial(DeepLabV2, depth=101),
     "deeplabv2_resnet152": partial(DeepLabV2, depth=152),
+    "proda_resnet50": partial(ProDANet, depth=50),
+    "proda_resnet101": partial(ProDANet, depth=101),
+    "proda_resnet152": partial(ProDANet, depth=152),
+    "dass_deeplabv2": DASSNet,
     "fcn8s_vgg16": FCN8s,
     "resnet38": ResNet38,
 }
@@ -30,6 +36,10 @@ MODELS: Mapping[str, str] = {
     "deeplabv2_resnet101": "DeepLabV2 with ResNet-101, stride 8: the standard of the CNN-era papers",
     "deeplabv2_resnet50": "the same with ResNet-50",
     "deeplabv2_resnet152": "the same with ResNet-152",
+    "proda_resnet101": "the network of ProDA and CPSL: ResNet-101 with a larger head, stride 8, 256-channel features",
+    "proda_resnet50": "the same with ResNet-50",
+    "proda_resnet152": "the same with ResNet-152",
+    "dass_deeplabv2": "the network of DASS: DeepLabV2 with ResNet-101 and a stem for each domain, stride 8",
     "fcn8s_vgg16": "FCN-8s with VGG-16, stride 8",
     "resnet38": "wide ResNet-38 of the CBST paper, stride 8",
     "timm:NAME": "any convolutional timm encoder with the light decoder",

@@ -8,7 +8,7 @@ Parameter names are those of the public state dicts of the AdaptSegNet and CRST 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,21 +84,97 @@ class AtrousClassifier(nn.Module):
         return total
 
 
-class DeepLabV2(Segmenter):
-    """DeepLabV2-ResNet: logits at stride 8 and 2048-channel features (the output of layer4).
+class DilatedResNet(Segmenter):
+    """A ResNet whose last two levels are dilated, the encoder of :class:`DeepLabV2` and its relatives.
 
     The pooling rounds up, so a multiple of 8 pixels gets one cell more than an eighth of it: 96 x 128
-    gives 13 x 17, 720 x 1280 gives 91 x 161.
+    gives 13 x 17, 720 x 1280 gives 91 x 161. Subclasses add their heads under names that start with
+    one of ``head_names``.
 
     Args:
         classes: number of classes K.
         depth: 50, 101 or 152 layers.
+        stride_in: the convolution that carries the stride of a block. ``1x1`` is the convention of
+            the Caffe weights (and of the public adaptation projects), ``3x3`` that of torchvision's.
+        preprocessing: what the weights expect.
+        architecture: name and arguments of the subclass.
+
+    Raises:
+        RequestError: an option has none of the values above.
+    """
+
+    head_names: tuple[str, ...] = ("layer5.", "layer6.")
+
+    def __init__(
+        self,
+        classes: int,
+        depth: int,
+        stride_in: StrideIn,
+        preprocessing: Preprocessing,
+        architecture: Mapping[str, Any],
+    ) -> None:
+        self._require("depth", depth, tuple(BLOCKS))
+        self._require("stride_in", stride_in, ("1x1", "3x3"))
+        super().__init__(classes, preprocessing, {**architecture, "depth": depth, "stride_in": stride_in})
+        self.stride = 8
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        counts = BLOCKS[depth]
+        self.layer1 = _level(64, 64, counts[0], 1, 1, stride_in)
+        self.layer2 = _level(256, 128, counts[1], 2, 1, stride_in)
+        self.layer3 = _level(512, 256, counts[2], 1, 2, stride_in)
+        self.layer4 = _level(1024, 512, counts[3], 1, 4, stride_in)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @classmethod
+    def _require(cls, name: str, value: object, known: tuple[object, ...]) -> None:
+        """RequestError unless an option has one of the known values."""
+        if value not in known:
+            raise RequestError(f"{cls.__name__}: {name} is {value!r}; choose one of {', '.join(map(str, known))}")
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Preprocessed images [B, 3, H, W] to the outputs of layer3 [B, 1024, h, w] and layer4 [B, 2048, h, w]."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
+        middle: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        deep: Tensor = self.layer4(middle)
+        return middle, deep
+
+    def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
+        """Fill the encoder from a ResNet of the same depth in torchvision's names.
+
+        Args:
+            state: ``conv1.weight``, ``bn1.*``, ``layerN.M.*``, all of them; ``fc.*`` and heads are passed
+                over. The Caffe file of the AdaptSegNet project serves too, and so do SimCLRv2 weights
+                converted to torchvision's names. Give ``stride_in`` according to the origin.
+
+        Raises:
+            RequestError: an entry is missing, unknown or of another shape.
+        """
+        heads = ("fc.", *self.head_names)
+        given = {key: value for key, value in from_official(state).items() if not key.startswith(heads)}
+        own = {key: value for key, value in self.state_dict().items() if not key.startswith(heads)}
+        wrong = [key for key in given if key not in own or given[key].shape != own[key].shape]
+        wrong += [key for key in own if key not in given and not key.endswith(COUNTER)]
+        if wrong:
+            raise RequestError(
+                f"these are not the weights of a ResNet-{self.architecture['depth']}: {len(wrong)} entries are missing,"
+                f" unknown or of another shape, the first is '{wrong[0]}'; choose the depth of the file"
+            )
+        self.load_state_dict(given, strict=False)
+
+
+class DeepLabV2(DilatedResNet):
+    """DeepLabV2-ResNet: logits at stride 8 and 2048-channel features (the output of layer4).
+
+    Args:
+        classes, depth, stride_in: see :class:`DilatedResNet`.
         branches: how many of the four classifier branches act, 4 or 2. AdaptSegNet's code returns
             from its loop early, so its published weights are right with 2 only; CRST's need 4.
         auxiliary: a second classifier on the output of layer3 fills ``Output.aux``. The main one is
             called layer6 then and layer5 otherwise, as in the public files.
-        stride_in: the convolution that carries the stride of a block. ``1x1`` is the convention of
-            the Caffe weights (and of AdaptSegNet and CRST), ``3x3`` that of torchvision's.
         preprocessing: what the weights expect; :data:`~segadapt.models.segmenter.CAFFE` for AdaptSegNet.
 
     Raises:
@@ -115,33 +191,10 @@ class DeepLabV2(Segmenter):
         stride_in: StrideIn = "1x1",
         preprocessing: Preprocessing = IMAGENET,
     ) -> None:
-        for name, value, known in (
-            ("depth", depth, tuple(BLOCKS)),
-            ("branches", branches, (2, 4)),
-            ("stride_in", stride_in, ("1x1", "3x3")),
-        ):
-            if value not in known:
-                raise RequestError(f"DeepLabV2: {name} is {value!r}; choose one of {', '.join(map(str, known))}")
-        architecture = {
-            "name": f"deeplabv2_resnet{depth}",
-            "depth": depth,
-            "branches": branches,
-            "auxiliary": auxiliary,
-            "stride_in": stride_in,
-        }
-        super().__init__(classes, preprocessing, architecture)
-        self.stride = 8
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        counts = BLOCKS[depth]
-        self.layer1 = _level(64, 64, counts[0], 1, 1, stride_in)
-        self.layer2 = _level(256, 128, counts[1], 2, 1, stride_in)
-        self.layer3 = _level(512, 256, counts[2], 1, 2, stride_in)
-        self.layer4 = _level(1024, 512, counts[3], 1, 4, stride_in)
+        self._require("branches", branches, (2, 4))
+        architecture = {"name": f"deeplabv2_resnet{depth}", "branches": branches, "auxiliary": auxiliary}
+        super().__init__(classes, depth, stride_in, preprocessing, architecture)
         self.feature_channels = 512 * EXPANSION
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         main = AtrousClassifier(self.feature_channels, classes, branches)
         if auxiliary:
             self.layer5 = AtrousClassifier(256 * EXPANSION, classes, branches)
@@ -156,39 +209,13 @@ class DeepLabV2(Segmenter):
 
     def network(self, x: Tensor) -> Output:
         """Preprocessed images [B, 3, H, W] to logits [B, K, h, w], features [B, 2048, h, w] and aux [B, K, h, w]."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
-        middle = self.layer3(self.layer2(self.layer1(x)))
-        features = self.layer4(middle)
+        middle, features = self.encode(x)
         if self.auxiliary:
             return Output(self.layer6(features), features, self.layer5(middle))
         return Output(self.layer5(features), features)
 
     def head_modules(self) -> list[nn.Module]:
         return [self.layer5, self.layer6] if self.auxiliary else [self.layer5]
-
-    def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
-        """Fill the encoder from a ResNet of the same depth in torchvision's names.
-
-        Args:
-            state: ``conv1.weight``, ``bn1.*``, ``layerN.M.*``; classifiers (``fc.*``, ``layer5.*``,
-                ``layer6.*``) are passed over, so the Caffe file of the AdaptSegNet project serves
-                too after :func:`from_official`. Give ``stride_in`` according to the origin.
-
-        Raises:
-            RequestError: an entry is missing, unknown or of another shape.
-        """
-        heads = ("fc.", "layer5.", "layer6.")
-        given = {key: value for key, value in state.items() if not key.startswith(heads)}
-        own = {key: value for key, value in self.state_dict().items() if not key.startswith(heads)}
-        wrong = [key for key in given if key not in own or given[key].shape != own[key].shape]
-        wrong += [key for key in own if key not in given and not key.endswith(COUNTER)]
-        if wrong:
-            raise RequestError(
-                f"these are not the weights of a ResNet-{self.architecture['depth']}: {len(wrong)} entries are missing,"
-                f" unknown or of another shape, the first is '{wrong[0]}'; choose the depth of the file"
-            )
-        self.load_state_dict(given, strict=False)
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torchvision
@@ -12,15 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from segadapt.errors import RequestError
+from segadapt.models.deeplabv2 import DilatedResNet
+from segadapt.models.fcn8s import FCN8s
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
-
-_TORCHVISION = {
-    "deeplabv2_resnet50": "resnet50",
-    "deeplabv2_resnet101": "resnet101",
-    "deeplabv2_resnet152": "resnet152",
-    "fcn8s_vgg16": "vgg16",
-}
 
 
 def load_initial(model: Segmenter, weights: str, name: str) -> None:
@@ -49,7 +49,7 @@ def _load_imagenet(model: Segmenter, name: str) -> None:
         else:
             model.encoder.load_state_dict(_timm_imagenet(encoder), strict=False)
         return
-    source = _TORCHVISION.get(name)
+    source = _torchvision_name(model)
     load = getattr(model, "load_imagenet", None)
     if source is None or load is None:
         raise RequestError(f"no ImageNet weights are published for '{name}'; set model.weights to a file or to null")
@@ -58,6 +58,13 @@ def _load_imagenet(model: Segmenter, name: str) -> None:
     except OSError as problem:
         raise RequestError(_unreachable(name)) from problem
     load(state)
+
+
+def _torchvision_name(model: Segmenter) -> str | None:
+    """The network of torchvision whose weights fit an encoder."""
+    if isinstance(model, DilatedResNet):
+        return f"resnet{model.architecture['depth']}"
+    return "vgg16" if isinstance(model, FCN8s) else None
 
 
 def _timm_imagenet(encoder: str) -> dict[str, Tensor]:
@@ -108,7 +115,22 @@ def in_order(own: dict[str, Tensor], tensors: list[Tensor]) -> dict[str, Tensor]
 
 
 def _load_file(model: Segmenter, path: Path) -> None:
+    """The whole network if the file has all of it; else the encoder.
+
+    A network that knows the layout of its encoder's files checks them name by name; the others take
+    what fits, if that is nearly all.
+    """
     state = read_state(path)
+    load_encoder = getattr(model, "load_imagenet", None)
+    if load_encoder is not None:
+        if not differences(model, state):
+            model.load_state_dict(state, strict=False)
+            return
+        try:
+            load_encoder(state)
+        except RequestError as problem:
+            raise RequestError(f"'{path}': {problem}") from None
+        return
     parts = [model, *(m for m in (getattr(model, "encoder", None),) if m is not None)]
     for part in parts:
         own = part.state_dict()
@@ -119,18 +141,71 @@ def _load_file(model: Segmenter, path: Path) -> None:
     raise RequestError(f"the tensors of '{path}' fit neither the network nor its encoder; check model.name")
 
 
+def differences(model: torch.nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Names of a state dict that a network lacks or has in another shape, then those that it misses.
+
+    Counters of batches (``num_batches_tracked``) may be absent: files of torch before 0.4.1 have none.
+    """
+    own = model.state_dict()
+    wrong = [key for key in state if key not in own or state[key].shape != own[key].shape]
+    return wrong + [key for key in own if key not in state and not key.endswith(".num_batches_tracked")]
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """A flat state dict from a file."""
-    if not path.is_file():
-        raise RequestError(f"no weights file '{path}'")
-    try:
-        raw = load_file(str(path)) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except pickle.UnpicklingError as problem:
-        raise RequestError(f"'{path}' holds more than tensors; only plain state dicts are read") from problem
-    except Exception as problem:  # damaged files fail in many ways, all of them the file's fault
-        raise RequestError(f"'{path}' cannot be read as weights: {str(problem).splitlines()[0]}") from problem
+    raw = read_tensors(path)
     if isinstance(raw, dict) and isinstance(raw.get("state_dict"), dict):
         raw = raw["state_dict"]
     if not isinstance(raw, dict) or not all(isinstance(v, Tensor) for v in raw.values()):
-        raise RequestError(f"'{path}' is not a flat state dict")
+        raise RequestError(
+            f"'{path}' is not a flat state dict; 'segadapt import' makes model files of other projects' checkpoints"
+        )
     return {str(k).removeprefix("module."): v for k, v in raw.items()}
+
+
+def read_tensors(path: Path) -> Any:
+    """What a ``.safetensors`` or torch file holds: tensors, numbers and texts, nested in any way.
+
+    Nothing else is read, so that reading executes no code. NumPy numbers count as numbers: training
+    scripts put their best score beside the weights.
+
+    Raises:
+        RequestError: there is no such file, it is damaged, or it holds other objects.
+    """
+    if not path.is_file():
+        raise RequestError(f"no weights file '{path}'")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(str(path))
+        with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the protocol of pickles that are refused anyway
+            return torch.load(path, "cpu", weights_only=True)
+    except Exception as problem:  # damaged files fail in many ways, all of them the file's fault
+        raise RequestError(f"'{path}' {_reason(problem)}") from problem
+
+
+def _reason(problem: Exception) -> str:
+    """Why a file was not read, in one line."""
+    if not isinstance(problem, pickle.UnpicklingError):
+        line = next(iter(str(problem).splitlines()), "") or "it ends too early"
+        return f"cannot be read as weights: {line}"
+    culprit = _FOREIGN.search(str(problem))
+    if culprit is None:  # the message of torch would recommend to execute the file
+        return "cannot be read as weights: it is no file of torch.save, or it is damaged"
+    return (
+        f"asks for '{culprit[1]}'; only tensors and numbers are read, because anything else in a pickle may run "
+        "code: where you trust the file, save its state dict alone"
+    )
+
+
+_FOREIGN = re.compile(
+    r"(?:GLOBAL |unrecognized function |but got )(?:<(?:class|built-in function|function) )?'?([\w.]+)"
+)
+"""What a refused pickle wanted, in the messages of torch."""
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a pickled NumPy number consists of, under the names of NumPy 1 and 2."""
+    scalar = np.float64().__reduce__()[0]
+    kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefd"}
+    return [np.dtype, *kinds, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]

@@ -1,0 +1,77 @@
+"""The network of the DASS project (Lee et al., BCL, ECCV 2022): DeepLabV2 with a stem of its own for each domain.
+
+The first convolution and the first level exist twice, everything behind them once. Parameter names
+are those of the public files, whose second, never used classifier (``layer6``) is left out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segadapt.models.deeplabv2 import DILATIONS, EXPANSION, AtrousClassifier, DilatedResNet, StrideIn, from_official
+from segadapt.models.segmenter import IMAGENET, Output, Preprocessing
+
+STEM = ("conv1.", "bn1.", "layer1.")
+
+
+class DASSNet(DilatedResNet):
+    """DeepLabV2-ResNet with separate stems; as a segmenter it is the network of the *target* domain.
+
+    The features are what BCL builds its prototypes of: the outputs of the classifier's four
+    branches side by side, 4 K channels. Their sum over branches are the logits.
+
+    Args:
+        classes: number of classes K.
+        depth: 50, 101 or 152 layers; the published network has 101.
+        stride_in: see :class:`~segadapt.models.deeplabv2.DilatedResNet`.
+        preprocessing: what the weights expect; :data:`~segadapt.models.segmenter.CAFFE` for published ones.
+
+    Raises:
+        RequestError: an option has none of the values above.
+    """
+
+    head_names = ("layer5.",)
+
+    def __init__(
+        self, classes: int, depth: int = 101, *, stride_in: StrideIn = "1x1", preprocessing: Preprocessing = IMAGENET
+    ) -> None:
+        super().__init__(classes, depth, stride_in, preprocessing, {"name": "dass_deeplabv2"})
+        self.target_conv1 = copy.deepcopy(self.conv1)
+        self.target_bn1 = copy.deepcopy(self.bn1)
+        self.target_layer1 = copy.deepcopy(self.layer1)
+        self.layer5 = AtrousClassifier(512 * EXPANSION, classes, len(DILATIONS))
+        self.feature_channels = classes * len(DILATIONS)
+
+    def network(self, x: Tensor) -> Output:
+        """Preprocessed target images [B, 3, H, W] to logits [B, K, h, w] and features [B, 4 K, h, w]."""
+        return self._classified(self.target_layer1(self._pooled(self.target_bn1(self.target_conv1(x)))))
+
+    def source_network(self, x: Tensor) -> Output:
+        """The same for preprocessed images of the source domain, through their own stem."""
+        return self._classified(self.layer1(self._pooled(self.bn1(self.conv1(x)))))
+
+    def source(self, images: Tensor) -> Output:
+        """RGB source images [B, 3, H, W] in [0, 1] to logits and features."""
+        return self.source_network(self.preprocess(images))
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.relu(x, inplace=True), 3, stride=2, padding=1, ceil_mode=True)
+
+    def _classified(self, shallow: Tensor) -> Output:
+        deep = self.layer4(self.layer3(self.layer2(shallow)))
+        parts = [conv(deep) for conv in self.layer5.conv2d_list]
+        return Output(torch.stack(parts).sum(0), torch.cat(parts, 1))
+
+    def head_modules(self) -> list[nn.Module]:
+        return [self.layer5]
+
+    def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
+        """Fill the encoder and both stems from a ResNet of the same depth; see the base class."""
+        single = from_official(state)
+        twice = {f"target_{key}": value for key, value in single.items() if key.startswith(STEM)}
+        super().load_imagenet({**single, **twice})
