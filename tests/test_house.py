@@ -16,7 +16,7 @@ FLOORS = [
     {"engine"},
     {"evaluate"},
     {"config", "report"},
-    {"opening", "showcase"},
+    {"opening", "showcase", "feature_sample"},
     {"stage"},
     {"planning", "labelling", "run"},
     {"bench", "api"},

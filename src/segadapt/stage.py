@@ -15,6 +15,7 @@ from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, peak_memory_mb
 from segadapt.engine.world import DataBundle
 from segadapt.evaluate.scoring import evaluate
+from segadapt.feature_sample import show_features
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import StageConfig
 from segadapt.methods.registry import method_info
@@ -116,6 +117,7 @@ class StageRunner:
             pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size, self.space
         )
         show_labels(pictures, stage.name, folder, done["labels"], self.data.target, self.space)
+        show_features(pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size)
         (folder / "shown").touch()
 
     def _record_scores(self, stage: StageConfig, round: int, step: int, scores: Mapping[str, Any]) -> None:

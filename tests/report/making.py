@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ SPACE = LabelSpace(
     {"both": ("road", "train")},
 )
 WIDTH, HEIGHT = 64, 40
+PIXELS = 60
 
 
 def scores(road: float, sky: float) -> dict[str, Any]:
@@ -105,9 +107,28 @@ def write_run(run: Path) -> Path:
         {"event": "evaluation", "stage": "cbst", "round": turn, "step": 20 * turn + 20, "scores": {"miou": 33 + turn}}
         for turn in range(2)
     ]
+    lines += [online_labels(turn, step, 0.5 + 0.1 * turn) for turn in range(2) for step in (10, 20)]
     (run / "log.jsonl").write_text("\n".join([*map(json.dumps, lines), '{"event": "st']))
     write_pictures(run / "pictures")
+    write_features(run / "pictures" / "features")
     return run
+
+
+def online_labels(round: int, step: int, accuracy: float | None) -> dict[str, Any]:
+    sets = {"rectified": {"accuracy": accuracy, "density": 1.0}, "stored": {"accuracy": accuracy, "density": 0.25}}
+    return {"event": "online_labels", "stage": "cbst", "round": round, "step": step, "sets": sets}
+
+
+def write_features(folder: Path, stages: Sequence[str] = ("source", "cbst"), by: str = "truth") -> None:
+    """Features of :data:`PIXELS` pixels: 24 of the first class, 36 of the second and none of the third."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.array([0, 1], np.uint8), [24, 36])
+    (folder / "stages").mkdir(parents=True)
+    place = np.full(PIXELS, 0.5, np.float32)
+    np.savez(folder / "places.npz", image=np.arange(PIXELS) % 4, y=place, x=place, label=label, by=by)
+    for number, stage in enumerate(stages):
+        features = rng.normal(size=(PIXELS, 6)) + 4 * number * label[:, None]
+        np.savez(folder / "stages" / f"{stage}.npz", features=features.astype(np.float16), separation=0.25 + number)
 
 
 def write_pictures(folder: Path) -> None:

@@ -138,3 +138,35 @@ def test_rounds_and_sorting(page: Any) -> None:
     assert page.locator(".classes tbody th").all_inner_texts()[0] == "road"
     page.select_option("#sort", "gain")
     assert page.locator(".classes tbody th").all_inner_texts()[0] == "sky & <b>cloud</b>"
+
+
+def test_picking_classes_of_the_features(page: Any) -> None:
+    """A pressed class stays, the others fade, in every panel; pressed again all are back."""
+    pytest.importorskip("sklearn")
+
+    def strengths() -> list[str]:
+        page.wait_for_timeout(400)
+        paths = page.locator("#features .scatter path")
+        return [paths.nth(i).evaluate("p => getComputedStyle(p).strokeOpacity") for i in range(paths.count())]
+
+    assert strengths() == ["0.8"] * 4
+    page.click("#features button[data-class='1']")
+    assert strengths() == ["0.07", "0.8", "0.07", "0.8"]
+    assert page.get_attribute("#features button[data-class='1']", "aria-pressed") == "true"
+    page.click("#features button[data-class='0']")
+    assert strengths() == ["0.8"] * 4
+    for number in (0, 1):
+        page.click(f"#features button[data-class='{number}']")
+    assert page.locator("#features .picked").count() == 0
+    boxes = [page.locator("#features .scatter").nth(i).bounding_box() for i in range(2)]
+    assert all(box["width"] == pytest.approx(box["height"], abs=1) and box["width"] > 200 for box in boxes)
+    assert boxes[0]["y"] == boxes[1]["y"]
+
+
+def test_a_narrow_page_does_not_scroll_sideways(browser: Any, report: Path) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    page.goto(report.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    heads = page.locator("#curves figcaption")
+    assert all(heads.nth(i).bounding_box()["height"] < 90 for i in range(heads.count()))
+    page.close()

@@ -14,7 +14,7 @@ import pytest
 from segadapt.errors import RequestError
 from segadapt.report import write_report
 from segadapt.report.page import gap_closed
-from tests.report.making import SPACE, results, row, scores, write_results, write_run
+from tests.report.making import SPACE, online_labels, results, row, scores, write_results, write_run
 
 pytest.importorskip("jinja2")
 
@@ -123,9 +123,30 @@ def test_equal_pictures_are_kept_once(full: Page) -> None:
 def test_results_alone_make_a_page(tmp_path: Path) -> None:
     page = page_with(tmp_path, labels=[])
     assert "36.0" in page.text
-    for missing in ("pictures", "labels", "curves"):
+    for missing in ("pictures", "labels", "features", "curves"):
         assert missing not in page.ids
         assert f"#{missing}" not in page.references
+
+
+def test_pseudo_labels_during_training(full: Page) -> None:
+    assert "Accuracy of the pseudo labels during training CBST;" in full.text
+    assert "stored (25.0% of the pixels)" in full.text
+    assert "rectified (" not in full.text
+    chart = full.html.split("Accuracy of the pseudo labels during training by step", 1)[1].split("</figure>")[0]
+    ways = re.findall(r'class="curve"[^>]*points="([^"]*)"', chart)
+    assert len(ways) == 2
+    assert [len(way.split()) for way in ways] == [4, 4]
+    assert ways[0].split()[-1].startswith("1000.0,")
+
+
+def test_pseudo_labels_without_truth_show_how_many_there_are(tmp_path: Path) -> None:
+    events = [online_labels(0, step, None) for step in range(20, 4001, 20)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, events)))
+    page = page_with(tmp_path, labels=[])
+    assert "Pixels with a pseudo label during training" in page.text
+    assert "Accuracy of the pseudo labels" not in page.text
+    ways = re.findall(r'class="curve"[^>]*points="([^"]*)"', page.html)
+    assert [len(way.split()) for way in ways] == [50, 50]  # means over four of the 200 measurements
 
 
 def test_a_run_that_just_started(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from segadapt.report import words
 from segadapt.report.figures import Curve, Level, bar_group, compact, curve_chart, thin, ticks
+from segadapt.report.log import LabelSet, Log, read_log
 from segadapt.report.pictures import read_album
-from segadapt.report.reading import read_log
-from tests.report.making import HEIGHT, SPACE, WIDTH, write_pictures
+from tests.report.making import HEIGHT, SPACE, WIDTH, online_labels, write_pictures
 
 
 def step(round: int, number: int, loss: float) -> str:
@@ -25,7 +25,7 @@ def test_steps_are_counted_over_rounds_and_redone_steps_replace(tmp_path: Path) 
     path = tmp_path / "log.jsonl"
     lines = [step(0, 10, 3), step(0, 20, 2), step(1, 10, 9), step(1, 10, 1), step(1, 20, 0.5), '{"event": "ste']
     path.write_text("\n".join(lines))
-    steps, _, _ = read_log(path)
+    steps = read_log(path).steps
     assert [(s.position, s.losses["a"]) for s in steps["s"]] == [(10, 3), (20, 2), (30, 1), (40, 0.5)]
 
 
@@ -34,13 +34,34 @@ def test_a_log_with_rubbish(tmp_path: Path) -> None:
     path.write_bytes(
         b'\xff\xfe\n[]\n{"event": "step", "stage": "s", "step": "x", "losses": {}}\n'
         b'{"event": "evaluation", "stage": "s", "step": 3, "round": 0, "scores": {"miou": null}}\n'
+        b'{"event": "online_labels", "stage": "s", "step": 3, "sets": {"a": {"accuracy": null}, "b": 1}}\n'
         b'{"event": "step", "stage": "s", "step": 5, "losses": {"a": NaN, "b": 1}, "time": 1700000000}\n'
     )
-    steps, evaluations, day = read_log(path)
-    assert [(s.position, s.losses) for s in steps["s"]] == [(5, {"b": 1.0})]
-    assert evaluations == {}
-    assert day == "14 November 2023"
-    assert read_log(tmp_path / "none") == ({}, {}, "")
+    log = read_log(path)
+    assert [(s.position, s.losses) for s in log.steps["s"]] == [(5, {"b": 1.0})]
+    assert log.evaluations == {}
+    assert log.online == {}
+    assert log.finished == "14 November 2023"
+    assert read_log(tmp_path / "none") == Log()
+
+
+def test_pseudo_labels_are_placed_as_the_steps_are(tmp_path: Path) -> None:
+    """The first round ends where its losses do, not at the last measurement of its labels; redone ones replace."""
+    labels = [json.dumps({**online_labels(*e), "stage": "s"}) for e in ((0, 20, 0.5), (1, 20, 0.1), (1, 20, 0.75))]
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join([labels[0], step(0, 30, 1.0), *labels[1:]]))
+    found = read_log(path).online["s"]
+    assert [labels.position for labels in found] == [20, 50]
+    assert found[0].sets == {"rectified": LabelSet(0.5, 1.0), "stored": LabelSet(0.5, 0.25)}
+    assert found[1].sets["rectified"] == LabelSet(0.75, 1.0)
+
+
+def test_kinds_of_pseudo_labels_of_which_nothing_is_known_are_left_out(tmp_path: Path) -> None:
+    sets = [{"a": {"accuracy": None, "density": None}, "b": {"accuracy": 0.5}}, {"a": 3}, [1], None]
+    events = [{"event": "online_labels", "stage": "s", "step": i, "sets": s} for i, s in enumerate(sets)]
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(map(json.dumps, events)))
+    assert [labels.sets for labels in read_log(path).online["s"]] == [{"b": LabelSet(0.5, None)}]
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -127,5 +148,6 @@ def test_words() -> None:
     durations = [words.duration(v) for v in (4.4, 59.6, 210, 3599.7, 7500, None)]
     assert durations == ["4 s", "1 min 00 s", "3 min 30 s", "1 h 00 min", "2 h 05 min", "–"]
     assert [words.memory(v) for v in (900, 1310, None)] == ["900 MB", "1.3 GB", "–"]
+    assert [words.separation(v) for v in (0.424, 3.14, 27.6, None)] == ["0.42", "3.1", "28", "–"]
     assert words.count(1234567.0) == "1\N{NARROW NO-BREAK SPACE}234\N{NARROW NO-BREAK SPACE}567"
     assert [compact(v) for v in (0.5, -2.0, 1500, 12)] == ["0.5", "−2", "1.5k", "12"]

@@ -36,6 +36,32 @@ class Level:
     value: float
 
 
+@dataclass(frozen=True)
+class Dots:
+    """The points (x, y) in the unit square of class ``number``, y upwards."""
+
+    number: int
+    name: str
+    color: str
+    points: Sequence[tuple[float, float]]
+
+
+def scatter(groups: Sequence[Dots], description: str) -> str:
+    """Dots in a square without axes, one path a group; the page's script fades groups by ``data-class``."""
+    drawn = []
+    for group in groups:
+        # Lines of no length with round ends: a tenth of the text that circles take.
+        way = "".join(f"M{UNITS * x:.0f} {UNITS * (1 - y):.0f}h.01" for x, y in group.points)
+        drawn.append(
+            f'<path data-class="{group.number}" style="stroke:{group.color}" d="{way}">'
+            f"<title>{escape(group.name)}</title></path>"
+        )
+    return (
+        f'<svg class="scatter" viewBox="0 0 {UNITS} {UNITS}" role="img" aria-label="{escape(description)}">'
+        f"{''.join(drawn)}</svg>"
+    )
+
+
 def curve_chart(
     curves: Sequence[Curve],
     levels: Sequence[Level] = (),

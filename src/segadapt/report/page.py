@@ -9,14 +9,14 @@ from typing import Any
 from segadapt.engine.checkpoint import write_atomically
 from segadapt.errors import RequestError
 from segadapt.report import words
-from segadapt.report.figures import Curve, Level, bar_group, curve_chart
+from segadapt.report.charts import charts
+from segadapt.report.features import FeatureAlbum, read_features
+from segadapt.report.figures import Dots, bar_group, scatter
 from segadapt.report.pictures import Album, read_album
-from segadapt.report.reading import Row, RunRecord, Step, read_run
+from segadapt.report.reading import Row, RunRecord, read_run
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = "report.html"
-LINES = 6
-"""Number of line colours in report.css."""
 
 
 def write_report(run: Path, output: Path | None = None) -> Path:
@@ -34,7 +34,9 @@ def write_report(run: Path, output: Path | None = None) -> Path:
         raise RequestError(
             f"cannot write the report to '{output}': it is a folder; name a file, e.g. '{output / NAME}'"
         )
-    text = render(read_run(run), read_album(run / "pictures"))
+    record = read_run(run)
+    features = read_features(run / "pictures" / "features", [row.stage for row in record.rows])
+    text = render(record, read_album(run / "pictures"), features)
     try:
         write_atomically(output, lambda file: file.write(text.encode()))
     except OSError as error:
@@ -42,7 +44,7 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     return output
 
 
-def render(record: RunRecord, album: Album) -> str:
+def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None) -> str:
     """The page as text; RequestError when jinja2 is not installed."""
     try:
         import jinja2
@@ -58,7 +60,7 @@ def render(record: RunRecord, album: Album) -> str:
     )
     environment.filters.update(
         {f.__name__: f for f in (words.score, words.gain, words.share, words.threshold)}
-        | {f.__name__: f for f in (words.duration, words.memory, words.count)}
+        | {f.__name__: f for f in (words.duration, words.memory, words.count, words.separation)}
     )
 
     def own(name: str) -> markupsafe.Markup:
@@ -75,7 +77,8 @@ def render(record: RunRecord, album: Album) -> str:
         subsets=subset_names(record),
         viewer=viewer(record, album),
         labels=label_stages(record, album),
-        charts=charts(record, svg),
+        features=feature_panels(record, features, svg),
+        charts=charts(record, main_rows(record), svg),
         assets=album.assets,
         style=own("report.css"),
         script=own("report.js"),
@@ -220,54 +223,31 @@ def label_stages(record: RunRecord, album: Album) -> list[dict[str, Any]]:
     return [{"key": s, "title": titles.get(s, s), "rounds": stages[s]} for s in order]
 
 
-# ---- curves ----
+# ---- features ----
 
 
-def charts(record: RunRecord, svg: Any) -> list[dict[str, Any]]:
-    """Mean IoU during adaptation, then the losses of every stage."""
+def feature_panels(record: RunRecord, album: FeatureAlbum | None, svg: Any) -> dict[str, Any] | None:
+    """One scatter of the features a stage, in the order of the run; None where no features were kept."""
+    if album is None:
+        return None
     titles = {row.stage: row.title for row in record.rows}
-    made = []
-    score = _score_chart(record, titles)
-    if score:
-        made.append({"title": "Mean IoU during training", "note": "on the test set, in percent", "figure": svg(score)})
-    for stage, steps in record.steps.items():
-        figure = _loss_chart(steps, titles.get(stage, stage))
-        if figure:
-            made.append({"title": titles.get(stage, stage), "note": "training loss", "figure": svg(figure)})
-    return made
-
-
-def _score_chart(record: RunRecord, titles: Mapping[str, str]) -> str:
-    """Stages evaluated more than once; the scores of source and oracle as levels."""
-    several = {stage: e for stage, e in record.evaluations.items() if len(e) > 1}
-    if not several:
-        return ""
-    curves = [
-        Curve(
-            titles.get(stage, stage),
-            "var(--adapted)" if len(several) == 1 else f"var(--line-{place % LINES + 1})",
-            [(e.position, e.miou) for e in found],
-            marked=True,
-            notes=[f"round {e.round + 1}, step {e.position:.0f}: {e.miou:.1f}" for e in found],
-        )
-        for place, (stage, found) in enumerate(several.items())
-    ]
-    rows = main_rows(record)
-    levels = [
-        Level(row.title, f"var(--{role})", row.miou)
-        for role in ("source", "oracle")
-        if (row := rows[role]) is not None and row.miou is not None and row.stage not in several
-    ]
-    return curve_chart(curves, levels, from_zero=False, description="Mean IoU on the test set by training step")
-
-
-def _loss_chart(steps: Sequence[Step], title: str) -> str:
-    names = list(dict.fromkeys(name for step in steps for name in step.losses))
-    if len(names) == 2 and "total" in names:
-        names.remove("total")  # with a single term the total is that term
-    curves = []
-    for place, name in enumerate(names):
-        points = [(step.position, step.losses[name]) for step in steps if name in step.losses]
-        color = "var(--soft)" if name == "total" else f"var(--line-{place % LINES + 1})"
-        curves.append(Curve(name, color, points))
-    return curve_chart(curves, description=f"Training loss of {title} by step") if curves else ""
+    colors = _colors(record)
+    # Only classes of which there are pixels; a number beyond the label space is no class of this run.
+    present = [c for c in range(len(record.space)) if (album.label == c).any()]
+    panels = []
+    for picture in album.pictures:
+        title = titles.get(picture.stage, picture.stage)
+        dots = [
+            Dots(c, name := record.space.names[c], colors[name], picture.points[album.label == c].tolist())
+            for c in present
+        ]
+        figure = scatter(dots, f"Features of {title}: {len(album.label)} pixels coloured by class")
+        panels.append({"title": title, "figure": svg(figure), "separation": picture.separation})
+    return {
+        "panels": panels,
+        "classes": [{"number": c, "name": record.space.names[c]} for c in present],
+        "pixels": len(album.label),
+        "images": album.images,
+        "by": "" if album.by == "truth" else titles.get(album.by, album.by),
+        "measured": any(p["separation"] is not None for p in panels),
+    }

@@ -7,10 +7,8 @@ off, as they are in a run that was stopped; what cannot be read is left out of t
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import yaml
 
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
+from segadapt.report.log import Log, number, read_log
 
 FORMAT = 1
 """The format of results.json that this version reads."""
@@ -85,23 +84,6 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Step:
-    """Losses of a stage at a position counted in steps from the start of the stage."""
-
-    position: float
-    losses: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean IoU (percent) of a stage after ``position`` steps."""
-
-    round: int
-    position: float
-    miou: float
-
-
-@dataclass(frozen=True)
 class RunRecord:
     """Everything but the pictures."""
 
@@ -117,20 +99,11 @@ class RunRecord:
     rows: Sequence[Row]
     rounds: Sequence[Round]
     config: str = ""
-    steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
-    evaluations: Mapping[str, Sequence[Evaluation]] = field(default_factory=dict)
-    finished: str = ""
+    log: Log = field(default_factory=Log)
 
     def role(self, role: str) -> list[Row]:
         """The rows of a role, in the order of the run."""
         return [row for row in self.rows if row.role == role]
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def read_json(path: Path) -> Any:
@@ -155,22 +128,16 @@ def read_run(run: Path) -> RunRecord:
             f"'{path}' has format {raw['format']!r}, this version reads format {FORMAT}; "
             "use the segadapt that made the run"
         )
-    steps, evaluations, finished = read_log(run / "log.jsonl")
+    log = read_log(run / "log.jsonl")
     try:
-        return _record(raw, _config_text(run / "config.json"), steps, evaluations, finished)
+        return _record(raw, _config_text(run / "config.json"), log)
     except KeyError as error:
         raise RequestError(f"'{path}' is damaged: {error} is missing; {mend}") from None
     except (TypeError, ValueError, AttributeError, RequestError) as error:
         raise RequestError(f"'{path}' is damaged: {str(error).splitlines()[0]}; {mend}") from None
 
 
-def _record(
-    raw: Mapping[str, Any],
-    config: str,
-    steps: Mapping[str, Sequence[Step]],
-    evaluations: Mapping[str, Sequence[Evaluation]],
-    finished: str,
-) -> RunRecord:
+def _record(raw: Mapping[str, Any], config: str, log: Log) -> RunRecord:
     test = raw.get("test") or {}
     selection = str(raw.get("selection") or "")
     space = raw["space"]
@@ -187,9 +154,7 @@ def _record(
         rows=[_row(row, selection) for row in raw["rows"]],
         rounds=[_round(entry) for entry in raw.get("labels") or []],
         config=config,
-        steps=steps,
-        evaluations=evaluations,
-        finished=finished,
+        log=log,
     )
 
 
@@ -236,58 +201,3 @@ def _config_text(path: Path) -> str:
         return ""
     shown = {k: v for k, v in raw.items() if k != "roots"}
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100) if shown else ""
-
-
-# ---- the log ----
-
-
-def read_log(path: Path) -> tuple[dict[str, list[Step]], dict[str, list[Evaluation]], str]:
-    """Losses and evaluations by stage, and the day (UTC) of the last event; what cannot be read is skipped.
-
-    The log counts steps within a round; here they are counted from the start of the stage. Steps
-    that a resumed run did again replace those of before.
-    """
-    losses: dict[str, dict[tuple[int, float], dict[str, float]]] = {}
-    evaluations: dict[str, dict[int, Evaluation]] = {}
-    last: float | None = None
-    for event in _events(path):
-        last = number(event.get("time")) or last
-        stage, step, round = str(event.get("stage", "")), number(event.get("step")), number(event.get("round")) or 0.0
-        if event.get("event") == "step" and step is not None and isinstance(event.get("losses"), dict):
-            values = {str(k): v for k, raw in event["losses"].items() if (v := number(raw)) is not None}
-            losses.setdefault(stage, {})[int(round), step] = values
-        elif event.get("event") == "evaluation" and step is not None and isinstance(event.get("scores"), dict):
-            miou = number(event["scores"].get("miou"))
-            if miou is not None:
-                evaluations.setdefault(stage, {})[int(step)] = Evaluation(int(round), step, miou)
-    day = f"{(at := datetime.fromtimestamp(last, timezone.utc)).day} {at:%B %Y}" if last else ""
-    return (
-        {stage: _positions(found) for stage, found in losses.items()},
-        {stage: [found[k] for k in sorted(found)] for stage, found in evaluations.items()},
-        day,
-    )
-
-
-def _events(path: Path) -> Iterable[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
-
-
-def _positions(found: Mapping[tuple[int, float], dict[str, float]]) -> list[Step]:
-    """Steps counted over the rounds: each round starts where the one before ended."""
-    steps, start, end, current = [], 0.0, 0.0, None
-    for (round, step), values in sorted(found.items()):
-        if round != current:
-            start, current = end, round
-        end = start + step
-        steps.append(Step(end, values))
-    return steps

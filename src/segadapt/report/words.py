@@ -59,3 +59,10 @@ def count(value: float | None) -> str:
 def difference(value: float | None, base: float | None) -> float | None:
     """``value - base`` where both are known."""
     return None if value is None or base is None else value - base
+
+
+def separation(value: float | None) -> str:
+    """A ratio of scatters: ``0.42``, ``3.1``, ``28``."""
+    if value is None:
+        return DASH
+    return f"{value:.2f}" if value < 0.995 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"

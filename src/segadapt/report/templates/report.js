@@ -47,6 +47,25 @@
     apply();
   }
 
+  /* ---- features of some classes only ---- */
+
+  for (const legend of document.querySelectorAll("[data-picks]")) {
+    const drawings = document.getElementById(legend.dataset.picks).querySelectorAll(".scatter");
+    const buttons = Array.from(legend.querySelectorAll("button"));
+    const picked = new Set();
+    const apply = () => {
+      for (const button of buttons) button.setAttribute("aria-pressed", String(picked.has(button.dataset.class)));
+      for (const drawing of drawings) {
+        drawing.classList.toggle("picked", picked.size > 0);
+        for (const path of drawing.children) path.classList.toggle("pick", picked.has(path.dataset.class));
+      }
+    };
+    for (const button of buttons) button.addEventListener("click", () => {
+      if (!picked.delete(button.dataset.class)) picked.add(button.dataset.class);
+      apply();
+    });
+  }
+
   if (!data) return;
 
   /* ---- before and after ---- */

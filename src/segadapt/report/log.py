@@ -1,0 +1,145 @@
+"""The log of a run, read for the report's curves. What cannot be read is skipped, as a stopped run cuts lines off."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+Found = dict[tuple[int, float], Any]
+"""What was logged, by round and by step within the round."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Losses of a stage at a position counted in steps from the start of the stage."""
+
+    position: float
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean IoU (percent) of a stage after ``position`` steps."""
+
+    round: int
+    position: float
+    miou: float
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """One kind of pseudo labels in the batches before a position; shares in [0, 1].
+
+    Attributes:
+        accuracy: share of the labelled pixels that are right; None where the truth is not measured.
+        density: share of the pixels that are labelled; None where it was not logged.
+    """
+
+    accuracy: float | None
+    density: float | None
+
+
+@dataclass(frozen=True)
+class OnlineLabels:
+    """Pseudo labels of a stage at a position counted in steps from its start, by the name of their kind."""
+
+    position: float
+    sets: Mapping[str, LabelSet]
+
+
+@dataclass(frozen=True)
+class Log:
+    """Everything by stage; ``finished`` is the day (UTC) of the last event."""
+
+    steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
+    evaluations: Mapping[str, Sequence[Evaluation]] = field(default_factory=dict)
+    online: Mapping[str, Sequence[OnlineLabels]] = field(default_factory=dict)
+    finished: str = ""
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def read_log(path: Path) -> Log:
+    """The log in a file; empty when there is none.
+
+    The log counts steps within a round; here they are counted from the start of the stage. Steps
+    that a resumed run did again replace those of before.
+    """
+    losses: dict[str, Found] = {}
+    online: dict[str, Found] = {}
+    evaluations: dict[str, dict[int, Evaluation]] = {}
+    last: float | None = None
+    for event in _events(path):
+        last = number(event.get("time")) or last
+        kind, stage, step = event.get("event"), str(event.get("stage", "")), number(event.get("step"))
+        round = int(number(event.get("round")) or 0)
+        if step is None:
+            continue
+        if kind == "step" and isinstance(event.get("losses"), dict):
+            values = {str(k): v for k, raw in event["losses"].items() if (v := number(raw)) is not None}
+            losses.setdefault(stage, {})[round, step] = values
+        elif kind == "online_labels" and (sets := _label_sets(event.get("sets"))):
+            online.setdefault(stage, {})[round, step] = sets
+        elif kind == "evaluation" and isinstance(event.get("scores"), dict):
+            miou = number(event["scores"].get("miou"))
+            if miou is not None:
+                evaluations.setdefault(stage, {})[int(step)] = Evaluation(round, step, miou)
+    starts = {stage: _starts([*losses.get(stage, {}), *online.get(stage, {})]) for stage in {*losses, *online}}
+    return Log(
+        {stage: [Step(p, v) for p, v in _placed(found, starts[stage])] for stage, found in losses.items()},
+        {stage: [found[k] for k in sorted(found)] for stage, found in evaluations.items()},
+        {stage: [OnlineLabels(p, v) for p, v in _placed(found, starts[stage])] for stage, found in online.items()},
+        f"{(at := datetime.fromtimestamp(last, timezone.utc)).day} {at:%B %Y}" if last else "",
+    )
+
+
+def _events(path: Path) -> Iterable[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def _label_sets(raw: Any) -> dict[str, LabelSet]:
+    """The kinds of pseudo labels of an event of which anything is known."""
+    entries = raw.items() if isinstance(raw, dict) else []
+    sets = {
+        str(name): LabelSet(number(entry.get("accuracy")), number(entry.get("density")))
+        for name, entry in entries
+        if isinstance(entry, dict)
+    }
+    return {name: s for name, s in sets.items() if s != LabelSet(None, None)}
+
+
+def _starts(places: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """The position at which every round starts: where the one before ended."""
+    ends: dict[int, float] = {}
+    for round, step in places:
+        ends[round] = max(step, ends.get(round, 0.0))
+    starts, position = {}, 0.0
+    for round in sorted(ends):
+        starts[round] = position
+        position += ends[round]
+    return starts
+
+
+def _placed(found: Found, starts: Mapping[int, float]) -> list[tuple[float, Any]]:
+    """Logged values in order, with their position in the stage."""
+    return [(starts[round] + step, values) for (round, step), values in sorted(found.items(), key=lambda e: e[0])]
