@@ -44,7 +44,7 @@ def test_panels_of_the_page(run: Path) -> None:
         assert places.max() <= 1000
         assert "stroke:#804080" in panel
     titles = re.findall(r"<figcaption><b>(.*?)</b> <span>separation <b>(.*?)</b>", html)
-    assert titles == [("Source only", "0.25"), ("CBST", "1.2")]
+    assert titles == [("Source only", "0.25"), ("CBST", "1.25")]
     assert re.findall(r'<button type="button" aria-pressed="false" data-class="(\d)">', html) == ["0", "1"]
     assert "sky &amp; &lt;b&gt;cloud" in html
     for text in ("4 test images", "the same 60 pixels", "its true class", "compared between panels"):

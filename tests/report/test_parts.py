@@ -148,6 +148,6 @@ def test_words() -> None:
     durations = [words.duration(v) for v in (4.4, 59.6, 210, 3599.7, 7500, None)]
     assert durations == ["4 s", "1 min 00 s", "3 min 30 s", "1 h 00 min", "2 h 05 min", "–"]
     assert [words.memory(v) for v in (900, 1310, None)] == ["900 MB", "1.3 GB", "–"]
-    assert [words.separation(v) for v in (0.424, 3.14, 27.6, None)] == ["0.42", "3.1", "28", "–"]
+    assert [words.separation(v) for v in (0.424, 1.1, 27.56, None)] == ["0.42", "1.10", "27.6", "–"]
     assert words.count(1234567.0) == "1\N{NARROW NO-BREAK SPACE}234\N{NARROW NO-BREAK SPACE}567"
     assert [compact(v) for v in (0.5, -2.0, 1500, 12)] == ["0.5", "−2", "1.5k", "12"]

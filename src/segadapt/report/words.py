@@ -62,7 +62,7 @@ def difference(value: float | None, base: float | None) -> float | None:
 
 
 def separation(value: float | None) -> str:
-    """A ratio of scatters: ``0.42``, ``3.1``, ``28``."""
+    """A ratio of scatters: ``0.42``, ``1.10``, ``27.6``."""
     if value is None:
         return DASH
-    return f"{value:.2f}" if value < 0.995 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
