@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 import segadapt.engine.loop as loop_module
 from segadapt.config import build_config
 from segadapt.errors import RequestError, RunError
+from segadapt.methods import registry
 from segadapt.run import Run, resumed
 from tests.tiny import config, raw_config
 
@@ -44,7 +45,7 @@ class Crash(BaseException):
     """Stands for a sudden end of the process."""
 
 
-METHODS = ["source_only", "st", "cbst", "st_sp", "cbst_sp", "crst_mrkld", "crst_lrent"]
+METHODS = [name for name in registry.METHODS if name != "oracle"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -141,7 +142,7 @@ def test_sigterm_saves_and_says_so(tmp_path: Path) -> None:
     assert list((out / "stages/source/checkpoints").glob("*.pt"))
 
 
-@pytest.mark.parametrize("method", ["cbst", "st_sp", "crst_mrkld", "crst_lrent"])
+@pytest.mark.parametrize("method", ["cbst", "st_sp", "crst_mrkld", "crst_lrent", "adaptseg", "proda", "distill"])
 def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> None:
     raw = raw_config(tmp_path, method)
     for stage in raw["stages"].values():

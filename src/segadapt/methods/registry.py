@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segadapt.errors import RequestError, nearest
+from segadapt.methods.adaptseg import AdaptSeg
 from segadapt.methods.cbst import CBST
 from segadapt.methods.crst import CRST
 from segadapt.methods.distill import Distill
@@ -48,6 +49,13 @@ METHODS: dict[str, MethodInfo] = {
     "cbst_sp": MethodInfo(CBST, "CBST-SP", "class-balanced self-training with spatial priors", {"spatial_prior": True}),
     "crst_mrkld": MethodInfo(CRST, "CRST-MRKLD", "CBST with a KL regulariser on the model", {"regulariser": "mrkld"}),
     "crst_lrent": MethodInfo(CRST, "CRST-LRENT", "CBST with entropy-regularised soft labels", {"regulariser": "lrent"}),
+    "adaptseg": MethodInfo(AdaptSeg, "AdaptSeg", "adversarial adaptation of the output space"),
+    "adaptseg_ls": MethodInfo(
+        AdaptSeg,
+        "AdaptSeg-LS",
+        "the same with a least-squares GAN",
+        {"gan": "ls", "adversarial": 1e-2, "adversarial_aux": 2e-3},
+    ),
     "proda": MethodInfo(ProDA, "ProDA", "soft labels denoised online by prototypes; target structure learning"),
     "distill": MethodInfo(Distill, "Distillation", "a fresh student learns from the stage before"),
 }
