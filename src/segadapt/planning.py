@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from segadapt.config import RunConfig
-from segadapt.data.loader import Stream
+from segadapt.data.loader import Part, Stream
 from segadapt.engine.loop import Loop, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import StageConfig
+from segadapt.methods.method import StageConfig, TaughtConfig
 from segadapt.methods.registry import method_info
-from segadapt.models.build import build_segmenter
+from segadapt.models.build import ModelConfig, build_segmenter
 from segadapt.opening import open_data
 
 _TIMED = 3
@@ -35,7 +38,15 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
         folder = Path(scratch)
         data, test, space = open_data(config.data, roots, folder)
         record = Record(folder / "record", False)
-        stages = [_stage(config, stage, data, space, runtime, record, folder, measure) for stage in config.stages]
+        networks: dict[str, ModelConfig] = {}
+        stages = []
+        for stage in config.stages:
+            network, teacher = _networks(config, stage, networks)
+            made = [build_segmenter(n.name, len(space), weights=None, **n.arguments) for n in (network, teacher) if n]
+            method = method_info(stage.method).method(stage, made[0], space, *made[1:])
+            loop = Loop(method, data, runtime, record, folder / stage.name, config.seed, _nothing, _nothing)
+            stages.append({**_stage(loop, data, space, measure), "network": network.name})
+            networks[stage.name] = network
     return {
         "title": config.title,
         "model": config.model.name,
@@ -49,26 +60,28 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
     }
 
 
-def _stage(
-    config: RunConfig,
-    stage: StageConfig,
-    data: DataBundle,
-    space: LabelSpace,
-    runtime: Runtime,
-    record: Record,
-    folder: Path,
-    measure: bool,
-) -> dict[str, Any]:
-    model = build_segmenter(config.model.name, len(space), weights=None, **config.model.arguments)
-    method = method_info(stage.method).method(stage, model, space)
-    loop = Loop(method, data, runtime, record, folder / stage.name, config.seed, lambda _: None, lambda _: None)
+def _networks(
+    config: RunConfig, stage: StageConfig, earlier: Mapping[str, ModelConfig]
+) -> tuple[ModelConfig, ModelConfig | None]:
+    """The network that a stage trains, and that of its teacher; that of a model file is taken to be the run's."""
+    known = {"scratch": stage.network or config.model, "previous": [config.model, *earlier.values()][-1], **earlier}
+    teacher = known.get(stage.teacher, config.model) if isinstance(stage, TaughtConfig) else None
+    return known.get(stage.initial, config.model), teacher
+
+
+def _nothing(_: object) -> None:
+    """A plan shows no rounds and no labels."""
+
+
+def _stage(loop: Loop, data: DataBundle, space: LabelSpace, measure: bool) -> dict[str, Any]:
+    method, stage = loop.method, loop.config
     steps: list[int] = []
     streams: dict[str, Stream] = {}
     for round in range(method.rounds):
-        world = RoundWorld(data, space, config.seed, runtime, record, folder / stage.name / f"round{round}")
+        world = RoundWorld(data, space, loop.seed, loop.runtime, loop.record, loop.folder / f"round{round}")
         streams = method.streams(round, world)
         steps.append(stage_length(stage, streams))
-    minutes = sum(steps) * _seconds_a_step(loop, streams) / 60 if measure else None
+    minutes = sum(steps) * _seconds_a_step(loop, streams, len(space)) / 60 if measure else None
     return {
         "name": stage.name,
         "method": stage.method,
@@ -81,9 +94,9 @@ def _stage(
     }
 
 
-def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream]) -> float:
-    """Median time of a few steps; target images go without pseudo labels, which do not exist yet."""
-    feeders = {name: loop.feeder(_without_pseudo_labels(stream)) for name, stream in streams.items()}
+def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream], classes: int) -> float:
+    """Median time of a few steps; target images go without pseudo labels, or with even ones: there are none yet."""
+    feeders = {name: loop.feeder(_without_pseudo_labels(stream, classes)) for name, stream in streams.items()}
     optimisers = loop.optimisers(0)
     loop.method.train()
     times = []
@@ -95,9 +108,12 @@ def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream]) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _without_pseudo_labels(stream: Stream) -> Stream:
-    parts = tuple(
-        replace(part, dataset=part.dataset.unlabelled(), scores=None, focus=None) if part.domain == 1 else part
-        for part in stream.parts
-    )
-    return replace(stream, parts=parts)
+def _without_pseudo_labels(stream: Stream, classes: int) -> Stream:
+    def even(index: int) -> npt.NDArray[np.float16]:
+        return np.zeros((classes, 1, 1), np.float16)
+
+    def bare(part: Part) -> Part:
+        scores = even if part.scores is not None else None
+        return replace(part, dataset=part.dataset.unlabelled(), scores=scores, focus=None)
+
+    return replace(stream, parts=tuple(bare(part) if part.domain == 1 else part for part in stream.parts))
