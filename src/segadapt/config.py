@@ -291,11 +291,11 @@ def folder_config(
     return build_config(apply_overrides({"title": name, **raw}, overrides), f"recipe '{name}'")
 
 
-def resolve_root(name: str, roots: Mapping[str, str]) -> Path:
-    """The folder behind a root.
+def resolve_root(name: str, roots: Mapping[str, str], what: str = "data set", kind: str = "FOLDER") -> Path:
+    """The folder or file behind a root.
 
     The first part of ``name`` is looked up in ``--root part=path`` and in the environment
-    (``SEGADAPT_<PART>``); what follows it is a sub-folder. Otherwise ``name`` is a path.
+    (``SEGADAPT_<PART>``); what follows it is a path inside. Otherwise ``name`` is a path itself.
     """
     part, _, rest = name.partition("/")
     variable = f"SEGADAPT_{part.upper()}"
@@ -303,6 +303,6 @@ def resolve_root(name: str, roots: Mapping[str, str]) -> Path:
     if known:
         return Path(known).expanduser() / rest
     path = Path(name).expanduser()
-    if path.is_absolute() or name.startswith(".") or path.is_dir():
+    if path.is_absolute() or name.startswith(".") or path.exists():
         return path
-    raise RequestError(f"where is the data set '{part}'? give --root {part}=FOLDER or set {variable}=FOLDER")
+    raise RequestError(f"where is the {what} '{part}'? give --root {part}={kind} or set {variable}={kind}")

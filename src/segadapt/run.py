@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segadapt.config import RunConfig, build_config
+from segadapt.config import RunConfig, build_config, resolve_root
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
 from segadapt.methods.method import StageConfig, TaughtConfig
-from segadapt.models.build import build_segmenter
+from segadapt.models.build import ModelConfig, build_segmenter
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import LoadedModel, load_model, require_same_classes
 from segadapt.opening import check_files, data_fingerprint, open_data
@@ -169,8 +169,17 @@ class Run:
         initial = "scratch" if stage.initial == "previous" and not self._models else stage.initial
         if initial == "scratch":
             spec = stage.network or self.config.model
-            return build_segmenter(spec.name, len(self.space), weights=spec.weights, **spec.arguments)
+            return build_segmenter(spec.name, len(self.space), weights=self._weights(spec), **spec.arguments)
         return self._made_before(stage, initial)
+
+    def _weights(self, spec: ModelConfig) -> str | None:
+        """``imagenet``, None, or the path of a weights file that exists."""
+        if spec.weights is None or spec.weights == "imagenet":
+            return spec.weights
+        path = resolve_root(spec.weights, self.roots, "weights file", "FILE")
+        if not path.is_file():
+            raise RequestError(f"no weights file '{path}' for the network '{spec.name}'")
+        return str(path)
 
     def _teacher(self, stage: StageConfig) -> Segmenter | None:
         """The network that the stage learns from, if its method has one."""
@@ -193,10 +202,12 @@ class Run:
         return loaded
 
     def _check_initials(self) -> None:
-        """Model files that stages start from are tried before anything runs."""
+        """Weights and model files that stages start from are tried before anything runs."""
         earlier: set[str] = set()
         for stage in self.config.stages:
-            if stage.initial not in {"previous", "scratch", *earlier}:
+            if stage.initial == "scratch" or (stage.initial == "previous" and not earlier):
+                self._weights(stage.network or self.config.model)
+            elif stage.initial not in {"previous", *earlier}:
                 self._fitting_model(stage, stage.initial, Path(stage.initial))
             if isinstance(stage, TaughtConfig) and stage.teacher not in ({"previous", *earlier} if earlier else ()):
                 self._fitting_model(stage, stage.teacher, Path(stage.teacher))

@@ -1,0 +1,58 @@
+"""Online labels are compared with the truth of the very crops they were made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segadapt.data.augment import Window
+from segadapt.data.dataset import Dataset, Item
+from segadapt.data.loader import DecodedCache, Samples
+from segadapt.engine.online import OnlineRecord
+from segadapt.engine.runtime import Runtime
+from segadapt.labels import IGNORE, LabelSpace
+from segadapt.methods.method import OnlineLabels
+
+SPACE = LabelSpace("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+TRUTH = np.arange(64, dtype=np.uint8).reshape(8, 8) % 3
+
+
+def dataset() -> Dataset:
+    items = (Item("one", Path("one.png"), Path("one_y.png")),)
+    return Dataset("truth", SPACE, items, lambda path: pytest.fail("opened"), lambda path: TRUTH)
+
+
+def samples(window: Window) -> Samples:
+    empty = torch.zeros(0)
+    return Samples(empty, empty, empty, [window], [(8, 8)], None, ["one"])
+
+
+def test_accuracy_and_density() -> None:
+    record = OnlineRecord(dataset(), None, DecodedCache(0), Runtime("cpu"))
+    crop = torch.from_numpy(TRUTH[2:6, 4:8].astype(np.int64)).flip(1)[None]
+    wrong = crop.clone()
+    wrong[0, 0] = (wrong[0, 0] + 1) % 3
+    wrong[0, 1] = IGNORE
+    seen = samples(Window(2, 4, 4, 4, True))
+    record.add(seen, OnlineLabels("target", {"right": crop, "half": wrong}))
+    taken = record.take()
+    assert taken["right"] == {"accuracy": 1.0, "density": 1.0}
+    assert taken["half"] == {"accuracy": pytest.approx(8 / 12), "density": 0.75}
+    assert record.take() == {}
+
+
+def test_labels_at_a_quarter_of_the_resolution() -> None:
+    record = OnlineRecord(dataset(), None, DecodedCache(0), Runtime("cpu"))
+    quarter = torch.from_numpy(TRUTH[2::4, 2::4].astype(np.int64))[None]
+    record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": quarter}))
+    assert record.take()["x"]["accuracy"] == 1.0
+
+
+def test_without_truth_only_density_is_known() -> None:
+    record = OnlineRecord(None, None, DecodedCache(0), Runtime("cpu"))
+    labels = torch.tensor([[[0, IGNORE]]])
+    record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": labels}))
+    assert record.take() == {"x": {"accuracy": None, "density": 0.5}}
