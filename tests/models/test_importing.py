@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segadapt.cli import main
+from segadapt.config import build_config
 from segadapt.errors import RequestError
 from segadapt.evaluate.predict import predict_array
 from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace, distinct_colors
@@ -28,8 +29,10 @@ from segadapt.models.importing import import_checkpoint, import_discriminator
 from segadapt.models.proda_net import UNIT, ProDANet
 from segadapt.models.segmenter import CAFFE, IMAGENET
 from segadapt.models.store import LoadedModel, load_model, save_model
+from segadapt.run import Run
 from tests.golden_vectors import FOLDER
 from tests.models.golden import GoldenModel, golden_model
+from tests.tiny import raw_config
 
 State = dict[str, Tensor]
 
@@ -329,6 +332,30 @@ def test_from_a_checkpoint_to_predictions(
     label = np.asarray(Image.open(tmp_path / "p" / "a.png"))
     image = cv2.cvtColor(cv2.imread(str(tmp_path / "images" / "a.png")), cv2.COLOR_BGR2RGB)
     assert np.array_equal(label, predict_array(stored.model, image)[0])
+
+
+def test_further_adaptation_starts_from_an_imported_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """evaluate as it came, one step of self-training from it, evaluate again; the network is that of the file."""
+    raw = raw_config(tmp_path, "cbst", rounds=1, steps=1, initial=str(tmp_path / "start.safetensors"))
+    del raw["stages"]["source"]
+    state = DeepLabV2(3, 50).state_dict()
+    path = saved(tmp_path / "crst.pth", state)
+    arguments = ("--layout", "crst", "--space", tmp_path / "classes.txt")
+    assert call(monkeypatch, capsys, "import", path, "--out", tmp_path / "start.safetensors", *arguments)[0] == 0
+    given = ("--images", tmp_path / "test/images", "--labels", tmp_path / "test/labels")
+    given = (*given, "--classes", tmp_path / "classes.txt", "--json")
+    code, out, err = call(monkeypatch, capsys, "evaluate", tmp_path / "start.safetensors", *given)
+    assert code == 0, err
+    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    adapted = load_model(tmp_path / "run/stages/adapt/model.safetensors")
+    assert adapted.model.description() == load_model(tmp_path / "start.safetensors").model.description()
+    change = (adapted.model.state_dict()["conv1.weight"] - state["conv1.weight"]).abs().max()
+    assert 0 < change < 1e-2, "one small step away from the imported weights"
+    code, out, err = call(monkeypatch, capsys, "evaluate", tmp_path / "run", *given)
+    assert code == 0, err
+    assert json.loads(out)["miou"] == pytest.approx(results["rows"][0]["scores"]["miou"])
 
 
 def test_the_command_in_json_and_with_a_classes_file(
