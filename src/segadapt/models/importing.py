@@ -98,7 +98,9 @@ class Checkpoint:
     dropped: list[str] = field(default_factory=list)
 
 
-def import_checkpoint(path: Path, *, layout: str | None = None, space: LabelSpace | str | None = None) -> LoadedModel:
+def import_checkpoint(
+    path: str | Path, *, layout: str | None = None, space: LabelSpace | str | None = None
+) -> LoadedModel:
     """A published checkpoint as a model, ready for :func:`~segadapt.models.store.save_model`.
 
     Args:
@@ -117,6 +119,7 @@ def import_checkpoint(path: Path, *, layout: str | None = None, space: LabelSpac
         RequestError: the file cannot be read, is no known checkpoint, or the layout or the space
             does not fit it.
     """
+    path = Path(path).expanduser()
     checkpoint = unpack(path)
     head = _head(checkpoint)
     name = _layout_name(checkpoint, head, layout)
@@ -145,12 +148,13 @@ def import_checkpoint(path: Path, *, layout: str | None = None, space: LabelSpac
     return LoadedModel(model.eval(), found, provenance)
 
 
-def import_discriminator(path: Path) -> Discriminator:
+def import_discriminator(path: str | Path) -> Discriminator:
     """The discriminator of an AdaptSegNet file ``*_D1.pth`` or of a ProDA warm-up file.
 
     Raises:
         RequestError: the file cannot be read or has none.
     """
+    path = Path(path).expanduser()
     raw = read_tensors(path)
     if isinstance(raw, dict) and isinstance(raw.get("FCDiscriminator"), dict):
         raw = raw["FCDiscriminator"].get("model_state")
