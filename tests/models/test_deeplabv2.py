@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from segadapt.errors import RequestError
-from segadapt.models.deeplabv2 import DeepLabV2, from_official, has_auxiliary
+from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG, from_official, has_auxiliary
 from segadapt.models.norm import set_norm_mode
 from segadapt.models.segmenter import CAFFE
 from tests.models.golden import golden_model
@@ -153,3 +153,34 @@ def test_description_builds_the_network_again() -> None:
         again = DeepLabV2(**description, preprocessing=CAFFE)
     assert again.description() == model.description()
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+@torch.no_grad()
+def test_vgg_is_torchvisions_without_two_poolings() -> None:
+    """Restated from torchvision's modules: poolings 4 and 5 out, the last level dilated, two convolutions on top."""
+    reference = torchvision.models.vgg16()
+    for parameter in reference.features.parameters():
+        if parameter.dim() == 1:
+            parameter.normal_(std=0.1)
+    model = DeepLabV2VGG(5, branches=2).eval()
+    model.load_imagenet(reference.state_dict())
+    layers = [layer for i, layer in enumerate(reference.features) if i not in (23, 30)]
+    for layer in layers[23:]:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.dilation = layer.padding = (2, 2)
+    x = torch.randn(1, 3, 40, 56)
+    deep = torch.nn.Sequential(*layers)(x)
+    for name in ("29", "31"):
+        conv = model.features.get_submodule(name)
+        deep = torch.relu(torch.nn.functional.conv2d(deep, conv.weight, conv.bias, padding=4, dilation=4))
+    output = model.network(x)
+    torch.testing.assert_close(output.features, deep)
+    head = model.classifier.conv2d_list
+    torch.testing.assert_close(output.logits, head[0](deep) + head[1](deep))
+    assert output.logits.shape == (1, 5, 5, 7)
+    convolutions = {name.split(".")[1] for name in model.state_dict() if name.startswith("features.")}
+    assert convolutions == {str(n) for n in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31)}
+    with pytest.raises(RequestError, match="torchvision's vgg16"):
+        model.load_imagenet(torchvision.models.vgg11().state_dict())
+    with pytest.raises(RequestError, match="branches is 3"):
+        DeepLabV2VGG(2, branches=3)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import io
 import math
 import os
 import pickle
+import types
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -181,3 +183,25 @@ def test_a_deeplab_takes_a_whole_state_or_exactly_its_encoder(tmp_path: Path) ->
     torch.save({"ResNet101": {"model_state": state}}, tmp_path / "nested.pt")
     with pytest.raises(RequestError, match="segadapt import"):
         _load_file(other, tmp_path / "nested.pt")
+
+
+class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+    """Writes texts as Python 2 did: as bytes without an encoding."""
+
+    def save_str(self, text: str) -> None:
+        self.write(pickle.SHORT_BINSTRING + bytes([len(text)]) + text.encode("ascii"))
+        self.memoize(text)
+
+    dispatch: ClassVar = {**pickle._Pickler.dispatch, str: save_str}  # type: ignore[attr-defined]
+
+
+def test_files_of_python_2(tmp_path: Path) -> None:
+    module = types.ModuleType("pickle2")
+    module.Pickler = Python2Pickler  # type: ignore[attr-defined]
+    module.dump = lambda value, file, protocol: Python2Pickler(file, protocol).dump(value)  # type: ignore[attr-defined]
+    state = collections.OrderedDict({"conv1.weight": torch.rand(2, 3), "bn1.bias": torch.rand(2)})
+    path = tmp_path / "old.pth"
+    torch.save(state, path, pickle_module=module, _use_new_zipfile_serialization=False)
+    assert b"U\x0cconv1.weight" in path.read_bytes()
+    read = read_tensors(path)
+    assert all(torch.equal(read[key], value) for key, value in state.items())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from segadapt.cli import adapting, benching, inspecting, looking, using
+from segadapt.cli import adapting, benching, importing, inspecting, looking, using
 from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
 
@@ -35,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "label": using.label,
     "report": using.report,
     "export": using.export,
+    "import": importing.import_,
     "methods": looking.methods,
     "recipes": looking.recipes,
     "models": looking.models,

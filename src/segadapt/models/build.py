@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from segadapt.errors import RequestError, nearest
 from segadapt.models.dass_net import DASSNet
-from segadapt.models.deeplabv2 import DeepLabV2
+from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
 from segadapt.models.fcn8s import FCN8s
 from segadapt.models.proda_net import ProDANet
 from segadapt.models.resnet38 import ResNet38
@@ -23,6 +23,7 @@ _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     "deeplabv2_resnet50": partial(DeepLabV2, depth=50),
     "deeplabv2_resnet101": partial(DeepLabV2, depth=101),
     "deeplabv2_resnet152": partial(DeepLabV2, depth=152),
+    "deeplabv2_vgg16": DeepLabV2VGG,
     "proda_resnet50": partial(ProDANet, depth=50),
     "proda_resnet101": partial(ProDANet, depth=101),
     "proda_resnet152": partial(ProDANet, depth=152),
@@ -36,6 +37,7 @@ MODELS: Mapping[str, str] = {
     "deeplabv2_resnet101": "DeepLabV2 with ResNet-101, stride 8: the standard of the CNN-era papers",
     "deeplabv2_resnet50": "the same with ResNet-50",
     "deeplabv2_resnet152": "the same with ResNet-152",
+    "deeplabv2_vgg16": "the same with VGG-16, as AdaptSegNet has it",
     "proda_resnet101": "the network of ProDA and CPSL: ResNet-101 with a larger head, stride 8, 256-channel features",
     "proda_resnet50": "the same with ResNet-50",
     "proda_resnet152": "the same with ResNet-152",

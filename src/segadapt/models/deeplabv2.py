@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 DILATIONS = (6, 12, 18, 24)
 EXPANSION = 4
 COUNTER = ".num_batches_tracked"
+VGG_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 StrideIn = Literal["1x1", "3x3"]
 
@@ -218,6 +220,62 @@ class DeepLabV2(DilatedResNet):
         return [self.layer5, self.layer6] if self.auxiliary else [self.layer5]
 
 
+class DeepLabV2VGG(Segmenter):
+    """DeepLabV2 on VGG-16: logits at stride 8 and 1024-channel features (Tsai et al., CVPR 2018).
+
+    The last two poolings are left out and the convolutions behind them dilated; two more take the
+    place of the fully connected layers. Pooling rounds down, so a multiple of 8 pixels gives exactly
+    an eighth.
+
+    Args:
+        classes: number of classes K.
+        branches: how many of the four classifier branches act, 4 or 2; see :class:`DeepLabV2`.
+        preprocessing: what the weights expect; :data:`~segadapt.models.segmenter.CAFFE` for AdaptSegNet.
+
+    Raises:
+        RequestError: an option has none of the values above.
+    """
+
+    def __init__(self, classes: int, *, branches: int = 4, preprocessing: Preprocessing = IMAGENET) -> None:
+        if branches not in (2, 4):
+            raise RequestError(f"DeepLabV2VGG: branches is {branches!r}; choose one of 2, 4")
+        super().__init__(classes, preprocessing, {"name": "deeplabv2_vgg16", "branches": branches})
+        self.stride = 8
+        self.feature_channels = 1024
+        self.features = _vgg_features(self.feature_channels)
+        for module in self.features:
+            if isinstance(module, nn.Conv2d):
+                assert module.bias is not None
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        self.classifier = AtrousClassifier(self.feature_channels, classes, branches)
+
+    def network(self, x: Tensor) -> Output:
+        """Preprocessed images [B, 3, H, W] to logits [B, K, H / 8, W / 8] and features [B, 1024, H / 8, W / 8]."""
+        features = self.features(x)
+        return Output(self.classifier(features), features)
+
+    def head_modules(self) -> list[nn.Module]:
+        return [self.classifier]
+
+    def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
+        """Fill the thirteen convolutions of VGG-16 from torchvision's ``vgg16``.
+
+        Args:
+            state: ``features.N.*``; the two added convolutions and the classifier stay as they are.
+
+        Raises:
+            RequestError: an entry is missing, unknown or of another shape.
+        """
+        given = [value for key, value in state.items() if key.startswith("features.")]
+        own = list(self.features.parameters())[: 2 * sum(map(len, VGG_WIDTHS))]
+        if [value.shape for value in given] != [parameter.shape for parameter in own]:
+            raise RequestError("these are not the weights of torchvision's vgg16; use it without batch normalisation")
+        with torch.no_grad():
+            for parameter, value in zip(own, given, strict=True):
+                parameter.copy_(value)
+
+
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of an AdaptSegNet or CRST file, ready for ``DeepLabV2.load_state_dict``.
 
@@ -242,3 +300,21 @@ def _level(channels: int, width: int, count: int, stride: int, dilation: int, st
     first = Bottleneck(channels, width, stride, dilation, stride_in, downsample=True)
     rest = [Bottleneck(width * EXPANSION, width, 1, dilation, stride_in, downsample=False) for _ in range(count - 1)]
     return nn.Sequential(first, *rest)
+
+
+def _vgg_features(out: int) -> nn.Sequential:
+    """VGG-16 at stride 8, numbered as in AdaptSegNet's files: the last level dilated by 2, two convolutions by 4."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for level, widths in enumerate(VGG_WIDTHS):
+        dilation = 2 if level == len(VGG_WIDTHS) - 1 else 1
+        for width in widths:
+            conv = nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation)
+            layers += [conv, nn.ReLU(inplace=True)]
+            channels = width
+        if level < len(VGG_WIDTHS) - 2:
+            layers.append(nn.MaxPool2d(2))
+    for width in (out, out):
+        layers += [nn.Conv2d(channels, width, 3, padding=4, dilation=4), nn.ReLU(inplace=True)]
+        channels = width
+    return nn.Sequential(*layers)

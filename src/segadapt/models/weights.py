@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from segadapt.errors import RequestError
-from segadapt.models.deeplabv2 import DilatedResNet
+from segadapt.models.deeplabv2 import DeepLabV2VGG, DilatedResNet
 from segadapt.models.fcn8s import FCN8s
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
@@ -64,7 +64,7 @@ def _torchvision_name(model: Segmenter) -> str | None:
     """The network of torchvision whose weights fit an encoder."""
     if isinstance(model, DilatedResNet):
         return f"resnet{model.architecture['depth']}"
-    return "vgg16" if isinstance(model, FCN8s) else None
+    return "vgg16" if isinstance(model, (FCN8s, DeepLabV2VGG)) else None
 
 
 def _timm_imagenet(encoder: str) -> dict[str, Tensor]:

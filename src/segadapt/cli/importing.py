@@ -1,0 +1,71 @@
+"""``import``: checkpoints of other projects as model files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segadapt.cli.common import Json, console, print_json
+from segadapt.data.classes_file import read_classes, space_of
+from segadapt.errors import RequestError
+from segadapt.labels import SPACES, LabelSpace
+from segadapt.models.importing import LAYOUTS, import_checkpoint
+from segadapt.models.store import save_model
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of AdaptSegNet, CRST, ProDA, CPSL or DASS.")],
+    out: Annotated[Path, typer.Option(help="The model file.")] = Path("model.safetensors"),
+    layout: Annotated[str, typer.Option(help=f"{', '.join(LAYOUTS)}; empty recognises it.")] = "",
+    space: Annotated[
+        str, typer.Option(help=f"{', '.join(SPACES)}, or a classes file; empty goes by the number of classes.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Turn a published checkpoint into a model file."""
+    if out.is_dir() or out.suffix != ".safetensors":
+        raise RequestError(f"--out '{out}' is no name of a model file; end it in .safetensors")
+    if out.resolve() == checkpoint.resolve():
+        raise RequestError(f"--out '{out}' is the checkpoint itself; give the model another name")
+    loaded = import_checkpoint(checkpoint, layout=layout or None, space=_space(space))
+    save_model(out, loaded.model, loaded.space, loaded.provenance)
+    origin = loaded.provenance["imported"]
+    summary = {
+        "out": str(out),
+        **origin,
+        "network": loaded.model.architecture["name"],
+        "space": loaded.space.name,
+        "classes": list(loaded.space.names),
+        "preprocessing": asdict(loaded.model.preprocessing),
+        "size": loaded.provenance["size"],
+        "inference": loaded.provenance["inference"],
+    }
+    if json:
+        print_json(summary)
+        return
+    _say("layout", f"{LAYOUTS[origin['layout']].title} ({origin['layout']})")
+    _say("network", loaded.model.architecture["name"])
+    _say("classes", f"{len(loaded.space)} ({loaded.space.name})")
+    _say("tensors", str(origin["tensors"]))
+    _say("dropped", ", ".join(origin["dropped"]) or "nothing")
+    _say("input", _input(summary["preprocessing"]))
+    _say("model", str(out))
+
+
+def _space(text: str) -> LabelSpace | str | None:
+    """A name, or the classes of a file in its order."""
+    if not text or text in SPACES or not Path(text).is_file():
+        return text or None
+    return space_of(Path(text).stem, read_classes(Path(text)))
+
+
+def _input(preprocessing: dict[str, object]) -> str:
+    channels = "BGR" if preprocessing["bgr"] else "RGB"
+    return f"{channels} 0 to {preprocessing['scale']:g}, mean {preprocessing['mean']}, std {preprocessing['std']}"
+
+
+def _say(name: str, text: str) -> None:
+    console.print(f"{name:<8} {text}", markup=False, soft_wrap=True)

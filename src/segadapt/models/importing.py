@@ -1,0 +1,339 @@
+"""Checkpoints of other projects as models of the house: AdaptSegNet, CRST, ProDA, CPSL, DASS.
+
+A layout says what its tensors do not: how many branches of the classifier act, what the network was
+shown, and how its authors predicted. Reading executes no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from segadapt.errors import RequestError, nearest
+from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace, label_space
+from segadapt.models.build import build_segmenter
+from segadapt.models.deeplabv2 import BLOCKS
+from segadapt.models.discriminator import Discriminator, discriminator_from, is_discriminator
+from segadapt.models.inference import InferenceConfig
+from segadapt.models.proda_net import UNIT
+from segadapt.models.segmenter import CAFFE, IMAGENET, Preprocessing
+from segadapt.models.store import FORMAT, LoadedModel
+from segadapt.models.weights import differences, read_tensors
+
+State = dict[str, Tensor]
+
+Head = Literal["single", "two-level", "vgg", "proda", "dass"]
+"""Networks that can be told apart by names and shapes alone."""
+
+_CLASSIFIER: Mapping[Head, str] = {
+    "single": "layer5.conv2d_list.0.weight",
+    "two-level": "layer6.conv2d_list.0.weight",
+    "vgg": "classifier.conv2d_list.0.weight",
+    "proda": "layer5.head.1.weight",
+    "dass": "layer5.conv2d_list.0.weight",
+}
+"""The tensor whose first dimension is the number of classes."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the checkpoints of one project have in common.
+
+    Attributes:
+        title: the project.
+        heads: the networks it publishes.
+        preprocessing: what they were trained on.
+        size: longest side in pixels at which the authors show an image to the network.
+        inference: how they predict; all resize class scores with corners aligned.
+        branches: acting branches of the atrous classifier.
+    """
+
+    title: str
+    heads: tuple[Head, ...]
+    preprocessing: Preprocessing
+    size: int
+    inference: InferenceConfig
+    branches: int = 4
+
+
+_ONCE = InferenceConfig(align_corners=True)
+
+LAYOUTS: Mapping[str, Layout] = {
+    "adaptsegnet": Layout("AdaptSegNet", ("two-level", "single", "vgg"), CAFFE, 1024, _ONCE, branches=2),
+    "crst": Layout(
+        "CRST",
+        ("single",),
+        IMAGENET,
+        2048,
+        InferenceConfig(scales=(0.9, 1.0, 1.2), flip=True, average="logits", align_corners=True),
+    ),
+    "proda": Layout("ProDA", ("proda",), UNIT, 2048, _ONCE),
+    "cpsl": Layout("CPSL", ("proda",), UNIT, 2048, _ONCE),
+    "dass": Layout("DASS", ("dass",), CAFFE, 1460, _ONCE),
+}
+
+
+@dataclass
+class Checkpoint:
+    """A file, unpacked.
+
+    Attributes:
+        path: of the file.
+        state: the network's tensors under plain names.
+        numbers: what stood beside it and is a number, e.g. ``iter`` and ``best_iou``.
+        dropped: names of what else stood beside it.
+    """
+
+    path: Path
+    state: State
+    numbers: dict[str, int | float] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+
+
+def import_checkpoint(
+    path: str | Path, *, layout: str | None = None, space: LabelSpace | str | None = None
+) -> LoadedModel:
+    """A published checkpoint as a model, ready for :func:`~segadapt.models.store.save_model`.
+
+    Args:
+        path: a torch or ``.safetensors`` file.
+        layout: a name of :data:`LAYOUTS`; None recognises it by names and shapes. Single-level
+            AdaptSegNet and CRST have the same ones, and must be named.
+        space: the classes of the network, in order. None takes Cityscapes, SYNTHIA or the
+            cross-city classes, whichever has as many.
+
+    Returns:
+        The model in evaluation mode and its label space. The provenance has the entry ``imported``
+        (file, sha256, layout, what was dropped, the numbers beside the weights), and under
+        ``size`` and ``inference`` how the authors predict.
+
+    Raises:
+        RequestError: the file cannot be read, is no known checkpoint, or the layout or the space
+            does not fit it.
+    """
+    path = Path(path).expanduser()
+    checkpoint = unpack(path)
+    head = _head(checkpoint)
+    name = _layout_name(checkpoint, head, layout)
+    chosen = LAYOUTS[name]
+    classes = _classified(checkpoint, head)
+    found = _space(space, classes, path)
+    _drop_unused(checkpoint, head)
+    arguments = {**_architecture(checkpoint.state, head, chosen), "preprocessing": chosen.preprocessing}
+    with torch.device("meta"):  # names and shapes only: a file that does not fit is refused at once
+        _require_all(build_segmenter(classes=classes, **arguments), checkpoint, chosen)
+    model = build_segmenter(classes=classes, **arguments)
+    model.load_state_dict(checkpoint.state, strict=False)
+    provenance = {
+        "run": f"imported/{name}",
+        "imported": {
+            "file": path.name,
+            "sha256": _sha256(path),
+            "layout": name,
+            "tensors": len(checkpoint.state),
+            "dropped": checkpoint.dropped,
+            "numbers": checkpoint.numbers,
+        },
+        "size": chosen.size,
+        "inference": chosen.inference.model_dump(mode="json"),
+    }
+    return LoadedModel(model.eval(), found, provenance)
+
+
+def import_discriminator(path: str | Path) -> Discriminator:
+    """The discriminator of an AdaptSegNet file ``*_D1.pth`` or of a ProDA warm-up file.
+
+    Raises:
+        RequestError: the file cannot be read or has none.
+    """
+    path = Path(path).expanduser()
+    raw = read_tensors(path)
+    if isinstance(raw, dict) and isinstance(raw.get("FCDiscriminator"), dict):
+        raw = raw["FCDiscriminator"].get("model_state")
+    state = _flat(raw)
+    if state is None or not is_discriminator(state):
+        raise RequestError(f"'{path}' has no discriminator of AdaptSegNet or ProDA")
+    return discriminator_from(state)
+
+
+# ---- unpacking ----
+
+
+def unpack(path: Path) -> Checkpoint:
+    """The network's tensors out of the nesting of a file, and what stood beside them."""
+    _require_foreign(path)
+    raw = read_tensors(path)
+    state = _flat(raw)
+    if state is not None:
+        return Checkpoint(path, state)
+    checkpoint = Checkpoint(path, {})
+    for name in ("ResNet101", "model_state", "state_dict"):
+        if isinstance(raw, dict) and isinstance(raw.get(name), dict):
+            _set_aside(checkpoint, raw, name)
+            raw = raw[name]
+    state = _flat(raw)
+    if state is None:
+        raise RequestError(f"'{path}' holds {_described(raw)}, no network; layouts: {', '.join(LAYOUTS)}")
+    checkpoint.state = state
+    return checkpoint
+
+
+def _require_foreign(path: Path) -> None:
+    if path.suffix != ".safetensors" or not path.is_file():
+        return
+    try:
+        with safe_open(str(path), "pt") as file:
+            own = (file.metadata() or {}).get("format") == FORMAT
+    except Exception:  # reading the tensors will say what is wrong
+        return
+    if own:
+        raise RequestError(f"'{path}' is a model of segadapt already; use it as it is")
+
+
+def _flat(raw: Any) -> State | None:
+    """A state dict without the prefix of data parallel training, or None if it is none."""
+    if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
+        return None
+    state = {str(key): value for key, value in raw.items()}
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _set_aside(checkpoint: Checkpoint, raw: Mapping[Any, Any], taken: str) -> None:
+    """Note the entries beside the one that is taken."""
+    for key, value in raw.items():
+        if key == taken:
+            continue
+        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+            checkpoint.numbers[str(key)] = value.item() if isinstance(value, np.number) else value
+        else:
+            checkpoint.dropped.append(str(key))
+
+
+def _described(raw: Any) -> str:
+    if isinstance(raw, Tensor):
+        return f"one tensor of shape {tuple(raw.shape)}"
+    if isinstance(raw, dict) and raw:
+        return f"the entries {', '.join(map(str, list(raw)[:4]))}"
+    return "nothing" if not raw else f"a {type(raw).__name__}"
+
+
+# ---- recognising ----
+
+
+def _head(checkpoint: Checkpoint) -> Head:
+    """Which network the names and shapes belong to."""
+    state, path = checkpoint.state, checkpoint.path
+    if is_discriminator(state):
+        raise RequestError(f"'{path}' is a discriminator; give the file of the segmentation network")
+    if "layer5.conv2d_list.0.0.weight" in state:
+        return "proda"
+    if "target_conv1.weight" in state:
+        return "dass"
+    for head in ("two-level", "single", "vgg"):
+        if _CLASSIFIER[head] in state:
+            return head
+    if any(key.startswith("Scale.") for key in state) or "layer4.0.conv1.weight" in state:
+        raise RequestError(f"'{path}' holds an encoder to start from, no trained network; use it as model.weights")
+    raise RequestError(
+        f"'{path}' has none of the layouts {', '.join(LAYOUTS)}: the first of its {len(state)} tensors is "
+        f"'{next(iter(state))}'"
+    )
+
+
+def _layout_name(checkpoint: Checkpoint, head: Head, wanted: str | None) -> str:
+    path = checkpoint.path
+    candidates = [name for name, layout in LAYOUTS.items() if head in layout.heads]
+    if wanted is not None:
+        if wanted not in LAYOUTS:
+            raise RequestError(f"no layout '{wanted}'{nearest(wanted, LAYOUTS)}; there are: {', '.join(LAYOUTS)}")
+        if wanted not in candidates:
+            raise RequestError(f"'{path}' is none of {wanted}; by its tensors it is of {' or '.join(candidates)}")
+        return wanted
+    if head == "single":
+        raise RequestError(
+            f"'{path}' may be of AdaptSegNet (2 acting branches, BGR input) or CRST (4, RGB input), whose tensors have "
+            f"the same names; say which with --layout {' or --layout '.join(candidates)}"
+        )
+    if head == "proda":  # one network, one way to predict: only the origin differs
+        return "cpsl" if "prototypes_ema" in checkpoint.dropped else "proda"
+    return candidates[0]
+
+
+def _classified(checkpoint: Checkpoint, head: Head) -> int:
+    weight = checkpoint.state.get(_CLASSIFIER[head])
+    if weight is None or weight.dim() != 4:
+        raise RequestError(f"'{checkpoint.path}' lacks the classifier '{_CLASSIFIER[head]}'")
+    return weight.shape[0]
+
+
+def _space(wanted: LabelSpace | str | None, classes: int, path: Path) -> LabelSpace:
+    """The label space of the network; its number of classes must fit."""
+    if wanted is None:
+        for known in (CITYSCAPES, SYNTHIA, NTHU):
+            if len(known) == classes:
+                return known
+        raise RequestError(f"'{path}' has {classes} classes, a number of no known label space; name it with --space")
+    space = label_space(wanted) if isinstance(wanted, str) else wanted
+    if len(space) != classes:
+        raise RequestError(f"'{path}' has {classes} classes, label space '{space.name}' has {len(space)}; give another")
+    return space
+
+
+# ---- building ----
+
+
+def _architecture(state: State, head: Head, layout: Layout) -> dict[str, Any]:
+    """Name and arguments of the network."""
+    if head == "vgg":
+        return {"name": "deeplabv2_vgg16", "branches": layout.branches}
+    depth = _depth(state)
+    if head == "proda":
+        return {"name": f"proda_resnet{depth}", "extra_norm": "bn_pretrain.weight" in state}
+    if head == "dass":
+        return {"name": "dass_deeplabv2", "depth": depth}
+    return {"name": f"deeplabv2_resnet{depth}", "branches": layout.branches, "auxiliary": head == "two-level"}
+
+
+def _depth(state: State) -> int:
+    """Layers of the ResNet, by the blocks of its third level; 101, which all published ones have, if that fails."""
+    blocks = {key.split(".")[1] for key in state if key.startswith("layer3.")}
+    return next((depth for depth, counts in BLOCKS.items() if counts[2] == len(blocks)), 101)
+
+
+def _drop_unused(checkpoint: Checkpoint, head: Head) -> None:
+    """DASS keeps a second classifier that its network never calls."""
+    unused = [key for key in checkpoint.state if head == "dass" and key.startswith("layer6.")]
+    for key in unused:
+        del checkpoint.state[key]
+    if unused:
+        checkpoint.dropped.append("layer6")
+
+
+def _require_all(model: nn.Module, checkpoint: Checkpoint, layout: Layout) -> None:
+    wrong = differences(model, checkpoint.state)
+    if wrong:
+        raise RequestError(
+            f"'{checkpoint.path}' is no whole network of {layout.title}: {len(wrong)} tensors are missing, unknown or "
+            f"of another shape, the first is '{wrong[0]}'"
+        )
+    broken = [key for key, value in checkpoint.state.items() if not value.isfinite().all()]
+    if broken:
+        raise RequestError(f"'{checkpoint.path}' holds numbers that are not finite, the first in '{broken[0]}'")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
