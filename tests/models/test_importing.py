@@ -26,6 +26,7 @@ from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace, distinct_colo
 from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
 from segadapt.models.importing import import_checkpoint, import_discriminator
+from segadapt.models.inference import InferenceConfig
 from segadapt.models.proda_net import UNIT, ProDANet
 from segadapt.models.segmenter import CAFFE, IMAGENET
 from segadapt.models.store import LoadedModel, load_model, save_model
@@ -331,7 +332,9 @@ def test_from_a_checkpoint_to_predictions(
     assert json.loads(out)["count"] == 1
     label = np.asarray(Image.open(tmp_path / "p" / "a.png"))
     image = cv2.cvtColor(cv2.imread(str(tmp_path / "images" / "a.png")), cv2.COLOR_BGR2RGB)
-    assert np.array_equal(label, predict_array(stored.model, image)[0])
+    as_published = InferenceConfig(align_corners=True)
+    assert np.array_equal(label, predict_array(stored.model, image, as_published)[0])
+    assert not np.array_equal(label, predict_array(stored.model, image)[0])
 
 
 def test_further_adaptation_starts_from_an_imported_model(

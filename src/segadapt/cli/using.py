@@ -40,9 +40,9 @@ from segadapt.report import write_report
 from segadapt.run import find_model
 
 Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), or the folder of a run.")]
-Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0.")]
-Flip = Annotated[bool, typer.Option(help="Average with the mirrored image.")]
-Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty for whole images.")]
+Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0; empty: the model's own.")]
+Flip = Annotated[bool | None, typer.Option(help="Average with the mirrored image; left out: as the model does.")]
+Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: as the model does.")]
 SizeOption = Annotated[
     str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
 ]
@@ -59,16 +59,19 @@ def parse_size(text: str, option: str) -> tuple[int, int] | int | None:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def inference(scales: str, flip: bool, window: str) -> InferenceConfig:
-    """Inference settings from options."""
-    try:
-        values = tuple(float(s) for s in scales.split(","))
-    except ValueError:
-        raise RequestError(f"--scales '{scales}' is not a comma-separated list of numbers") from None
-    size = parse_size(window, "--window")
-    if isinstance(size, int):
-        size = (size, size)
-    settings: dict[str, Any] = {"scales": values, "flip": flip, "window": size}
+def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) -> InferenceConfig:
+    """How the model predicts by its file, with what the options change."""
+    settings: dict[str, Any] = dict(loaded.provenance.get("inference", {}))
+    if scales:
+        try:
+            settings["scales"] = tuple(float(s) for s in scales.split(","))
+        except ValueError:
+            raise RequestError(f"--scales '{scales}' is not a comma-separated list of numbers") from None
+    if flip is not None:
+        settings["flip"] = flip
+    if window:
+        size = parse_size(window, "--window")
+        settings["window"] = (size, size) if isinstance(size, int) else size
     result: InferenceConfig = checked(InferenceConfig, settings, "inference")
     return result
 
@@ -101,8 +104,8 @@ def evaluate(
     data_root: DataRoot = "",
     split: Split = "",
     size: SizeOption = "",
-    scales: Scales = "1.0",
-    flip: Flip = False,
+    scales: Scales = "",
+    flip: Flip = None,
     window: Window = "",
     accelerator: Accelerator = "auto",
     root: Roots = None,
@@ -117,7 +120,7 @@ def evaluate(
         scores = score(
             loaded.model,
             dataset,
-            inference(scales, flip, window),
+            inference(loaded, scales, flip, window),
             runtime.device,
             size=working_size_of(loaded, size),
             progress=lambda *_: steps.advance(),
@@ -138,8 +141,8 @@ def predict(
     images: Annotated[Path, typer.Argument(help="An image or a folder of images, any sizes.")],
     out: Annotated[Path, typer.Option(help="Where the predictions go.")] = Path("predictions"),
     size: SizeOption = "",
-    scales: Scales = "1.0",
-    flip: Flip = False,
+    scales: Scales = "",
+    flip: Flip = None,
     window: Window = "",
     ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids for its server.")] = "train",
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
@@ -154,7 +157,7 @@ def predict(
         loaded.space,
         images,
         out,
-        inference(scales, flip, window),
+        inference(loaded, scales, flip, window),
         device=runtime.device,
         size=working_size_of(loaded, size),
         ids=ids,
@@ -180,8 +183,8 @@ def label(
     ] = None,
     classes: Classes = None,
     size: SizeOption = "",
-    scales: Scales = "1.0",
-    flip: Flip = False,
+    scales: Scales = "",
+    flip: Flip = None,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -197,7 +200,7 @@ def label(
         labels,
         classes,
         working_size_of(loaded, size),
-        inference(scales, flip, ""),
+        inference(loaded, scales, flip, ""),
         runtime,
         quiet or json,
     )
