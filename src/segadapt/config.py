@@ -2,8 +2,8 @@
 
 A recipe may build on another (``base``); mappings merge, everything else replaces. ``stages`` is a
 mapping from name to settings, run in order. Overrides are ``key.key=value`` with a YAML value; a
-key that starts with a stage's name means that stage: ``adapt.rounds=2``. A stage that says
-``like: other`` starts from the settings of that other stage.
+key that starts with a stage's name means that stage: ``adapt.rounds=2``; ``adapt=null`` leaves it
+out. A stage that says ``like: other`` starts from the settings of that other stage.
 """
 
 from __future__ import annotations
@@ -199,6 +199,7 @@ def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
         raw_stages = {str(s.get("name")): s for s in raw_stages}
     if not isinstance(raw_stages, Mapping) or not raw_stages:
         raise RequestError(f"{where}: no stages; a recipe needs at least one")
+    raw_stages = {name: settings for name, settings in raw_stages.items() if settings is not None}
     for name, settings in raw_stages.items():
         if not isinstance(settings, Mapping):
             raise RequestError(f"{where}: stage '{name}' is not a mapping of settings")

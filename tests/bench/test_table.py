@@ -10,6 +10,7 @@ import yaml
 
 from segadapt.bench.table import bench_table, markdown, summarise
 from segadapt.engine.checkpoint import write_json
+from segadapt.errors import RequestError
 from tests.tiny import raw_config
 
 
@@ -41,9 +42,25 @@ def test_table_of_two_methods_and_two_seeds(tmp_path: Path) -> None:
     assert source[0] == source[1]
 
 
+def test_settings_go_to_the_recipes_that_have_the_stage(tmp_path: Path) -> None:
+    (tmp_path / "task").mkdir()
+    for method in ("source_only", "proda"):
+        recipe = yaml.safe_dump(raw_config(tmp_path, method), sort_keys=False)
+        (tmp_path / f"task/{method}.yaml").write_text(recipe)
+    task, methods = str(tmp_path / "task"), ["source_only", "proda"]
+    table = bench_table(
+        task, methods, [1], tmp_path / "out", {}, ["adapt.structure=0", "source.steps=2", "adapt.steps=2"], quiet=True
+    )
+    assert [row["stage"] for row in table["rows"]] == ["source", "adapt"]
+    with pytest.raises(RequestError, match=r"no setting or stage 'adopt' \(did you mean 'adapt'"):
+        bench_table(task, methods, [1], tmp_path / "out", {}, ["adopt.structure=0"], quiet=True)
+
+
 def result(method: str, miou: float, sky: float | None) -> dict[str, object]:
     scores = {"miou": miou, "mpa": miou + 5, "iou": {"sky": sky, "road": miou}}
     row = {
+        "stage": "adapt",
+        "role": "adapted",
         "method": method,
         "title": method.upper(),
         "scores": scores,
@@ -51,7 +68,11 @@ def result(method: str, miou: float, sky: float | None) -> dict[str, object]:
         "peak_memory_mb": 7,
     }
     machine = {"segadapt": "1", "torch": "2", "python": "3", "cpu": "c", "cores": "2", "device": "cpu"}
-    return {"rows": [row], "labels": [{"accuracy": 0.5}, {"accuracy": 0.75}], "machine": machine}
+    return {
+        "rows": [row],
+        "labels": [{"stage": "adapt", "accuracy": 0.5}, {"stage": "adapt", "accuracy": 0.75}],
+        "machine": machine,
+    }
 
 
 def test_unfinished_seeds_and_absent_classes_are_left_out_of_means(tmp_path: Path) -> None:

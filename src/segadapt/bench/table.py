@@ -9,6 +9,7 @@ from typing import Any
 
 from segadapt.config import load_config
 from segadapt.engine.checkpoint import read_json, write_atomically, write_json
+from segadapt.errors import RequestError
 from segadapt.run import Run
 
 
@@ -29,15 +30,36 @@ def bench_table(
     rewritten after every run; ``on_row`` is called with the seed and the method's row of results.
     """
     table: dict[str, Any] = {}
+    known = _settings_by_method(task, methods, overrides)
     for seed in seeds:
         for method in methods:
-            config = load_config(f"{task}/{method}", [*overrides, f"seed={seed}"])
+            config = load_config(f"{task}/{method}", [*known[method], f"seed={seed}"])
             results = Run(config, out / method / f"seed{seed}", roots, quiet, reuse=(out,)).execute()
             table = summarise(task, methods, seeds, out)
             write_json(out / "table.json", table)
             _write_text(out / "table.md", markdown(table))
-            on_row(seed, _result_row(results, method) or results["rows"][-1])
+            for row in _own_rows(results, method):
+                on_row(seed, row)
     return table
+
+
+def _settings_by_method(task: str, methods: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The overrides that each method's recipe has a stage for; RequestError if none of them has."""
+    result: dict[str, list[str]] = {method: [] for method in methods}
+    for override in overrides:
+        problem: RequestError | None = None
+        taken = False
+        for method in methods:
+            try:
+                load_config(f"{task}/{method}", [override])
+            except RequestError as found:
+                problem = found
+            else:
+                result[method].append(override)
+                taken = True
+        if not taken and problem is not None:
+            raise problem
+    return result
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -45,25 +67,26 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path) -> dict[str, Any]:
-    """Mean and spread over the finished seeds of every method's last stage of its own kind."""
+    """Mean and spread over the finished seeds, for every stage that belongs to a method."""
     rows = []
     machine: dict[str, Any] = {}
     for method in methods:
-        found: dict[int, dict[str, Any]] = {}
+        found: dict[str, dict[int, dict[str, Any]]] = {}
         for seed in seeds:
             results = read_json(out / method / f"seed{seed}" / "results.json")
-            row = _result_row(results, method) if results else None
-            if row is not None and row["scores"] is not None:
-                found[seed] = {**row, "labels": results["labels"]}
-                machine = results["machine"]
-        if found:
-            rows.append(_summary(method, found))
+            for row in _own_rows(results, method) if results else []:
+                if row["scores"] is not None:
+                    labels = [summary for summary in results["labels"] if summary["stage"] == row["stage"]]
+                    found.setdefault(row["stage"], {})[seed] = {**row, "labels": labels}
+                    machine = results["machine"]
+        rows += [_summary(method, stage) for stage in found.values()]
     return {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
 
 
-def _result_row(results: Mapping[str, Any], method: str) -> dict[str, Any] | None:
-    rows = [r for r in results["rows"] if r["method"] == method]
-    return dict(rows[-1]) if rows else None
+def _own_rows(results: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
+    """The stages that a method's recipe is about: all that adapt, or the bound that it is."""
+    role = {"source_only": "source", "oracle": "oracle"}.get(method, "adapted")
+    return [dict(row) for row in results["rows"] if row["role"] == role]
 
 
 def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
@@ -76,6 +99,7 @@ def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]
     first = next(iter(found.values()))
     return {
         "method": method,
+        "stage": first["stage"],
         "title": first["title"],
         "seeds": {str(seed): row["scores"]["miou"] for seed, row in found.items()},
         "miou": statistics.mean(values),

@@ -46,7 +46,11 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "readers": inspecting.readers,
     "toy": inspecting.toy,
 }
-BENCH_COMMANDS: dict[str, Callable[..., None]] = {"thresholds": benching.thresholds, "table": benching.table}
+BENCH_COMMANDS: dict[str, Callable[..., None]] = {
+    "step": benching.step,
+    "thresholds": benching.thresholds,
+    "table": benching.table,
+}
 
 for group, commands in ((app, COMMANDS), (data_app, DATA_COMMANDS), (bench_app, BENCH_COMMANDS)):
     for name, command in commands.items():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
+from segadapt.bench.step import bench_step
 from segadapt.bench.table import bench_table, markdown
 from segadapt.bench.thresholds import bench_thresholds
-from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, print_json
+from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, parse_size, print_json
+from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError
 
 
@@ -30,6 +32,40 @@ def thresholds(
         return
     for name, value in result.items():
         console.print(f"{name:<28} {value:.4g}" if isinstance(value, float) else f"{name:<28} {value}", markup=False)
+
+
+def step(
+    method: Annotated[str, typer.Argument(help="A method, e.g. proda.")],
+    network: Annotated[str, typer.Option(help="A network of 'segadapt models'.")] = "lite",
+    size: Annotated[str, typer.Option(help="Height x width of the images.")] = "360x480",
+    crop: Annotated[str, typer.Option(help="Height x width of the crops.")] = "180x240",
+    batch: Annotated[int, typer.Option(min=1, help="Samples of each stream a step.")] = 4,
+    repeats: Annotated[int, typer.Option(min=3, help="Timed pairs of step and passes.")] = 10,
+    classes: Annotated[int, typer.Option(min=2)] = 19,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
+    json: Json = False,
+) -> None:
+    """A training step on noise, beside the network passes that it consists of."""
+    if precision not in get_args(Precision):
+        raise RequestError(f"--precision '{precision}' is none of {', '.join(get_args(Precision))}")
+    exact: Precision = precision  # type: ignore[assignment]
+    sides = [parse_size(text, option) for text, option in ((size, "--size"), (crop, "--crop"))]
+    (image, cut) = [(side, side) if isinstance(side, int) else side or (0, 0) for side in sides]
+    result = bench_step(method, network, image, cut, batch, repeats, classes, accelerator, exact)
+    if json:
+        print_json(result)
+        return
+    low, high = result["overhead_quartiles"]
+    for call in result["calls"]:
+        console.print(f"  {call}", markup=False)
+    console.print(
+        f"passes alone {result['passes_ms']:.0f} ms, step {result['step_ms']:.0f} ms: overhead "
+        f"{result['overhead']:.1%} (quartiles {low:.1%} to {high:.1%}); a batch is made in {result['data_ms']:.0f} ms",
+        markup=False,
+    )
+    memory = result["peak_memory_mb"]
+    console.print(f"peak memory {memory['passes']} MB after the passes, {memory['step']} MB after the steps")
 
 
 def table(

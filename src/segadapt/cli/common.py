@@ -43,6 +43,17 @@ def parse_roots(roots: Sequence[str] | None) -> dict[str, str]:
     return parsed
 
 
+def parse_size(text: str, option: str) -> tuple[int, int] | int | None:
+    """``HEIGHTxWIDTH``, one number, or nothing."""
+    if not text:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+        raise RequestError(f"{option} '{text}' is not HEIGHTxWIDTH or one number, e.g. 512x1024")
+    numbers = [int(p) for p in parts]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
 def parse_ids(text: str) -> tuple[int, ...]:
     """Comma-separated mask values, or none."""
     if text.strip().lower() == "none":

@@ -22,6 +22,7 @@ from segadapt.cli.common import (
     console,
     data_spec,
     parse_roots,
+    parse_size,
     print_json,
     print_rows,
 )
@@ -46,17 +47,6 @@ Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: a
 SizeOption = Annotated[
     str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
 ]
-
-
-def parse_size(text: str, option: str) -> tuple[int, int] | int | None:
-    """``HEIGHTxWIDTH``, one number, or nothing."""
-    if not text:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
-        raise RequestError(f"{option} '{text}' is not HEIGHTxWIDTH or one number, e.g. 512x1024")
-    numbers = [int(p) for p in parts]
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) -> InferenceConfig:

@@ -1,0 +1,222 @@
+"""What a training step costs beside the network passes that it cannot do without.
+
+A method is run on noise through the very loop that trains with it. Every call of one of its networks
+is noted: which network, on what, and which outputs get a gradient. The calls alone, with the same
+gradients to propagate, are then timed in turn with whole steps; the difference is what losses,
+pseudo labels, moving averages and the optimiser take.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segadapt.data.dataset import Dataset, Item
+from segadapt.data.loader import DecodedCache, Samples
+from segadapt.engine.loop import Loop
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Precision, Runtime, machine, peak_memory_mb
+from segadapt.engine.world import DataBundle, RoundWorld
+from segadapt.labels import LabelSpace
+from segadapt.methods.method import TaughtConfig
+from segadapt.methods.registry import method_info, stage_settings
+from segadapt.models.build import build_segmenter
+
+IMAGES = 8
+Size = tuple[int, int]
+
+
+@dataclass
+class Call:
+    """One pass of a network within a step.
+
+    Attributes:
+        network: which one.
+        given: its input; ``requires_grad`` as in the step.
+        trained: whether a gradient goes through it.
+        used: outputs that get one.
+    """
+
+    network: nn.Module
+    given: Tensor
+    trained: bool
+    used: set[str] = field(default_factory=set)
+
+
+def bench_step(
+    method: str,
+    network: str = "lite",
+    size: Size = (360, 480),
+    crop: Size = (180, 240),
+    batch: int = 4,
+    repeats: int = 10,
+    classes: int = 19,
+    accelerator: str = "auto",
+    precision: Precision = "32-true",
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Time whole steps and their network passes in turn.
+
+    Args:
+        method: a name of the registry.
+        network: a name of ``segadapt models``; weights are random.
+        size: of the images; methods that look at whole images pay for it.
+        crop: of the training crops.
+        batch: samples of each stream a step.
+        repeats: timed pairs.
+        settings: further settings of the stage.
+
+    Returns:
+        Median milliseconds of ``passes``, ``step`` and ``data`` (decoded image to augmented batch),
+        ``overhead`` as the median ratio of the pairs minus one with its quartiles, memory, and the
+        calls.
+    """
+    runtime = Runtime(accelerator, precision)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        stage = {"method": method, "batch_size": batch, "augmentation": {"crop": crop}, **(settings or {})}
+        loop, batches, drawing = _prepared(stage, network, size, classes, repeats + 2, runtime, folder)
+        world = RoundWorld(loop.data, loop.method.space, 0, runtime, loop.record, folder / "round0")
+        optimisers = loop.optimisers(0)
+
+        def whole(samples: dict[str, Samples]) -> None:
+            loop.step(0, 0, samples, optimisers)
+            with torch.no_grad():
+                loop.method.after_step(world)
+
+        with _recorded(loop.method) as calls:
+            whole(batches[0])
+        alone = [_timed(lambda: _passes(calls, loop), runtime) for _ in range(2)][1:]
+        memory = {"passes": peak_memory_mb(runtime.device)}
+        steps = []
+        whole(batches[1])
+        for samples in batches[2:]:
+            alone.append(_timed(lambda: _passes(calls, loop), runtime))
+            steps.append(_timed(lambda samples=samples: whole(samples), runtime))  # type: ignore[misc]
+        memory["step"] = peak_memory_mb(runtime.device)
+    ratios = [s / a - 1 for s, a in zip(steps, alone[1:], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return {
+        "method": method,
+        "network": network,
+        "image": list(size),
+        "crop": list(crop),
+        "batch": batch,
+        "calls": [_described(call) for call in calls],
+        "passes_ms": 1e3 * statistics.median(alone[1:]),
+        "step_ms": 1e3 * statistics.median(steps),
+        "data_ms": 1e3 * drawing,
+        "overhead": middle,
+        "overhead_quartiles": [low, high],
+        "peak_memory_mb": memory,
+        "precision": precision,
+        **machine(),
+    }
+
+
+def _prepared(
+    stage: Mapping[str, Any], network: str, size: Size, classes: int, count: int, runtime: Runtime, folder: Path
+) -> tuple[Loop, list[dict[str, Samples]], float]:
+    """The loop of a stage, its first round prepared, ``count`` batches, and the seconds that one took."""
+    space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)
+    cls, values = stage_settings("bench", {"steps": 10**6, **stage})
+    config = cls(**values)
+    networks = [build_segmenter(network, classes) for _ in range(2 if isinstance(config, TaughtConfig) else 1)]
+    made = method_info(config.method).method(config, networks[0], space, *networks[1:])
+    target = _noise(space, size, labelled=False)
+    data = DataBundle(_noise(space, size, True), target, None, None, None, None, folder, DecodedCache(1 << 30))
+    record = Record(folder / "record", False, quiet=True)
+    loop = Loop(made, data, runtime, record, folder, 0, lambda _: None, lambda _: None)
+    world = RoundWorld(data, space, 0, runtime, record, folder / "round0")
+    made.eval()
+    with torch.no_grad():
+        made.prepare(0, world)
+    made.train()
+    streams = made.streams(0, world)
+    started = time.perf_counter()
+    sources = [loop.feeder(stream).batches(0, count) for stream in streams.values()]
+    batches = [dict(zip(streams, drawn, strict=True)) for drawn in zip(*sources, strict=True)]
+    _finish(runtime)
+    return loop, batches, (time.perf_counter() - started) / len(batches)
+
+
+def _noise(space: LabelSpace, size: Size, labelled: bool) -> Dataset:
+    """Images of coloured noise, with labels in large cells."""
+    rng = np.random.default_rng(int(labelled))
+    images = rng.integers(0, 256, (IMAGES, *size, 3), np.uint8)
+    cells = rng.integers(0, len(space), (IMAGES, -(-size[0] // 32), -(-size[1] // 32)), np.uint8)
+    labels = cells.repeat(32, 1).repeat(32, 2)[:, : size[0], : size[1]]
+    items = tuple(Item(str(i), Path(f"{i}"), Path(f"{i}.label") if labelled else None) for i in range(IMAGES))
+    return Dataset("noise", space, items, lambda path: images[int(path.stem)], lambda path: labels[int(path.stem)])
+
+
+@contextmanager
+def _recorded(method: nn.Module) -> Any:
+    """A list that fills with the calls of the method's networks."""
+    calls: list[Call] = []
+
+    def note(network: nn.Module, args: Sequence[Tensor], output: Any) -> None:
+        call = Call(network, args[0].detach().clone().requires_grad_(args[0].requires_grad), False)
+        calls.append(call)
+        for name, value in _outputs(output).items():
+            if value.requires_grad:
+                call.trained = True
+                value.register_hook(lambda _, name=name: call.used.add(name))  # type: ignore[no-untyped-call]
+
+    children = [
+        m for child in method.children() for m in (child if isinstance(child, nn.ModuleDict) else {0: child}).values()
+    ]
+    handles = [network.register_forward_hook(note) for network in children]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _outputs(output: Any) -> dict[str, Tensor]:
+    """Outputs of a network by name."""
+    if isinstance(output, Tensor):
+        return {"scores": output}
+    return {name: value for name, value in output._asdict().items() if value is not None}
+
+
+def _passes(calls: Sequence[Call], loop: Loop) -> None:
+    """The passes of a step, one after the other, each with its backward pass."""
+    loop.method.zero_grad(set_to_none=True)
+    for call in calls:
+        with torch.set_grad_enabled(call.trained), loop.runtime.autocast():
+            outputs = _outputs(call.network(call.given))
+        if call.trained:
+            wanted = [outputs[name] for name in sorted(call.used)]
+            torch.autograd.backward(wanted, [torch.ones_like(x) for x in wanted])
+
+
+def _timed(run: Callable[[], None], runtime: Runtime) -> float:
+    """Seconds, with all work of the device done."""
+    _finish(runtime)
+    started = time.perf_counter()
+    run()
+    _finish(runtime)
+    return time.perf_counter() - started
+
+
+def _finish(runtime: Runtime) -> None:
+    if runtime.device.type == "cuda":
+        torch.cuda.synchronize(runtime.device)
+
+
+def _described(call: Call) -> str:
+    batch, _, height, width = call.given.shape
+    way = "forward and backward" if call.trained else "forward"
+    return f"{type(call.network).__name__}, {way}, {batch} x {height} x {width}"

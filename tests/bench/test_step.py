@@ -1,0 +1,27 @@
+"""The cost of a step: the passes of every method are found, and the numbers hang together."""
+
+from __future__ import annotations
+
+import pytest
+
+from segadapt.bench.step import bench_step
+
+SMALL = {"size": (48, 64), "crop": (32, 32), "batch": 2, "repeats": 3, "classes": 3, "accelerator": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("method", "trained", "frozen"),
+    [("source_only", 1, 0), ("cbst", 1, 0), ("adaptseg", 5, 0), ("proda", 3, 1), ("distill", 2, 1)],
+)
+def test_passes_of_a_step(method: str, trained: int, frozen: int) -> None:
+    result = bench_step(method, "timm:resnet10t", **SMALL)  # type: ignore[arg-type]
+    calls = result["calls"]
+    assert sum("backward" in call for call in calls) == trained
+    assert len(calls) == trained + frozen
+    if method == "proda":
+        assert calls[1] == "TimmSegmenter, forward, 2 x 48 x 64", "the teacher sees whole images"
+    assert 0 < result["passes_ms"]
+    assert 0 < result["step_ms"]
+    low, high = result["overhead_quartiles"]
+    assert low <= result["overhead"] <= high
+    assert result["peak_memory_mb"]["passes"] <= result["peak_memory_mb"]["step"]
