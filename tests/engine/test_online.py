@@ -31,7 +31,7 @@ def samples(window: Window) -> Samples:
 
 
 def test_accuracy_and_density() -> None:
-    record = OnlineRecord(dataset(), None, DecodedCache(0), Runtime("cpu"))
+    record = OnlineRecord(dataset(), 3, None, DecodedCache(0), Runtime("cpu"))
     crop = torch.from_numpy(TRUTH[2:6, 4:8].astype(np.int64)).flip(1)[None]
     wrong = crop.clone()
     wrong[0, 0] = (wrong[0, 0] + 1) % 3
@@ -39,20 +39,29 @@ def test_accuracy_and_density() -> None:
     seen = samples(Window(2, 4, 4, 4, True))
     record.add(seen, OnlineLabels("target", {"right": crop, "half": wrong}))
     taken = record.take()
-    assert taken["right"] == {"accuracy": 1.0, "density": 1.0}
-    assert taken["half"] == {"accuracy": pytest.approx(8 / 12), "density": 0.75}
+    assert taken["right"] == {"accuracy": 1.0, "mean_accuracy": 1.0, "miou": 1.0, "density": 1.0}
+    hits, misses = crop[0, 2:].reshape(-1).tolist(), crop[0, 0].tolist()
+    right = [hits.count(c) for c in range(3)]
+    missed, added = ([found.count(c) for c in range(3)] for found in (misses, wrong[0, 0].tolist()))
+    classes = list(zip(right, missed, added, strict=True))
+    assert taken["half"] == {
+        "accuracy": pytest.approx(8 / 12),
+        "mean_accuracy": pytest.approx(sum(r / (r + m) for r, m, _ in classes) / 3),
+        "miou": pytest.approx(sum(r / (r + m + a) for r, m, a in classes) / 3),
+        "density": 0.75,
+    }
     assert record.take() == {}
 
 
 def test_labels_at_a_quarter_of_the_resolution() -> None:
-    record = OnlineRecord(dataset(), None, DecodedCache(0), Runtime("cpu"))
+    record = OnlineRecord(dataset(), 3, None, DecodedCache(0), Runtime("cpu"))
     quarter = torch.from_numpy(TRUTH[2::4, 2::4].astype(np.int64))[None]
     record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": quarter}))
     assert record.take()["x"]["accuracy"] == 1.0
 
 
 def test_without_truth_only_density_is_known() -> None:
-    record = OnlineRecord(None, None, DecodedCache(0), Runtime("cpu"))
+    record = OnlineRecord(None, 3, None, DecodedCache(0), Runtime("cpu"))
     labels = torch.tensor([[[0, IGNORE]]])
     record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": labels}))
-    assert record.take() == {"x": {"accuracy": None, "density": 0.5}}
+    assert record.take() == {"x": {"accuracy": None, "mean_accuracy": None, "miou": None, "density": 0.5}}

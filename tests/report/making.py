@@ -115,7 +115,8 @@ def write_run(run: Path) -> Path:
 
 
 def online_labels(round: int, step: int, accuracy: float | None) -> dict[str, Any]:
-    sets = {"rectified": {"accuracy": accuracy, "density": 1.0}, "stored": {"accuracy": accuracy, "density": 0.25}}
+    known = {"accuracy": accuracy, "mean_accuracy": accuracy, "miou": accuracy}
+    sets = {"rectified": {**known, "density": 1.0}, "stored": {**known, "density": 0.25}}
     return {"event": "online_labels", "stage": "cbst", "round": round, "step": step, "sets": sets}
 
 

@@ -129,10 +129,10 @@ def test_results_alone_make_a_page(tmp_path: Path) -> None:
 
 
 def test_pseudo_labels_during_training(full: Page) -> None:
-    assert "Accuracy of the pseudo labels during training CBST;" in full.text
+    assert "Mean IoU of the pseudo labels during training CBST;" in full.text
     assert "stored (25.0% of the pixels)" in full.text
     assert "rectified (" not in full.text
-    chart = full.html.split("Accuracy of the pseudo labels during training by step", 1)[1].split("</figure>")[0]
+    chart = full.html.split("Mean IoU of the pseudo labels during training by step", 1)[1].split("</figure>")[0]
     ways = re.findall(r'class="curve"[^>]*points="([^"]*)"', chart)
     assert len(ways) == 2
     assert [len(way.split()) for way in ways] == [4, 4]
@@ -144,7 +144,7 @@ def test_pseudo_labels_without_truth_show_how_many_there_are(tmp_path: Path) -> 
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, events)))
     page = page_with(tmp_path, labels=[])
     assert "Pixels with a pseudo label during training" in page.text
-    assert "Accuracy of the pseudo labels" not in page.text
+    assert "of the pseudo labels during" not in page.text
     ways = re.findall(r'class="curve"[^>]*points="([^"]*)"', page.html)
     assert [len(way.split()) for way in ways] == [50, 50]  # means over four of the 200 measurements
 

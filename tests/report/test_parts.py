@@ -52,16 +52,16 @@ def test_pseudo_labels_are_placed_as_the_steps_are(tmp_path: Path) -> None:
     path.write_text("\n".join([labels[0], step(0, 30, 1.0), *labels[1:]]))
     found = read_log(path).online["s"]
     assert [labels.position for labels in found] == [20, 50]
-    assert found[0].sets == {"rectified": LabelSet(0.5, 1.0), "stored": LabelSet(0.5, 0.25)}
-    assert found[1].sets["rectified"] == LabelSet(0.75, 1.0)
+    assert found[0].sets == {"rectified": LabelSet(0.5, 0.5, 1.0), "stored": LabelSet(0.5, 0.5, 0.25)}
+    assert found[1].sets["rectified"] == LabelSet(0.75, 0.75, 1.0)
 
 
 def test_kinds_of_pseudo_labels_of_which_nothing_is_known_are_left_out(tmp_path: Path) -> None:
-    sets = [{"a": {"accuracy": None, "density": None}, "b": {"accuracy": 0.5}}, {"a": 3}, [1], None]
+    sets = [{"a": {"accuracy": None, "density": None}, "b": {"miou": 0.5}}, {"a": 3}, [1], None]
     events = [{"event": "online_labels", "stage": "s", "step": i, "sets": s} for i, s in enumerate(sets)]
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join(map(json.dumps, events)))
-    assert [labels.sets for labels in read_log(path).online["s"]] == [{"b": LabelSet(0.5, None)}]
+    assert [labels.sets for labels in read_log(path).online["s"]] == [{"b": LabelSet(0.5)}]
 
 
 def decoded(uri: str) -> np.ndarray:

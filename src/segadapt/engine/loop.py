@@ -108,7 +108,7 @@ class Loop:
         self.on_round, self.on_labels = on_round, on_labels
         self.seconds = 0.0
         self.steps_done = 0
-        self.online = OnlineRecord(data.truth, data.target_size, data.cache, runtime)
+        self.online = OnlineRecord(data.truth, len(method.space), data.target_size, data.cache, runtime)
         set_norm_mode(method.model, self.config.norm)
 
     def run(self) -> None:

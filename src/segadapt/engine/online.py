@@ -1,8 +1,6 @@
-"""Accuracy of the pseudo labels that a method makes while it trains, for the record alone."""
+"""How good the pseudo labels are that a method makes while it trains, for the record alone."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 
@@ -20,30 +18,35 @@ class OnlineRecord:
 
     Args:
         truth: the target set with labels, or None: then only the share of labelled pixels is counted.
+        classes: K.
         size: working size of the target images.
         cache: of decoded labels.
         runtime: of this process.
     """
 
-    def __init__(self, truth: Dataset | None, size: Resize, cache: DecodedCache, runtime: Runtime):
-        self._truth, self._size, self._cache, self._runtime = truth, size, cache, runtime
+    def __init__(self, truth: Dataset | None, classes: int, size: Resize, cache: DecodedCache, runtime: Runtime):
+        self._truth, self._classes, self._size, self._cache, self._runtime = truth, classes, size, cache, runtime
         self._places = {item.id: i for i, item in enumerate(truth.items)} if truth is not None else {}
         self._counts: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
     def add(self, samples: Samples, online: OnlineLabels) -> None:
         """Count one step's labels."""
-        truth: torch.Tensor | None = None
+        truth = None if self._truth is None else torch.full((0,), IGNORE)
         for name, labels in online.sets.items():
-            given = labels != IGNORE
-            counts = [given.sum(), torch.tensor(given.numel(), device=given.device)]
-            if self._truth is not None:
-                if truth is None or truth.shape != labels.shape:
-                    truth = self._crops(samples, (labels.shape[1], labels.shape[2])).to(labels.device)
-                judged = given & (truth != IGNORE)
-                counts += [judged.sum(), (judged & (truth == labels)).sum()]
-            row = torch.stack(counts).double()
+            if truth is not None and truth.shape != labels.shape:
+                truth = self._crops(samples, (labels.shape[1], labels.shape[2])).to(labels.device)
+            row = self._confusion(labels, truth)
             self._counts[name] = self._counts[name] + row if name in self._counts else row
+
+    def _confusion(self, labels: torch.Tensor, truth: torch.Tensor | None) -> torch.Tensor:
+        """Confusion [K, K] by truth and label, flat, then the numbers of labelled and of all pixels."""
+        k, given = self._classes, labels != IGNORE
+        judged = given & (truth != IGNORE) if truth is not None else torch.zeros_like(given)
+        cell = (truth if truth is not None else labels) * k + labels
+        matrix = torch.bincount(torch.where(judged, cell, k * k).reshape(-1), minlength=k * k + 1)[:-1]
+        pixels = torch.tensor([given.numel()], device=given.device)
+        return torch.cat([matrix, given.sum()[None], pixels]).double()
 
     def _crops(self, samples: Samples, output: tuple[int, int]) -> torch.Tensor:
         """The truth of the crops at the resolution of the labels."""
@@ -58,13 +61,26 @@ class OnlineRecord:
             (str(truth.items[index].label), self._size), lambda: resize_label(truth.label(index), self._size)
         )
 
-    def take(self) -> dict[str, dict[str, Any]]:
-        """Accuracy and density of every set since the last call, over all processes."""
+    def take(self) -> dict[str, dict[str, float | None]]:
+        """Every set since the last call, over all processes: shares in [0, 1], None where no truth is known.
+
+        ``accuracy`` of the labelled pixels, ``mean_accuracy`` and ``miou`` over the classes that occur,
+        ``density`` of the labels.
+        """
         self._runtime.sum(list(self._counts.values()))
-        result = {}
-        for name, row in self._counts.items():
-            numbers = row.tolist()
-            right = numbers[3] / numbers[2] if len(numbers) == 4 and numbers[2] else None
-            result[name] = {"accuracy": right, "density": numbers[0] / numbers[1]}
+        result = {name: self._shares(row.cpu()) for name, row in self._counts.items()}
         self._counts = {}
         return result
+
+    def _shares(self, row: torch.Tensor) -> dict[str, float | None]:
+        matrix, (given, pixels) = row[:-2].reshape(self._classes, self._classes), row[-2:].tolist()
+        shares: dict[str, float | None] = {"accuracy": None, "mean_accuracy": None, "miou": None}
+        if float(matrix.sum()):
+            right, wanted, found = matrix.diag(), matrix.sum(1), matrix.sum(0)
+            union = wanted + found - right
+            shares = {
+                "accuracy": float(right.sum() / matrix.sum()),
+                "mean_accuracy": float((right / wanted)[wanted > 0].mean()),
+                "miou": float((right / union)[union > 0].mean()),
+            }
+        return {**shares, "density": given / pixels}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segadapt.report import words
 from segadapt.report.figures import Curve, Level, curve_chart, thin
-from segadapt.report.log import OnlineLabels, Step
+from segadapt.report.log import LabelSet, OnlineLabels, Step
 from segadapt.report.reading import Row, RunRecord
 
 LINES = 6
@@ -28,8 +28,8 @@ def charts(record: RunRecord, rows: Mapping[str, Row | None], svg: Any) -> list[
     if score:
         made.append({"title": "Mean IoU during training", "note": "on the test set, in percent", "figure": svg(score)})
     for stage, found in record.log.online.items():
-        drawn = _online_chart(found, titles.get(stage, stage))
-        made.append({"title": drawn.title, "note": drawn.note, "figure": svg(drawn.figure)})
+        drawn = _online_charts(found, titles.get(stage, stage))
+        made += [{"title": chart.title, "note": chart.note, "figure": svg(chart.figure)} for chart in drawn]
     for stage, steps in record.log.steps.items():
         figure = _loss_chart(steps, titles.get(stage, stage))
         if figure:
@@ -69,25 +69,38 @@ class Drawn:
     figure: str
 
 
-def _online_chart(found: Sequence[OnlineLabels], title: str) -> Drawn:
-    """Accuracy of every kind of pseudo labels, or, where no truth is measured, how many pixels have one."""
-    kinds = list(dict.fromkeys(name for labels in found for name in labels.sets))
-    measured = any(s.accuracy is not None for labels in found for s in labels.sets.values())
-    curves = []
-    for place, kind in enumerate(kinds):
-        sets = [(labels.position, s) for labels in found if (s := labels.sets.get(kind)) is not None]
-        known = [(p, s.accuracy if measured else s.density) for p, s in sets]
-        points = thin([(p, 100 * share) for p, share in known if share is not None], ONLINE_POINTS)
-        if points:
-            name = kind + (_coverage([s.density for _, s in sets]) if measured else "")
-            curves.append(Curve(name, f"var(--line-{place % LINES + 1})", points))
-    if measured:
-        heading, note = (
-            "Accuracy of the pseudo labels during training",
-            "share of the labelled pixels that are right, in percent",
-        )
-    else:
+def _online_charts(found: Sequence[OnlineLabels], title: str) -> list[Drawn]:
+    """How good every kind of pseudo labels is, or, where no truth is measured, how many pixels have one."""
+    what, truth = "of the pseudo labels during training", "against the truth of the training crops, in percent"
+    drawn = [
+        _online_chart(found, title, f"Mean IoU {what}", truth, lambda s: s.miou),
+        _online_chart(found, title, f"Mean accuracy {what}", truth, lambda s: s.mean_accuracy),
+    ]
+    if not any(drawn):
         heading, note = "Pixels with a pseudo label during training", "in percent of all pixels"
+        drawn = [_online_chart(found, title, heading, note, lambda s: s.density, coverage=False)]
+    return [chart for chart in drawn if chart]
+
+
+def _online_chart(
+    found: Sequence[OnlineLabels],
+    title: str,
+    heading: str,
+    note: str,
+    measure: Callable[[LabelSet], float | None],
+    coverage: bool = True,
+) -> Drawn | None:
+    """One measure of every kind of pseudo labels by step; None where it is not known."""
+    curves = []
+    for place, kind in enumerate(dict.fromkeys(name for labels in found for name in labels.sets)):
+        sets = [(labels.position, s) for labels in found if (s := labels.sets.get(kind)) is not None]
+        known = [(position, share) for position, s in sets if (share := measure(s)) is not None]
+        points = thin([(position, 100 * share) for position, share in known], ONLINE_POINTS)
+        if points:
+            name = kind + (_coverage([s.density for _, s in sets]) if coverage else "")
+            curves.append(Curve(name, f"var(--line-{place % LINES + 1})", points))
+    if not curves:
+        return None
     figure = curve_chart(curves, from_zero=False, description=f"{heading} by step, {title}")
     return Drawn(heading, f"{title}; {note}", figure)
 

@@ -36,12 +36,13 @@ class LabelSet:
     """One kind of pseudo labels in the batches before a position; shares in [0, 1].
 
     Attributes:
-        accuracy: share of the labelled pixels that are right; None where the truth is not measured.
+        miou, mean_accuracy: over the classes; None where the truth is not measured.
         density: share of the pixels that are labelled; None where it was not logged.
     """
 
-    accuracy: float | None
-    density: float | None
+    miou: float | None = None
+    mean_accuracy: float | None = None
+    density: float | None = None
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,11 @@ def _label_sets(raw: Any) -> dict[str, LabelSet]:
     """The kinds of pseudo labels of an event of which anything is known."""
     entries = raw.items() if isinstance(raw, dict) else []
     sets = {
-        str(name): LabelSet(number(entry.get("accuracy")), number(entry.get("density")))
+        str(name): LabelSet(*(number(entry.get(key)) for key in ("miou", "mean_accuracy", "density")))
         for name, entry in entries
         if isinstance(entry, dict)
     }
-    return {name: s for name, s in sets.items() if s != LabelSet(None, None)}
+    return {name: s for name, s in sets.items() if s != LabelSet()}
 
 
 def _starts(places: Iterable[tuple[int, float]]) -> dict[int, float]:
