@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segadapt.config import apply_overrides, build_config, load_config, merge, read_recipe, resolve_root
+from segadapt.config import apply_overrides, build_config, load_config, merge, read_recipe, recipe_names, resolve_root
 from segadapt.errors import RequestError
 from segadapt.methods.cbst import CBSTConfig
 from tests.tiny import raw_config
@@ -45,8 +45,9 @@ def test_a_stage_like_another() -> None:
     assert oracle.augmentation == source.augmentation
 
 
-def test_a_resolved_configuration_reads_back_equal() -> None:
-    config = load_config("camvid_day_dusk/crst_lrent")
+@pytest.mark.parametrize("recipe", [name for name in recipe_names() if not name.startswith("folders/")])
+def test_a_resolved_configuration_reads_back_equal(recipe: str) -> None:
+    config = load_config(recipe)
     assert build_config(config.model_dump(mode="json"), config.title) == config
 
 

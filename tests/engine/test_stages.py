@@ -1,0 +1,87 @@
+"""Stages that build on others: networks of their own, teachers, weights files; and what is refused before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segadapt.config import build_config
+from segadapt.errors import RequestError
+from segadapt.models.build import build_segmenter
+from segadapt.models.store import load_model
+from segadapt.planning import plan_run
+from segadapt.run import Run
+from tests.tiny import raw_config
+
+
+def three_stages(folder: Path, **second: Any) -> dict[str, Any]:
+    """Source, a wider student with weights from a file, and a third stage that goes on from it."""
+    wide = build_segmenter("timm:resnet10t", 3, width=24)
+    torch.save(wide.encoder.state_dict(), folder / "encoder.pth")
+    network = {"name": "timm:resnet10t", "weights": str(folder / "encoder.pth"), "arguments": {"width": 24}}
+    raw = raw_config(folder, "distill", network=network, threshold=0.2, **second)
+    raw["stages"]["more"] = {"like": "adapt", "initial": "previous", "network": None, "teacher": "previous"}
+    return raw
+
+
+def test_a_student_with_a_network_of_its_own(tmp_path: Path) -> None:
+    config = build_config(three_stages(tmp_path), "tiny")
+    Run(config, tmp_path / "run", quiet=True).execute()
+    models = {s.name: load_model(tmp_path / f"run/stages/{s.name}/model.safetensors").model for s in config.stages}
+    assert [m.feature_channels for m in models.values()] == [16, 24, 24]
+    planned = plan_run(config, {}, measure=True)
+    assert [row["network"] for row in planned["stages"]] == ["timm:resnet10t"] * 3
+    assert all(row["minutes"] > 0 for row in planned["stages"])
+
+
+def test_an_earlier_stage_by_name_is_a_teacher(tmp_path: Path) -> None:
+    raw = three_stages(tmp_path)
+    raw["stages"]["more"]["teacher"] = "source"
+    run = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+    run.execute()
+    teacher = run._teacher(run.config.stages[-1])
+    assert teacher is not None
+    assert teacher.feature_channels == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"teacher": "nobody"}, "stage 'adapt' starts from 'nobody', which is neither an earlier stage"),
+        ({"initial": "previous"}, "network is only built where 'initial' is 'scratch'; it is 'previous'"),
+        ({"network": {"name": "lite", "weights": "simclr"}}, "where is the weights file 'simclr'"),
+        ({"network": {"name": "lite", "weights": "./none.pth"}}, r"no weights file 'none\.pth' for the network 'lite'"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(tmp_path: Path, change: dict[str, Any], answer: str) -> None:
+    raw = three_stages(tmp_path)
+    raw["stages"]["adapt"].update(change)
+    with pytest.raises(RequestError, match=answer):
+        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run/stages").exists()
+
+
+def test_a_teacher_needs_a_stage_before(tmp_path: Path) -> None:
+    raw = three_stages(tmp_path)
+    del raw["stages"]["source"]
+    with pytest.raises(RequestError, match="stage 'adapt' starts from 'previous'"):
+        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+
+
+def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
+    raw = three_stages(tmp_path)
+    raw["stages"]["more"] = None
+    assert [stage.name for stage in build_config(raw, "tiny").stages] == ["source", "adapt"]
+
+
+def test_a_weights_file_behind_a_root(tmp_path: Path) -> None:
+    raw = three_stages(tmp_path)
+    raw["stages"]["adapt"]["network"]["weights"] = "backbone"
+    run = Run(build_config(raw, "tiny"), tmp_path / "run", {"backbone": str(tmp_path / "encoder.pth")}, quiet=True)
+    student = run._initial(run.config.stages[1])
+    wanted = torch.load(tmp_path / "encoder.pth", weights_only=True)
+    for name, tensor in student.encoder.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(tensor, wanted[name]), name
