@@ -1,0 +1,95 @@
+"""Assignment of samples to classes by entropic optimal transport (Sinkhorn-Knopp; Cuturi, 2013)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ABSENT = -1e30
+"""Log mass of a row or class that takes no part; finite, so that no difference of infinities occurs."""
+
+
+@torch.no_grad()
+def sinkhorn(
+    scores: Tensor, classes: Tensor, epsilon: float = 0.05, iterations: int = 3, valid: Tensor | None = None
+) -> Tensor:
+    """Soft assignment Q with class masses near ``classes`` (CPSL eq. 5 and 6).
+
+    Maximises ``<Q, scores> + epsilon H(Q)`` for a plan whose rows hold equal mass and whose columns
+    hold the given shares. All in logarithms, so no score over- or underflows. The last half step is
+    that of the rows: they sum to one exactly, the columns approach their shares with ``iterations``.
+
+    Args:
+        scores: [..., N, K] similarities, any floating type; leading dimensions are separate problems.
+        classes: [K] or [..., K] shares, summing to 1; a class with share 0 gets nothing.
+        epsilon: weight of the entropy.
+        iterations: of column and row normalisation.
+        valid: [..., N] bool, rows that take part; the others come back as zeros.
+
+    Returns:
+        [..., N, K] in at least float32.
+    """
+    exact = scores if scores.dtype == torch.float64 else scores.float()
+    log_q = exact / epsilon
+    shares = classes.to(log_q.dtype).unsqueeze(-2)
+    log_r = torch.where(shares > 0, shares, 1.0).log().masked_fill(shares <= 0, _ABSENT)
+    rows = None if valid is None else valid.unsqueeze(-1)
+    for _ in range(iterations):
+        taking_part = log_q if rows is None else log_q.masked_fill(~rows, _ABSENT)
+        log_q = log_q - taking_part.logsumexp(-2, keepdim=True) + log_r
+        log_q = log_q - log_q.logsumexp(-1, keepdim=True)
+    q = log_q.exp()
+    return q if rows is None else q * rows
+
+
+@torch.no_grad()
+def class_shares(labels: Tensor, classes: int) -> Tensor:
+    """Share of every class among the labelled pixels of each image (CPSL eq. 8).
+
+    Args:
+        labels: [B, ...] class ids; what is not in 0 .. K-1 does not count.
+        classes: K.
+
+    Returns:
+        [B, K] float32; zeros for an image without labels.
+    """
+    flat = labels.reshape(len(labels), -1)
+    valid = (flat >= 0) & (flat < classes)
+    counts = torch.zeros(len(flat), classes + 1, device=flat.device)
+    counts.scatter_add_(1, torch.where(valid, flat, classes), torch.ones_like(flat, dtype=torch.float32))
+    counts = counts[:, :classes]
+    return counts / counts.sum(1, keepdim=True).clamp(min=1)
+
+
+@torch.no_grad()
+def class_balanced_sample(labels: Tensor, count: int, classes: int, stratified: bool = True) -> Tensor:
+    """Random pixels of each image, every class in proportion to its share (CPSL eq. 8 and 9).
+
+    ``floor(M share_c)`` pixels of each class are drawn without replacement; what is missing to M is
+    drawn from all that remain. Unlabelled pixels come last.
+
+    Args:
+        labels: [B, N] class ids; what is not in 0 .. K-1 is unlabelled.
+        count: M, at most N.
+        classes: K.
+        stratified: otherwise all pixels are drawn alike.
+
+    Returns:
+        [B, M] positions.
+    """
+    chance = torch.rand(labels.shape, device=labels.device)
+    if not stratified:
+        return chance.topk(count, 1).indices
+    valid = (labels >= 0) & (labels < classes)
+    group = torch.where(valid, labels.long(), classes)
+    quota = torch.floor(count * class_shares(labels, classes) + 1e-4)
+    quota = torch.cat([quota, quota.new_zeros(len(quota), 1)], 1)
+    # Within a class, the place in the order of chances; sorting brings the classes one after the other.
+    order = (group + 0.999 * chance.double()).argsort(1)
+    sizes = torch.zeros_like(quota).scatter_add_(1, group, torch.ones_like(chance))
+    starts = sizes.cumsum(1) - sizes
+    place = torch.empty_like(chance).scatter_(
+        1, order, torch.arange(labels.shape[1], device=labels.device).expand_as(order).float()
+    )
+    drawn = place - starts.gather(1, group) < quota.gather(1, group)
+    return (chance + 2 * drawn + valid).topk(count, 1).indices
