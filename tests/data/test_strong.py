@@ -152,3 +152,13 @@ def test_how_often_and_how_strong() -> None:
     assert 0.42 < float(flipped.float().mean()) < 0.58
     none = strong_view(torch.rand(5, 3, 8, 12), numbers[:5, :3], StrongAugmentation(count=0, cutout=0.0, flip=False))
     torch.testing.assert_close(none.theta, torch.eye(3)[:2].expand(5, 2, 3))
+
+
+def test_blur_and_jitter_come_to_half_of_the_samples() -> None:
+    images = torch.rand(100, 3, 16, 16)
+    for noise in ({"blur": 1.0}, {"jitter": 0.4}):
+        options = StrongAugmentation(count=0, cutout=0.0, flip=False, **noise)
+        numbers = np.random.default_rng(3).random((100, options.numbers)).astype(np.float32)
+        change = (strong_view(images, numbers, options).images - images).abs().amax((1, 2, 3))
+        assert 35 <= int((change > 0.01).sum()) <= 65
+        assert 35 <= int((change < 1e-4).sum()) <= 65

@@ -19,7 +19,13 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from segadapt.data.photometric import adjust_brightness, adjust_contrast, adjust_saturation
+from segadapt.data.photometric import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_saturation,
+    color_jitter,
+    gaussian_blur,
+)
 
 Operation = Literal[
     "autocontrast",
@@ -42,6 +48,7 @@ GREY = 127 / 255
 """What fills places outside the crop and cut-outs; no loss looks there."""
 _LEVELS = 10
 _STEP_DRAWS = 4
+_NOISE_DRAWS = 6
 
 _Matrix = npt.NDArray[np.float64]
 
@@ -55,6 +62,8 @@ class StrongAugmentation(BaseModel):
         probability: with which each one drawn is applied; its magnitude is 1 to 9 tenths of the largest.
         cutout: side of the grey square as a share of the shorter side of the crop; 0 for none.
         flip: mirror half of the samples.
+        blur: standard deviation in pixels of a Gaussian blur of half of the samples; 0 for none.
+        jitter: strength of the colour changes of half of the samples, before everything else; 0 for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,10 +73,16 @@ class StrongAugmentation(BaseModel):
     probability: float = Field(default=0.5, ge=0, le=1)
     cutout: float = Field(default=1 / 3, ge=0, le=1)
     flip: bool = True
+    blur: float = Field(default=0.0, ge=0)
+    jitter: float = Field(default=0.0, ge=0, le=1)
 
     @property
     def numbers(self) -> int:
         """How many uniform numbers one sample needs."""
+        return self._last_step + (_NOISE_DRAWS if self.blur or self.jitter else 0)
+
+    @property
+    def _last_step(self) -> int:
         return 3 + _STEP_DRAWS * self.count
 
 
@@ -95,7 +110,8 @@ class _Step(NamedTuple):
 def strong_view(images: Tensor, draws: npt.NDArray[np.float32], options: StrongAugmentation) -> Strong:
     """Strong views of weak ones.
 
-    Photometric operations act first, in the order drawn, then the geometric ones, then the cut-out.
+    Blur and jitter act first, then the photometric operations in the order drawn, then the geometric
+    ones, then the cut-out.
 
     Args:
         images: [B, 3, h, w] RGB in [0, 1].
@@ -103,8 +119,8 @@ def strong_view(images: Tensor, draws: npt.NDArray[np.float32], options: StrongA
         options: see :class:`StrongAugmentation`.
     """
     height, width = images.shape[-2:]
-    plans = [_steps(row[3:], options) for row in draws]
-    x = images
+    plans = [_steps(row[3 : options._last_step], options) for row in draws]
+    x = _noisy(images, torch.from_numpy(draws[:, options._last_step :]), options)
     for place in range(options.count):
         x = _photometric(x, [plan[place] for plan in plans])
     flips = (draws[:, 0] < 0.5) & options.flip
@@ -191,6 +207,15 @@ def _square(x: float, y: float, share: float, height: int, width: int) -> _Matri
 
 
 # ---- colours: each takes [B, 3, h, w] in [0, 1] and a level [B, 1, 1, 1] of 0.1 to 0.9 ----
+
+
+def _noisy(images: Tensor, draws: Tensor, options: StrongAugmentation) -> Tensor:
+    """Half of the samples blurred, half of them with other colours."""
+    if options.blur:
+        images = gaussian_blur(images, torch.where(draws[:, 0] < 0.5, options.blur, 0.0))
+    if options.jitter:
+        images = color_jitter(images, torch.where(draws[:, 1] < 0.5, options.jitter, 0.0), draws[:, 2:])
+    return images
 
 
 def _photometric(images: Tensor, steps: Sequence[_Step]) -> Tensor:
