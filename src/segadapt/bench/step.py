@@ -31,6 +31,8 @@ from segadapt.labels import LabelSpace
 from segadapt.methods.method import TaughtConfig
 from segadapt.methods.registry import method_info, stage_settings
 from segadapt.models.build import build_segmenter
+from segadapt.models.discriminator import Discriminator
+from segadapt.models.segmenter import Segmenter
 
 IMAGES = 8
 Size = tuple[int, int]
@@ -173,10 +175,8 @@ def _recorded(method: nn.Module) -> Any:
                 call.trained = True
                 value.register_hook(lambda _, name=name: call.used.add(name))  # type: ignore[no-untyped-call]
 
-    children = [
-        m for child in method.children() for m in (child if isinstance(child, nn.ModuleDict) else {0: child}).values()
-    ]
-    handles = [network.register_forward_hook(note) for network in children]
+    networks = [module for module in method.modules() if isinstance(module, (Segmenter, Discriminator))]
+    handles = [network.register_forward_hook(note) for network in networks]
     try:
         yield calls
     finally:

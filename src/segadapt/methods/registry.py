@@ -9,6 +9,7 @@ from typing import Any
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.adaptseg import AdaptSeg
 from segadapt.methods.cbst import CBST
+from segadapt.methods.cpsl import CPSL
 from segadapt.methods.crst import CRST
 from segadapt.methods.distill import Distill
 from segadapt.methods.method import Method, StageConfig
@@ -57,6 +58,21 @@ METHODS: dict[str, MethodInfo] = {
         {"gan": "ls", "adversarial": 1e-2, "adversarial_aux": 2e-3},
     ),
     "proda": MethodInfo(ProDA, "ProDA", "soft labels denoised online by prototypes; target structure learning"),
+    "cpsl": MethodInfo(CPSL, "CPSL", "soft labels rectified by class-balanced self-labelling (optimal transport)"),
+    "cpsl_official": MethodInfo(
+        CPSL,
+        "CPSL (official)",
+        "the same with the terms of the published code",
+        {
+            "alpha": 0.1,
+            "beta": 1.0,
+            "samples": 256,
+            "sampling": "uniform",
+            "partition": "fixed",
+            "consistency_of": "assignment",
+            "output_term": True,
+        },
+    ),
     "distill": MethodInfo(Distill, "Distillation", "a fresh student learns from the stage before"),
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LEAST_PIXELS = 10
@@ -53,6 +54,40 @@ def distances(features: Tensor, prototypes: Tensor) -> Tensor:
         return squares.clamp(min=1e-12).sqrt()
 
 
+def cosines(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of every pixel's feature and every prototype, in at least float32.
+
+    Args:
+        features: [B, D, h, w], with or without gradient.
+        prototypes: [K, D], with or without gradient.
+
+    Returns:
+        [B, K, h, w] in -1 .. 1.
+    """
+    f = features if features.dtype == torch.float64 else features.float()
+    with torch.autocast(f.device.type, enabled=False):
+        return torch.einsum("bdhw,kd->bkhw", F.normalize(f, dim=1), F.normalize(prototypes.to(f.dtype), dim=1))
+
+
+@torch.no_grad()
+def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Sum of the features of each class in each image [B, K, D], and its pixels [B, K], in float32.
+
+    Args:
+        features: [B, D, h, w].
+        labels: [B, h, w] class of each pixel, any integer type; what is not in 0 .. K-1 does not count.
+        classes: K.
+    """
+    batch, channels = features.shape[:2]
+    labels = labels.reshape(batch, -1).long()
+    valid = (labels >= 0) & (labels < classes)
+    members = torch.zeros(batch, classes + 1, labels.shape[1], device=features.device)
+    members.scatter_(1, torch.where(valid, labels, classes)[:, None], 1.0)
+    members = members[:, :classes]
+    with torch.autocast(features.device.type, enabled=False):
+        return members @ features.float().reshape(batch, channels, -1).transpose(1, 2), members.sum(2)
+
+
 @torch.no_grad()
 def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEAST_PIXELS) -> ClassMeans:
     """Mean feature of each class in each image (ProDA eq. 5, image by image as its code does).
@@ -63,15 +98,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEA
         classes: K.
         least: a class is present if at least so many pixels have it.
     """
-    batch, channels = features.shape[:2]
-    labels = labels.reshape(batch, -1).long()
-    valid = (labels >= 0) & (labels < classes)
-    members = torch.zeros(batch, classes + 1, labels.shape[1], device=features.device)
-    members.scatter_(1, torch.where(valid, labels, classes)[:, None], 1.0)
-    members = members[:, :classes]
-    counts = members.sum(2)
-    with torch.autocast(features.device.type, enabled=False):
-        sums = members @ features.float().reshape(batch, channels, -1).transpose(1, 2)
+    sums, counts = class_sums(features, labels, classes)
     present = counts >= least
     return ClassMeans(torch.where(present[..., None], sums / counts.clamp(min=1)[..., None], 0.0), present)
 

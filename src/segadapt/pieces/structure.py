@@ -34,6 +34,22 @@ def prototypical_consistency(distance: Tensor, target: Tensor, valid: Tensor, te
     return Term(pixels.sum(), valid.sum().to(pixels.dtype) * distance.shape[1])
 
 
+def symmetric_divergence(log_p: Tensor, log_q: Tensor, valid: Tensor) -> Term:
+    """``KL(p || q) + KL(q || p)`` of two predictions at the same places (CPSL eq. 13).
+
+    The sum over the classes is divided by their number, as :func:`prototypical_consistency` is.
+
+    Args:
+        log_p, log_q: [B, K, h, w] log-probabilities; either may be without gradient.
+        valid: [B, h, w] bool.
+
+    Returns:
+        Sum, and the number of valid pixels times K.
+    """
+    pixels = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1)
+    return Term(torch.where(valid, pixels, 0.0).sum(), valid.sum().to(pixels.dtype) * log_p.shape[1])
+
+
 def distillation(logits: Tensor, teacher: Tensor, variant: Literal["paper", "official"] = "paper") -> Term:
     """Divergence of the student's prediction from the teacher's (eq. 12).
 
