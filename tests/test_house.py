@@ -98,4 +98,4 @@ def test_every_recipe_is_short_and_valid() -> None:
         assert len(path.read_text().splitlines()) <= 40, name
         assert "description" in path.read_text(), name
         if not name.startswith("folders/"):
-            assert load_config(name).stages[0].name == "source"
+            assert load_config(name).stages[0].initial in ("previous", "scratch"), name
