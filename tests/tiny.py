@@ -13,9 +13,12 @@ from segadapt.config import RunConfig, build_config
 NAMES = ("ground", "box", "disc", "bar", "dot", "frame", "stripe")
 COLORS = ((90, 90, 90), (200, 60, 50), (60, 170, 70), (60, 80, 200), (210, 190, 60), (170, 70, 180), (70, 190, 190))
 
-ROUNDS = ("st", "cbst", "st_sp", "cbst_sp", "crst_mrkld", "crst_lrent")
-"""Methods that work in rounds, and what shortens them."""
 SELF_TRAINING = {"rounds": 2, "source_portion": 0.5, "source_portion_max": 0.5}
+ROUNDS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("st", "cbst", "st_sp", "cbst_sp", "crst_mrkld", "crst_lrent"), SELF_TRAINING),
+    "bcl": {"rounds": 2},
+}
+"""Methods that work in rounds, and what shortens them."""
 
 
 def scene(seed: int, classes: int, height: int, width: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +94,7 @@ def raw_config(
             "method": method,
             "steps": 4,
             "batch_size": 2,
-            **(SELF_TRAINING if method in ROUNDS else {}),
+            **ROUNDS.get(method, {}),
             "augmentation": {"crop": crop},
             "optimiser": {"name": "adamw", "lr": 5e-4},
             "checkpoint_every": 3,

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from segadapt.config import DataConfig, DataSpec, resolve_root
+from segadapt.data.cache import DecodedCache
 from segadapt.data.check import DAMAGED_IMAGE, check_dataset
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.folder import open_folder
-from segadapt.data.loader import DecodedCache
 from segadapt.data.readers import open_dataset, to_space
 from segadapt.engine.world import DataBundle
 from segadapt.errors import RequestError

@@ -11,7 +11,15 @@ SMALL = {"size": (48, 64), "crop": (32, 32), "batch": 2, "repeats": 3, "classes"
 
 @pytest.mark.parametrize(
     ("method", "trained", "frozen"),
-    [("source_only", 1, 0), ("cbst", 1, 0), ("adaptseg", 5, 0), ("proda", 3, 1), ("distill", 2, 1), ("cpsl", 3, 1)],
+    [
+        ("source_only", 1, 0),
+        ("cbst", 1, 0),
+        ("adaptseg", 5, 0),
+        ("proda", 3, 1),
+        ("distill", 2, 1),
+        ("cpsl", 3, 1),
+        ("bcl", 2, 0),
+    ],
 )
 def test_passes_of_a_step(method: str, trained: int, frozen: int) -> None:
     result = bench_step(method, "timm:resnet10t", **SMALL)  # type: ignore[arg-type]

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from segadapt.data.augment import Window
+from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.loader import DecodedCache, Samples
+from segadapt.data.loader import Samples
 from segadapt.engine.online import OnlineRecord
 from segadapt.engine.runtime import Runtime
 from segadapt.labels import IGNORE, LabelSpace

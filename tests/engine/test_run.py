@@ -142,7 +142,7 @@ def test_sigterm_saves_and_says_so(tmp_path: Path) -> None:
     assert list((out / "stages/source/checkpoints").glob("*.pt"))
 
 
-@pytest.mark.parametrize("method", ["cbst", "st_sp", "crst_mrkld", "crst_lrent", "adaptseg", "proda", "distill"])
+@pytest.mark.parametrize("method", ["cbst", "st_sp", "crst_mrkld", "crst_lrent", "adaptseg", "proda", "distill", "bcl"])
 def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> None:
     raw = raw_config(tmp_path, method)
     for stage in raw["stages"].values():

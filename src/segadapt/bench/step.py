@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.loader import DecodedCache, Samples
+from segadapt.data.loader import Samples
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Precision, Runtime, machine, peak_memory_mb

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segadapt.data.augment import Window, color_jitter, crop_batch, crop_labels, draw_window, focus_pixel, pad_batch
+from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.resize import Resize, Size, resize_image, resize_label
 from segadapt.data.strong import Strong, StrongAugmentation, strong_view
@@ -64,6 +65,7 @@ class Part:
             mining), or an empty sequence.
         focus_probability: share of the samples for which ``focus`` is asked.
         scores: compact class scores of an image for soft labels, by item index.
+        weights: [N] draw images with replacement in proportion to these; for a stream of one part.
     """
 
     dataset: Dataset
@@ -73,11 +75,12 @@ class Part:
     focus: Callable[[LabelMap], Sequence[int]] | None = None
     focus_probability: float = 0.0
     scores: Callable[[int], npt.NDArray[np.float16]] | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Batches drawn without replacement from the union of ``parts``.
+    """Batches drawn from the union of ``parts``, without replacement unless a part has weights.
 
     Args:
         parts: the data sets.
@@ -138,25 +141,6 @@ class _Raw(NamedTuple):
     damaged: tuple[str, ...]
 
 
-class DecodedCache:
-    """Decoded images and labels at working size, kept in memory up to a budget in bytes."""
-
-    def __init__(self, budget: int):
-        self.budget = budget
-        self._held: dict[tuple[str, Resize], npt.NDArray[np.uint8]] = {}
-        self._bytes = 0
-
-    def get(self, key: tuple[str, Resize], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-        """The cached array, or the result of ``make``, kept if it still fits."""
-        if key in self._held:
-            return self._held[key]
-        value = make()
-        if self._bytes + value.nbytes <= self.budget:
-            self._held[key] = value
-            self._bytes += value.nbytes
-        return value
-
-
 class _Pool(torch.utils.data.Dataset[_Raw]):
     """Maps a sample number to a raw sample."""
 
@@ -169,6 +153,10 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
     def _member(self, number: int) -> tuple[Part, int]:
+        weights = self.stream.parts[0].weights
+        if weights is not None:
+            chance = np.random.default_rng([*self.seed, 2, number]).random()
+            return self.stream.parts[0], int(np.searchsorted(np.cumsum(weights) / weights.sum(), chance, side="right"))
         total = len(self.stream)
         epoch, place = divmod(number, total)
         if self._order[0] != epoch:

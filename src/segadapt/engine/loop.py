@@ -193,7 +193,7 @@ class Loop:
         title = self.config.name if self.method.rounds == 1 else f"{self.config.name} round {round + 1}"
         with Steps(title, steps, first, quiet=self.record.quiet) as progress:
             for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
-                set_learning_rate(optimisers.values(), schedule_factor(self.config.schedule, step, steps))
+                set_learning_rate(optimisers.values(), self._rate(round, step, steps))
                 batch = dict(zip(feeders, batches, strict=True))
                 pending.append(self.step(round, step, batch, optimisers))
                 with torch.no_grad():
@@ -215,6 +215,13 @@ class Loop:
                 if stop.asked:
                     raise Interrupted(f"stopped at stage '{self.config.name}', step {step + 1}; the state is saved")
         self.seconds += time.monotonic() - started
+
+    def _rate(self, round: int, step: int, steps: int) -> float:
+        """Factor on the learning rates at a step of a round."""
+        schedule = self.config.schedule
+        if schedule.over == "stage":
+            step, steps = round * steps + step, self.method.rounds * steps
+        return schedule_factor(schedule, step, steps)
 
     def step(self, round: int, step: int, batch: dict[str, Samples], optimisers: Optimisers) -> Measured:
         """One training step on one batch of every stream."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from segadapt.data.augment import Window, crop_labels, pad_batch
+from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
-from segadapt.data.loader import DecodedCache, Samples
+from segadapt.data.loader import Samples
 from segadapt.data.resize import Resize, resize_label
 from segadapt.engine.runtime import Runtime
 from segadapt.labels import IGNORE, LabelMap

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
-from segadapt.data.loader import DecodedCache
 from segadapt.data.resize import Resize, Size, resize_image, resize_label
-from segadapt.data.statistics import spatial_frequencies
+from segadapt.data.statistics import class_statistics, spatial_frequencies
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
@@ -98,6 +98,10 @@ class RoundWorld:
     def source_frequencies(self, size: Size) -> Tensor:
         """Source label frequency by position, cached by content."""
         return torch.from_numpy(spatial_frequencies(self.source, *size, cache=self._data.cache_folder))
+
+    def source_shares(self) -> Tensor:
+        """Class shares of every source image, cached by content."""
+        return torch.from_numpy(class_statistics(self.source, self._data.cache_folder).fractions).float()
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Add over processes."""

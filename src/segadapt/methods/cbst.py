@@ -37,7 +37,8 @@ from torch import Tensor
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Samples, Stream
 from segadapt.labels import LabelMap, LabelSpace
-from segadapt.methods.method import Method, Predictions, StageConfig, Terms, World, labelled_part
+from segadapt.methods.method import Method, StageConfig, Terms, World, labelled_part
+from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy, upsample
 from segadapt.pieces.mining import rare_classes, wanted_classes
@@ -119,7 +120,13 @@ class CBST(Method):
         """Step a): thresholds, then pseudo labels, for the whole target set."""
         prior = self._prior(world)
         predictions = world.predict_target(self.model, self.config.inference, keep=self.keeps_scores)
-        ranking = self._rank(predictions, prior, self.portion(round), world)
+        ranking = ClassThresholds(
+            len(self.space),
+            self.portion(round),
+            every=self.config.subsample,
+            pooled=self.config.policy == "global",
+        ).to(self.thresholds.device)
+        rank_target(ranking, predictions, world, prior)
         self.thresholds.copy_(ranking.thresholds())
         self.counts.copy_(ranking.counts)
         world.report({"portion": self.portion(round), "thresholds": self.thresholds, "predicted": self.counts})
@@ -128,17 +135,6 @@ class CBST(Method):
             confidence, _ = confidence_and_prediction(probabilities)
             weighted = probabilities if prior is None else apply_prior(probabilities, prior)
             world.keep_label(seen.index, self.pseudo_label(weighted)[0], confidence[0])
-
-    def _rank(self, predictions: Predictions, prior: Tensor | None, portion: float, world: World) -> ClassThresholds:
-        ranking = ClassThresholds(
-            len(self.space), portion, every=self.config.subsample, pooled=self.config.policy == "global"
-        ).to(self.thresholds.device)
-        while True:
-            for seen in predictions:
-                ranking.count(*confidence_and_prediction(seen.probabilities[None], prior))
-            world.sum(ranking.tensors())
-            if not ranking.next_look():
-                return ranking
 
     def pseudo_label(self, probabilities: Tensor) -> Tensor:
         """Pseudo labels [B, H, W] of (prior-weighted) probabilities [B, K, H, W], eq. 8 / eq. 5."""

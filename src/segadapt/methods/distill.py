@@ -28,7 +28,7 @@ from segadapt.data.strong import Strong, StrongAugmentation, outside, warp
 from segadapt.labels import IGNORE
 from segadapt.methods.method import OptimiserConfig, TaughtConfig, TaughtMethod, Terms, World, labelled_part
 from segadapt.models.inference import InferenceConfig
-from segadapt.pieces.losses import cross_entropy, upsample
+from segadapt.pieces.losses import cross_entropy, nearest_labels, upsample
 from segadapt.pieces.structure import distillation
 
 
@@ -101,9 +101,7 @@ def strong_labels(labels: Tensor, strong: Strong, size: Size) -> Tensor:
 
     IGNORE beyond the edge of the weak view and in the cut-out.
     """
-    rows = (torch.arange(size[0], device=labels.device) * labels.shape[1]) // size[0]
-    columns = (torch.arange(size[1], device=labels.device) * labels.shape[2]) // size[1]
-    small = labels[:, rows[:, None], columns]
+    small = nearest_labels(labels, size)
     # Shifted by one, so that the zeros from beyond the edge are no class.
     moved = warp((small + 1)[:, None].float(), strong.theta, "nearest")[:, 0].long() - 1
     return moved.masked_fill((moved < 0) | outside(strong.cutout, *size), IGNORE)

@@ -54,19 +54,21 @@ class OptimiserConfig(Frozen):
 
 
 class ScheduleConfig(Frozen):
-    """Learning-rate schedule over the steps of a round.
+    """Learning-rate schedule.
 
     Attributes:
         name: ``constant`` or ``poly``: ``(1 - step / horizon) ** power``.
         power: exponent of the polynomial decay.
         warmup: steps of linear increase at the start.
-        horizon: steps at which the decay reaches zero; None is the length of the round.
+        horizon: steps at which the decay reaches zero; None is the length of the round or the stage.
+        over: whether it begins anew with every ``round``, or runs over the whole ``stage``.
     """
 
     name: Literal["constant", "poly"] = "poly"
     power: float = Field(default=0.9, gt=0)
     warmup: int = Field(default=0, ge=0)
     horizon: int | None = Field(default=None, gt=0)
+    over: Literal["round", "stage"] = "round"
 
 
 class StageConfig(Frozen):
@@ -228,6 +230,10 @@ class World(Protocol):
 
     def source_frequencies(self, size: Size) -> Tensor:
         """Source label frequency [K, H, W] by position, for spatial priors; cached by content."""
+        ...
+
+    def source_shares(self) -> Tensor:
+        """Share [N, K] of every class in each source image; cached by content."""
         ...
 
     def target_shape(self) -> Size:

@@ -8,6 +8,7 @@ from typing import Any
 
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.adaptseg import AdaptSeg
+from segadapt.methods.bcl import BCL
 from segadapt.methods.cbst import CBST
 from segadapt.methods.cpsl import CPSL
 from segadapt.methods.crst import CRST
@@ -73,6 +74,7 @@ METHODS: dict[str, MethodInfo] = {
             "output_term": True,
         },
     ),
+    "bcl": MethodInfo(BCL, "BCL", "contrast of pixels and prototypes across domains; dynamic, calibrated labels"),
     "distill": MethodInfo(Distill, "Distillation", "a fresh student learns from the stage before"),
 }
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.labels import IGNORE
+from segadapt.pieces.losses import nearest_labels
 
 
 def half_box(draws: Tensor) -> Tensor:
@@ -47,9 +48,7 @@ def paste_labels(labels: Tensor, others: Tensor, box: Tensor, classes: int) -> T
         classes: K.
     """
     height, width = labels.shape[-2:]
-    rows = torch.arange(height, device=others.device) * others.shape[1] // height
-    columns = torch.arange(width, device=others.device) * others.shape[2] // width
-    small = others[:, rows[:, None], columns]
+    small = nearest_labels(others, (height, width))
     if labels.ndim == 4:
         valid = small != IGNORE
         onehot = F.one_hot(torch.where(valid, small, 0), classes).movedim(3, 1).to(labels.dtype)

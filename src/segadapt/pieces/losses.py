@@ -110,6 +110,24 @@ def divergence_from_uniform(log_p: Tensor, valid: Tensor) -> Term:
     return Term(pixels.sum(), _count(valid, log_p))
 
 
+def entropy(log_p: Tensor, valid: Tensor) -> Term:
+    """Entropy in nats of predictions, summed over valid pixels.
+
+    Args:
+        log_p: [B, K, H, W] log-probabilities.
+        valid: [B, H, W] bool.
+    """
+    pixels = torch.where(valid, -(log_p.exp() * log_p).sum(1), 0.0)
+    return Term(pixels.sum(), _count(valid, log_p))
+
+
+def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Label maps [B, H, W] brought to ``size`` by the nearest pixel, as ``interpolate(mode="nearest")`` does."""
+    rows = torch.arange(int(size[0]), device=labels.device) * labels.shape[1] // int(size[0])
+    columns = torch.arange(int(size[1]), device=labels.device) * labels.shape[2] // int(size[1])
+    return labels[:, rows[:, None], columns]
+
+
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 

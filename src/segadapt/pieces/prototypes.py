@@ -69,9 +69,10 @@ def cosines(features: Tensor, prototypes: Tensor) -> Tensor:
         return torch.einsum("bdhw,kd->bkhw", F.normalize(f, dim=1), F.normalize(prototypes.to(f.dtype), dim=1))
 
 
-@torch.no_grad()
 def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Sum of the features of each class in each image [B, K, D], and its pixels [B, K], in float32.
+
+    The sums have the gradient of the features.
 
     Args:
         features: [B, D, h, w].
@@ -88,9 +89,10 @@ def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
         return members @ features.float().reshape(batch, channels, -1).transpose(1, 2), members.sum(2)
 
 
-@torch.no_grad()
 def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEAST_PIXELS) -> ClassMeans:
     """Mean feature of each class in each image (ProDA eq. 5, image by image as its code does).
+
+    The means have the gradient of the features.
 
     Args:
         features: [B, D, h, w].
@@ -116,6 +118,24 @@ def moving_average(prototypes: Tensor, means: ClassMeans, rate: float) -> Tensor
         step = rate * (vectors.to(prototypes.dtype) - prototypes)
         prototypes = torch.where(present[:, None], prototypes + step, prototypes)
     return prototypes
+
+
+@torch.no_grad()
+def seen_average(prototypes: Tensor, seen: Tensor, means: ClassMeans, rate: float) -> tuple[Tensor, Tensor]:
+    """:func:`moving_average` that starts with the first mean of a class; the prototypes, and which have one.
+
+    Args:
+        prototypes: [K, D].
+        seen: [K] bool, classes that have a prototype.
+        means: of B images.
+        rate: one minus the momentum.
+    """
+    for vectors, present in zip(means.vectors, means.present, strict=True):
+        moved = prototypes + (rate * (vectors.to(prototypes.dtype) - prototypes))
+        now = torch.where(seen[:, None], moved, vectors.to(prototypes.dtype))
+        prototypes = torch.where(present[:, None], now, prototypes)
+        seen = seen | present
+    return prototypes, seen
 
 
 @torch.no_grad()

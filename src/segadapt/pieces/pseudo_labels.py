@@ -81,6 +81,30 @@ def select(probabilities: Tensor, thresholds: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def confident_labels(probabilities: Tensor, thresholds: Tensor, portion: float) -> Tensor:
+    """Hard pseudo labels as in the code of BCL (Lee et al., ECCV 2022).
+
+    The most probable class of a pixel where *any* class reaches its threshold, or where the largest
+    probability is above that at descending rank ``floor(portion * H * W)`` of the image.
+
+    Args:
+        probabilities: [B, K, H, W].
+        thresholds: [K].
+        portion: share of the pixels of an image that the second rule selects.
+
+    Returns:
+        [B, H, W] uint8 train ids, IGNORE elsewhere.
+    """
+    confidence, labels = confidence_and_prediction(probabilities)
+    passes = (probabilities.float() >= thresholds.float()[:, None, None]).any(1)
+    flat = confidence.flatten(1)
+    rank = max(1, int(portion * flat.shape[1]))
+    limit = flat.topk(rank, 1).values[:, -1]
+    chosen = passes | (confidence > limit[:, None, None])
+    return torch.where(chosen, labels, IGNORE)
+
+
+@torch.no_grad()
 def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float, drop: bool = True) -> tuple[Tensor, Tensor]:
     """Soft pseudo labels regularised by their entropy (CRST, LRENT).
 

@@ -1,0 +1,29 @@
+"""Decoded images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from segadapt.data.resize import Resize
+
+
+class DecodedCache:
+    """Decoded images and labels at working size, kept in memory up to a budget in bytes."""
+
+    def __init__(self, budget: int):
+        self.budget = budget
+        self._held: dict[tuple[str, Resize], npt.NDArray[np.uint8]] = {}
+        self._bytes = 0
+
+    def get(self, key: tuple[str, Resize], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+        """The cached array, or the result of ``make``, kept if it still fits."""
+        if key in self._held:
+            return self._held[key]
+        value = make()
+        if self._bytes + value.nbytes <= self.budget:
+            self._held[key] = value
+            self._bytes += value.nbytes
+        return value

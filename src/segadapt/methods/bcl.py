@@ -1,0 +1,209 @@
+"""BCL: bi-directional contrast of pixels and prototypes, with dynamic, calibrated, hybrid pseudo labels.
+
+Lee, Oh, Hwang, Ham: Bi-directional Contrastive Learning for Domain Adaptive Semantic Segmentation,
+ECCV 2022. A source image is paired with a target image; f are their features, s is the cosine.
+
+    Input: source (x_s, y_s), target x_t; network G with features f, trained on the source
+    for round r = 0 .. R-1
+        y_F = class-balanced pseudo labels of all target images                 (static: CBST)
+        for pairs (x_s, x_t), images with rare classes more often
+            rho_S(c) = mean of f_S over the pixels of class c                   (eq. 1)
+            rho_ST(c) = rho_S(c) + mu_T(c) - mu_S(c)                            (eq. 6, 7: calibrated)
+            y_D = argmax_c s(f_T, rho_ST(c)) where that is above T              (eq. 8, 9: dynamic)
+            y_T = y_D, else y_F, else ignored                                   (eq. 10: hybrid)
+            rho_T(c) = mean of f_T over the pixels of class c in y_T            (eq. 1)
+            FC = CE of softmax_c(s(f_T, rho_S(c)) / tau) and y_T                (eq. 2)
+            BC = CE of softmax_c(s(f_S, rho_T(c)) / tau) and y_s                (eq. 3)
+            L = a_s CE_s + a_t CE_t + e_s H_s + e_t H_t + b_f FC + b_b BC       (eq. 11, 12)
+            step on L
+            mu_S, mu_T follow rho_S, rho_T                                      (eq. 4, 5)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from segadapt.data.loader import Part, Samples, Stream
+from segadapt.labels import IGNORE, LabelSpace
+from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, World, labelled_part
+from segadapt.methods.ranking import rank_target
+from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.contrast import pixel_prototype_contrast, transferred_labels
+from segadapt.pieces.losses import entropy, log_probabilities, nearest_labels, negative_log_likelihood
+from segadapt.pieces.prototypes import ClassMeans, class_means, seen_average
+from segadapt.pieces.pseudo_labels import confident_labels, select
+from segadapt.pieces.sampling import rare_class_weights
+from segadapt.pieces.thresholds import ClassThresholds
+from segadapt.pieces.windows import inside
+
+
+class BCLConfig(StageConfig):
+    """Settings of BCL; defaults are the paper's, or the authors' code's where the paper gives none.
+
+    Attributes:
+        rounds: R; the static labels are made anew in each.
+        static: rule of the static labels: ``cbst``, or ``official`` as in the authors' code.
+        portion: share of the pixels of each class that static labels select.
+        dynamic: ``calibrated``, ``plain`` (rho_S instead of rho_ST), or ``none``.
+        threshold: T.
+        prototype_momentum: of mu_S and mu_T; the paper's value is in a supplement.
+        temperature: tau.
+        source_weight, target_weight: a_s, a_t.
+        source_entropy, target_entropy: e_s, e_t.
+        forward_contrast, backward_contrast: b_f, b_b.
+        target_labels: what CE_t learns: ``hybrid``, or ``static`` as in the authors' code.
+        rare_sampling: temperature of the sampling of source images by rare classes; None draws all alike.
+    """
+
+    method: str = "bcl"
+    rounds: int = Field(default=10, ge=1)
+    static: Literal["cbst", "official"] = "cbst"
+    portion: float = Field(default=0.1, gt=0, le=1)
+    dynamic: Literal["calibrated", "plain", "none"] = "calibrated"
+    threshold: float = Field(default=0.8, ge=-1, lt=1)
+    prototype_momentum: float = Field(default=0.99, ge=0, le=1)
+    temperature: float = Field(default=0.1, gt=0)
+    source_weight: float = Field(default=1.0, ge=0)
+    target_weight: float = Field(default=0.3, ge=0)
+    source_entropy: float = Field(default=0.4, ge=0)
+    target_entropy: float = Field(default=0.12, ge=0)
+    forward_contrast: float = Field(default=0.2, ge=0)
+    backward_contrast: float = Field(default=0.2, ge=0)
+    target_labels: Literal["hybrid", "static"] = "hybrid"
+    rare_sampling: float | None = Field(default=0.1, gt=0)
+
+
+class Labels(NamedTuple):
+    """Pseudo labels [B, h, w] of a step's target crops at the resolution of the features."""
+
+    static: Tensor
+    dynamic: Tensor
+    hybrid: Tensor
+
+
+class BCL(Method):
+    """Class-wise alignment by contrast across domains.
+
+    State: ``mu`` [2, K, D], running prototypes of source and target, and ``seen`` [2, K], which
+    classes have one; ``thresholds`` [K] of the static labels.
+    """
+
+    Config = BCLConfig
+    title = "BCL"
+    paper = "Lee et al., ECCV 2022"
+    config: BCLConfig
+    mu: Tensor
+    seen: Tensor
+    thresholds: Tensor
+
+    def __init__(self, config: BCLConfig, model: Segmenter, space: LabelSpace):
+        super().__init__(config, model, space)
+        self.register_buffer("mu", torch.zeros(2, len(space), model.feature_channels))
+        self.register_buffer("seen", torch.zeros(2, len(space), dtype=torch.bool))
+        self.register_buffer("thresholds", torch.ones(len(space)))
+        self._rho: tuple[ClassMeans, ClassMeans] | None = None
+
+    @property
+    def rounds(self) -> int:
+        """R."""
+        return self.config.rounds
+
+    # ---- static labels ----
+
+    def prepare(self, round: int, world: World) -> None:
+        """y_F of all target images, in constant memory."""
+        c = self.config
+        predictions = world.predict_target(self.model, c.inference)
+        ranking = ClassThresholds(len(self.space), c.portion).to(self.thresholds.device)
+        rank_target(ranking, predictions, world)
+        self.thresholds.copy_(ranking.thresholds())
+        world.report({"portion": c.portion, "thresholds": self.thresholds, "predicted": ranking.counts})
+        for seen in predictions:
+            p = seen.probabilities[None]
+            labels = (
+                select(p, self.thresholds) if c.static == "cbst" else confident_labels(p, self.thresholds, c.portion)
+            )
+            world.keep_label(seen.index, labels[0], p[0].amax(0))
+
+    # ---- training ----
+
+    def streams(self, round: int, world: World) -> dict[str, Stream]:
+        """Labelled source crops, rare classes more often; target crops with their static labels."""
+        c, key = self.config, f"{self.config.name}/{round}"
+        weights = None
+        if c.rare_sampling is not None:
+            weights = rare_class_weights(world.source_shares().double().numpy(), c.rare_sampling)
+        source = labelled_part(world.source, 0, world.source_size, c, weights=weights)
+        target = Part(world.pseudo_labelled(), 1, world.target_size, c.augmentation)
+        return {
+            "source": Stream((source,), c.batch_size, f"{key}/source"),
+            "target": Stream((target,), c.batch_size, f"{key}/target"),
+        }
+
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """The lines of the box; sample i of the source is paired with sample i of the target."""
+        c, s, t = self.config, batch["source"], batch["target"]
+        source, target = self.model(s.images), self.model(t.images)
+        size = source.features.shape[-2:]
+        y_s, k = nearest_labels(s.labels, size), len(self.space)
+        rho_s = class_means(source.features, y_s, k, least=1)
+        labels = self._labels(t, target.features, rho_s)
+        rho_t = class_means(target.features, labels.hybrid, k, least=1)
+        self._rho = (rho_s, rho_t)
+
+        terms = {}
+        log_p = log_probabilities(source.logits, s.labels.shape[-2:], self.align_corners)
+        terms["source"] = negative_log_likelihood(log_p, s.labels).times(c.source_weight)
+        shown = inside(s.windows, s.sizes, s.labels.shape[-2:], s.labels.device)
+        terms["source entropy"] = entropy(log_p, shown).times(c.source_entropy)
+        log_p = log_probabilities(target.logits, t.labels.shape[-2:], self.align_corners)
+        terms["target"] = negative_log_likelihood(log_p, self._learnt(t, labels)).times(c.target_weight)
+        shown = inside(t.windows, t.sizes, t.labels.shape[-2:], t.labels.device)
+        terms["target entropy"] = entropy(log_p, shown).times(c.target_entropy)
+        if c.forward_contrast:
+            forward = pixel_prototype_contrast(target.features, labels.hybrid, rho_s, c.temperature)
+            terms["forward contrast"] = forward.times(c.forward_contrast)
+        if c.backward_contrast:
+            backward = pixel_prototype_contrast(source.features, y_s, rho_t, c.temperature)
+            terms["backward contrast"] = backward.times(c.backward_contrast)
+        yield {name: term for name, term in terms.items() if term.weight}
+
+    @torch.no_grad()
+    def _labels(self, t: Samples, features: Tensor, rho_s: ClassMeans) -> Labels:
+        """Static, dynamic and hybrid labels of the target crops (eq. 6 to 10); noted for the record."""
+        c = self.config
+        static = nearest_labels(t.labels, features.shape[-2:])
+        shown = inside(t.windows, t.sizes, features.shape[-2:], features.device)
+        bias = torch.where(self.seen.all(0)[:, None], self.mu[1] - self.mu[0], 0.0)
+        calibrated = ClassMeans(rho_s.vectors + bias, rho_s.present)
+        found = {
+            name: transferred_labels(features, prototypes, c.threshold).masked_fill(~shown, IGNORE)
+            for name, prototypes in (("plain", rho_s), ("calibrated", calibrated))
+        }
+        dynamic = found.get(c.dynamic, torch.full_like(static, IGNORE))
+        hybrid = torch.where(dynamic != IGNORE, dynamic, static)
+        sets = {"static": static, "dynamic, not calibrated": found["plain"], "dynamic": found["calibrated"]}
+        self.online = OnlineLabels("target", {**sets, "hybrid": hybrid})
+        return Labels(static, dynamic, hybrid)
+
+    def _learnt(self, t: Samples, labels: Labels) -> Tensor:
+        """Labels of CE_t at the resolution of the crop; static ones are finer than dynamic ones."""
+        if self.config.target_labels == "static":
+            return t.labels
+        dynamic = nearest_labels(labels.dynamic, t.labels.shape[-2:])
+        return torch.where(dynamic != IGNORE, dynamic, t.labels)
+
+    def after_step(self, world: World) -> None:
+        """mu_S and mu_T follow the prototypes of the step (eq. 4, 5)."""
+        assert self._rho is not None
+        c = self.config
+        for domain, rho in enumerate(self._rho):
+            vectors, present = (world.gather(part.detach().float(), c.batch_size) for part in rho)
+            means = ClassMeans(vectors, present > 0)
+            mu, seen = seen_average(self.mu[domain], self.seen[domain], means, 1 - c.prototype_momentum)
+            self.mu[domain], self.seen[domain] = mu, seen
