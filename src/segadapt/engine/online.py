@@ -12,6 +12,7 @@ from segadapt.data.resize import Resize, resize_label
 from segadapt.engine.runtime import Runtime
 from segadapt.labels import IGNORE, LabelMap
 from segadapt.methods.method import OnlineLabels
+from segadapt.pieces.windows import inside
 
 
 class OnlineRecord:
@@ -35,19 +36,20 @@ class OnlineRecord:
         """Count one step's labels."""
         truth = None if self._truth is None else torch.full((0,), IGNORE)
         for name, labels in online.sets.items():
+            size = (labels.shape[1], labels.shape[2])
             if truth is not None and truth.shape != labels.shape:
-                truth = self._crops(samples, (labels.shape[1], labels.shape[2])).to(labels.device)
-            row = self._confusion(labels, truth)
+                truth = self._crops(samples, size).to(labels.device)
+            pixels = inside(samples.windows, samples.sizes, size, labels.device).sum()
+            row = torch.cat([self._confusion(labels, truth), pixels[None]]).double()
             self._counts[name] = self._counts[name] + row if name in self._counts else row
 
     def _confusion(self, labels: torch.Tensor, truth: torch.Tensor | None) -> torch.Tensor:
-        """Confusion [K, K] by truth and label, flat, then the numbers of labelled and of all pixels."""
+        """Confusion [K, K] by truth and label, flat, then the number of labelled pixels."""
         k, given = self._classes, labels != IGNORE
         judged = given & (truth != IGNORE) if truth is not None else torch.zeros_like(given)
         cell = (truth if truth is not None else labels) * k + labels
         matrix = torch.bincount(torch.where(judged, cell, k * k).reshape(-1), minlength=k * k + 1)[:-1]
-        pixels = torch.tensor([given.numel()], device=given.device)
-        return torch.cat([matrix, given.sum()[None], pixels]).double()
+        return torch.cat([matrix, given.sum()[None]])
 
     def _crops(self, samples: Samples, output: tuple[int, int]) -> torch.Tensor:
         """The truth of the crops at the resolution of the labels."""
@@ -66,7 +68,7 @@ class OnlineRecord:
         """Every set since the last call, over all processes: shares in [0, 1], None where no truth is known.
 
         ``accuracy`` of the labelled pixels, ``mean_accuracy`` and ``miou`` over the classes that occur,
-        ``density`` of the labels.
+        ``density`` of the labels within the images.
         """
         self._runtime.sum(list(self._counts.values()))
         result = {name: self._shares(row.cpu()) for name, row in self._counts.items()}
