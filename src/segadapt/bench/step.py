@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segadapt.config import checked
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.loader import Samples
@@ -133,7 +134,7 @@ def _prepared(
     """The loop of a stage, its first round prepared, ``count`` batches, and the seconds that one took."""
     space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)
     cls, values = stage_settings("bench", {"steps": 10**6, **stage})
-    config = cls(**values)
+    config = checked(cls, values, "bench step")
     networks = [build_segmenter(network, classes) for _ in range(2 if isinstance(config, TaughtConfig) else 1)]
     made = method_info(config.method).method(config, networks[0], space, *networks[1:])
     target = _noise(space, size, labelled=False)

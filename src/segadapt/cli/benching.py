@@ -12,6 +12,7 @@ from segadapt.bench.step import bench_step
 from segadapt.bench.table import bench_table, markdown
 from segadapt.bench.thresholds import bench_thresholds
 from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, parse_size, print_json
+from segadapt.config import apply_overrides
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError
 
@@ -44,6 +45,9 @@ def step(
     classes: Annotated[int, typer.Option(min=2)] = 19,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Settings of the stage to change, e.g. stride=2.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """A training step on noise, beside the network passes that it consists of."""
@@ -52,7 +56,9 @@ def step(
     exact: Precision = precision  # type: ignore[assignment]
     sides = [parse_size(text, option) for text, option in ((size, "--size"), (crop, "--crop"))]
     (image, cut) = [(side, side) if isinstance(side, int) else side or (0, 0) for side in sides]
-    result = bench_step(method, network, image, cut, batch, repeats, classes, accelerator, exact)
+    changed = apply_overrides({"stages": {"step": {}}}, [f"step.{override}" for override in overrides or []])
+    settings = changed["stages"]["step"]
+    result = bench_step(method, network, image, cut, batch, repeats, classes, accelerator, exact, settings)
     if json:
         print_json(result)
         return
