@@ -22,7 +22,7 @@ H, W = 12, 16
 
 
 def bcl(**settings: Any) -> BCL:
-    method = make("bcl", Pointwise(), batch_size=2, **settings)
+    method = make("bcl", Pointwise(), **{"batch_size": 2, "features": "network", **settings})
     assert isinstance(method, BCL)
     rng = torch.Generator().manual_seed(3)
     method.mu.copy_(torch.randn(2, K, D, generator=rng) * 0.3)

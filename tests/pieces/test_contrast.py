@@ -58,7 +58,9 @@ def test_no_class_in_common_is_zero_not_nan() -> None:
         (gradient,) = torch.autograd.grad(term.mean(), features)
         assert not gradient.any()
     none = means._replace(present=torch.zeros_like(means.present))
-    assert (transferred_labels(features, none, 0.0) == IGNORE).all()
+    shown = torch.ones_like(labels, dtype=torch.bool)
+    assert (transferred_labels(features, none, shown, 0.0) == IGNORE).all()
+    assert (transferred_labels(features, none, shown, 0.0, 0.5) == IGNORE).all()
 
 
 def test_gradient_reaches_the_prototypes() -> None:
@@ -79,12 +81,17 @@ def test_under_autocast() -> None:
 
 def test_transferred_labels() -> None:
     features, _, means = pair()
-    got = transferred_labels(features, means, 0.3)
+    shown = torch.rand(B, 3, 4) < 0.8
+    got, half = (transferred_labels(features, means, shown, 0.3, density) for density in (None, 0.5))
+    best_of_all = torch.empty(B, 3, 4)
     for b in range(B):
         similar = torch.stack([F.cosine_similarity(features[b], v[:, None, None], dim=0) for v in means.vectors[b]])
         similar[~means.present[b]] = -2
         best, label = similar.max(0)
-        assert torch.equal(got[b], torch.where(best > 0.3, label, IGNORE))
+        assert torch.equal(got[b], torch.where((best > 0.3) & shown[b], label, IGNORE))
+        best_of_all[b] = best.masked_fill(~shown[b], -2)
+    assert int((half != IGNORE).sum()) == 12
+    assert best_of_all[half != IGNORE].min() >= best_of_all[half == IGNORE].max()
 
 
 def test_running_prototypes_start_with_the_first_mean() -> None:

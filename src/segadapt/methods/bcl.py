@@ -51,11 +51,16 @@ class BCLConfig(StageConfig):
         portion: share of the pixels of each class that static labels select.
         dynamic: ``calibrated``, ``plain`` (rho_S instead of rho_ST), or ``none``.
         threshold: T.
+        density: instead of T, the share of the target pixels that get a dynamic label. Similarities of
+            another network than the authors' lie elsewhere; the paper's own share is 0.34 (table 4).
         prototype_momentum: of mu_S and mu_T; the paper's value is in a supplement.
         temperature: tau.
         source_weight, target_weight: a_s, a_t.
         source_entropy, target_entropy: e_s, e_t.
         forward_contrast, backward_contrast: b_f, b_b.
+        features: what is compared: ``logits``, for in the authors' code the features are outputs of the
+            classifier, or ``network``, the features that a network names (those outputs in
+            ``dass_deeplabv2``). Rectified features point all one way and need a higher T.
         target_labels: what CE_t learns: ``hybrid``, or ``static`` as in the authors' code.
         rare_sampling: temperature of the sampling of source images by rare classes; None draws all alike.
     """
@@ -66,6 +71,7 @@ class BCLConfig(StageConfig):
     portion: float = Field(default=0.1, gt=0, le=1)
     dynamic: Literal["calibrated", "plain", "none"] = "calibrated"
     threshold: float = Field(default=0.8, ge=-1, lt=1)
+    density: float | None = Field(default=None, gt=0, le=1)
     prototype_momentum: float = Field(default=0.99, ge=0, le=1)
     temperature: float = Field(default=0.1, gt=0)
     source_weight: float = Field(default=1.0, ge=0)
@@ -74,6 +80,7 @@ class BCLConfig(StageConfig):
     target_entropy: float = Field(default=0.12, ge=0)
     forward_contrast: float = Field(default=0.2, ge=0)
     backward_contrast: float = Field(default=0.2, ge=0)
+    features: Literal["logits", "network"] = "logits"
     target_labels: Literal["hybrid", "static"] = "hybrid"
     rare_sampling: float | None = Field(default=0.1, gt=0)
 
@@ -103,7 +110,8 @@ class BCL(Method):
 
     def __init__(self, config: BCLConfig, model: Segmenter, space: LabelSpace):
         super().__init__(config, model, space)
-        self.register_buffer("mu", torch.zeros(2, len(space), model.feature_channels))
+        channels = model.feature_channels if config.features == "network" else len(space)
+        self.register_buffer("mu", torch.zeros(2, len(space), channels))
         self.register_buffer("seen", torch.zeros(2, len(space), dtype=torch.bool))
         self.register_buffer("thresholds", torch.ones(len(space)))
         self._rho: tuple[ClassMeans, ClassMeans] | None = None
@@ -149,11 +157,11 @@ class BCL(Method):
         """The lines of the box; sample i of the source is paired with sample i of the target."""
         c, s, t = self.config, batch["source"], batch["target"]
         source, target = self.model(s.images), self.model(t.images)
-        size = source.features.shape[-2:]
-        y_s, k = nearest_labels(s.labels, size), len(self.space)
-        rho_s = class_means(source.features, y_s, k, least=1)
-        labels = self._labels(t, target.features, rho_s)
-        rho_t = class_means(target.features, labels.hybrid, k, least=1)
+        f_s, f_t = (out.features if c.features == "network" else out.logits for out in (source, target))
+        y_s, k = nearest_labels(s.labels, f_s.shape[-2:]), len(self.space)
+        rho_s = class_means(f_s, y_s, k, least=1)
+        labels = self._labels(t, f_t, rho_s)
+        rho_t = class_means(f_t, labels.hybrid, k, least=1)
         self._rho = (rho_s, rho_t)
 
         terms = {}
@@ -166,10 +174,10 @@ class BCL(Method):
         shown = inside(t.windows, t.sizes, t.labels.shape[-2:], t.labels.device)
         terms["target entropy"] = entropy(log_p, shown).times(c.target_entropy)
         if c.forward_contrast:
-            forward = pixel_prototype_contrast(target.features, labels.hybrid, rho_s, c.temperature)
+            forward = pixel_prototype_contrast(f_t, labels.hybrid, rho_s, c.temperature)
             terms["forward contrast"] = forward.times(c.forward_contrast)
         if c.backward_contrast:
-            backward = pixel_prototype_contrast(source.features, y_s, rho_t, c.temperature)
+            backward = pixel_prototype_contrast(f_s, y_s, rho_t, c.temperature)
             terms["backward contrast"] = backward.times(c.backward_contrast)
         yield {name: term for name, term in terms.items() if term.weight}
 
@@ -182,7 +190,7 @@ class BCL(Method):
         bias = torch.where(self.seen.all(0)[:, None], self.mu[1] - self.mu[0], 0.0)
         calibrated = ClassMeans(rho_s.vectors + bias, rho_s.present)
         found = {
-            name: transferred_labels(features, prototypes, c.threshold).masked_fill(~shown, IGNORE)
+            name: transferred_labels(features, prototypes, shown, c.threshold, c.density)
             for name, prototypes in (("plain", rho_s), ("calibrated", calibrated))
         }
         dynamic = found.get(c.dynamic, torch.full_like(static, IGNORE))

@@ -56,16 +56,26 @@ def pixel_prototype_contrast(features: Tensor, labels: Tensor, prototypes: Class
 
 
 @torch.no_grad()
-def transferred_labels(features: Tensor, prototypes: ClassMeans, threshold: float) -> Tensor:
+def transferred_labels(
+    features: Tensor, prototypes: ClassMeans, shown: Tensor, threshold: float, density: float | None = None
+) -> Tensor:
     """Labels passed on from prototypes to the pixels most similar to them (eq. 8 and 9).
 
     Args:
         features: [B, D, h, w].
         prototypes: of the image that each is paired with, calibrated or not.
+        shown: [B, h, w] bool, pixels that lie in their image; the others get no label.
         threshold: T; only pixels more similar than this get a label.
+        density: instead of T, the share of the pixels of the batch that get one, the most similar ones.
 
     Returns:
         [B, h, w] train ids, IGNORE elsewhere.
     """
     similar, labels = image_similarities(features, prototypes).max(1)
-    return labels.masked_fill(similar <= threshold, IGNORE)
+    similar = similar.masked_fill(~shown, _ABSENT)
+    if density is not None:
+        kept = max(1, round(density * similar.numel()))
+        passes = (similar >= similar.flatten().topk(kept).values[-1]) & (similar > _ABSENT)
+    else:
+        passes = similar > threshold
+    return labels.masked_fill(~passes, IGNORE)
