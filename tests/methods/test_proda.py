@@ -93,11 +93,11 @@ def test_a_step_is_that_of_the_box(temperature: float) -> None:
     method, batch = proda(temperature=temperature, prototype_momentum=0.9, teacher_momentum=0.5), batches()
     expected = Restated(copy.deepcopy(method), batch)
     values = backward(method.step(batch))
-    assert values["source"] == pytest.approx(float(expected.source), rel=1e-5)
-    assert values["ce"] == pytest.approx(0.1 * float(expected.ce), rel=1e-4)
-    assert values["rce"] == pytest.approx(float(expected.rce), rel=1e-4)
-    assert values["regulariser"] == pytest.approx(0.1 * float(expected.reg), rel=1e-4)
-    assert values["structure"] == pytest.approx(10 * float(expected.kl), rel=1e-3)
+    assert values["source"] == pytest.approx(expected.source.item(), rel=1e-5)
+    assert values["ce"] == pytest.approx(0.1 * expected.ce.item(), rel=1e-4)
+    assert values["rce"] == pytest.approx(expected.rce.item(), rel=1e-4)
+    assert values["regulariser"] == pytest.approx(0.1 * expected.reg.item(), rel=1e-4)
+    assert values["structure"] == pytest.approx(10 * expected.kl.item(), rel=1e-3)
     assert method.online is not None
     assert torch.equal(method.online.sets["rectified"], expected.labels)
 
