@@ -144,7 +144,8 @@ def test_sigterm_saves_and_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["cbst", "st_sp", "crst_mrkld", "crst_lrent", "adaptseg", "proda", "distill", "bcl"])
 def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> None:
-    alone = {"density": None} if method == "bcl" else {}  # a share of the batch is one of each process's part
+    # A density is a share of each process's part; cosines of the small logits of six steps magnify rounding.
+    alone = {"density": None, "features": "network"} if method == "bcl" else {}
     raw = raw_config(tmp_path, method, **alone)
     for stage in raw["stages"].values():
         stage["batch_size"] = 4
