@@ -144,6 +144,9 @@ class DilatedResNet(Segmenter):
         deep: Tensor = self.layer4(middle)
         return middle, deep
 
+    def deep_features(self, images: Tensor) -> Tensor:
+        return self.encode(self.preprocess(images))[1]
+
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Fill the encoder from a ResNet of the same depth in torchvision's names.
 
@@ -213,8 +216,8 @@ class DeepLabV2(DilatedResNet):
         """Preprocessed images [B, 3, H, W] to logits [B, K, h, w], features [B, 2048, h, w] and aux [B, K, h, w]."""
         middle, features = self.encode(x)
         if self.auxiliary:
-            return Output(self.layer6(features), features, self.layer5(middle))
-        return Output(self.layer5(features), features)
+            return Output(self.layer6(features), features, self.layer5(middle), features)
+        return Output(self.layer5(features), features, deep=features)
 
     def head_modules(self) -> list[nn.Module]:
         return [self.layer5, self.layer6] if self.auxiliary else [self.layer5]

@@ -114,9 +114,9 @@ class ProDANet(DilatedResNet):
     def network(self, x: Tensor) -> Output:
         """Preprocessed images [B, 3, H, W] to logits [B, K, h, w] and features [B, 256, h, w]."""
         _, deep = self.encode(x)
-        if self.bn_pretrain is not None:
-            deep = self.bn_pretrain(deep)
-        return Output(*self.layer5(deep))
+        seen = deep if self.bn_pretrain is None else self.bn_pretrain(deep)
+        logits, features = self.layer5(seen)
+        return Output(logits, features, deep=deep)
 
     def head_modules(self) -> list[nn.Module]:
         return [self.layer5] if self.bn_pretrain is None else [self.layer5, self.bn_pretrain]

@@ -8,6 +8,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from segadapt.errors import RequestError
+
+
+class Detail(NamedTuple):
+    """What a multi-resolution network saw of a crop at full resolution while training (HRDA).
+
+    Attributes:
+        logits: [B, K, h, w] class scores of the crop at the network's stride.
+        box: (top, left, bottom, right) of the crop in pixels of the images.
+        weight: share of the segmentation loss that belongs to the crop, in [0, 1).
+    """
+
+    logits: Tensor
+    box: tuple[int, int, int, int]
+    weight: float
+
 
 class Output(NamedTuple):
     """What a network gives for a batch.
@@ -16,11 +32,15 @@ class Output(NamedTuple):
         logits: [B, K, h, w] class scores at the network's own stride (not upsampled).
         features: [B, D, h, w] the map that the classifier reads.
         aux: [B, K, h', w'] scores of an auxiliary head, or None.
+        deep: [B, C, h', w'] deepest feature map of the encoder, where the network names one.
+        detail: of a multi-resolution network in training mode.
     """
 
     logits: Tensor
     features: Tensor
     aux: Tensor | None = None
+    deep: Tensor | None = None
+    detail: Detail | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +101,10 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """RGB images [B, 3, H, W] in [0, 1] to logits and features."""
         return self.network(self.preprocess(images))
+
+    def deep_features(self, images: Tensor) -> Tensor:
+        """``Output.deep`` of RGB images [B, 3, H, W] in [0, 1], without the head; RequestError where there is none."""
+        raise RequestError(f"the network '{self.architecture.get('name')}' does not name its encoder's features")
 
     def head_modules(self) -> list[nn.Module]:
         """The freshly initialised parts, which usually train with a higher learning rate."""

@@ -78,7 +78,11 @@ class TimmSegmenter(Segmenter):
             for i, project in zip(self.used, self.lateral, strict=True)
         ]
         features = self.fuse(torch.cat(projected, 1))
-        return Output(self.classifier(self.dropout(features)), features)
+        return Output(self.classifier(self.dropout(features)), features, deep=maps[-1])
+
+    def deep_features(self, images: Tensor) -> Tensor:
+        deepest: Tensor = self.encoder(self.preprocess(images))[-1]
+        return deepest
 
     def head_modules(self) -> list[nn.Module]:
         """The decoder."""
