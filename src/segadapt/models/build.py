@@ -12,6 +12,7 @@ from segadapt.errors import RequestError, nearest
 from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
 from segadapt.models.fcn8s import FCN8s
+from segadapt.models.multires import MultiRes
 from segadapt.models.proda_net import ProDANet
 from segadapt.models.resnet38 import ResNet38
 from segadapt.models.segmenter import Preprocessing, Segmenter
@@ -45,6 +46,7 @@ MODELS: Mapping[str, str] = {
     "fcn8s_vgg16": "FCN-8s with VGG-16, stride 8",
     "resnet38": "wide ResNet-38 of the CBST paper, stride 8",
     "timm:NAME": "any convolutional timm encoder with the light decoder",
+    "hrda:NAME": "any network here on two resolutions, fused by attention; its own arguments under 'base'",
 }
 
 
@@ -73,7 +75,8 @@ def build_segmenter(
         classes: number of classes K.
         weights: ``imagenet``, the path of a file, or None for random initialisation.
         preprocessing: what the weights were trained on; None takes the network's default.
-        arguments: of the network's class.
+        arguments: of the network's class; ``hrda:NAME`` takes those of
+            :class:`~segadapt.models.multires.MultiRes`, and as ``base`` a mapping of those of NAME.
 
     ``build_segmenter(**model.description())`` builds a network of the same shape again.
     """
@@ -84,9 +87,11 @@ def build_segmenter(
         arguments["preprocessing"] = preprocessing
     if name.startswith("timm:"):
         arguments["encoder"] = name.removeprefix("timm:")
+    elif name.startswith("hrda:"):
+        arguments["wrapped"] = name.removeprefix("hrda:")
     elif name not in _BUILDERS:
         raise RequestError(f"no network '{name}'{nearest(name, MODELS)}; there are: {', '.join(MODELS)}")
-    builder = _BUILDERS.get(name, TimmSegmenter)
+    builder: Callable[..., Segmenter] = _BUILDERS.get(name, _multires if name.startswith("hrda:") else TimmSegmenter)
     try:
         model = builder(classes, **arguments)
     except TypeError as problem:
@@ -94,3 +99,17 @@ def build_segmenter(
     if weights is not None:
         load_initial(model, weights, name)
     return model
+
+
+def _multires(
+    classes: int,
+    wrapped: str,
+    *,
+    base: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    **arguments: Any,
+) -> MultiRes:
+    """HRDA around the network ``wrapped``."""
+    if wrapped.startswith("hrda:"):
+        raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
+    return MultiRes(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)

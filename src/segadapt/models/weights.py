@@ -19,6 +19,7 @@ from torch import Tensor
 from segadapt.errors import RequestError
 from segadapt.models.deeplabv2 import DeepLabV2VGG, DilatedResNet
 from segadapt.models.fcn8s import FCN8s
+from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 
@@ -35,10 +36,22 @@ def load_initial(model: Segmenter, weights: str, name: str) -> None:
     Raises:
         RequestError: the weights cannot be had, read, or do not fit.
     """
-    if weights == "imagenet":
+    if isinstance(model, MultiRes):
+        _load_multires(model, weights, name)
+    elif weights == "imagenet":
         _load_imagenet(model, name)
     else:
         _load_file(model, Path(weights).expanduser())
+
+
+def _load_multires(model: MultiRes, weights: str, name: str) -> None:
+    """A file of the whole; else what the wrapped network takes, with an attention that begins anew."""
+    if weights != "imagenet":
+        state = read_state(Path(weights).expanduser())
+        if not differences(model, state):
+            model.load_state_dict(state, strict=False)
+            return
+    load_initial(model.base, weights, name.removeprefix("hrda:"))
 
 
 def _load_imagenet(model: Segmenter, name: str) -> None:
