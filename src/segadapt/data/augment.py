@@ -24,6 +24,7 @@ from segadapt.labels import IGNORE, LabelMap
 
 __all__ = [
     "Window",
+    "class_counts",
     "color_jitter",
     "crop_batch",
     "crop_labels",
@@ -167,6 +168,17 @@ def crop_labels(labels: Tensor, windows: Sequence[Window], sizes: Sequence[Size]
     x = _on(labels.device, _nearest(columns, sizes, 1))[:, None, :]
     sample = torch.arange(len(labels), device=labels.device)[:, None, None]
     return labels[sample, y, x].long().masked_fill(~inside, IGNORE)
+
+
+def class_counts(label: LabelMap, window: Window, output: Size) -> npt.NDArray[np.int64]:
+    """[256] how many pixels of each value :func:`crop_labels` would cut out of one label map; beside it is IGNORE."""
+    size = [(label.shape[0], label.shape[1])]
+    taken = label
+    for axis, centres in enumerate(_centres([window], output)):
+        taken = taken.take(_nearest(centres, size, axis)[_inside(centres, size, axis)], axis)
+    counts = np.bincount(taken.ravel(), minlength=IGNORE + 1)
+    counts[IGNORE] += output[0] * output[1] - taken.size
+    return counts
 
 
 _Floats = npt.NDArray[np.float64]

@@ -8,8 +8,7 @@ together exactly the batches that one process would have read.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,88 +16,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from segadapt.data.augment import Window, color_jitter, crop_batch, crop_labels, draw_window, focus_pixel, pad_batch
+from segadapt.data.augment import Window, color_jitter, crop_batch, crop_labels, pad_batch
 from segadapt.data.cache import DecodedCache
-from segadapt.data.dataset import DamagedFile, Dataset
-from segadapt.data.resize import Resize, Size, resize_image, resize_label
-from segadapt.data.strong import Strong, StrongAugmentation, strong_view
+from segadapt.data.dataset import DamagedFile
+from segadapt.data.drawing import Augmentation, Drawing, Member, Part, Stream
+from segadapt.data.resize import Size, resize_image, resize_label
+from segadapt.data.strong import Strong, strong_view
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap
 
-
-class Augmentation(BaseModel):
-    """Geometric and photometric augmentation of one training sample.
-
-    Attributes:
-        crop: (height, width) in pixels of the network's input; None takes the whole image.
-        scales: the image is enlarged by a factor drawn uniformly from this range before cropping.
-        long_side: the scales are relative to an image whose longer side has so many pixels; None
-            takes the working size.
-        flip: mirror half of the samples.
-        jitter: strength of brightness, contrast, saturation and hue changes (0 is none; 0.5 is the
-            strength that the field calls strong).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    crop: Size | None = None
-    scales: tuple[float, float] = (0.7, 1.3)
-    long_side: int | None = Field(default=None, gt=0)
-    flip: bool = True
-    jitter: float = Field(default=0.0, ge=0.0, le=1.0)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One data set within a stream.
-
-    Args:
-        dataset: where images and labels come from; without labels every pixel is IGNORE.
-        domain: 0 for source, 1 for target; kept with every sample.
-        resize: working size of its images before augmentation.
-        augmentation: see :class:`Augmentation`.
-        focus: given a label map, the classes one of which the crop shall be centred on (hard-class
-            mining), or an empty sequence.
-        focus_probability: share of the samples for which ``focus`` is asked.
-        scores: compact class scores of an image for soft labels, by item index.
-        weights: [N] draw images with replacement in proportion to these; for a stream of one part.
-    """
-
-    dataset: Dataset
-    domain: int
-    resize: Resize = None
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    focus: Callable[[LabelMap], Sequence[int]] | None = None
-    focus_probability: float = 0.0
-    scores: Callable[[int], npt.NDArray[np.float16]] | None = None
-    weights: npt.NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Batches drawn from the union of ``parts``, without replacement unless a part has weights.
-
-    Args:
-        parts: the data sets.
-        batch_size: samples a step, over all processes together.
-        key: separates its randomness from that of other streams.
-        strong: also make strong views of the crops.
-        whole: also hand out the whole images that the crops come from.
-    """
-
-    parts: tuple[Part, ...]
-    batch_size: int
-    key: str = "pool"
-    strong: StrongAugmentation | None = None
-    whole: bool = False
-
-    def __len__(self) -> int:
-        """Number of samples in one pass over the union."""
-        return sum(len(part.dataset) for part in self.parts)
+__all__ = ["Augmentation", "Feeder", "Part", "Samples", "Stream"]
 
 
 class Samples(NamedTuple):
@@ -146,38 +76,24 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
 
     def __init__(self, stream: Stream, seed: int, cache: DecodedCache, skip_damaged: bool):
         self.stream = stream
-        self.seed = [seed, zlib.crc32(stream.key.encode())]
+        self.draw = Drawing(stream, seed)
         self.cache = cache
         self.skip_damaged = skip_damaged
-        self.starts = np.cumsum([0] + [len(p.dataset) for p in stream.parts])
-        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
-
-    def _member(self, number: int) -> tuple[Part, int]:
-        weights = self.stream.parts[0].weights
-        if weights is not None:
-            chance = np.random.default_rng([*self.seed, 2, number]).random()
-            return self.stream.parts[0], int(np.searchsorted(np.cumsum(weights) / weights.sum(), chance, side="right"))
-        total = len(self.stream)
-        epoch, place = divmod(number, total)
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([*self.seed, 0, epoch]).permutation(total))
-        chosen = int(self._order[1][place])
-        part = int(np.searchsorted(self.starts, chosen, side="right")) - 1
-        return self.stream.parts[part], chosen - int(self.starts[part])
 
     def __getitem__(self, number: int) -> _Raw:
         damaged: list[str] = []
         for attempt in range(min(16, len(self.stream))):
-            part, index = self._member(number + attempt)
+            member = self.draw.member(number + attempt)
             try:
-                return self._sample(part, index, np.random.default_rng([*self.seed, 1, number]), tuple(damaged))
+                return self._sample(member, number, tuple(damaged))
             except DamagedFile as problem:
                 if not self.skip_damaged:
                     raise
                 damaged.append(str(problem))
         raise RequestError(f"{len(damaged)} files in a row cannot be read, the first: {damaged[0]}")
 
-    def _sample(self, part: Part, index: int, rng: np.random.Generator, damaged: tuple[str, ...]) -> _Raw:
+    def _sample(self, member: Member, number: int, damaged: tuple[str, ...]) -> _Raw:
+        part, index = member.part, member.place
         item = part.dataset.items[index]
         image = self.cache.get(
             (str(item.image), part.resize), lambda: resize_image(part.dataset.image(index), part.resize)
@@ -190,21 +106,13 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
             )
             if label.shape != image.shape[:2]:
                 label = resize_label(label, (image.shape[0], image.shape[1]))
-        height, width = image.shape[:2]
-        options = part.augmentation
-        focus = None
-        if part.focus is not None and rng.random() < part.focus_probability:
-            focus = focus_pixel(rng, label, part.focus(label))
-        crop = options.crop or (height, width)
-        unit = options.long_side / max(height, width) if options.long_side else 1.0
-        scales = (options.scales[0] * unit, options.scales[1] * unit)
-        window = draw_window(rng, (height, width), crop, scales, options.flip, focus)
+        rng = self.draw.numbers(number)
+        window, crop = self.draw.window(member, label, rng, number)
         draws = rng.random(4, dtype=np.float32)
         strong_draws = rng.random(self.stream.strong.numbers if self.stream.strong else 0, dtype=np.float32)
         scores = part.scores(index) if part.scores is not None else None
-        return _Raw(
-            image, label, window, crop, part.domain, options.jitter, draws, scores, strong_draws, item.id, damaged
-        )
+        jitter = part.augmentation.jitter
+        return _Raw(image, label, window, crop, part.domain, jitter, draws, scores, strong_draws, item.id, damaged)
 
 
 class _Collated(NamedTuple):

@@ -67,15 +67,23 @@ def window_grid(
     With half-pixel geometry these depend on the relative place in the image only, so one grid
     serves maps of any resolution.
     """
+    rows, columns = window_axes(windows, sizes, output, align_corners)
+    y = rows.to(device, non_blocking=True)[:, :, None]
+    x = columns.to(device, non_blocking=True)[:, None, :]
+    shape = (len(y), y.shape[1], x.shape[2])
+    return torch.stack([x.expand(shape), y.expand(shape)], -1)
+
+
+def window_axes(
+    windows: Sequence[WindowLike], sizes: Sequence[Sequence[int]], output: Sequence[int], align_corners: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The rows [B, h] and columns [B, w] of :func:`window_grid`, float64 on the CPU."""
     rows, columns = [], []
     for window, (height, width) in zip(windows, sizes, strict=True):
         rows.append(_positions(window.top, window.height, int(height), int(output[0]), align_corners))
         across = _positions(window.left, window.width, int(width), int(output[1]), align_corners)
         columns.append(across.flip(0) if window.flip else across)
-    y = torch.stack(rows).to(device, non_blocking=True)[:, :, None]
-    x = torch.stack(columns).to(device, non_blocking=True)[:, None, :]
-    shape = (len(y), y.shape[1], x.shape[2])
-    return torch.stack([x.expand(shape), y.expand(shape)], -1)
+    return torch.stack(rows), torch.stack(columns)
 
 
 def _positions(start: float, length: float, full: int, samples: int, align_corners: bool) -> Tensor:
