@@ -18,6 +18,7 @@ from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.method import OnlineLabels
 
 SPACE = LabelSpace("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+ALL = ("accuracy", "mean_accuracy", "miou", "density")
 TRUTH = np.arange(64, dtype=np.uint8).reshape(8, 8) % 3
 
 
@@ -39,12 +40,17 @@ def test_accuracy_and_density() -> None:
     wrong[0, 1] = IGNORE
     seen = samples(Window(2, 4, 4, 4, True))
     record.add(seen, OnlineLabels("target", {"right": crop, "half": wrong}))
-    taken = record.take()
-    assert taken["right"] == {"accuracy": 1.0, "mean_accuracy": 1.0, "miou": 1.0, "density": 1.0}
+    found = record.take()
+    taken, shares = found["sets"], [crop.eq(c).double().mean().item() for c in range(3)]
+    assert found["truth"] == pytest.approx(shares, rel=1e-3)
+    assert {k: v for k, v in taken["right"].items() if k != "classes"} == dict.fromkeys(ALL, 1.0)
+    assert taken["right"]["classes"] == found["truth"]
     hits, misses = crop[0, 2:].reshape(-1).tolist(), crop[0, 0].tolist()
     right = [hits.count(c) for c in range(3)]
     missed, added = ([found.count(c) for c in range(3)] for found in (misses, wrong[0, 0].tolist()))
     classes = list(zip(right, missed, added, strict=True))
+    given = [(right[c] + added[c]) / 12 for c in range(3)]
+    assert taken["half"].pop("classes") == pytest.approx(given, rel=1e-3)
     assert taken["half"] == {
         "accuracy": pytest.approx(8 / 12),
         "mean_accuracy": pytest.approx(sum(r / (r + m) for r, m, _ in classes) / 3),
@@ -58,11 +64,24 @@ def test_labels_at_a_quarter_of_the_resolution() -> None:
     record = OnlineRecord(dataset(), 3, None, DecodedCache(0), Runtime("cpu"))
     quarter = torch.from_numpy(TRUTH[2::4, 2::4].astype(np.int64))[None]
     record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": quarter}))
-    assert record.take()["x"]["accuracy"] == 1.0
+    assert record.take()["sets"]["x"]["accuracy"] == 1.0
+
+
+def test_pixels_without_label_count_in_the_truth_alone() -> None:
+    """A class that labels leave out shows: the truth is that of all pixels, the labels are those that exist."""
+    record = OnlineRecord(dataset(), 3, None, DecodedCache(0), Runtime("cpu"))
+    truth = torch.from_numpy(TRUTH.astype(np.int64))[None]
+    labels = torch.where(truth == 2, IGNORE, 0)
+    for _ in range(2):
+        record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": labels, "y": truth}))
+    found = record.take()
+    assert found["sets"]["x"]["classes"] == [1.0, 0.0, 0.0]
+    assert found["truth"] == [0.3438, 0.3281, 0.3281]  # 22, 21 and 21 of 64
+    assert sum(found["sets"]["y"]["classes"]) == pytest.approx(1, abs=1e-3)
 
 
 def test_without_truth_only_density_is_known() -> None:
     record = OnlineRecord(None, 3, None, DecodedCache(0), Runtime("cpu"))
     labels = torch.tensor([[[0, IGNORE]]])
     record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": labels}))
-    assert record.take() == {"x": {"accuracy": None, "mean_accuracy": None, "miou": None, "density": 0.5}}
+    assert record.take() == {"sets": {"x": {"accuracy": None, "mean_accuracy": None, "miou": None, "density": 0.5}}}

@@ -115,9 +115,14 @@ def write_run(run: Path) -> Path:
 
 
 def online_labels(round: int, step: int, accuracy: float | None) -> dict[str, Any]:
-    known = {"accuracy": accuracy, "mean_accuracy": accuracy, "miou": accuracy}
+    known: dict[str, Any] = {"accuracy": accuracy, "mean_accuracy": accuracy, "miou": accuracy}
     sets = {"rectified": {**known, "density": 1.0}, "stored": {**known, "density": 0.25}}
-    return {"event": "online_labels", "stage": "cbst", "round": round, "step": step, "sets": sets}
+    event = {"event": "online_labels", "stage": "cbst", "round": round, "step": step, "sets": sets}
+    if accuracy is None:
+        return event
+    sets["rectified"]["classes"] = [0.5, 0.49, 0.01]
+    sets["stored"]["classes"] = [0.75, 0.25, 0.0]
+    return {**event, "truth": [0.5, 0.4, 0.1]}
 
 
 def write_features(folder: Path, stages: Sequence[str] = ("source", "cbst"), by: str = "truth") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,8 +53,10 @@ def test_pseudo_labels_are_placed_as_the_steps_are(tmp_path: Path) -> None:
     path.write_text("\n".join([labels[0], step(0, 30, 1.0), *labels[1:]]))
     found = read_log(path).online["s"]
     assert [labels.position for labels in found] == [20, 50]
-    assert found[0].sets == {"rectified": LabelSet(0.5, 0.5, 1.0), "stored": LabelSet(0.5, 0.5, 0.25)}
-    assert found[1].sets["rectified"] == LabelSet(0.75, 0.75, 1.0)
+    stored = LabelSet(0.5, 0.5, 0.25, 0.5, (0.75, 0.25, 0.0))
+    assert found[0].sets == {"rectified": LabelSet(0.5, 0.5, 1.0, 0.5, (0.5, 0.49, 0.01)), "stored": stored}
+    assert found[1].sets["rectified"].accuracy == 0.75
+    assert found[0].truth == (0.5, 0.4, 0.1)
 
 
 def test_kinds_of_pseudo_labels_of_which_nothing_is_known_are_left_out(tmp_path: Path) -> None:
@@ -62,6 +65,19 @@ def test_kinds_of_pseudo_labels_of_which_nothing_is_known_are_left_out(tmp_path:
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join(map(json.dumps, events)))
     assert [labels.sets for labels in read_log(path).online["s"]] == [{"b": LabelSet(0.5)}]
+
+
+def test_class_shares_that_are_none_are_left_out(tmp_path: Path) -> None:
+    wrong: list[Any] = [[0.5, None], [0.5, "x"], [], 0.5, [0.5, -1], [True, 0.5]]
+    events = [
+        {"event": "online_labels", "stage": "s", "step": i, "sets": {"b": {"miou": 0.5, "classes": w}}, "truth": w}
+        for i, w in enumerate(wrong)
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(map(json.dumps, events)))
+    found = read_log(path).online["s"]
+    assert [labels.truth for labels in found] == [None] * len(wrong)
+    assert [labels.sets["b"].classes for labels in found] == [None] * len(wrong)
 
 
 def decoded(uri: str) -> np.ndarray:

@@ -282,9 +282,9 @@ class Loop:
         )
         self.record.scalars(f"{self.config.name}/loss", {**losses, "total": total}, self.steps_done)
         self.record.scalars(f"{self.config.name}", {"lr": rate}, self.steps_done)
-        sets = self.online.take()
-        if sets:
-            self.record.event("online_labels", stage=self.config.name, round=round, step=latest.step + 1, sets=sets)
+        found = self.online.take()
+        if found:
+            self.record.event("online_labels", stage=self.config.name, round=round, step=latest.step + 1, **found)
         return f"loss {total:.3f}"
 
     def _save(self, round: int, step: int, optimisers: Optimisers) -> None:

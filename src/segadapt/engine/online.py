@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from segadapt.data.augment import Window, crop_labels, pad_batch
@@ -30,18 +32,23 @@ class OnlineRecord:
         self._truth, self._classes, self._size, self._cache, self._runtime = truth, classes, size, cache, runtime
         self._places = {item.id: i for i, item in enumerate(truth.items)} if truth is not None else {}
         self._counts: dict[str, torch.Tensor] = {}
+        self._true: torch.Tensor | None = None
 
     @torch.no_grad()
     def add(self, samples: Samples, online: OnlineLabels) -> None:
         """Count one step's labels."""
-        truth = None if self._truth is None else torch.full((0,), IGNORE)
+        truth: torch.Tensor | None = None
+        size, pixels = (0, 0), torch.zeros(())
         for name, labels in online.sets.items():
-            size = (labels.shape[1], labels.shape[2])
-            if truth is not None and truth.shape != labels.shape:
-                truth = self._crops(samples, size).to(labels.device)
-            pixels = inside(samples.windows, samples.sizes, size, labels.device).sum()
+            if size != (labels.shape[1], labels.shape[2]):
+                size = (labels.shape[1], labels.shape[2])
+                pixels = inside(samples.windows, samples.sizes, size, labels.device).sum()
+                truth = None if self._truth is None else self._crops(samples, size).to(labels.device)
             row = torch.cat([self._confusion(labels, truth), pixels[None]]).double()
             self._counts[name] = self._counts[name] + row if name in self._counts else row
+        if truth is not None:
+            found = torch.bincount(truth.clamp(max=self._classes).reshape(-1), minlength=self._classes + 1)[:-1]
+            self._true = found if self._true is None else self._true + found
 
     def _confusion(self, labels: torch.Tensor, truth: torch.Tensor | None) -> torch.Tensor:
         """Confusion [K, K] by truth and label, flat, then the number of labelled pixels."""
@@ -64,20 +71,26 @@ class OnlineRecord:
             (str(truth.items[index].label), self._size), lambda: resize_label(truth.label(index), self._size)
         )
 
-    def take(self) -> dict[str, dict[str, float | None]]:
+    def take(self) -> dict[str, Any]:
         """Every set since the last call, over all processes: shares in [0, 1], None where no truth is known.
 
-        ``accuracy`` of the labelled pixels, ``mean_accuracy`` and ``miou`` over the classes that occur,
-        ``density`` of the labels within the images.
+        Returns:
+            ``sets`` by name: ``accuracy`` of the labelled pixels, ``mean_accuracy`` and ``miou`` over the
+            classes that occur, ``density`` of the labels within the images, and, where the truth is
+            known, ``classes``: the share of every class among the labels of pixels with a known truth.
+            Then also ``truth``: the share of every class in the truth of the crops. Empty without labels.
         """
-        self._runtime.sum(list(self._counts.values()))
-        result = {name: self._shares(row.cpu()) for name, row in self._counts.items()}
-        self._counts = {}
-        return result
+        counts, true = self._counts, self._true
+        self._counts, self._true = {}, None
+        if not counts:
+            return {}
+        self._runtime.sum([*counts.values(), *([] if true is None else [true])])
+        found: dict[str, Any] = {"sets": {name: self._shares(row.cpu()) for name, row in counts.items()}}
+        return found if true is None else {**found, "truth": _class_shares(true.cpu())}
 
-    def _shares(self, row: torch.Tensor) -> dict[str, float | None]:
+    def _shares(self, row: torch.Tensor) -> dict[str, Any]:
         matrix, (given, pixels) = row[:-2].reshape(self._classes, self._classes), row[-2:].tolist()
-        shares: dict[str, float | None] = {"accuracy": None, "mean_accuracy": None, "miou": None}
+        shares: dict[str, Any] = {"accuracy": None, "mean_accuracy": None, "miou": None}
         if float(matrix.sum()):
             right, wanted, found = matrix.diag(), matrix.sum(1), matrix.sum(0)
             union = wanted + found - right
@@ -85,5 +98,12 @@ class OnlineRecord:
                 "accuracy": float(right.sum() / matrix.sum()),
                 "mean_accuracy": float((right / wanted)[wanted > 0].mean()),
                 "miou": float((right / union)[union > 0].mean()),
+                "classes": _class_shares(found),
             }
         return {**shares, "density": given / pixels}
+
+
+def _class_shares(counts: torch.Tensor) -> list[float]:
+    """Counts [K] divided by their sum, with the four digits that a log needs."""
+    total = max(float(counts.sum()), 1.0)
+    return [float(f"{count / total:.4g}") for count in counts.tolist()]

@@ -75,6 +75,7 @@ class RoundWorld:
         classes = len(space)
         self._selected = torch.zeros(classes + 1, dtype=torch.int64)
         self._confusion = torch.zeros((classes, classes), dtype=torch.int64)
+        self._true = torch.zeros(classes, dtype=torch.int64)
         self._shown = set(np.linspace(0, len(self.target) - 1, min(SHOWN, len(self.target))).astype(int).tolist())
 
     # ---- data ----
@@ -186,13 +187,16 @@ class RoundWorld:
         flat = torch.from_numpy(array.astype(np.int64)).reshape(-1).clamp(max=classes)
         self._selected += torch.bincount(flat, minlength=classes + 1)
         if self._data.truth is not None:
-            self._confusion += self._against_truth(index, array)
+            confusion, true = self._against_truth(index, array)
+            self._confusion += confusion
+            self._true += true
         if index in self._shown and confidence is not None:
             shown = self._folder / "confidence" / f"{index:06d}.png"
             shown.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(shown), (confidence.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy())
 
-    def _against_truth(self, index: int, label: LabelMap) -> Tensor:
+    def _against_truth(self, index: int, label: LabelMap) -> tuple[Tensor, Tensor]:
+        """Confusion [K, K] by truth and label of the labelled pixels; pixels [K] of each class in the truth."""
         assert self._data.truth is not None
         height, width = label.shape
         truth = resize_label(self._data.truth.label(index), (height, width)).reshape(-1).astype(np.int64)
@@ -200,7 +204,8 @@ class RoundWorld:
         valid = (truth != IGNORE) & (guess != IGNORE)
         classes = len(self.space)
         counts = np.bincount(truth[valid] * classes + guess[valid], minlength=classes**2)
-        return torch.from_numpy(counts.reshape(classes, classes))
+        true = np.bincount(np.minimum(truth, classes), minlength=classes + 1)[:-1]
+        return torch.from_numpy(counts.reshape(classes, classes)), torch.from_numpy(true)
 
     def pseudo_labelled(self) -> Dataset:
         """The target set with this round's labels."""
@@ -220,16 +225,17 @@ class RoundWorld:
     def finish_prepare(self, stage: str, round: int) -> dict[str, Any] | None:
         """Close the pass: drop scores nobody needs, write the summary. None if no label was kept."""
         self._runtime.barrier()
-        counts = [self._selected.to(self._runtime.device), self._confusion.to(self._runtime.device)]
+        counts = [part.to(self._runtime.device) for part in (self._selected, self._confusion, self._true)]
         self._runtime.sum(counts)
-        selected, confusion = counts[0].cpu(), counts[1].cpu()
+        selected, confusion, true = (part.cpu() for part in counts)
         if self._runtime.main:
             folder = self._folder / "scores"
             if folder.exists() and not (folder / "keep").exists():
                 shutil.rmtree(folder)
         if int(selected.sum()) == 0:
             return None
-        summary = self._summary(stage, round, selected, confusion if self._data.truth is not None else None)
+        known = (confusion, true) if self._data.truth is not None else None
+        summary = self._summary(stage, round, selected, known)
         if self._runtime.main:
             write_json(self._done_file, summary)
         self._runtime.barrier()
@@ -246,7 +252,10 @@ class RoundWorld:
             shutil.rmtree(self._folder)
         self._runtime.barrier()
 
-    def _summary(self, stage: str, round: int, selected: Tensor, confusion: Tensor | None) -> dict[str, Any]:
+    def _summary(self, stage: str, round: int, selected: Tensor, known: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+        """``known``: what :meth:`_against_truth` counted, where the truth is measured."""
+        confusion, true = known or (None, None)
+        found = None if confusion is None else confusion.sum(0)
         pixels = int(selected.sum())
         kept = selected[:-1]
         thresholds = self._reported.get("thresholds", torch.ones(len(self.space))).tolist()
@@ -254,8 +263,8 @@ class RoundWorld:
         classes = []
         for c, name in enumerate(self.space.names):
             right = None
-            if confusion is not None and int(confusion[:, c].sum()) > 0:
-                right = float(confusion[c, c]) / float(confusion[:, c].sum())
+            if confusion is not None and found is not None and int(found[c]) > 0:
+                right = float(confusion[c, c]) / float(found[c])
             classes.append(
                 {
                     "name": name,
@@ -265,6 +274,9 @@ class RoundWorld:
                     "share_selected": float(kept[c]) / predicted[c] if predicted[c] else 0.0,
                     "density": float(kept[c]) / pixels,
                     "accuracy": right,
+                    # Among the labels of pixels whose truth is known, and in the truth.
+                    "label_share": _share(found, c),
+                    "truth_share": _share(true, c),
                 }
             )
         accuracy = None
@@ -298,3 +310,8 @@ class TargetPass:
 
 def _score_file(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.npy"
+
+
+def _share(counts: Tensor | None, place: int) -> float | None:
+    """One of the counts divided by their sum; None where nothing was counted."""
+    return None if counts is None or not int(counts.sum()) else float(counts[place]) / float(counts.sum())

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from segadapt.report import words
-from segadapt.report.figures import Curve, Level, curve_chart, thin
+from segadapt.report.figures import LINE_COLORS, Curve, Level, curve_chart, thin
 from segadapt.report.log import LabelSet, OnlineLabels, Step
 from segadapt.report.reading import Row, RunRecord
 
-LINES = 6
-"""Number of line colours in report.css."""
 ONLINE_POINTS = 60
 """Pseudo labels are measured on single batches, which scatter; a curve of them has so many means at most."""
 
@@ -45,7 +43,7 @@ def _score_chart(record: RunRecord, rows: Mapping[str, Row | None], titles: Mapp
     curves = [
         Curve(
             titles.get(stage, stage),
-            "var(--adapted)" if len(several) == 1 else f"var(--line-{place % LINES + 1})",
+            "var(--adapted)" if len(several) == 1 else LINE_COLORS[place % len(LINE_COLORS)],
             [(e.position, e.miou) for e in found],
             marked=True,
             notes=[f"round {e.round + 1}, step {e.position:.0f}: {e.miou:.1f}" for e in found],
@@ -98,7 +96,7 @@ def _online_chart(
         points = thin([(position, 100 * share) for position, share in known], ONLINE_POINTS)
         if points:
             name = kind + (_coverage([s.density for _, s in sets]) if coverage else "")
-            curves.append(Curve(name, f"var(--line-{place % LINES + 1})", points))
+            curves.append(Curve(name, LINE_COLORS[place % len(LINE_COLORS)], points))
     if not curves:
         return None
     figure = curve_chart(curves, from_zero=False, description=f"{heading} by step, {title}")
@@ -119,6 +117,6 @@ def _loss_chart(steps: Sequence[Step], title: str) -> str:
     curves = []
     for place, name in enumerate(names):
         points = [(step.position, step.losses[name]) for step in steps if name in step.losses]
-        color = "var(--soft)" if name == "total" else f"var(--line-{place % LINES + 1})"
+        color = "var(--soft)" if name == "total" else LINE_COLORS[place % len(LINE_COLORS)]
         curves.append(Curve(name, color, points))
     return curve_chart(curves, description=f"Training loss of {title} by step") if curves else ""

@@ -14,6 +14,8 @@ from html import escape
 
 UNITS = 1000
 MOST_POINTS = 240
+LINE_COLORS = tuple(f"var(--line-{number})" for number in range(1, 7))
+"""The line colours of report.css."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,77 @@ def bar_group(values: Mapping[str, float | None], highest: float = 100.0) -> str
             )
     total = max(0, len(values) * (height + gap) - gap)
     return f'<svg class="bars" width="100%" height="{total}" aria-hidden="true">{"".join(drawn)}</svg>'
+
+
+@dataclass(frozen=True)
+class ShareScale:
+    """Places shares in [0, 1] on a line, logarithmically from ``low`` on unless that is None, up to ``high``."""
+
+    low: float | None
+    high: float
+
+    def place(self, share: float) -> float:
+        """Percent of the width; what is below ``low`` lies on the left, apart from it."""
+        if self.low is None:
+            return 2 + 96 * share / (ticks(0.0, self.high, 4)[-1] or 1.0)
+        if share < self.low * (1 - 1e-9):
+            return 2.0
+        return 12 + 86 * math.log(share / self.low) / math.log(self.high / self.low)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round shares, with 0."""
+        if self.low is None:
+            return ticks(0.0, self.high, 4)
+        decades = round(math.log10(self.high / self.low))
+        return [0.0, *(self.low * 10**i for i in range(decades + 1))]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A share of a class: whose, in which CSS colour, and how much."""
+
+    name: str
+    color: str
+    value: float
+
+
+_SIGNS = ("M0-4a4 4 0 1 0 .01 0z", "M-3.6-3.6h7.2v7.2h-7.2z", "M0-5L5 0 0 5-5 0z", "M0-4.6L4.6 3.6h-9.2z")
+"""Circle, square, diamond, triangle: kinds differ by more than their colour."""
+_LANE = 11
+
+
+def mark_sign(number: int, color: str) -> str:
+    """The sign of kind ``number``, for a legend."""
+    way = _SIGNS[number % len(_SIGNS)]
+    return (
+        f'<svg class="sign" viewBox="-6 -6 12 12" width="12" height="12" aria-hidden="true">'
+        f'<path style="fill:{color}" d="{way}"/></svg>'
+    )
+
+
+def share_lanes(marks: Sequence[Mark], truth: float, scale: ShareScale, description: str) -> str:
+    """Shares of one class below each other, each with a line to the true share, which is an upright stroke."""
+    height = _LANE * len(marks) + 6
+    at = scale.place(truth)
+    drawn = [f'<line class="grid" x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{height}"/>' for x in _places(scale)]
+    drawn.append(f'<line class="true" x1="{at:.2f}%" x2="{at:.2f}%" y1="1" y2="{height - 1}"/>')
+    for number, mark in enumerate(marks):
+        x, y = scale.place(mark.value), 3 + _LANE * (number + 0.5)
+        drawn.append(
+            f'<line class="away" style="stroke:{mark.color}" x1="{at:.2f}%" x2="{x:.2f}%" y1="{y}" y2="{y}"/>'
+            # An inner picture has its own origin, so that a path can stand at a place in percent.
+            f'<svg x="{x:.2f}%" y="{y}" overflow="visible"><path style="fill:{mark.color}" '
+            f'd="{_SIGNS[number % len(_SIGNS)]}"><title>{escape(mark.name)}</title></path></svg>'
+        )
+    return (
+        f'<svg class="lanes" width="100%" height="{height}" role="img" aria-label="{escape(description)}">'
+        f"{''.join(drawn)}</svg>"
+    )
+
+
+def _places(scale: ShareScale) -> list[float]:
+    return [scale.place(tick) for tick in scale.ticks]
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:

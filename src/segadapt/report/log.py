@@ -38,19 +38,27 @@ class LabelSet:
     Attributes:
         miou, mean_accuracy: over the classes; None where the truth is not measured.
         density: share of the pixels that are labelled; None where it was not logged.
+        accuracy: share of the labels that are right; None as above.
+        classes: share of every class among the labels; None as above.
     """
 
     miou: float | None = None
     mean_accuracy: float | None = None
     density: float | None = None
+    accuracy: float | None = None
+    classes: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class OnlineLabels:
-    """Pseudo labels of a stage at a position counted in steps from its start, by the name of their kind."""
+    """Pseudo labels of a stage at a position counted in steps from its start, by the name of their kind.
+
+    ``truth`` is the true share of every class in the crops that they are of.
+    """
 
     position: float
     sets: Mapping[str, LabelSet]
+    truth: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ def read_log(path: Path) -> Log:
             values = {str(k): v for k, raw in event["losses"].items() if (v := number(raw)) is not None}
             losses.setdefault(stage, {})[round, step] = values
         elif kind == "online_labels" and (sets := _label_sets(event.get("sets"))):
-            online.setdefault(stage, {})[round, step] = sets
+            online.setdefault(stage, {})[round, step] = sets, _shares(event.get("truth"))
         elif kind == "evaluation" and isinstance(event.get("scores"), dict):
             miou = number(event["scores"].get("miou"))
             if miou is not None:
@@ -99,7 +107,7 @@ def read_log(path: Path) -> Log:
     return Log(
         {stage: [Step(p, v) for p, v in _placed(found, starts[stage])] for stage, found in losses.items()},
         {stage: [found[k] for k in sorted(found)] for stage, found in evaluations.items()},
-        {stage: [OnlineLabels(p, v) for p, v in _placed(found, starts[stage])] for stage, found in online.items()},
+        {stage: [OnlineLabels(p, *v) for p, v in _placed(found, starts[stage])] for stage, found in online.items()},
         f"{(at := datetime.fromtimestamp(last, timezone.utc)).day} {at:%B %Y}" if last else "",
     )
 
@@ -121,12 +129,19 @@ def _events(path: Path) -> Iterable[dict[str, Any]]:
 def _label_sets(raw: Any) -> dict[str, LabelSet]:
     """The kinds of pseudo labels of an event of which anything is known."""
     entries = raw.items() if isinstance(raw, dict) else []
+    keys = ("miou", "mean_accuracy", "density", "accuracy")
     sets = {
-        str(name): LabelSet(*(number(entry.get(key)) for key in ("miou", "mean_accuracy", "density")))
+        str(name): LabelSet(**{key: number(entry.get(key)) for key in keys}, classes=_shares(entry.get("classes")))
         for name, entry in entries
         if isinstance(entry, dict)
     }
     return {name: s for name, s in sets.items() if s != LabelSet()}
+
+
+def _shares(raw: Any) -> tuple[float, ...] | None:
+    """Shares of all classes, or None where one is no share."""
+    values = tuple(v for entry in raw if (v := number(entry)) is not None and v >= 0) if isinstance(raw, list) else ()
+    return values if values and len(values) == len(raw) else None
 
 
 def _starts(places: Iterable[tuple[int, float]]) -> dict[int, float]:

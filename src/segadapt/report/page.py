@@ -12,6 +12,7 @@ from segadapt.report import words
 from segadapt.report.charts import charts
 from segadapt.report.features import FeatureAlbum, read_features
 from segadapt.report.figures import Dots, bar_group, scatter
+from segadapt.report.label_sets import label_sets
 from segadapt.report.pictures import Album, read_album
 from segadapt.report.reading import Row, RunRecord, read_run
 
@@ -76,7 +77,7 @@ def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None
         classes=class_panels(record, svg),
         subsets=subset_names(record),
         viewer=viewer(record, album),
-        labels=label_stages(record, album),
+        labels=label_stages(record, album, label_sets(record, svg)),
         features=feature_panels(record, features, svg),
         charts=charts(record, main_rows(record), svg),
         assets=album.assets,
@@ -208,8 +209,8 @@ def viewer(record: RunRecord, album: Album) -> dict[str, Any] | None:
     }
 
 
-def label_stages(record: RunRecord, album: Album) -> list[dict[str, Any]]:
-    """Pseudo labels by stage and round: summary, pictures, classes."""
+def label_stages(record: RunRecord, album: Album, sets: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Pseudo labels by stage and round: summary, pictures, classes; ``sets`` compares kinds of labels, by stage."""
     titles = {row.stage: row.title for row in record.rows}
     summaries = {(r.stage, r.number): r for r in record.rounds}
     tiles: dict[tuple[str, int], list[dict[str, Any]]] = {}
@@ -219,8 +220,9 @@ def label_stages(record: RunRecord, album: Album) -> list[dict[str, Any]]:
     for stage, turn in sorted({*summaries, *tiles}, key=lambda k: k[1]):
         entry = {"number": turn, "summary": summaries.get((stage, turn)), "tiles": tiles.get((stage, turn), [])}
         stages.setdefault(stage, []).append(entry)
-    order = [s for s in titles if s in stages] + [s for s in stages if s not in titles]
-    return [{"key": s, "title": titles.get(s, s), "rounds": stages[s]} for s in order]
+    found = {**dict.fromkeys(stages), **dict.fromkeys(sets)}
+    order = [s for s in titles if s in found] + [s for s in found if s not in titles]
+    return [{"key": s, "title": titles.get(s, s), "rounds": stages.get(s, []), "sets": sets.get(s)} for s in order]
 
 
 # ---- features ----

@@ -60,7 +60,10 @@ class Row:
 
 @dataclass(frozen=True)
 class ClassLabels:
-    """Pseudo labels of one class: threshold and shares in [0, 1], ``predicted`` in pixels."""
+    """Pseudo labels of one class: threshold and shares in [0, 1], ``predicted`` in pixels.
+
+    ``label_share`` is of the labels whose truth is known, ``truth_share`` of the truth.
+    """
 
     name: str
     threshold: float | None
@@ -68,6 +71,8 @@ class ClassLabels:
     share_selected: float | None
     density: float | None
     accuracy: float | None
+    label_share: float | None
+    truth_share: float | None
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,7 @@ def _scores(raw: Mapping[str, Any]) -> Scores:
 
 
 def _round(raw: Mapping[str, Any]) -> Round:
-    keys = ("threshold", "predicted", "share_selected", "density", "accuracy")
+    keys = ("threshold", "predicted", "share_selected", "density", "accuracy", "label_share", "truth_share")
     return Round(
         stage=str(raw["stage"]),
         number=int(raw["round"]),

@@ -1,0 +1,46 @@
+"""What is counted of stored pseudo labels, for the record alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segadapt.data.dataset import Dataset, Item
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime
+from segadapt.engine.world import DataBundle, RoundWorld
+from segadapt.labels import IGNORE, LabelSpace
+
+SPACE = LabelSpace("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+TRUTH = np.array([[0, 0, 0, 1], [1, 1, 2, IGNORE]], np.uint8)
+LABEL = np.array([[0, 0, 0, 0], [1, IGNORE, IGNORE, 0]], np.uint8)
+
+
+def world(folder: Path, measured: bool) -> RoundWorld:
+    items = tuple(Item(str(i), Path(f"{i}"), Path(f"{i}.y")) for i in range(2))
+    truth = Dataset("truth", SPACE, items, lambda path: np.zeros((2, 4, 3), np.uint8), lambda path: TRUTH)
+    target = replace(truth, items=tuple(replace(item, label=None) for item in items))
+    data = DataBundle(truth, target, None, truth if measured else None, None, None, folder)
+    return RoundWorld(data, SPACE, 0, Runtime("cpu"), Record(folder, False), folder / "round0")
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_classes_of_the_labels_and_of_the_truth(tmp_path: Path, measured: bool) -> None:
+    """Labels where the truth is unknown do not count; the truth counts where there is no label."""
+    made = world(tmp_path, measured)
+    for index in range(2):
+        made.keep_label(index, torch.from_numpy(LABEL))
+    summary = made.finish_prepare("stage", 0)
+    assert summary is not None
+    assert made.prepared() == summary
+    assert [c["selected"] for c in summary["classes"]] == [10, 2, 0]
+    shares = [(c["label_share"], c["truth_share"]) for c in summary["classes"]]
+    if measured:
+        assert shares == [(4 / 5, 3 / 7), (1 / 5, 3 / 7), (0.0, 1 / 7)]
+        assert [c["accuracy"] for c in summary["classes"]] == [3 / 4, 1.0, None]
+    else:
+        assert shares == [(None, None)] * 3
