@@ -19,6 +19,12 @@ ROUNDS: dict[str, dict[str, Any]] = {
     "bcl": {"rounds": 2, "density": 0.34},
 }
 """Methods that work in rounds, and what shortens them."""
+ONLINE: dict[str, dict[str, Any]] = {
+    "dacs": {},
+    **{name: {"feature_classes": "all"} for name in ("daformer", "hrda", "mic")},
+}
+"""Methods that begin with the network's initial weights, and what the classes of this world need."""
+TWICE = {"name": "hrda:timm:resnet10t", "weights": None, "arguments": {"base": {"width": 16}}}
 
 
 def scene(seed: int, classes: int, height: int, width: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
@@ -95,6 +101,7 @@ def raw_config(
             "steps": 4,
             "batch_size": 2,
             **ROUNDS.get(method, {}),
+            **ONLINE.get(method, {}),
             "augmentation": {"crop": crop},
             "optimiser": {"name": "adamw", "lr": 5e-4},
             "checkpoint_every": 3,
@@ -110,7 +117,7 @@ def raw_config(
         "title": f"tiny/{method}",
         "seed": 1,
         "accelerator": "cpu",
-        "model": {"name": "timm:resnet10t", "weights": None, "arguments": {"width": 16}},
+        "model": TWICE if method == "hrda" else {"name": "timm:resnet10t", "weights": None, "arguments": {"width": 16}},
         "data": data,
         "stages": stages,
     }

@@ -214,6 +214,11 @@ CAMVID = LabelSpace(
 )
 """The 11 classes of CamVid in the order of the SegNet release."""
 
+_PEOPLE = ("person", "pedestrian", "rider", "bicyclist")
+_VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
+THINGS = frozenset(("traffic light", "traffic sign", "sign", *_PEOPLE, *_VEHICLES))
+"""Names of classes of countable objects in the spaces above (DAFormer's thing classes, by name)."""
+
 SPACES: dict[str, LabelSpace] = {s.name: s for s in (CITYSCAPES, SYNTHIA, NTHU, CAMVID)}
 
 

@@ -35,7 +35,10 @@ class Pointwise(Segmenter):
 
     def network(self, x: Tensor) -> Output:
         features = self.encoder(x[..., ::STRIDE, ::STRIDE]).tanh()
-        return Output(self.classifier(features), features, self.extra(features) if self.auxiliary else None)
+        return Output(self.classifier(features), features, self.extra(features) if self.auxiliary else None, features)
+
+    def deep_features(self, images: Tensor) -> Tensor:
+        return self.encoder(self.preprocess(images)[..., ::STRIDE, ::STRIDE]).tanh()
 
     def head_modules(self) -> list[nn.Module]:
         return [self.classifier, self.extra]

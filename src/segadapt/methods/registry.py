@@ -12,8 +12,10 @@ from segadapt.methods.bcl import BCL
 from segadapt.methods.cbst import CBST
 from segadapt.methods.cpsl import CPSL
 from segadapt.methods.crst import CRST
+from segadapt.methods.daformer import HRDA, DAFormer
 from segadapt.methods.distill import Distill
 from segadapt.methods.method import Method, StageConfig
+from segadapt.methods.mic import MIC, AdaptSegMIC
 from segadapt.methods.proda import ProDA
 from segadapt.methods.source_only import SourceOnly
 
@@ -75,6 +77,16 @@ METHODS: dict[str, MethodInfo] = {
         },
     ),
     "bcl": MethodInfo(BCL, "BCL", "contrast of pixels and prototypes across domains; dynamic, calibrated labels"),
+    "dacs": MethodInfo(
+        DAFormer,
+        "DACS",
+        "online self-training on mixed images",
+        {"feature_distance": 0.0, "rare_temperature": None, "teacher_momentum": 0.99},
+    ),
+    "daformer": MethodInfo(DAFormer, "DAFormer", "DACS with rare classes sampled and ImageNet features kept"),
+    "hrda": MethodInfo(HRDA, "HRDA", "DAFormer on two resolutions, with a network 'hrda:NAME'"),
+    "mic": MethodInfo(MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"),
+    "adaptseg_mic": MethodInfo(AdaptSegMIC, "AdaptSeg + MIC", "AdaptSeg, and masked images labelled as whole ones"),
     "distill": MethodInfo(Distill, "Distillation", "a fresh student learns from the stage before"),
 }
 

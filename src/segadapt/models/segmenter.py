@@ -95,6 +95,12 @@ class Segmenter(nn.Module):
             images = images.flip(1)
         return (images * self.preprocessing.scale - self._mean) / self._std
 
+    @property
+    def mean_colour(self) -> Tensor:
+        """[1, 3, 1, 1] RGB in [0, 1]: the colour that :meth:`preprocess` makes zero."""
+        colour = self._mean / self.preprocessing.scale
+        return colour.flip(1) if self.preprocessing.bgr else colour
+
     def network(self, x: Tensor) -> Output:
         """The network on preprocessed images [B, 3, H, W]."""
         raise NotImplementedError

@@ -1,0 +1,119 @@
+"""What DAFormer and MIC share: a mean teacher that labels target crops, and the colours of strong views.
+
+The teacher of DACS (Tranheden et al., WACV 2021) labels every pixel; one number for an image, the share of
+pixels that it is sure of, says how much all of them weigh.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from segadapt.data.loader import Samples
+from segadapt.data.photometric import color_jitter, draw_blur, gaussian_blur
+from segadapt.methods.method import Frozen
+from segadapt.models.norm import NormMode, set_norm_mode
+from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.confidence import confident_share, labels_and_confidence
+from segadapt.pieces.margins import Margins, crop_margins, image_margins
+from segadapt.pieces.teacher import follow, frozen_copy, growing_momentum
+from segadapt.pieces.windows import inside
+
+
+class MeanTeacherConfig(Frozen):
+    """Settings of the teacher and of strong views; defaults are those of DAFormer.
+
+    Attributes:
+        teacher_momentum: alpha, reached from below: after t steps at most ``1 - 1 / (t + 1)``.
+        teacher_norm: batch normalisation of the teacher by ``batch`` statistics, as in the authors' code, or by
+            the ``running`` ones of the network.
+        threshold: tau; the teacher is sure of pixels with at least this probability.
+        confidence: q of each ``image`` (the paper), of the ``batch`` (the authors' code), or ``none`` (1).
+        crop_margins: top, bottom, left, right of every target crop as shares of it; labels there weigh
+            nothing (DAFormer: 15/512 and 120/512).
+        image_margins: the same of the target images, wherever the crop lies (HRDA: 30/1024, 240/1024, 30/2048,
+            30/2048).
+        jitter, jitter_probability: strength of the colour changes of strong views, and how many get them.
+        blur_probability: of a Gaussian blur of 0.15 to 1.15 pixels.
+    """
+
+    teacher_momentum: float = Field(default=0.999, ge=0, le=1)
+    teacher_norm: Literal["batch", "running"] = "batch"
+    threshold: float = Field(default=0.968, ge=0, le=1)
+    confidence: Literal["image", "batch", "none"] = "image"
+    crop_margins: Margins = Margins()
+    image_margins: Margins = Margins()
+    jitter: float = Field(default=0.2, ge=0, le=1)
+    jitter_probability: float = Field(default=0.8, ge=0, le=1)
+    blur_probability: float = Field(default=0.5, ge=0, le=1)
+
+
+class PseudoLabels(NamedTuple):
+    """What the teacher says of target crops.
+
+    Attributes:
+        labels: [B, H, W] train ids.
+        weights: [B, H, W] in [0, 1].
+    """
+
+    labels: Tensor
+    weights: Tensor
+
+
+class MeanTeacher(nn.Module):
+    """A slow copy of a network. State: the copy and the number of ``steps`` that it has followed.
+
+    Args:
+        student: the network as it begins.
+        config: see :class:`MeanTeacherConfig`.
+        norm: how the stage treats batch normalisation.
+    """
+
+    steps: Tensor
+
+    def __init__(self, student: Segmenter, config: MeanTeacherConfig, norm: NormMode):
+        super().__init__()
+        self.config = config
+        self.network = frozen_copy(student)
+        set_norm_mode(self.network, norm)
+        self.network.requires_grad_(False)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def train(self, mode: bool = True) -> MeanTeacher:
+        """In training the network normalises by its batches, where asked, but drops nothing."""
+        super().train(False)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and self.config.teacher_norm == "batch":
+                layer.train(mode)  # has no effect where the stage pins the statistics
+        return self
+
+    @torch.no_grad()
+    def label(self, t: Samples, align_corners: bool) -> PseudoLabels:
+        """y_t, and as its weight q, or zero in the margins and beside the image (DAFormer eq. 3, 4)."""
+        c, size, device = self.config, t.images.shape[-2:], t.images.device
+        labels, confidence = labels_and_confidence(self.network(t.images).logits, size, align_corners)
+        shown = inside(t.windows, t.sizes, size, device)
+        q = confidence.new_ones(len(labels), 1, 1)
+        if c.confidence != "none":
+            q = confident_share(confidence, shown, c.threshold, c.confidence)
+        trusted = crop_margins(size, c.crop_margins, device) & image_margins(
+            t.windows, t.sizes, size, c.image_margins, device
+        )
+        return PseudoLabels(labels, q * trusted)
+
+    def follow(self, student: Segmenter) -> None:
+        """phi = alpha phi + (1 - alpha) theta, quickly at first (DAFormer eq. 5)."""
+        self.steps += 1
+        follow(self.network, student, growing_momentum(self.steps, self.config.teacher_momentum))
+
+
+def recoloured(images: Tensor, config: MeanTeacherConfig) -> Tensor:
+    """Strong views of images [B, 3, H, W] in [0, 1]: other colours and blur, each in some of them."""
+    batch = len(images)
+    chance, draws = torch.rand(batch), torch.rand(batch, 4)
+    strength = torch.where(chance < config.jitter_probability, config.jitter, 0.0)
+    images = color_jitter(images, strength, draws, hue_share=1.0)
+    return gaussian_blur(images, draw_blur(batch, torch.default_generator, probability=config.blur_probability))

@@ -1,0 +1,129 @@
+"""MIC: masked image consistency, on top of DAFormer, HRDA, DACS and AdaptSeg.
+
+Hoyer, Dai, Wang, Van Gool: MIC: Masked Image Consistency for Context-Enhanced Domain Adaptation, CVPR 2023.
+
+    Input: as for the host; block side b, ratio r
+    repeat
+        the lines of the host: y_t, q of its teacher G~
+        M = 0 in each block of b x b pixels with probability r, else 1          (eq. 5)
+        L_M = q CE(G(M * colours(x_t)), y_t) over all pixels, seen or not       (eq. 6, 7)
+        step on the host's losses and lambda_M L_M
+        G~ follows G                                                            (eq. 8)
+
+A withheld block has the mean colour of what the network was trained on. A host without a teacher is given one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from segadapt.data.loader import Samples
+from segadapt.labels import LabelSpace
+from segadapt.methods.adaptseg import AdaptSeg, AdaptSegConfig
+from segadapt.methods.daformer import DAFormer, DAFormerConfig
+from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
+from segadapt.methods.method import Frozen, Terms, World
+from segadapt.methods.supervision import segmentation_terms
+from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.masking import blocks, visible
+
+
+class MaskedConfig(Frozen):
+    """Settings of masked consistency; defaults are those of all experiments with HRDA.
+
+    Attributes:
+        masked_weight: lambda_M.
+        block: b, side of a block in pixels of the crop.
+        ratio: r, probability that a block is withheld; 0 is consistency without masks.
+        masked: which images: ``target``, ``source`` with its labels, or ``both``.
+        masked_colours: whether masked images have the colours and the blur of strong views.
+    """
+
+    masked_weight: float = Field(default=1.0, ge=0)
+    block: int = Field(default=64, ge=1)
+    ratio: float = Field(default=0.7, ge=0, le=1)
+    masked: Literal["target", "source", "both"] = "target"
+    masked_colours: bool = True
+
+
+class MICConfig(MaskedConfig, DAFormerConfig):
+    """Settings of MIC on DAFormer, HRDA or DACS."""
+
+    method: str = "mic"
+
+
+class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
+    """Settings of MIC on AdaptSeg."""
+
+    method: str = "adaptseg_mic"
+
+
+class MIC(DAFormer):
+    """DAFormer whose network must also label what it does not see."""
+
+    Config = MICConfig
+    title = "MIC"
+    paper = "Hoyer et al., CVPR 2023"
+    config: MICConfig
+
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """The lines of the box."""
+        yield from super().step(batch)
+        assert self.pseudo is not None
+        for name, images, labels, weights in shown_masked(batch, self.pseudo, self.config):
+            output = self.model(masked(images, self.model, self.config, self.config))
+            yield {k: t.times(self.config.masked_weight) for k, t in self.losses(name, output, labels, weights).items()}
+
+
+class AdaptSegMIC(AdaptSeg):
+    """AdaptSeg whose network must also label what it does not see.
+
+    State: that of AdaptSeg, and the ``teacher``.
+    """
+
+    Config = AdaptSegMICConfig
+    title = "AdaptSeg + MIC"
+    paper = "Hoyer et al., CVPR 2023"
+    config: AdaptSegMICConfig
+
+    def __init__(self, config: AdaptSegMICConfig, model: Segmenter, space: LabelSpace):
+        super().__init__(config, model, space)
+        self.teacher = MeanTeacher(model, config, config.norm)
+
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """The lines of the box."""
+        yield from super().step(batch)
+        pseudo = self.teacher.label(batch["target"], self.align_corners)
+        for name, images, labels, weights in shown_masked(batch, pseudo, self.config):
+            output = self.model(masked(images, self.model, self.config, self.config))
+            terms = segmentation_terms(output, labels, weights=weights, align_corners=self.align_corners, prefix=name)
+            yield {k: t.times(self.config.masked_weight) for k, t in terms.items()}
+
+    def after_step(self, world: World) -> None:
+        """The teacher follows."""
+        self.teacher.follow(self.model)
+
+
+def shown_masked(
+    batch: Mapping[str, Samples], pseudo: PseudoLabels, config: MaskedConfig
+) -> Iterator[tuple[str, Tensor, Tensor, Tensor | None]]:
+    """Name, images, labels and weights of what is shown with blocks withheld."""
+    if config.masked != "target":
+        yield "masked source", batch["source"].images, batch["source"].labels, None
+    if config.masked != "source":
+        yield "masked target", batch["target"].images, pseudo.labels, pseudo.weights
+
+
+@torch.no_grad()
+def masked(images: Tensor, model: Segmenter, config: MaskedConfig, colours: MeanTeacherConfig) -> Tensor:
+    """Images [B, 3, H, W] with the model's mean colour in the blocks that are withheld (eq. 5)."""
+    size = images.shape[-2:]
+    if config.masked_colours:
+        images = recoloured(images, colours)
+    draws = torch.rand(len(images), *blocks(size, config.block)).to(images.device, non_blocking=True)
+    return torch.where(visible(draws, config.ratio, size)[:, None], images, model.mean_colour)

@@ -1,0 +1,227 @@
+"""DAFormer, DACS and MIC restated pixel by pixel, with a network of two pointwise convolutions."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE
+from segadapt.methods.daformer import kept_near
+from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, recoloured
+from segadapt.methods.mic import MaskedConfig, masked
+from segadapt.methods.registry import stage_settings
+from segadapt.pieces.margins import Margins
+from tests.methods.small import SPACE, K, Pointwise, backward, gradients, make, samples
+
+B, H, W = 2, 12, 16
+PLAIN = {"jitter_probability": 0.0, "blur_probability": 0.0, "threshold": 0.3}
+
+
+def batch(seed: int = 0) -> dict[str, Any]:
+    return {
+        "source": samples(seed, B, H, W, 0, labelled=True),
+        "target": samples(seed + 1, B, H, W, 1, labelled=False),
+    }
+
+
+def method(name: str = "daformer", **settings: Any) -> Any:
+    if name in ("daformer", "mic"):
+        settings = {"feature_classes": ["a", "c", "d"], "feature_share": 0.1, **settings}
+    made = make(name, Pointwise(seed=3), **{**PLAIN, **settings})
+    with torch.no_grad():  # a teacher and a reference of their own, as after some steps
+        for part, seed in ((made.teacher.network, 5), (getattr(made, "reference", None), 6)):
+            if part is not None:
+                part.load_state_dict(Pointwise(seed=seed).state_dict())
+    return made.train()
+
+
+def up(logits: Tensor) -> Tensor:
+    return F.interpolate(logits, (H, W), mode="bilinear", align_corners=False)
+
+
+def mean_ce(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over all pixels of w CE, zero where nothing is labelled (mmsegmentation)."""
+    log_p = up(logits).log_softmax(1)
+    total = torch.zeros(())
+    for b in range(B):
+        for y in range(H):
+            for x in range(W):
+                label = int(labels[b, y, x])
+                if label != IGNORE:
+                    total = total - log_p[b, label, y, x] * (1 if weights is None else weights[b, y, x])
+    return total / (B * H * W)
+
+
+def pseudo_labels(teacher: Pointwise, images: Tensor, threshold: float, over: str) -> tuple[Tensor, Tensor]:
+    p = up(teacher(images).logits).softmax(1)
+    sure = (p.amax(1) >= threshold).float()
+    q = sure.mean((1, 2), keepdim=True) if over == "image" else sure.mean().expand(B, 1, 1)
+    return p.argmax(1), q.expand(B, H, W)
+
+
+def mixture(s: Any, t: Any, labels: Tensor, weights: Tensor, draws: Tensor, over: str) -> tuple[Tensor, ...]:
+    """Half of the classes, those with the smallest numbers, taken from the source."""
+    x, y, w = t.images.clone(), labels.clone(), weights.clone()
+    everything = {int(v) for v in s.labels.unique()}
+    for b in range(B):
+        found = everything if over == "batch" else {int(v) for v in s.labels[b].unique()} - {IGNORE}
+        order = sorted(found, key=lambda c: float(draws[b, K if c == IGNORE else c]))
+        for c in order[: math.ceil(len(found) / 2)]:
+            here = s.labels[b] == c
+            x[b][:, here], y[b][here], w[b][here] = s.images[b][:, here], s.labels[b][here], 1.0
+    return x, y, w
+
+
+def distance(model: Pointwise, reference: Pointwise, s: Any, share: float) -> Tensor:
+    """Mean distance over cells of 2x2 pixels, most of which belong to a, c or d."""
+    f, r = model(s.images).features, reference(s.images).features
+    values = []
+    for b in range(B):
+        for i in range(H // 2):
+            for j in range(W // 2):
+                cell = s.labels[b, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].flatten().tolist()
+                counts = [cell.count(c) for c in (*range(K), IGNORE)]
+                best = counts.index(max(counts))
+                if best in (0, 2, 3) and counts[best] >= 4 * share:
+                    values.append((f[b, :, i, j] - r[b, :, i, j]).norm())
+    return torch.stack(values).mean()
+
+
+@pytest.mark.parametrize(("confidence", "mix"), [("image", "image"), ("batch", "batch")])
+def test_a_step_of_daformer(confidence: str, mix: str) -> None:
+    made = method(confidence=confidence, mix=mix)
+    data = batch()
+    s, t = data["source"], data["target"]
+    torch.manual_seed(11)
+    got = backward(made.step(data))
+    torch.manual_seed(11)
+    draws = torch.rand(B, K + 1)
+    model = copy.deepcopy(made.model)
+    model.zero_grad()
+    labels, weights = pseudo_labels(made.teacher.network, t.images, 0.3, confidence)
+    images, y, w = mixture(s, t, labels, weights, draws, mix)
+    expected = {
+        "source": mean_ce(model(s.images).logits, s.labels),
+        "feature distance": 0.005 * distance(model, made.reference, s, 0.1),
+        "mixed": mean_ce(model(images).logits, y, w),
+    }
+    torch.stack(list(expected.values())).sum().backward()
+    assert 0 < float(weights.min()) < float(weights.max()) <= 1 or confidence == "batch"
+    assert got == pytest.approx({k: v.item() for k, v in expected.items()}, rel=1e-4)
+    for a, b in zip(gradients(made.model), gradients(model), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+    assert not gradients(made.teacher)
+    assert not gradients(made.reference)
+
+
+def test_a_step_of_mic_adds_what_is_masked() -> None:
+    made = method("mic", block=4, ratio=0.5, masked_weight=2.0, masked_colours=False, masked="both")
+    data = batch()
+    s, t = data["source"], data["target"]
+    torch.manual_seed(11)
+    got = backward(made.step(data))
+    assert list(got) == ["source", "feature distance", "mixed", "masked source", "masked target"]
+    torch.manual_seed(11)
+    for shape in ((B, K + 1), (B,), (B, 4), (2, B)):  # what mixing and its colours draw
+        torch.rand(shape)
+    labels, weights = pseudo_labels(made.teacher.network, t.images, 0.3, "image")
+    colour = torch.tensor([0.485, 0.456, 0.406])
+    for name, images, y, w in (("source", s.images, s.labels, None), ("target", t.images, labels, weights)):
+        keep = torch.rand(B, 3, 4) > 0.5
+        hidden = images.clone()
+        for b in range(B):
+            for i in range(3):
+                for j in range(4):
+                    if not keep[b, i, j]:
+                        hidden[b, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4] = colour[:, None, None]
+        assert got[f"masked {name}"] == pytest.approx(2 * mean_ce(made.model(hidden).logits, y, w).item(), rel=1e-4)
+
+
+def test_mic_on_adaptseg_has_a_teacher_of_its_own() -> None:
+    made = make("adaptseg_mic", Pointwise(seed=3), block=4, masked_colours=False, **PLAIN)
+    data = {"source": samples(0, B, 32, 32, 0, labelled=True), "target": samples(1, B, 32, 32, 1, labelled=False)}
+    got = backward(made.train().step(data))
+    assert "masked target" in got
+    assert got["masked target"] > 0
+    with torch.no_grad():
+        made.model.classifier.bias += 1
+    made.after_step(None)
+    torch.testing.assert_close(
+        made.teacher.network.classifier.bias, made.model.classifier.bias - 0.5
+    )  # after one step the teacher is the mean of the first two students
+
+
+def test_dacs_is_daformer_without_two_terms() -> None:
+    made = make("dacs", Pointwise(), **PLAIN)
+    assert made.reference is None
+    assert list(backward(made.train().step(batch()))) == ["source", "mixed"]
+    assert made.config.teacher_momentum == 0.99
+    assert made.config.initial == "scratch"
+
+
+def test_margins_and_padding_weigh_nothing() -> None:
+    t = batch()["target"]
+    t = t._replace(sizes=[(H, W - 4)] * B)
+    config = MeanTeacherConfig(confidence="none", image_margins=Margins(bottom=0.25), crop_margins=Margins(top=0.25))
+    teacher = MeanTeacher(Pointwise(), config, "affine")
+    weights = teacher.label(t, False).weights
+    assert weights[:, H // 4 : H * 3 // 4, : W - 4].eq(1).all()
+    assert not weights[:, H * 3 // 4 :].any()
+    assert not weights[:, : H // 4].any()
+    assert not weights[:, :, W - 4 :].any()
+
+
+@pytest.mark.parametrize("norm", ["batch", "running"])
+def test_the_teacher_normalises_as_asked_and_drops_nothing(norm: str) -> None:
+    class Normed(Pointwise):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 1), torch.nn.BatchNorm2d(6), torch.nn.Dropout(0.5))  # type: ignore[assignment]
+
+    teacher = MeanTeacher(Normed(), MeanTeacherConfig(teacher_norm=norm), "train").train()
+    layers = list(teacher.network.encoder)
+    assert [layer.training for layer in layers] == [False, norm == "batch", False]
+    pinned = MeanTeacher(Normed(), MeanTeacherConfig(teacher_norm=norm), "affine").train()
+    assert not pinned.network.encoder[1].training
+
+
+def test_colours_change_some_images_only() -> None:
+    images = torch.rand(64, 3, 8, 8)
+    config = MeanTeacherConfig(jitter_probability=0.5, blur_probability=0.0)
+    changed = (recoloured(images, config) != images).flatten(1).any(1).float().mean()
+    assert 0.3 < float(changed) < 0.7
+    assert torch.equal(recoloured(images, MeanTeacherConfig(jitter_probability=0, blur_probability=0)), images)
+
+
+def test_masks_hide_with_the_mean_colour() -> None:
+    config = MaskedConfig(block=4, ratio=1.0)
+    hidden = masked(torch.rand(1, 3, 8, 8), Pointwise(), config, MeanTeacherConfig())
+    assert torch.equal(hidden, torch.tensor([0.485, 0.456, 0.406])[None, :, None, None].expand_as(hidden))
+
+
+def test_classes_whose_features_are_kept() -> None:
+    assert kept_near(SPACE, "all").all()
+    assert kept_near(SPACE, ("b", "e")).tolist() == [False, True, False, False, True]
+    with pytest.raises(RequestError, match="feature_classes: none of the classes of 'five'"):
+        kept_near(SPACE, "things")
+    with pytest.raises(RequestError, match="no class 'f'"):
+        kept_near(SPACE, ("f",))
+
+
+def test_features_are_kept_only_to_those_of_imagenet() -> None:
+    cls, values = stage_settings("adapt", {"method": "daformer", "initial": "previous"})
+    with pytest.raises(ValueError, match="set 'initial' to 'scratch'"):
+        cls(**values)
+    cls(**values, feature_distance=0)
+
+
+def test_hrda_needs_two_resolutions() -> None:
+    with pytest.raises(RequestError, match="hrda:"):
+        make("hrda", Pointwise(), feature_classes="all")
