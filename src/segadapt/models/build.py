@@ -9,13 +9,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from segadapt.errors import RequestError, nearest
+from segadapt.models.daformer_net import DAFormerNet
 from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
 from segadapt.models.fcn8s import FCN8s
+from segadapt.models.mit import SIZES
 from segadapt.models.proda_net import ProDANet
 from segadapt.models.resnet38 import ResNet38
 from segadapt.models.segmenter import Preprocessing, Segmenter
-from segadapt.models.timm_net import TimmSegmenter
+from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 from segadapt.models.weights import load_initial
 
 _BUILDERS: dict[str, Callable[..., Segmenter]] = {
@@ -30,7 +32,12 @@ _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     "dass_deeplabv2": DASSNet,
     "fcn8s_vgg16": FCN8s,
     "resnet38": ResNet38,
+    "daformer_lite": partial(DAFormerNet, encoder=LITE_ENCODER),
+    **{f"daformer_{size}": partial(DAFormerNet, encoder=size) for size in SIZES},
 }
+
+_FAMILIES: dict[str, Callable[..., Segmenter]] = {"timm": TimmSegmenter, "daformer": DAFormerNet}
+"""Networks around an encoder that the name goes on with."""
 
 MODELS: Mapping[str, str] = {
     "lite": "EfficientNet-Lite0 with a light decoder, stride 4; ImageNet weights as a package",
@@ -44,6 +51,10 @@ MODELS: Mapping[str, str] = {
     "dass_deeplabv2": "the network of DASS: DeepLabV2 with ResNet-101 and a stem for each domain, stride 8",
     "fcn8s_vgg16": "FCN-8s with VGG-16, stride 8",
     "resnet38": "wide ResNet-38 of the CBST paper, stride 8",
+    "daformer_mit_b5": "the network of DAFormer and MIC: Mix Transformer B5 with a context-aware head, stride 4",
+    **{f"daformer_{size}": f"the same with Mix Transformer {size[-2:].upper()}" for size in list(SIZES)[-2::-1]},
+    "daformer_lite": "the same with EfficientNet-Lite0; ImageNet weights as a package",
+    "daformer:NAME": "the same with any convolutional timm encoder",
     "timm:NAME": "any convolutional timm encoder with the light decoder",
 }
 
@@ -82,11 +93,12 @@ def build_segmenter(
         preprocessing = Preprocessing(**values)
     if preprocessing is not None:
         arguments["preprocessing"] = preprocessing
-    if name.startswith("timm:"):
-        arguments["encoder"] = name.removeprefix("timm:")
+    family, _, encoder = name.partition(":")
+    if encoder and family in _FAMILIES:
+        arguments["encoder"] = encoder
     elif name not in _BUILDERS:
         raise RequestError(f"no network '{name}'{nearest(name, MODELS)}; there are: {', '.join(MODELS)}")
-    builder = _BUILDERS.get(name, TimmSegmenter)
+    builder = _BUILDERS.get(name) or _FAMILIES[family]
     try:
         model = builder(classes, **arguments)
     except TypeError as problem:
