@@ -9,14 +9,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from segadapt.errors import RequestError, nearest
+from segadapt.models.daformer_net import DAFormerNet
 from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
 from segadapt.models.fcn8s import FCN8s
+from segadapt.models.mit import SIZES
 from segadapt.models.multires import MultiRes
 from segadapt.models.proda_net import ProDANet
 from segadapt.models.resnet38 import ResNet38
 from segadapt.models.segmenter import Preprocessing, Segmenter
-from segadapt.models.timm_net import TimmSegmenter
+from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 from segadapt.models.weights import load_initial
 
 _BUILDERS: dict[str, Callable[..., Segmenter]] = {
@@ -31,7 +33,31 @@ _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     "dass_deeplabv2": DASSNet,
     "fcn8s_vgg16": FCN8s,
     "resnet38": ResNet38,
+    "daformer_lite": partial(DAFormerNet, encoder=LITE_ENCODER),
+    **{f"daformer_{size}": partial(DAFormerNet, encoder=size) for size in SIZES},
 }
+
+
+def _multires(
+    classes: int,
+    wrapped: str,
+    *,
+    base: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    **arguments: Any,
+) -> MultiRes:
+    """HRDA around the network ``wrapped``."""
+    if wrapped.startswith("hrda:"):
+        raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
+    return MultiRes(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
+
+
+_FAMILIES: dict[str, Callable[..., Segmenter]] = {
+    "timm": TimmSegmenter,
+    "daformer": DAFormerNet,
+    "hrda": _multires,
+}
+"""Networks around what the name goes on with: an encoder of timm, or another network."""
 
 MODELS: Mapping[str, str] = {
     "lite": "EfficientNet-Lite0 with a light decoder, stride 4; ImageNet weights as a package",
@@ -45,6 +71,10 @@ MODELS: Mapping[str, str] = {
     "dass_deeplabv2": "the network of DASS: DeepLabV2 with ResNet-101 and a stem for each domain, stride 8",
     "fcn8s_vgg16": "FCN-8s with VGG-16, stride 8",
     "resnet38": "wide ResNet-38 of the CBST paper, stride 8",
+    "daformer_mit_b5": "the network of DAFormer and MIC: Mix Transformer B5 with a context-aware head, stride 4",
+    **{f"daformer_{size}": f"the same with Mix Transformer {size[-2:].upper()}" for size in list(SIZES)[-2::-1]},
+    "daformer_lite": "the same with EfficientNet-Lite0; ImageNet weights as a package",
+    "daformer:NAME": "the same with any convolutional timm encoder",
     "timm:NAME": "any convolutional timm encoder with the light decoder",
     "hrda:NAME": "any network here on two resolutions, fused by attention; its own arguments under 'base'",
 }
@@ -85,31 +115,13 @@ def build_segmenter(
         preprocessing = Preprocessing(**values)
     if preprocessing is not None:
         arguments["preprocessing"] = preprocessing
-    if name.startswith("timm:"):
-        arguments["encoder"] = name.removeprefix("timm:")
-    elif name.startswith("hrda:"):
-        arguments["wrapped"] = name.removeprefix("hrda:")
-    elif name not in _BUILDERS:
+    family, _, inner = name.partition(":")
+    if name not in _BUILDERS and not (inner and family in _FAMILIES):
         raise RequestError(f"no network '{name}'{nearest(name, MODELS)}; there are: {', '.join(MODELS)}")
-    builder: Callable[..., Segmenter] = _BUILDERS.get(name, _multires if name.startswith("hrda:") else TimmSegmenter)
     try:
-        model = builder(classes, **arguments)
+        model = _FAMILIES[family](classes, inner, **arguments) if inner else _BUILDERS[name](classes, **arguments)
     except TypeError as problem:
         raise RequestError(f"network '{name}' does not take these arguments: {problem}") from problem
     if weights is not None:
         load_initial(model, weights, name)
     return model
-
-
-def _multires(
-    classes: int,
-    wrapped: str,
-    *,
-    base: Mapping[str, Any] | None = None,
-    preprocessing: Preprocessing | None = None,
-    **arguments: Any,
-) -> MultiRes:
-    """HRDA around the network ``wrapped``."""
-    if wrapped.startswith("hrda:"):
-        raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
-    return MultiRes(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)

@@ -48,10 +48,10 @@ class TimmSegmenter(Segmenter):
         dropout: float = 0.0,
         preprocessing: Preprocessing | None = None,
     ):
-        body = _create(encoder)
+        body = create_encoder(encoder)
         name = "lite" if encoder == LITE_ENCODER else f"timm:{encoder}"
         arguments = {"name": name, "width": width, "finest": finest, "dropout": dropout}
-        super().__init__(classes, preprocessing or _stated_preprocessing(encoder), arguments)
+        super().__init__(classes, preprocessing or stated_preprocessing(encoder), arguments)
         self.encoder = body
         strides, channels = body.feature_info.reduction(), body.feature_info.channels()
         self.used = [i for i, stride in enumerate(strides) if stride >= finest]
@@ -101,7 +101,8 @@ class TimmSegmenter(Segmenter):
         return [self.lateral, self.fuse, self.classifier]
 
 
-def _create(encoder: str) -> Any:
+def create_encoder(encoder: str) -> Any:
+    """An encoder of timm that gives all its feature maps; RequestError if there is none of that name or it cannot."""
     if encoder not in timm.list_models():
         raise RequestError(f"timm has no encoder '{encoder}'{nearest(encoder, timm.list_models())}")
     try:
@@ -110,7 +111,7 @@ def _create(encoder: str) -> Any:
         raise RequestError(f"timm's '{encoder}' gives no feature maps; choose a convolutional encoder") from problem
 
 
-def _stated_preprocessing(encoder: str) -> Preprocessing:
+def stated_preprocessing(encoder: str) -> Preprocessing:
     """What timm states for the weights of an encoder; ImageNet statistics where it states nothing."""
     stated = timm.get_pretrained_cfg(encoder)
     if stated is None:
