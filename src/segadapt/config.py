@@ -37,6 +37,8 @@ class DataSpec(Frozen):
         options: further settings of the reader.
         images, labels, classes: for ``folder``: image folder, mask folder, classes file.
         ignore_ids: for ``folder``: mask values that belong to no class.
+        merge: its classes that count as a class of another name in the run's label space, e.g.
+            ``{truck: car}``; the others are matched by name, and ignored where that fails.
         size: working size: (height, width), or one number for the longest side; None keeps them.
         limit: use only this many images, evenly spaced.
     """
@@ -49,6 +51,7 @@ class DataSpec(Frozen):
     labels: str | None = None
     classes: str | None = None
     ignore_ids: tuple[int, ...] = (255,)
+    merge: dict[str, str] = Field(default_factory=dict)
     size: Resize = None
     limit: int | None = Field(default=None, ge=1)
 

@@ -55,13 +55,14 @@ def open_data(
     """The training data, the test data, and the label space of the run."""
     source = open_spec(config.source, True, roots, "source")
     space = label_space(config.space) if config.space else source.space
-    source = in_space(source, space, "source")
+    source = in_space(source, space, "source", config.source.merge)
     target = open_spec(config.target, False, roots, "target").unlabelled()
     oracle_spec = config.oracle
 
     def oracle() -> Dataset:
         assert oracle_spec is not None
-        return in_space(open_spec(_with_classes(oracle_spec, config), True, roots, "oracle"), space, "oracle")
+        opened = open_spec(_with_classes(oracle_spec, config), True, roots, "oracle")
+        return in_space(opened, space, "oracle", oracle_spec.merge)
 
     truth = None
     if config.measure_labels:
@@ -72,7 +73,8 @@ def open_data(
             raise RequestError("data.measure_labels needs data.oracle to hold the same images as data.target")
     test = None
     if config.test is not None:
-        test = in_space(open_spec(_with_classes(config.test, config), True, roots, "test"), space, "test")
+        test = open_spec(_with_classes(config.test, config), True, roots, "test")
+        test = in_space(test, space, "test", config.test.merge)
     bundle = DataBundle(
         source=source,
         target=target,
@@ -116,14 +118,21 @@ def _with_classes(spec: DataSpec, config: DataConfig) -> DataSpec:
     return spec
 
 
-def in_space(dataset: Dataset, space: LabelSpace, where: str) -> Dataset:
+def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str, str] | None = None) -> Dataset:
     """The data set re-labelled by class names; RequestError when no name is shared.
 
     Where its labels lack some of the classes, the mean over those that they have is a subset to score.
+
+    Args:
+        dataset: any data set.
+        space: the label space of the run.
+        where: the data set's part in the run, for messages.
+        merge: class name of the data set -> class of ``space`` that it counts as.
     """
-    if dataset.space.same_classes(space):
+    if dataset.space.same_classes(space) and not merge:
         return dataset
-    shared = [n for n in dataset.space.names if n in space.names]
+    found = set(dataset.space.mapping_to(space, merge).tolist())
+    shared = [name for train_id, name in enumerate(space.names) if train_id in found]
     if not shared:
         raise RequestError(
             f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with "
@@ -131,7 +140,7 @@ def in_space(dataset: Dataset, space: LabelSpace, where: str) -> Dataset:
         )
     if len(shared) < len(space):
         space = replace(space, subsets={**space.subsets, f"the {len(shared)} classes labelled here": tuple(shared)})
-    return to_space(dataset, space)
+    return to_space(dataset, space, merge)
 
 
 def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:

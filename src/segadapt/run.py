@@ -119,6 +119,10 @@ class Run:
             "precision": self.config.precision,
             "before": before if _builds_on_others(stage) else data_fingerprint(self.data, self.space),
         }
+        data = self.config.data
+        merged = {"source": data.source.merge, "oracle": data.oracle.merge if data.oracle else {}}
+        if any(merged.values()):
+            what["merge"] = merged
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
     def _stage(self, number: int, stage: StageConfig, fingerprint: str) -> None:

@@ -189,6 +189,19 @@ def test_a_stage_made_with_other_data_is_not_passed_off(tmp_path: Path) -> None:
         resumed(tmp_path / "run", quiet=True).execute()
 
 
+def test_a_stage_trained_on_other_classes_is_not_taken_over(tmp_path: Path) -> None:
+    raw = raw_config(tmp_path, "source_only")
+    plain = Run(build_config(raw, "tiny"), tmp_path / "plain", quiet=True)
+    plain.execute()
+    raw["data"]["source"]["merge"] = {"disc": "box"}
+    merged = Run(build_config(raw, "tiny"), tmp_path / "merged", quiet=True, reuse=(tmp_path / "plain",))
+    merged.execute()
+    done = [json.loads((tmp_path / run / "stages/source/done.json").read_text()) for run in ("plain", "merged")]
+    assert done[0]["fingerprint"] != done[1]["fingerprint"]
+    labels = np.unique(np.concatenate([merged.data.source.label(i).ravel() for i in range(8)]))
+    assert labels.tolist() == [0, 1, 255]
+
+
 def test_another_configuration_does_not_overwrite_a_run(tmp_path: Path) -> None:
     Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
     with pytest.raises(RequestError, match="other settings"):

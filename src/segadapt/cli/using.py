@@ -33,6 +33,7 @@ from segadapt.errors import RequestError
 from segadapt.evaluate.export import export_onnx
 from segadapt.evaluate.predict import predict_path
 from segadapt.evaluate.scoring import evaluate as score
+from segadapt.evaluate.submission import SubmissionSummary, predict_submission
 from segadapt.labelling import label_images
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel, load_model
@@ -134,14 +135,37 @@ def predict(
     scales: Scales = "",
     flip: Flip = None,
     window: Window = "",
-    ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids for its server.")] = "train",
+    ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids.")] = "train",
+    submission: Annotated[
+        str, typer.Option(help="Write what a test server wants: cityscapes, acdc or dark_zurich.")
+    ] = "",
+    archive: Annotated[bool, typer.Option("--zip", help="With --submission: also pack it, as OUT.zip.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Predict images: index PNG, overlay and confidence for each."""
+    """Predict images: index PNG, overlay and confidence for each; or the files that a test server wants."""
+    if submission and ids != "train":
+        raise RequestError("--submission decides on the label values itself; leave out --ids")
+    if archive and not submission:
+        raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
     loaded, runtime, _ = _open(model, accelerator)
+    if submission:
+        made = predict_submission(
+            loaded.model,
+            loaded.space,
+            images,
+            out,
+            submission,
+            inference(loaded, scales, flip, window),
+            runtime.device,
+            size=working_size_of(loaded, size),
+            archive=archive,
+            overwrite=overwrite,
+        )
+        _say_submission(made, quiet, json)
+        return
     summary = predict_path(
         loaded.model,
         loaded.space,
@@ -160,6 +184,16 @@ def predict(
         console.print(f"skipped: {line}", markup=False)
     if not quiet:
         console.print(f"{summary.count} images in {summary.seconds:.1f} s -> {out}", soft_wrap=True)
+
+
+def _say_submission(made: SubmissionSummary, quiet: bool, json: bool) -> None:
+    if json:
+        print_json(made.to_dict())
+        return
+    if made.count != made.expected:
+        console.print(f"the server of {made.benchmark} asks for {made.expected} images; these are {made.count}")
+    if not quiet:
+        console.print(f"{made.count} images in {made.seconds:.1f} s -> {made.archive or made.output}", soft_wrap=True)
 
 
 def label(

@@ -1,0 +1,228 @@
+"""Predictions of withheld test images as the benchmarks' servers want them.
+
+What a server is known to want, and from where, stands in docs/data.md; none of them could be asked.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segadapt.data.dataset import Picture
+from segadapt.data.decode import read_picture
+from segadapt.data.readers import open_dataset
+from segadapt.data.resize import Resize
+from segadapt.errors import RequestError, nearest
+from segadapt.evaluate.index_png import encode_index_png, write_whole
+from segadapt.evaluate.predict import find_images, label_id_table, predict_array
+from segadapt.evaluate.scoring import Progress, ahead
+from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
+from segadapt.models.inference import InferenceConfig
+from segadapt.models.segmenter import Segmenter
+
+LABELS, INVALID, CONFIDENCE = "labelTrainIds", "labelTrainIds_invalid", "confidence"
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the server of a benchmark wants.
+
+    Attributes:
+        ids: of the labels: ``train`` ids, or ``cityscapes`` ids.
+        folders: where each image's files go, by what they hold: :data:`LABELS` or :data:`CONFIDENCE`.
+        marker: folder of the images in the data set's own layout.
+        ending: of the image names.
+        count: number of images of the test split.
+    """
+
+    ids: str
+    folders: Mapping[str, str]
+    marker: str
+    ending: str
+    count: int
+
+
+SERVERS: dict[str, Server] = {
+    "cityscapes": Server("cityscapes", {"": LABELS}, "leftImg8bit", "_leftImg8bit.png", 1525),
+    "acdc": Server("train", {LABELS: LABELS}, "rgb_anon", "_rgb_anon.png", 2000),
+    "dark_zurich": Server(
+        "train", {LABELS: LABELS, INVALID: LABELS, CONFIDENCE: CONFIDENCE}, "rgb_anon", "_rgb_anon.png", 151
+    ),
+}
+"""The servers that are known, by the name of their data set."""
+
+
+@dataclass(frozen=True)
+class SubmissionSummary:
+    """What was written for a server.
+
+    Attributes:
+        benchmark: name of the server's data set.
+        count: images predicted.
+        expected: images that the server asks for.
+        seconds: wall time.
+        output: folder of the files.
+        archive: the zip file to hand in, or None.
+    """
+
+    benchmark: str
+    count: int
+    expected: int
+    seconds: float
+    output: str
+    archive: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def predict_submission(
+    model: Segmenter,
+    space: LabelSpace,
+    input: Path,
+    output: Path,
+    benchmark: str,
+    config: InferenceConfig | None = None,
+    device: torch.device | str | None = None,
+    *,
+    size: Resize = None,
+    archive: bool = False,
+    overwrite: bool = False,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: Progress | None = None,
+) -> SubmissionSummary:
+    """Predict the test images of a benchmark into the files that its server wants.
+
+    Files have the name and the size of their image and lie flat in one folder a kind: label ids of
+    Cityscapes in ``output`` itself; train ids in ``labelTrainIds``; for Dark Zurich the same again in
+    ``labelTrainIds_invalid`` (no pixel is declared invalid) and, in ``confidence``, 16-bit grey with
+    65535 times the probability of the predicted class.
+
+    Args:
+        model: the network; moved to ``device`` if one is given.
+        space: its label space, the classes of Cityscapes in any order.
+        input: the data set as downloaded, of which the test split is taken; or any folder of its images.
+        output: folder for the files, made if needed.
+        benchmark: a key of :data:`SERVERS`.
+        config, device, size, autocast: see :func:`segadapt.evaluate.predict.predict_array`.
+        archive: also write ``output`` with the ending .zip.
+        overwrite: replace files that exist; otherwise their presence is an error.
+        progress: called after every image with (done, total).
+
+    Raises:
+        RequestError: unknown server, another label space, no images, files in the way, or an image
+            that cannot be read (a server refuses what is not complete).
+    """
+    started = time.monotonic()
+    server = _server(benchmark)
+    _require_cityscapes(space, model)
+    images = submission_images(input, output, benchmark)
+    packed = output.with_name(f"{output.name}.zip") if archive else None
+    _require_free(output, packed, server, images, overwrite)
+    table = _ids(space, server)
+    for done, (path, image) in enumerate(ahead(_read, images), start=1):
+        label, confidence = predict_array(model, image, config, device, size=size, autocast=autocast)
+        for folder, holds in server.folders.items():
+            content = encode_index_png(table[label]) if holds == LABELS else _confidence_png(confidence)
+            write_whole(output / folder / _name(path), content)
+        if progress is not None:
+            progress(done, len(images))
+    if packed is not None:
+        _pack(output, packed, server, images)
+    seconds = round(time.monotonic() - started, 3)
+    return SubmissionSummary(
+        benchmark, len(images), server.count, seconds, str(output), str(packed) if packed else None
+    )
+
+
+def submission_images(input: Path, output: Path, benchmark: str) -> list[Path]:
+    """The images to predict: the test split of a data set as downloaded, or all of its images below a folder.
+
+    Reference images, which no server asks for, are left out.
+    """
+    server = _server(benchmark)
+    if (input / server.marker).is_dir():
+        images = [item.image for item in open_dataset(benchmark, input, "test", labelled=False).items]
+    else:
+        images = [path for path in find_images(input, output) if path.name.endswith(server.ending)]
+    if not images:
+        raise RequestError(f"{benchmark}: no image in '{input}' is called *{server.ending}")
+    names = [_name(path) for path in images]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice:
+        raise RequestError(f"{benchmark}: two images in '{input}' are called {twice}; a submission has one folder")
+    return images
+
+
+def _server(benchmark: str) -> Server:
+    if benchmark not in SERVERS:
+        raise RequestError(f"no server '{benchmark}'{nearest(benchmark, SERVERS)}; there are: {', '.join(SERVERS)}")
+    return SERVERS[benchmark]
+
+
+def _require_cityscapes(space: LabelSpace, model: Segmenter) -> None:
+    if set(space.names) != set(CITYSCAPES.names):
+        raise RequestError(
+            f"the servers score the {len(CITYSCAPES)} classes of Cityscapes; this model predicts the {len(space)} of "
+            f"'{space.name}', so its predictions cannot be handed in"
+        )
+    if len(space) != model.classes:
+        raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
+
+
+def _ids(space: LabelSpace, server: Server) -> LabelMap:
+    """Look-up table [256] from the model's classes to the ids that a server wants."""
+    in_order = space.mapping_to(CITYSCAPES)
+    label_ids = label_id_table(CITYSCAPES, server.ids)
+    return in_order if label_ids is None else label_ids[in_order]
+
+
+def _name(image: Path) -> str:
+    return f"{image.stem}.png"
+
+
+def _require_free(output: Path, packed: Path | None, server: Server, images: list[Path], overwrite: bool) -> None:
+    """No file may replace an image, nor lie beside files that do not belong to this submission."""
+    wanted = {output / folder / _name(path) for folder in server.folders for path in images}
+    sources = {path.resolve() for path in images}
+    for file in (*sorted(wanted), *([packed] if packed else [])):
+        if file.resolve() in sources:
+            raise RequestError(f"the result '{file}' would replace an image; name another output folder")
+        if file.exists() and not overwrite:
+            raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
+    strangers = sorted(p for p in output.rglob("*.png") if p not in wanted) if output.is_dir() else []
+    if strangers:
+        raise RequestError(f"'{strangers[0]}' is no part of this submission; name another output folder")
+
+
+def _read(path: Path) -> tuple[Path, Picture]:
+    return path, read_picture(path)
+
+
+def _confidence_png(confidence: npt.NDArray[np.float32]) -> bytes:
+    grey = np.rint(np.clip(confidence, 0, 1) * np.iinfo(np.uint16).max).astype(np.uint16)
+    done, content = cv2.imencode(".png", grey)
+    if not done:
+        raise RuntimeError(f"a {grey.shape} confidence map could not be encoded as PNG")
+    return bytes(content.tobytes())
+
+
+def _pack(output: Path, packed: Path, server: Server, images: list[Path]) -> None:
+    """All files of the submission in one archive, with the folders at its top; whole or not at all."""
+    partial = packed.with_name(packed.name + ".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # PNG files are compressed already
+        for folder in server.folders:
+            for path in images:
+                archive.write(output / folder / _name(path), str(Path(folder) / _name(path)))
+    partial.replace(packed)

@@ -1,0 +1,67 @@
+"""From a recipe's data to data sets in one label space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segadapt.config import load_config
+from segadapt.data.readers import open_dataset
+from segadapt.errors import RequestError
+from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, LabelSpace
+from segadapt.opening import in_space, open_data
+from tests.data.test_readers import ALL_IDS, write_camvid_index, write_gta5
+
+# Cityscapes label id -> class of CamVid, typed from the groups of its 32 classes, not from the recipe
+CAMVID_CLASS = {
+    7: "road", 8: "sidewalk", 11: "building", 12: "building", 13: "fence", 17: "pole", 19: "sign", 20: "sign",
+    21: "tree", 22: "tree", 23: "sky", 24: "pedestrian", 25: "bicyclist", 26: "car", 27: "car", 28: "car", 31: "car",
+    32: "bicyclist", 33: "bicyclist",
+}  # fmt: skip
+
+
+def roots(folder: Path) -> dict[str, str]:
+    """A toy world and a CamVid of two frames, as the recipes name them."""
+    write_gta5(folder / "toy" / "gta5")
+    write_camvid_index(folder / "camvid")
+    for split in ("train", "test"):
+        (folder / "camvid" / f"{split}.txt").write_text("0006R0_f00930\n")
+    return {"toy": str(folder / "toy"), "camvid": str(folder / "camvid")}
+
+
+def test_toy_classes_become_those_of_camvid(tmp_path: Path) -> None:
+    config = load_config("toy_camvid/oracle").data
+    bundle, test, space = open_data(config, roots(tmp_path), tmp_path / "cache")
+    assert space is CAMVID
+    assert bundle.source.space.names == CAMVID.names
+    expected = np.vectorize(lambda i: CAMVID.index(CAMVID_CLASS[i]) if i in CAMVID_CLASS else IGNORE)(ALL_IDS)
+    assert np.array_equal(bundle.source.label(0), expected)
+    assert set(np.unique(expected)) == {*range(len(CAMVID)), IGNORE}
+    assert not bundle.target.labelled
+    assert test is not None
+    assert test.label(0).tolist() == [[0, 1], [3, IGNORE]]
+    assert bundle.oracle is not None
+    assert bundle.oracle().labelled
+
+
+def test_what_is_merged_is_scored_and_what_is_not_is_named(tmp_path: Path) -> None:
+    write_gta5(tmp_path)
+    plain = open_dataset("gta5", tmp_path)
+    assert in_space(plain, CITYSCAPES, "source") is plain
+    merged = in_space(plain, CITYSCAPES, "source", {"truck": "car"})
+    truck = CITYSCAPES.index("truck")
+    assert (merged.label(0)[ALL_IDS == 27] == CITYSCAPES.index("car")).all()
+    assert truck not in merged.label(0)
+    assert len(merged.space.subsets["the 18 classes labelled here"]) == 18
+    assert "truck" not in merged.space.subsets["the 18 classes labelled here"]
+    vehicles = LabelSpace("vehicles", ("vehicle", "boat"), ((0, 0, 0), (1, 1, 1)))
+    some = in_space(plain, vehicles, "source", {"truck": "vehicle"})
+    assert some.space.subsets["the 1 classes labelled here"] == ("vehicle",)
+    with pytest.raises(RequestError, match="no name in common"):
+        in_space(plain, vehicles, "source")
+    with pytest.raises(RequestError, match="no class 'lorry' in label space 'cityscapes19'"):
+        in_space(plain, vehicles, "source", {"lorry": "vehicle"})
+    with pytest.raises(RequestError, match=r"no class 'vehicles' in label space 'vehicles' .did you mean 'vehicle'"):
+        in_space(plain, vehicles, "source", {"truck": "vehicles"})
