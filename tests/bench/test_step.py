@@ -19,15 +19,20 @@ SMALL = {"size": (48, 64), "crop": (32, 32), "batch": 2, "repeats": 3, "classes"
         ("distill", 2, 1),
         ("cpsl", 3, 1),
         ("bcl", 2, 0),
+        ("daformer", 2, 2),
+        ("mic", 3, 2),
     ],
 )
 def test_passes_of_a_step(method: str, trained: int, frozen: int) -> None:
-    result = bench_step(method, "timm:resnet10t", **SMALL)  # type: ignore[arg-type]
+    settings = {"feature_classes": "all"} if method in ("daformer", "mic") else {}
+    result = bench_step(method, "timm:resnet10t", settings=settings, **SMALL)  # type: ignore[arg-type]
     calls = result["calls"]
     assert sum("backward" in call for call in calls) == trained
     assert len(calls) == trained + frozen
     if method == "proda":
         assert calls[1] == "TimmSegmenter, forward, 2 x 48 x 64", "the teacher sees whole images"
+    if method == "daformer":
+        assert calls[1] == "TimmSegmenter, encoder, forward, 2 x 32 x 32", "features as they began"
     assert result["passes_ms"] > 0
     assert result["step_ms"] > 0
     low, high = result["overhead_quartiles"]

@@ -29,7 +29,7 @@ from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Precision, Runtime, machine, peak_memory_mb
 from segadapt.engine.world import DataBundle, RoundWorld
-from segadapt.labels import LabelSpace
+from segadapt.labels import CITYSCAPES, LabelSpace
 from segadapt.methods.method import TaughtConfig
 from segadapt.methods.registry import method_info, stage_settings
 from segadapt.models.build import build_segmenter
@@ -48,12 +48,14 @@ class Call:
         network: which one.
         given: its input; ``requires_grad`` as in the step.
         trained: whether a gradient goes through it.
+        encoder: whether only its encoder runs.
         used: outputs that get one.
     """
 
     network: nn.Module
     given: Tensor
     trained: bool
+    encoder: bool = False
     used: set[str] = field(default_factory=set)
 
 
@@ -64,7 +66,7 @@ def bench_step(
     crop: Size = (180, 240),
     batch: int = 4,
     repeats: int = 10,
-    classes: int = 19,
+    classes: int = len(CITYSCAPES),
     accelerator: str = "auto",
     precision: Precision = "32-true",
     settings: Mapping[str, Any] | None = None,
@@ -132,7 +134,9 @@ def _prepared(
     stage: Mapping[str, Any], network: str, size: Size, classes: int, count: int, runtime: Runtime, folder: Path
 ) -> tuple[Loop, list[dict[str, Samples]], float]:
     """The loop of a stage, its first round prepared, ``count`` batches, and the seconds that one took."""
-    space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)
+    space = CITYSCAPES
+    if classes != len(space):
+        space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)
     cls, values = stage_settings("bench", {"steps": 10**6, **stage})
     config = checked(cls, values, "bench step")
     networks = [build_segmenter(network, classes) for _ in range(2 if isinstance(config, TaughtConfig) else 1)]
@@ -179,11 +183,27 @@ def _recorded(method: nn.Module) -> Any:
 
     networks = [module for module in method.modules() if isinstance(module, (Segmenter, Discriminator))]
     handles = [network.register_forward_hook(note) for network in networks]
+    segmenters = [network for network in networks if isinstance(network, Segmenter)]
+    for network in segmenters:
+        network.__dict__["deep_features"] = _noting(network, calls)
     try:
         yield calls
     finally:
         for handle in handles:
             handle.remove()
+        for network in segmenters:
+            del network.__dict__["deep_features"]
+
+
+def _noting(network: Segmenter, calls: list[Call]) -> Callable[[Tensor], Tensor]:
+    """The encoder of a network, whose calls are noted; for references, so without gradients."""
+    encode = network.deep_features
+
+    def noted(images: Tensor) -> Tensor:
+        calls.append(Call(network, images.detach().clone(), False, encoder=True))
+        return encode(images)
+
+    return noted
 
 
 def _outputs(output: Any) -> dict[str, Tensor]:
@@ -201,7 +221,8 @@ def _passes(calls: Sequence[Call], loop: Loop) -> None:
     loop.method.zero_grad(set_to_none=True)
     for call in calls:
         with torch.set_grad_enabled(call.trained), loop.runtime.autocast():
-            outputs = _outputs(call.network(call.given))
+            run: Any = call.network.deep_features if call.encoder else call.network
+            outputs = _outputs(run(call.given))
         if call.trained:
             wanted = [outputs[name] for name in sorted(call.used)]
             torch.autograd.backward(wanted, [torch.ones_like(x) for x in wanted])
@@ -224,4 +245,5 @@ def _finish(runtime: Runtime) -> None:
 def _described(call: Call) -> str:
     batch, _, height, width = call.given.shape
     way = "forward and backward" if call.trained else "forward"
-    return f"{type(call.network).__name__}, {way}, {batch} x {height} x {width}"
+    part = "encoder, " if call.encoder else ""
+    return f"{type(call.network).__name__}, {part}{way}, {batch} x {height} x {width}"

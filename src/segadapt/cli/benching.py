@@ -15,13 +15,14 @@ from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, parse_
 from segadapt.config import apply_overrides
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError
+from segadapt.labels import CITYSCAPES
 
 
 def thresholds(
     images: Annotated[int, typer.Option(min=1, help="Number of synthetic confidence maps.")] = 2975,
     height: Annotated[int, typer.Option(min=1)] = 1024,
     width: Annotated[int, typer.Option(min=1)] = 2048,
-    classes: Annotated[int, typer.Option(min=1)] = 19,
+    classes: Annotated[int, typer.Option(min=1)] = len(CITYSCAPES),
     sort_images: Annotated[int, typer.Option(min=1, help="Images of the full sort beside it.")] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
@@ -42,7 +43,7 @@ def step(
     crop: Annotated[str, typer.Option(help="Height x width of the crops.")] = "180x240",
     batch: Annotated[int, typer.Option(min=1, help="Samples of each stream a step.")] = 4,
     repeats: Annotated[int, typer.Option(min=3, help="Timed pairs of step and passes.")] = 10,
-    classes: Annotated[int, typer.Option(min=2)] = 19,
+    classes: Annotated[int, typer.Option(min=2)] = len(CITYSCAPES),
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
     overrides: Annotated[
