@@ -190,7 +190,10 @@ def _outputs(output: Any) -> dict[str, Tensor]:
     """Outputs of a network by name."""
     if isinstance(output, Tensor):
         return {"scores": output}
-    return {name: value for name, value in output._asdict().items() if value is not None}
+    named: dict[str, Any] = output._asdict()
+    if output.detail is not None:
+        named["detail"] = output.detail.logits
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _passes(calls: Sequence[Call], loop: Loop) -> None:

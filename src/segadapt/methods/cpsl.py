@@ -38,7 +38,7 @@ from segadapt.data.strong import StrongAugmentation
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.method import OptimiserConfig, Terms, Trained, World
-from segadapt.methods.rectified import Rectified, RectifiedConfig
+from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.cutmix import half_box, paste, paste_labels
 from segadapt.pieces.denoising import symmetric_cross_entropy
@@ -171,7 +171,7 @@ class CPSL(Rectified):
         sums, counts = torch.zeros_like(self.head.weight), torch.zeros_like(self.shares)
         for out in self.label_target(world):
             z = F.normalize(out.features.float(), dim=1)
-            image_sums, image_counts = class_sums(z, out.logits.argmax(1), len(self.space))
+            image_sums, image_counts = class_sums(z, seen_classes(out), len(self.space))
             sums += image_sums.sum(0)
             counts += image_counts.sum(0)
         world.sum([sums, counts])
@@ -247,7 +247,8 @@ class CPSL(Rectified):
         assert t.scores is not None
         size = seen.features.shape[-2:]
         everything = [Window(0, 0, t.whole.shape[-2], t.whole.shape[-1])] * len(t.whole)
-        log_p = torch.zeros_like(seen.logits, dtype=torch.float32)
+        logits = upsample(seen.logits, size, self.align_corners)  # a network's features may be coarser
+        log_p = torch.zeros_like(logits)
         if c.labels == "stored":
             p0 = probabilities_in_window(t.scores, everything, t.sizes, size, None, self.align_corners)
             log_p += p0.clamp(min=torch.finfo(p0.dtype).tiny).log()
@@ -262,7 +263,7 @@ class CPSL(Rectified):
             picked = flat.gather(2, chosen.expand(-1, flat.shape[1], -1))
             return F.normalize(picked.transpose(1, 2), dim=2)
 
-        return Sampled(at(seen.features), at(seen.logits), class_shares(labels, len(self.space)))
+        return Sampled(at(seen.features), at(logits), class_shares(labels, len(self.space)))
 
     def _self_labelling(self, sampled: Sampled) -> Term:
         """Cross entropy of the head's classes with their optimal assignment (eq. 5)."""

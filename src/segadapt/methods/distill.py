@@ -27,6 +27,7 @@ from segadapt.data.resize import Size
 from segadapt.data.strong import Strong, StrongAugmentation, outside, warp
 from segadapt.labels import IGNORE
 from segadapt.methods.method import OptimiserConfig, TaughtConfig, TaughtMethod, Terms, World, labelled_part
+from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.inference import InferenceConfig
 from segadapt.pieces.losses import cross_entropy, nearest_labels, upsample
 from segadapt.pieces.structure import distillation
@@ -82,7 +83,8 @@ class Distill(TaughtMethod):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box."""
         c, s, t = self.config, batch["source"], batch["target"]
-        yield {"source": cross_entropy(self.model(s.images).logits, s.labels, s.labels.shape[-2:], self.align_corners)}
+        output = self.model(s.images)
+        yield segmentation_terms(output, s.labels, align_corners=self.align_corners, prefix="source")
 
         assert t.strong is not None
         size = (t.images.shape[-2] // c.stride, t.images.shape[-1] // c.stride)

@@ -35,7 +35,7 @@ from segadapt.data.loader import Samples
 from segadapt.data.resize import Size
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import OptimiserConfig, Terms, World
-from segadapt.methods.rectified import Rectified, RectifiedConfig
+from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.denoising import symmetric_cross_entropy
 from segadapt.pieces.losses import divergence_from_uniform, log_probabilities, upsample
@@ -114,7 +114,7 @@ class ProDA(Rectified):
         prototypes, counts = torch.zeros_like(self.prototypes), torch.zeros_like(self.prototypes[:, 0])
         for out in self.label_target(world):
             if self.config.prototype_initial == "target":
-                means = self._means(out.features, out.logits.argmax(1))
+                means = self._means(out.features, seen_classes(out))
                 prototypes, counts = running_mean(prototypes, counts, means)
         if self.config.prototype_initial == "source":
             for image, labels in world.source_images():
@@ -158,7 +158,7 @@ class ProDA(Rectified):
             return None
         out = self.teacher(t.whole)
         soft = assignment(distances(self.in_crops(out.features, t, size), self.prototypes), self.config.temperature)
-        return TeacherView(out.features, out.logits.argmax(1), soft)
+        return TeacherView(out.features, seen_classes(out), soft)
 
     def _labels(self, t: Samples, log_p: Tensor, seen: TeacherView | None, shown: Tensor) -> Tensor:
         """The labels of the step (eq. 3)."""

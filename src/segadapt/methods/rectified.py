@@ -23,10 +23,12 @@ from segadapt.data.resize import Size
 from segadapt.data.strong import StrongAugmentation, outside, warp
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, World, labelled_part
+from segadapt.methods.supervision import segmentation_terms
+from segadapt.models.multires import see_whole
 from segadapt.models.norm import set_norm_mode
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.denoising import hard_labels, rectified
-from segadapt.pieces.losses import cross_entropy, log_probabilities
+from segadapt.pieces.losses import log_probabilities, nearest_labels
 from segadapt.pieces.pseudo_labels import probabilities_in_window
 from segadapt.pieces.teacher import follow, frozen_copy
 from segadapt.pieces.windows import in_windows, inside
@@ -76,6 +78,7 @@ class Rectified(Method):
         super().train(mode)
         if self.teacher is not None:
             self.teacher.train(mode and self.config.teacher_mode == "train")
+            see_whole(self.teacher)
         return self
 
     def label_target(self, world: World) -> Iterator[Output]:
@@ -112,8 +115,8 @@ class Rectified(Method):
 
     def source_terms(self, s: Samples) -> Terms:
         """Cross entropy of the source at the resolution of its labels."""
-        size = s.labels.shape[-2:]
-        return {"source": cross_entropy(self.model(s.images).logits, s.labels, size, self.align_corners)}
+        output = self.model(s.images)
+        return segmentation_terms(output, s.labels, align_corners=self.align_corners, prefix="source")
 
     def target_size(self, t: Samples) -> Size:
         """Resolution of the target losses."""
@@ -164,3 +167,8 @@ class Rectified(Method):
         """G~ = m G~ + (1 - m) G."""
         if self.teacher is not None:
             follow(self.teacher, self.model, self.config.teacher_momentum)
+
+
+def seen_classes(out: Output) -> Tensor:
+    """The network's own classes [B, h, w] on the grid of its features, which may be coarser than that of its logits."""
+    return nearest_labels(out.logits.argmax(1), out.features.shape[-2:])

@@ -18,7 +18,7 @@ from typing import Literal
 
 from segadapt.data.loader import Samples, Stream
 from segadapt.methods.method import Method, StageConfig, Terms, World, labelled_part
-from segadapt.pieces.losses import cross_entropy, upsample
+from segadapt.methods.supervision import segmentation_terms
 
 
 class SourceOnlyConfig(StageConfig):
@@ -53,5 +53,4 @@ class SourceOnly(Method):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """One supervised step."""
         x = batch["labelled"]
-        logits = upsample(self.model(x.images).logits, x.labels.shape[-2:])
-        yield {"labelled": cross_entropy(logits, x.labels)}
+        yield segmentation_terms(self.model(x.images), x.labels, prefix="labelled")

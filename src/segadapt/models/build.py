@@ -14,6 +14,7 @@ from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
 from segadapt.models.fcn8s import FCN8s
 from segadapt.models.mit import SIZES
+from segadapt.models.multires import MultiRes
 from segadapt.models.proda_net import ProDANet
 from segadapt.models.resnet38 import ResNet38
 from segadapt.models.segmenter import Preprocessing, Segmenter
@@ -36,9 +37,6 @@ _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     **{f"daformer_{size}": partial(DAFormerNet, encoder=size) for size in SIZES},
 }
 
-_FAMILIES: dict[str, Callable[..., Segmenter]] = {"timm": TimmSegmenter, "daformer": DAFormerNet}
-"""Networks around an encoder that the name goes on with."""
-
 MODELS: Mapping[str, str] = {
     "lite": "EfficientNet-Lite0 with a light decoder, stride 4; ImageNet weights as a package",
     "deeplabv2_resnet101": "DeepLabV2 with ResNet-101, stride 8: the standard of the CNN-era papers",
@@ -56,6 +54,7 @@ MODELS: Mapping[str, str] = {
     "daformer_lite": "the same with EfficientNet-Lite0; ImageNet weights as a package",
     "daformer:NAME": "the same with any convolutional timm encoder",
     "timm:NAME": "any convolutional timm encoder with the light decoder",
+    "hrda:NAME": "any network here on two resolutions, fused by attention; its own arguments under 'base'",
 }
 
 
@@ -84,7 +83,8 @@ def build_segmenter(
         classes: number of classes K.
         weights: ``imagenet``, the path of a file, or None for random initialisation.
         preprocessing: what the weights were trained on; None takes the network's default.
-        arguments: of the network's class.
+        arguments: of the network's class; ``hrda:NAME`` takes those of
+            :class:`~segadapt.models.multires.MultiRes`, and as ``base`` a mapping of those of NAME.
 
     ``build_segmenter(**model.description())`` builds a network of the same shape again.
     """
@@ -93,16 +93,35 @@ def build_segmenter(
         preprocessing = Preprocessing(**values)
     if preprocessing is not None:
         arguments["preprocessing"] = preprocessing
-    family, _, encoder = name.partition(":")
-    if encoder and family in _FAMILIES:
-        arguments["encoder"] = encoder
-    elif name not in _BUILDERS:
+    family, _, inner = name.partition(":")
+    if inner and family in _FAMILIES:
+        builder: Callable[..., Segmenter] = partial(_FAMILIES[family], classes, inner)
+    elif name in _BUILDERS:
+        builder = partial(_BUILDERS[name], classes)
+    else:
         raise RequestError(f"no network '{name}'{nearest(name, MODELS)}; there are: {', '.join(MODELS)}")
-    builder = _BUILDERS.get(name) or _FAMILIES[family]
     try:
-        model = builder(classes, **arguments)
+        model = builder(**arguments)
     except TypeError as problem:
         raise RequestError(f"network '{name}' does not take these arguments: {problem}") from problem
     if weights is not None:
         load_initial(model, weights, name)
     return model
+
+
+def _multires(
+    classes: int,
+    wrapped: str,
+    *,
+    base: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    **arguments: Any,
+) -> MultiRes:
+    """HRDA around the network ``wrapped``."""
+    if wrapped.startswith("hrda:"):
+        raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
+    return MultiRes(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
+
+
+_FAMILIES: Mapping[str, Callable[..., Segmenter]] = {"timm": TimmSegmenter, "daformer": DAFormerNet, "hrda": _multires}
+"""Networks around another one, which the name goes on with."""

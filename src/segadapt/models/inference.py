@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Annotated, Literal
 
 import torch
@@ -191,23 +192,18 @@ def _sliding(model: Segmenter, images: Tensor, window: Size, config: InferenceCo
     """
     full = _size(images)
     tops, lefts = (window_positions(full[a], window[a], config.overlap, model.stride) for a in (0, 1))
-
-    def logits_at(top: int, left: int) -> Tensor:
-        logits: Tensor = model(images[..., top : top + window[0], left : left + window[1]]).logits
-        return logits.float()
-
-    first = logits_at(tops[0], lefts[0])
+    places = [(top, left) for top in tops for left in lefts]
+    outputs = (logits.float() for logits in model.window_logits(images, window, places))
+    first = next(outputs)
     grid = _grid(_size(first), window, full, config.align_corners)
     ys, xs = (_centres(grid[a], full[a], config.align_corners) for a in (0, 1))
     total = first.new_full((*first.shape[:2], *grid), 0.0 if config.average == "logits" else -math.inf)
     count = first.new_zeros(grid)
-    for top in tops:
-        for left in lefts:
-            logits = first if (top, left) == (tops[0], lefts[0]) else logits_at(top, left)
-            rows, cols = _inside(ys, top, window[0], full[0]), _inside(xs, left, window[1], full[1])
-            sampled = _sample(logits, ys[rows] - top, xs[cols] - left, window, config.align_corners)
-            total[..., rows, cols] = _accumulated(total[..., rows, cols], _averaged_form(sampled, config), config)
-            count[rows, cols] += 1
+    for (top, left), logits in zip(places, chain((first,), outputs), strict=True):
+        rows, cols = _inside(ys, top, window[0], full[0]), _inside(xs, left, window[1], full[1])
+        sampled = _sample(logits, ys[rows] - top, xs[cols] - left, window, config.align_corners)
+        total[..., rows, cols] = _accumulated(total[..., rows, cols], _averaged_form(sampled, config), config)
+        count[rows, cols] += 1
     return total / count if config.average == "logits" else total - count.log()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -101,6 +102,21 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """RGB images [B, 3, H, W] in [0, 1] to logits and features."""
         return self.network(self.preprocess(images))
+
+    def window_logits(
+        self, images: Tensor, window: tuple[int, int], places: Sequence[tuple[int, int]]
+    ) -> Iterator[Tensor]:
+        """Logits [B, K, h, w] of windows of the images, one window after the other.
+
+        Networks that share work between overlapping windows do it here.
+
+        Args:
+            images: [B, 3, H, W] RGB in [0, 1].
+            window: (height, width) in pixels.
+            places: (top, left) of each window.
+        """
+        for top, left in places:
+            yield self(images[..., top : top + window[0], left : left + window[1]]).logits
 
     def deep_features(self, images: Tensor) -> Tensor:
         """``Output.deep`` of RGB images [B, 3, H, W] in [0, 1], without the head; RequestError where there is none."""

@@ -11,6 +11,7 @@ batch normalisation keeps it exact for one image, for any number of processes, a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -60,6 +61,7 @@ class TimmSegmenter(Segmenter):
             )
         self.stride = int(strides[self.used[0]])
         self.feature_channels = width
+        self.encoder_channels = [int(channels[i]) for i in self.used]
         self.lateral = nn.ModuleList(nn.Conv2d(channels[i], width, 1) for i in self.used)
         self.fuse = nn.Sequential(
             nn.Conv2d(width * len(self.used), width, 1, bias=False),
@@ -69,16 +71,26 @@ class TimmSegmenter(Segmenter):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
-    def network(self, x: Tensor) -> Output:
-        """Logits and features at the finest stride used."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Preprocessed images to the maps that the decoder uses, finest first."""
         maps = self.encoder(x)
-        size = maps[self.used[0]].shape[-2:]
+        return [maps[i] for i in self.used]
+
+    def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Encoder maps to logits and features at the finest stride used."""
+        size = maps[0].shape[-2:]
         projected = [
-            F.interpolate(project(maps[i]), size=size, mode="bilinear", align_corners=False)
-            for i, project in zip(self.used, self.lateral, strict=True)
+            F.interpolate(project(x), size=size, mode="bilinear", align_corners=False)
+            for x, project in zip(maps, self.lateral, strict=True)
         ]
         features = self.fuse(torch.cat(projected, 1))
-        return Output(self.classifier(self.dropout(features)), features, deep=maps[-1])
+        return self.classifier(self.dropout(features)), features
+
+    def network(self, x: Tensor) -> Output:
+        """Logits and features at the finest stride used."""
+        maps = self.encode(x)
+        logits, features = self.decode(maps)
+        return Output(logits, features, deep=maps[-1])
 
     def deep_features(self, images: Tensor) -> Tensor:
         deepest: Tensor = self.encoder(self.preprocess(images))[-1]

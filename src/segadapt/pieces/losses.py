@@ -11,6 +11,7 @@ Half-precision logits are brought to float32 before they are upsampled and norma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from segadapt.labels import IGNORE
 from segadapt.pieces.terms import Term
+
+Over = Literal["valid", "all"]
+"""The pixels that a mean is taken over."""
 
 
 def upsample(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
@@ -62,12 +66,22 @@ def cross_entropy(
     return negative_log_likelihood(log_probabilities(logits, size, align_corners), labels)
 
 
-def negative_log_likelihood(log_p: Tensor, labels: Tensor) -> Term:
-    """:func:`cross_entropy` of log-probabilities [B, K, H, W] with labels [B, H, W]."""
+def negative_log_likelihood(log_p: Tensor, labels: Tensor, weights: Tensor | None = None, over: Over = "valid") -> Term:
+    """:func:`cross_entropy` of log-probabilities [B, K, H, W] with labels [B, H, W].
+
+    Args:
+        log_p: [B, K, H, W].
+        labels: [B, H, W].
+        weights: [B, H, W] factor on the loss of each pixel; the count stays a number of pixels.
+        over: ``valid`` counts labelled pixels, ``all`` the ignored ones too, as mmsegmentation does.
+    """
     labels = labels.long()
     labels = labels.masked_fill(labels < 0, IGNORE)
     pixels = F.nll_loss(log_p, labels, ignore_index=IGNORE, reduction="none")
-    return Term(pixels.sum(), _count(labels != IGNORE, log_p))
+    if weights is not None:
+        pixels = pixels * weights
+    count = _count(labels != IGNORE, log_p) if over == "valid" else log_p.new_full((), labels.numel())
+    return Term(pixels.sum(), count)
 
 
 def soft_cross_entropy(logits: Tensor, soft: Tensor) -> Term:
@@ -123,6 +137,8 @@ def entropy(log_p: Tensor, valid: Tensor) -> Term:
 
 def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Label maps [B, H, W] brought to ``size`` by the nearest pixel, as ``interpolate(mode="nearest")`` does."""
+    if tuple(labels.shape[-2:]) == tuple(size):
+        return labels
     rows = torch.arange(int(size[0]), device=labels.device) * labels.shape[1] // int(size[0])
     columns = torch.arange(int(size[1]), device=labels.device) * labels.shape[2] // int(size[1])
     return labels[:, rows[:, None], columns]

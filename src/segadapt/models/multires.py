@@ -1,0 +1,306 @@
+"""HRDA around any network: the whole crop at low resolution, a part of it at full resolution, fused.
+
+Hoyer, Dai, Van Gool: HRDA: Context-Aware High-Resolution Domain-Adaptive Semantic Segmentation,
+ECCV 2022. E and D are encoder and decoder of the wrapped network, o its stride, s the scale of the
+context; A is the attention head.
+
+    x_c = bilinear(x, s);  Z_c = D(E(x_c)),  a = sigmoid(A(E(x_c)))        [B, K, s H / o, s W / o]
+    training:   x_d = one random box of x;  Z_d = D(E(x_d)), zero outside;  a = 0 outside
+    otherwise:  Z_d = mean over overlapping windows of D(E(window of x))    [B, K, H / o, W / o]
+    Z = up((1 - a) Z_c) + up(a) Z_d
+    L = (1 - l_d) CE(up(Z), y) + l_d CE(up(Z_d), y[box])                    (methods/supervision.py)
+
+Context and detail pass the network one after the other: while it trains, batch normalisation sees
+two batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segadapt.errors import RequestError
+from segadapt.models.geometry import Geometry, size_of
+from segadapt.models.scale_attention import ScaleAttention
+from segadapt.models.segmenter import Detail, Output, Segmenter
+from segadapt.pieces.fusion import Box, Size, average_windows, draw_box, fuse_scales, in_cells, kept_within, placed
+from segadapt.pieces.losses import upsample
+from segadapt.pieces.windows import in_windows
+
+
+@runtime_checkable
+class EncoderDecoder(Protocol):
+    """A network that is run in two halves, so that a second head can read its encoder.
+
+    ``encode`` takes preprocessed images to maps with ``encoder_channels``, finest first and the
+    deepest last; ``decode`` takes them to logits and features.
+    """
+
+    encoder_channels: Sequence[int]
+
+    def encode(self, x: Tensor) -> Sequence[Tensor]: ...
+
+    def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]: ...
+
+
+class Seen(NamedTuple):
+    """The wrapped network's output, and the encoder maps that the attention reads."""
+
+    output: Output
+    maps: Sequence[Tensor]
+
+
+class Part(NamedTuple):
+    """The upper left part of a padded image, for :func:`~segadapt.pieces.windows.in_windows`."""
+
+    height: int
+    width: int
+    top: int = 0
+    left: int = 0
+    flip: bool = False
+
+
+class MultiRes(Segmenter):
+    """A network that looks at context and detail. State dict: ``base.*`` and ``attention.*``.
+
+    What it does depends on its own ``training`` flag alone: in training it adds one random detail
+    crop, the same place for the whole batch, and returns it as ``Output.detail``; otherwise windows
+    cover the whole image and ``detail`` is None. A teacher that shall label whole images while its
+    layers are in training mode needs :func:`see_whole`.
+
+    ``Output.logits`` have the stride of the wrapped network at full resolution. ``features``, ``aux``
+    and ``deep`` are those of the context, on the context's coarser grid: what compares pixels with
+    prototypes wants long-range features, and enlarged ones are only copies. The features of the
+    attention are the encoder's maps where the network has ``encode``, ``decode`` and
+    ``encoder_channels``, and ``Output.features`` otherwise.
+
+    Sizes in training must be multiples of the divisor. Others are predicted too: the image is
+    continued by its border to the next multiple, and the part that belongs to it is read from the
+    result, on as many cells as its pixels need.
+
+    Args:
+        base: the network to wrap.
+        scale: s of the context, in (0, 1].
+        detail: size of the detail crop and of the windows: a float is a share of the image shown, an
+            integer or a pair (height, width) is in pixels. With a share, predict in windows of the
+            training crop's size (``inference.window``), so that details have the size of training.
+        divisor: positions of the crop are multiples of this, in pixels. None takes the smallest that
+            both grids have a whole number of cells in; others must be multiples of it. 8 for stride 4 and
+            scale 0.5.
+        detail_weight: l_d, share of the loss that belongs to the detail, in [0, 1).
+        overlap: share of a window that the next one covers again, in [0, 1).
+        attention: ``learned``, or a number in [0, 1]: 0 is the context alone, 1 the detail alone.
+        classwise: an attention for each class; otherwise one for all.
+        box: ``reachable``, or ``official``, which never draws the last position.
+        windows_at_once: windows that pass the network together; None is all of them, as needed for the
+            statistics of one batch where batch normalisation is in training mode. A number saves memory
+            and changes nothing in evaluation mode.
+
+    Raises:
+        RequestError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        base: Segmenter,
+        *,
+        scale: float = 0.5,
+        detail: float | Sequence[int] = 0.5,
+        divisor: int | None = None,
+        detail_weight: float = 0.1,
+        overlap: float = 0.5,
+        attention: Literal["learned"] | float = "learned",
+        classwise: bool = True,
+        box: Literal["reachable", "official"] = "reachable",
+        windows_at_once: int | None = None,
+    ) -> None:
+        _check(scale, detail_weight, overlap, attention, box, windows_at_once)
+        wrapped = dict(base.architecture)
+        architecture: dict[str, Any] = {
+            "name": f"hrda:{wrapped.pop('name', type(base).__name__)}",
+            "scale": scale,
+            "detail": detail if isinstance(detail, (int, float)) else list(detail),
+            "divisor": divisor,
+            "detail_weight": detail_weight,
+            "overlap": overlap,
+            "attention": attention,
+            "classwise": classwise,
+            "box": box,
+            "windows_at_once": windows_at_once,
+            "base": wrapped,
+        }
+        super().__init__(base.classes, base.preprocessing, architecture)
+        self.base = base
+        self.stride = base.stride
+        self.feature_channels = base.feature_channels
+        self.geometry = Geometry(base.stride, scale, detail, divisor, overlap)
+        self.detail_weight = detail_weight
+        self.reach_end = box == "reachable"
+        self.windows_at_once = windows_at_once
+        channels = list(base.encoder_channels) if isinstance(base, EncoderDecoder) else [base.feature_channels]
+        learned = attention == "learned"
+        norm = base.architecture.get("norm", "batch")
+        self.attention = ScaleAttention(channels, base.classes if classwise else 1, norm) if learned else None
+        self.fixed_attention = None if isinstance(attention, str) else float(attention)
+
+    @property
+    def auxiliary(self) -> bool:
+        """Whether the wrapped network has an auxiliary head; it sees the context."""
+        return bool(getattr(self.base, "auxiliary", False))
+
+    def head_modules(self) -> list[nn.Module]:
+        heads = self.base.head_modules()
+        return heads if self.attention is None else [*heads, self.attention]
+
+    def deep_features(self, images: Tensor) -> Tensor:
+        """Deepest encoder map of the context alone."""
+        return self.base.deep_features(self._shrunk(self._padded(images)))
+
+    # ---- the two ways of looking ----
+
+    def network(self, x: Tensor) -> Output:
+        """Preprocessed images [B, 3, H, W] to fused logits [B, K, H / stride, W / stride] and context features."""
+        if self.training:
+            return self._with_random_detail(x)
+        padded = self._padded(x)
+        boxes = self.geometry.windows(size_of(padded))
+        output = self._fused(padded, self._details(padded, boxes), boxes)
+        return output if padded is x else _unpadded(output, size_of(x), size_of(padded))
+
+    def _with_random_detail(self, x: Tensor) -> Output:
+        """Context and one box; the attention counts within the box alone."""
+        size, detail = size_of(x), self.geometry.training_detail(size_of(x))
+        box = draw_box(size, detail, self.geometry.divisor, self.reach_end)
+        context = self._seen(self._shrunk(x))
+        coarse, fine = self.geometry.coarse(size), self.geometry.fine(size)
+        logits = upsample(self._seen(_cut(x, box)).output.logits, self.geometry.fine(detail))
+        attention = kept_within(self._attention(context, coarse), in_cells(box, size, coarse))
+        at_box = placed(logits, in_cells(box, size, fine), fine)
+        fused = fuse_scales(upsample(context.output.logits, coarse), at_box, attention)
+        return context.output._replace(logits=fused, detail=Detail(logits, box, self.detail_weight))
+
+    def _fused(self, x: Tensor, details: Tensor, boxes: Sequence[Box]) -> Output:
+        """Context of whole images and the windows that cover them, ``details`` [N B, K, h, w] at ``boxes``."""
+        size = size_of(x)
+        coarse, fine = self.geometry.coarse(size), self.geometry.fine(size)
+        context = self._seen(self._shrunk(x))
+        detail = average_windows(details, [in_cells(box, size, fine) for box in boxes], fine)
+        fused = fuse_scales(upsample(context.output.logits, coarse), detail, self._attention(context, coarse))
+        return context.output._replace(logits=fused)
+
+    def window_logits(self, images: Tensor, window: Size, places: Sequence[Size]) -> Iterator[Tensor]:
+        """Logits of windows of images, one after the other; details that several of them need are computed once.
+
+        Of the 27 details of three windows of 1024 over 2048 pixels only 21 are different. Exact
+        where no layer is in training mode and the window is a multiple of the divisor; in the other
+        cases each window is computed for itself.
+        """
+        if any(module.training for module in self.modules()) or not self.geometry.fits(window):
+            yield from super().window_logits(images, window, places)
+            return
+        x, inner = self.preprocess(images), self.geometry.windows(window)
+        wanted = [[_moved(box, *place) for box in inner] for place in places]
+        distinct = sorted(set().union(*wanted))
+        # No more at a time than one window by itself would take.
+        found = self._details(x, distinct, self.windows_at_once or len(inner)).chunk(len(distinct))
+        logits = dict(zip(distinct, found, strict=True))
+        for (top, left), boxes in zip(places, wanted, strict=True):
+            details = torch.cat([logits[box] for box in boxes])
+            yield self._fused(_cut(x, (top, left, top + window[0], left + window[1])), details, inner).logits
+
+    # ---- parts ----
+
+    def _seen(self, x: Tensor) -> Seen:
+        """The wrapped network on preprocessed images."""
+        base: Segmenter = self.base
+        if isinstance(base, EncoderDecoder):
+            maps = base.encode(x)
+            logits, features = base.decode(maps)
+            return Seen(Output(logits, features, deep=maps[-1]), maps)
+        output = base.network(x)
+        return Seen(output, [output.features])
+
+    def _details(self, x: Tensor, boxes: Sequence[Box], at_once: int | None = None) -> Tensor:
+        """Logits [N B, K, h, w] of windows of the images, window by window."""
+        crops = [_cut(x, box) for box in boxes]
+        cells = self.geometry.fine(size_of(crops[0]))
+        count = at_once or self.windows_at_once or len(crops)
+        parts = [
+            upsample(self._seen(torch.cat(crops[start : start + count])).output.logits, cells)
+            for start in range(0, len(crops), count)
+        ]
+        return torch.cat(parts)
+
+    def _attention(self, context: Seen, cells: Size) -> Tensor:
+        """a [B, K or 1, h, w] on the grid of the context's logits."""
+        if self.attention is None:
+            assert self.fixed_attention is not None
+            return context.output.logits.new_full((1, 1, *cells), self.fixed_attention, dtype=torch.float32)
+        return upsample(self.attention(context.maps), cells).sigmoid()
+
+    def _shrunk(self, x: Tensor) -> Tensor:
+        """The context: images at the scale s, read bilinearly without a filter, as published."""
+        return F.interpolate(x, self.geometry.context(size_of(x)), mode="bilinear", align_corners=False)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Images continued by their border to multiples of the divisor; the same tensor if they are."""
+        height, width = size_of(x)
+        below, right = -height % self.geometry.divisor, -width % self.geometry.divisor
+        return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+
+
+def see_whole(model: nn.Module) -> None:
+    """Let multi-resolution networks in ``model`` predict whole images while their layers keep their modes.
+
+    For a teacher in training mode; call it after ``train()``.
+    """
+    for module in model.modules():
+        if isinstance(module, MultiRes):
+            module.training = False
+
+
+def _unpadded(output: Output, size: Size, padded: Size) -> Output:
+    """The part of an output that belongs to the image, on the cells its pixels need."""
+
+    def read(maps: Tensor) -> Tensor:
+        cells = [math.ceil(n * length / whole) for n, length, whole in zip(size_of(maps), size, padded, strict=True)]
+        return in_windows(maps, [Part(*size)] * len(maps), [padded] * len(maps), cells)
+
+    aux = None if output.aux is None else read(output.aux)
+    return output._replace(logits=read(output.logits), features=read(output.features), aux=aux)
+
+
+def _cut(x: Tensor, box: Box) -> Tensor:
+    return x[..., box[0] : box[2], box[1] : box[3]]
+
+
+def _moved(box: Box, down: int, right: int) -> Box:
+    return box[0] + down, box[1] + right, box[2] + down, box[3] + right
+
+
+def _check(
+    scale: float,
+    detail_weight: float,
+    overlap: float,
+    attention: object,
+    box: str,
+    windows_at_once: int | None,
+) -> None:
+    """RequestError for the first argument that is out of its range."""
+    number = isinstance(attention, (int, float)) and 0 <= attention <= 1
+    ranges = (
+        ("scale", scale, 0 < scale <= 1, "a number above 0 and at most 1"),
+        ("detail_weight", detail_weight, 0 <= detail_weight < 1, "a number of at least 0 and below 1"),
+        ("overlap", overlap, 0 <= overlap < 1, "a number of at least 0 and below 1"),
+        ("attention", attention, attention == "learned" or number, "'learned' or a number in 0 .. 1"),
+        ("box", box, box in ("reachable", "official"), "'reachable' or 'official'"),
+        ("windows_at_once", windows_at_once, windows_at_once is None or windows_at_once >= 1, "null or at least 1"),
+    )
+    for name, value, good, wanted in ranges:
+        if not good:
+            raise RequestError(f"hrda: {name} is {value!r}; give {wanted}")
