@@ -15,14 +15,19 @@ from segadapt.labels import SPACES, LabelSpace
 from segadapt.models.importing import LAYOUTS, import_checkpoint
 from segadapt.models.store import save_model
 
+PROJECTS = [layout.title for layout in LAYOUTS.values()]
+
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of AdaptSegNet, CRST, ProDA, CPSL or DASS.")],
+    checkpoint: Annotated[Path, typer.Argument(help=f"A checkpoint of {', '.join(PROJECTS)} or MIC.")],
     out: Annotated[Path, typer.Option(help="The model file.")] = Path("model.safetensors"),
     layout: Annotated[str, typer.Option(help=f"{', '.join(LAYOUTS)}; empty recognises it.")] = "",
     space: Annotated[
         str, typer.Option(help=f"{', '.join(SPACES)}, or a classes file; empty goes by the number of classes.")
     ] = "",
+    teacher: Annotated[
+        bool, typer.Option("--teacher", help="Of a training checkpoint of DAFormer, HRDA or MIC take the teacher.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Turn a published checkpoint into a model file."""
@@ -30,7 +35,7 @@ def import_(
         raise RequestError(f"--out '{out}' is no name of a model file; end it in .safetensors")
     if out.resolve() == checkpoint.resolve():
         raise RequestError(f"--out '{out}' is the checkpoint itself; give the model another name")
-    loaded = import_checkpoint(checkpoint, layout=layout or None, space=_space(space))
+    loaded = import_checkpoint(checkpoint, layout=layout or None, space=_space(space), teacher=teacher)
     save_model(out, loaded.model, loaded.space, loaded.provenance)
     origin = loaded.provenance["imported"]
     summary = {

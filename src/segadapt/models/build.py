@@ -37,28 +37,6 @@ _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     **{f"daformer_{size}": partial(DAFormerNet, encoder=size) for size in SIZES},
 }
 
-
-def _multires(
-    classes: int,
-    wrapped: str,
-    *,
-    base: Mapping[str, Any] | None = None,
-    preprocessing: Preprocessing | None = None,
-    **arguments: Any,
-) -> MultiRes:
-    """HRDA around the network ``wrapped``."""
-    if wrapped.startswith("hrda:"):
-        raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
-    return MultiRes(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
-
-
-_FAMILIES: dict[str, Callable[..., Segmenter]] = {
-    "timm": TimmSegmenter,
-    "daformer": DAFormerNet,
-    "hrda": _multires,
-}
-"""Networks around what the name goes on with: an encoder of timm, or another network."""
-
 MODELS: Mapping[str, str] = {
     "lite": "EfficientNet-Lite0 with a light decoder, stride 4; ImageNet weights as a package",
     "deeplabv2_resnet101": "DeepLabV2 with ResNet-101, stride 8: the standard of the CNN-era papers",
@@ -116,12 +94,34 @@ def build_segmenter(
     if preprocessing is not None:
         arguments["preprocessing"] = preprocessing
     family, _, inner = name.partition(":")
-    if name not in _BUILDERS and not (inner and family in _FAMILIES):
+    if inner and family in _FAMILIES:
+        builder: Callable[..., Segmenter] = partial(_FAMILIES[family], classes, inner)
+    elif name in _BUILDERS:
+        builder = partial(_BUILDERS[name], classes)
+    else:
         raise RequestError(f"no network '{name}'{nearest(name, MODELS)}; there are: {', '.join(MODELS)}")
     try:
-        model = _FAMILIES[family](classes, inner, **arguments) if inner else _BUILDERS[name](classes, **arguments)
+        model = builder(**arguments)
     except TypeError as problem:
         raise RequestError(f"network '{name}' does not take these arguments: {problem}") from problem
     if weights is not None:
         load_initial(model, weights, name)
     return model
+
+
+def _multires(
+    classes: int,
+    wrapped: str,
+    *,
+    base: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    **arguments: Any,
+) -> MultiRes:
+    """HRDA around the network ``wrapped``."""
+    if wrapped.startswith("hrda:"):
+        raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
+    return MultiRes(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
+
+
+_FAMILIES: Mapping[str, Callable[..., Segmenter]] = {"timm": TimmSegmenter, "daformer": DAFormerNet, "hrda": _multires}
+"""Networks around another one, which the name goes on with."""

@@ -6,8 +6,8 @@
     logits = V dropout(f) + c                     [B, K, h, w]
 
 ``fuse`` is an atrous pyramid with depthwise separable branches and a 3x3 bottleneck
-(:class:`DAFormerHead`; Hoyer et al., CVPR 2022), or one 1x1 convolution (:class:`LinearFusionHead`,
-as in SegFormer), which HRDA weighs its scales with.
+(:class:`DAFormerHead`; Hoyer et al., CVPR 2022), or one 1x1 convolution as in SegFormer, with which
+HRDA weighs its scales (:class:`~segadapt.models.scale_attention.ScaleAttention`).
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ class ChannelProjection(nn.Module):
 
 
 class FusionHead(nn.Module):
-    """Maps of an encoder, finest first, to logits [B, K, h, w] and features [B, D, h, w] at the finest one's size.
+    """Base of heads that read the maps of an encoder, finest first, at the size of the finest one.
 
     Args:
         channels: of the maps.
-        classes: K, outputs of the classifier.
+        outputs: channels of the classifier.
         fuse: from the projected maps side by side to the features.
         width: D, also of each projected map.
         dropout: probability that a channel of the features is zeroed before the classifier in training.
@@ -101,19 +101,20 @@ class FusionHead(nn.Module):
         RequestError: the probability is none.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, fuse: nn.Module, width: int, dropout: float) -> None:
+    def __init__(self, channels: Sequence[int], outputs: int, fuse: nn.Module, width: int, dropout: float) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
             raise RequestError(f"dropout of the head is {dropout}; give a probability of at least 0 and below 1")
         self.embed_layers = nn.ModuleList(ChannelProjection(count, width) for count in channels)
         self.fuse_layer = fuse
         self.dropout = nn.Dropout2d(dropout)
-        self.conv_seg = nn.Conv2d(width, classes, 1)
+        self.conv_seg = nn.Conv2d(width, outputs, 1)
         nn.init.normal_(self.conv_seg.weight, std=0.01)
         assert self.conv_seg.bias is not None
         nn.init.zeros_(self.conv_seg.bias)
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def fused(self, maps: Sequence[Tensor]) -> Tensor:
+        """The features [B, D, h, w]."""
         size = maps[0].shape[-2:]
         projected = [project(x) for project, x in zip(self.embed_layers, maps, strict=True)]
         enlarged = [
@@ -121,15 +122,20 @@ class FusionHead(nn.Module):
             for x in projected
         ]
         features: Tensor = self.fuse_layer(torch.cat(enlarged, 1))
+        return features
+
+    def classified(self, features: Tensor) -> Tensor:
+        """The classifier's outputs [B, outputs, h, w]."""
         logits: Tensor = self.conv_seg(self.dropout(features))
-        return logits, features
+        return logits
 
 
 class DAFormerHead(FusionHead):
-    """Fusion through a depthwise separable atrous pyramid without image pooling; see :class:`FusionHead`.
+    """Maps to logits [B, K, h, w] and features [B, D, h, w] through a separable atrous pyramid without image pooling.
 
     Args:
-        channels, classes, width, dropout: see :class:`FusionHead`; published are 256 and 0.1.
+        channels, width, dropout: see :class:`FusionHead`; published are 256 and 0.1.
+        classes: K.
         norm: ``batch``, as published; its statistics come from the batch, so it wants a run with
             ``norm: train`` and depends on how a batch is split over processes. ``group`` is the same
             for one image, any number of processes and any mode.
@@ -143,28 +149,15 @@ class DAFormerHead(FusionHead):
         norm: HeadNorm = "batch",
         dropout: float = 0.1,
     ) -> None:
-        _require_norm(norm)
+        require_norm(norm)
         super().__init__(channels, classes, SeparablePyramid(len(channels) * width, width, norm), width, dropout)
 
-
-class LinearFusionHead(FusionHead):
-    """Fusion by one 1x1 convolution, as in SegFormer; HRDA predicts the weights of its scales with it.
-
-    Arguments as for :class:`DAFormerHead`; with HRDA ``classes`` is K for one weight a class, or 1.
-    """
-
-    def __init__(
-        self,
-        channels: Sequence[int],
-        classes: int,
-        width: int = 256,
-        norm: HeadNorm = "batch",
-        dropout: float = 0.1,
-    ) -> None:
-        _require_norm(norm)
-        super().__init__(channels, classes, ConvNorm(len(channels) * width, width, 1, norm), width, dropout)
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        features = self.fused(maps)
+        return self.classified(features), features
 
 
-def _require_norm(norm: str) -> None:
+def require_norm(norm: str) -> None:
+    """RequestError unless a norm is one that heads have."""
     if norm not in ("batch", "group"):
         raise RequestError(f"norm of the head is {norm!r}; choose one of batch, group")

@@ -1,4 +1,4 @@
-"""Checkpoints of other projects as models of the house: AdaptSegNet, CRST, ProDA, CPSL, DASS.
+"""Checkpoints of other projects as models of the house: AdaptSegNet, CRST, ProDA, CPSL, DASS, DAFormer, HRDA, MIC.
 
 A layout says what its tensors do not: how many branches of the classifier act, what the network was
 shown, and how its authors predicted. Reading executes no code.
@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from segadapt.errors import RequestError, nearest
 from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace, label_space
 from segadapt.models.build import build_segmenter
+from segadapt.models.daformer_files import choose_network, family_architecture
 from segadapt.models.deeplabv2 import BLOCKS
 from segadapt.models.discriminator import Discriminator, discriminator_from, is_discriminator
 from segadapt.models.inference import InferenceConfig
+from segadapt.models.mit_names import recognised
 from segadapt.models.proda_net import UNIT
 from segadapt.models.segmenter import CAFFE, IMAGENET, Preprocessing
-from segadapt.models.store import FORMAT, LoadedModel
+from segadapt.models.store import LoadedModel
+from segadapt.models.unpacking import Checkpoint, State, flat, unpack
 from segadapt.models.weights import differences, read_tensors
 
-State = dict[str, Tensor]
-
-Head = Literal["single", "two-level", "vgg", "proda", "dass"]
+Head = Literal["single", "two-level", "vgg", "proda", "dass", "daformer", "hrda"]
 """Networks that can be told apart by names and shapes alone."""
 
 _CLASSIFIER: Mapping[Head, str] = {
@@ -39,8 +38,13 @@ _CLASSIFIER: Mapping[Head, str] = {
     "vgg": "classifier.conv2d_list.0.weight",
     "proda": "layer5.head.1.weight",
     "dass": "layer5.conv2d_list.0.weight",
+    "daformer": "decode_head.conv_seg.weight",
+    "hrda": "base.decode_head.conv_seg.weight",
 }
 """The tensor whose first dimension is the number of classes."""
+
+_BY_CLASSIFIER: tuple[Head, ...] = ("daformer", "hrda", "two-level", "single", "vgg")
+"""Networks that are known by that tensor alone, if looked for in this order."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Layout:
         heads: the networks it publishes.
         preprocessing: what they were trained on.
         size: longest side in pixels at which the authors show an image to the network.
-        inference: how they predict; all resize class scores with corners aligned.
+        inference: how they predict; those before DAFormer resize class scores with corners aligned.
         branches: acting branches of the atrous classifier.
     """
 
@@ -78,28 +82,20 @@ LAYOUTS: Mapping[str, Layout] = {
     "proda": Layout("ProDA", ("proda",), UNIT, 2048, _ONCE),
     "cpsl": Layout("CPSL", ("proda",), UNIT, 2048, _ONCE),
     "dass": Layout("DASS", ("dass",), CAFFE, 1460, _ONCE),
+    "daformer": Layout("DAFormer", ("daformer",), IMAGENET, 1024, InferenceConfig()),
+    "hrda": Layout(
+        "HRDA", ("hrda",), IMAGENET, 2048, InferenceConfig(window=(1024, 1024), overlap=0.5, average="logits")
+    ),
 }
-
-
-@dataclass
-class Checkpoint:
-    """A file, unpacked.
-
-    Attributes:
-        path: of the file.
-        state: the network's tensors under plain names.
-        numbers: what stood beside it and is a number, e.g. ``iter`` and ``best_iou``.
-        dropped: names of what else stood beside it.
-    """
-
-    path: Path
-    state: State
-    numbers: dict[str, int | float] = field(default_factory=dict)
-    dropped: list[str] = field(default_factory=list)
+"""By name; a file of MIC has the layout of the method that MIC was added to."""
 
 
 def import_checkpoint(
-    path: str | Path, *, layout: str | None = None, space: LabelSpace | str | None = None
+    path: str | Path,
+    *,
+    layout: str | None = None,
+    space: LabelSpace | str | None = None,
+    teacher: bool = False,
 ) -> LoadedModel:
     """A published checkpoint as a model, ready for :func:`~segadapt.models.store.save_model`.
 
@@ -109,6 +105,7 @@ def import_checkpoint(
             AdaptSegNet and CRST have the same ones, and must be named.
         space: the classes of the network, in order. None takes Cityscapes, SYNTHIA or the
             cross-city classes, whichever has as many.
+        teacher: of a training checkpoint of DAFormer, HRDA or MIC take the teacher instead of the student.
 
     Returns:
         The model in evaluation mode and its label space. The provenance has the entry ``imported``
@@ -121,6 +118,7 @@ def import_checkpoint(
     """
     path = Path(path).expanduser()
     checkpoint = unpack(path)
+    choose_network(checkpoint, teacher)
     head = _head(checkpoint)
     name = _layout_name(checkpoint, head, layout)
     chosen = LAYOUTS[name]
@@ -158,73 +156,10 @@ def import_discriminator(path: str | Path) -> Discriminator:
     raw = read_tensors(path)
     if isinstance(raw, dict) and isinstance(raw.get("FCDiscriminator"), dict):
         raw = raw["FCDiscriminator"].get("model_state")
-    state = _flat(raw)
+    state = flat(raw)
     if state is None or not is_discriminator(state):
         raise RequestError(f"'{path}' has no discriminator of AdaptSegNet or ProDA")
     return discriminator_from(state)
-
-
-# ---- unpacking ----
-
-
-def unpack(path: Path) -> Checkpoint:
-    """The network's tensors out of the nesting of a file, and what stood beside them."""
-    _require_foreign(path)
-    raw = read_tensors(path)
-    state = _flat(raw)
-    if state is not None:
-        return Checkpoint(path, state)
-    checkpoint = Checkpoint(path, {})
-    for name in ("ResNet101", "model_state", "state_dict"):
-        if isinstance(raw, dict) and isinstance(raw.get(name), dict):
-            _set_aside(checkpoint, raw, name)
-            raw = raw[name]
-    state = _flat(raw)
-    if state is None:
-        raise RequestError(f"'{path}' holds {_described(raw)}, no network; layouts: {', '.join(LAYOUTS)}")
-    checkpoint.state = state
-    return checkpoint
-
-
-def _require_foreign(path: Path) -> None:
-    if path.suffix != ".safetensors" or not path.is_file():
-        return
-    try:
-        with safe_open(str(path), "pt") as file:
-            own = (file.metadata() or {}).get("format") == FORMAT
-    except Exception:  # reading the tensors will say what is wrong
-        return
-    if own:
-        raise RequestError(f"'{path}' is a model of segadapt already; use it as it is")
-
-
-def _flat(raw: Any) -> State | None:
-    """A state dict without the prefix of data parallel training, or None if it is none."""
-    if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
-        return None
-    state = {str(key): value for key, value in raw.items()}
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return state
-
-
-def _set_aside(checkpoint: Checkpoint, raw: Mapping[Any, Any], taken: str) -> None:
-    """Note the entries beside the one that is taken."""
-    for key, value in raw.items():
-        if key == taken:
-            continue
-        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-            checkpoint.numbers[str(key)] = value.item() if isinstance(value, np.number) else value
-        else:
-            checkpoint.dropped.append(str(key))
-
-
-def _described(raw: Any) -> str:
-    if isinstance(raw, Tensor):
-        return f"one tensor of shape {tuple(raw.shape)}"
-    if isinstance(raw, dict) and raw:
-        return f"the entries {', '.join(map(str, list(raw)[:4]))}"
-    return "nothing" if not raw else f"a {type(raw).__name__}"
 
 
 # ---- recognising ----
@@ -239,10 +174,11 @@ def _head(checkpoint: Checkpoint) -> Head:
         return "proda"
     if "target_conv1.weight" in state:
         return "dass"
-    for head in ("two-level", "single", "vgg"):
+    for head in _BY_CLASSIFIER:
         if _CLASSIFIER[head] in state:
             return head
-    if any(key.startswith("Scale.") for key in state) or "layer4.0.conv1.weight" in state:
+    resnet = "layer4.0.conv1.weight" in state or any(key.startswith("Scale.") for key in state)
+    if resnet or recognised(state) is not None:
         raise RequestError(f"'{path}' holds an encoder to start from, no trained network; use it as model.weights")
     raise RequestError(
         f"'{path}' has none of the layouts {', '.join(LAYOUTS)}: the first of its {len(state)} tensors is "
@@ -294,6 +230,8 @@ def _space(wanted: LabelSpace | str | None, classes: int, path: Path) -> LabelSp
 
 def _architecture(state: State, head: Head, layout: Layout) -> dict[str, Any]:
     """Name and arguments of the network."""
+    if head in ("daformer", "hrda"):
+        return family_architecture(state)
     if head == "vgg":
         return {"name": "deeplabv2_vgg16", "branches": layout.branches}
     depth = _depth(state)

@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from segadapt.errors import RequestError
+from segadapt.models.daformer_net import DAFormerNet
 from segadapt.models.deeplabv2 import DeepLabV2VGG, DilatedResNet
 from segadapt.models.fcn8s import FCN8s
+from segadapt.models.mit import MixTransformer
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
@@ -55,12 +57,14 @@ def _load_multires(model: MultiRes, weights: str, name: str) -> None:
 
 
 def _load_imagenet(model: Segmenter, name: str) -> None:
-    if isinstance(model, TimmSegmenter):
-        encoder = model.architecture["name"].removeprefix("timm:")
-        if encoder == "lite":
+    if isinstance(model, DAFormerNet) and isinstance(model.encoder, MixTransformer):
+        raise RequestError(_mit_is_a_file(model.encoder.name, name))
+    if isinstance(model, (TimmSegmenter, DAFormerNet)):
+        own = str(model.architecture["name"])
+        if own in ("lite", "daformer_lite"):
             model.encoder.load_state_dict(in_order(model.encoder.state_dict(), lite_imagenet()))
         else:
-            model.encoder.load_state_dict(_timm_imagenet(encoder), strict=False)
+            model.encoder.load_state_dict(_timm_imagenet(own), strict=False)
         return
     source = _torchvision_name(model)
     load = getattr(model, "load_imagenet", None)
@@ -80,12 +84,21 @@ def _torchvision_name(model: Segmenter) -> str | None:
     return "vgg16" if isinstance(model, (FCN8s, DeepLabV2VGG)) else None
 
 
-def _timm_imagenet(encoder: str) -> dict[str, Tensor]:
+def _timm_imagenet(name: str) -> dict[str, Tensor]:
+    encoder = name.partition(":")[2]
     try:
         state: dict[str, Tensor] = timm.create_model(encoder, features_only=True, pretrained=True).state_dict()
     except (OSError, RuntimeError) as problem:
-        raise RequestError(_unreachable(f"timm:{encoder}")) from problem
+        raise RequestError(_unreachable(name)) from problem
     return state
+
+
+def _mit_is_a_file(encoder: str, name: str) -> str:
+    return (
+        f"no package has the ImageNet weights of '{name}'; set model.weights to their file, which is {encoder}.pth of "
+        f"the SegFormer project or model.safetensors of nvidia/{encoder.replace('_', '-')} at Hugging Face, to null "
+        "for a random start, or model.name to 'daformer_lite', whose weights are a package"
+    )
 
 
 def _unreachable(name: str) -> str:
@@ -133,8 +146,8 @@ def _load_file(model: Segmenter, path: Path) -> None:
     A network that knows the layout of its encoder's files checks them name by name; the others take
     what fits, if that is nearly all.
     """
-    state = read_state(path)
-    load_encoder = getattr(model, "load_imagenet", None)
+    state, encoder = read_state(path), getattr(model, "encoder", None)
+    load_encoder = getattr(model, "load_imagenet", None) or getattr(encoder, "load_imagenet", None)
     if load_encoder is not None:
         if not differences(model, state):
             model.load_state_dict(state, strict=False)
@@ -144,8 +157,9 @@ def _load_file(model: Segmenter, path: Path) -> None:
         except RequestError as problem:
             raise RequestError(f"'{path}': {problem}") from None
         return
-    parts = [model, *(m for m in (getattr(model, "encoder", None),) if m is not None)]
-    for part in parts:
+    for part in (model, encoder):
+        if part is None:
+            continue
         own = part.state_dict()
         shared = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
         if len(shared) >= 0.9 * len(own):

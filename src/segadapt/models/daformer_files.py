@@ -1,0 +1,93 @@
+"""Checkpoints of DAFormer, HRDA and MIC: which of their networks, and under which names.
+
+A training checkpoint holds the student (``model.``), the teacher (``ema_model.``), the frozen ImageNet
+network (``imnet_model.``), and with MIC at times a teacher of its own; a published one the student
+alone. Encoder and head are ``backbone.`` and ``decode_head.``; HRDA has ``decode_head.head.`` and
+``decode_head.scale_attention.`` instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segadapt.errors import RequestError
+from segadapt.models.mit import size_of
+from segadapt.models.unpacking import Checkpoint, State
+
+STUDENT, TEACHER = "model.", "ema_model."
+MARK = "backbone.patch_embed1.proj.weight"
+"""A tensor that every one of their networks has."""
+
+DETAIL = 512
+"""Side in pixels of HRDA's detail crops."""
+
+_NAMES = (("backbone.", "encoder."), ("decode_head.", "decode_head."))
+_HRDA_NAMES = (
+    ("backbone.", "base.encoder."),
+    ("decode_head.head.", "base.decode_head."),
+    ("decode_head.scale_attention.", "attention."),
+)
+
+
+def choose_network(checkpoint: Checkpoint, teacher: bool = False) -> None:
+    """Reduce a checkpoint of the family to one network under the names of the house; leave others as they are.
+
+    Args:
+        checkpoint: changed in place; prefixes of the networks that are left out are noted in ``dropped``.
+        teacher: take the teacher instead of the student.
+
+    Raises:
+        RequestError: there is no such network, or its head is of another kind.
+    """
+    prefixes = [key.removesuffix(MARK) for key in checkpoint.state if key == MARK or key.endswith(f".{MARK}")]
+    if not prefixes:
+        if teacher:
+            raise RequestError(f"'{checkpoint.path}' is no checkpoint of DAFormer, HRDA or MIC; leave out --teacher")
+        return
+    prefix = TEACHER if teacher else "" if "" in prefixes else STUDENT
+    if prefix not in prefixes:
+        found = ", ".join(name.rstrip(".") or "the student" for name in prefixes)
+        wanted = "teacher (ema_model); published files have none" if teacher else "student (model)"
+        raise RequestError(f"'{checkpoint.path}' holds {found} and no {wanted}")
+    for other in prefixes:
+        if other != prefix:
+            checkpoint.dropped.append(other.rstrip("."))
+    checkpoint.state = _renamed(
+        {
+            key.removeprefix(prefix): value
+            for key, value in checkpoint.state.items()
+            if key.startswith(prefix) and not any(len(p) > len(prefix) and key.startswith(p) for p in prefixes)
+        },
+        checkpoint,
+    )
+
+
+def family_architecture(state: State) -> dict[str, Any]:
+    """Name and arguments of the network that :func:`choose_network` left."""
+    hrda = any(key.startswith("base.") for key in state)
+    before = "base." if hrda else ""
+    encoder = f"{before}encoder."
+    size = size_of({key.removeprefix(encoder): value for key, value in state.items() if key.startswith(encoder)})
+    name = f"daformer_{size or 'mit_b5'}"  # of no known size: the comparison with B5 says what is wrong
+    width = state[f"{before}decode_head.conv_seg.weight"].shape[1]
+    if not hrda:
+        return {"name": name, "width": width}
+    attention = state.get("attention.conv_seg.weight")
+    classwise = attention is None or attention.shape[0] > 1
+    return {"name": f"hrda:{name}", "detail": DETAIL, "classwise": classwise, "base": {"width": width}}
+
+
+def _renamed(state: State, checkpoint: Checkpoint) -> State:
+    hrda = "decode_head.head.conv_seg.weight" in state
+    pyramid = "decode_head.head." if hrda else "decode_head."
+    if f"{pyramid}fuse_layer.bottleneck.conv.weight" not in state:
+        heads = sorted({key for key in state if key.startswith("decode_head.")})
+        raise RequestError(
+            f"'{checkpoint.path}' has a Mix Transformer, but not the decode head of DAFormer, HRDA or MIC"
+            + (f": its first tensor is '{heads[0]}'" if heads else "; use an encoder as model.weights")
+        )
+    result: State = {}
+    for key, value in state.items():
+        old, new = next((pair for pair in (_HRDA_NAMES if hrda else _NAMES) if key.startswith(pair[0])), ("", ""))
+        result[new + key.removeprefix(old)] = value
+    return result

@@ -1,0 +1,95 @@
+"""Checkpoints of other projects out of the nesting of their files. Reading executes no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from torch import Tensor
+
+from segadapt.errors import RequestError
+from segadapt.models.store import FORMAT
+from segadapt.models.weights import read_tensors
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Checkpoint:
+    """A file, unpacked.
+
+    Attributes:
+        path: of the file.
+        state: the network's tensors under plain names.
+        numbers: what stood beside it and is a number, e.g. ``iter`` and ``best_iou``.
+        dropped: names of what else stood beside it.
+    """
+
+    path: Path
+    state: State
+    numbers: dict[str, int | float] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+
+
+def unpack(path: Path) -> Checkpoint:
+    """The network's tensors out of the nesting of a file, and what stood beside them."""
+    _require_foreign(path)
+    raw = read_tensors(path)
+    state = flat(raw)
+    if state is not None:
+        return Checkpoint(path, state)
+    checkpoint = Checkpoint(path, {})
+    for name in ("ResNet101", "model_state", "state_dict"):
+        if isinstance(raw, dict) and isinstance(raw.get(name), dict):
+            _set_aside(checkpoint, raw, name)
+            raw = raw[name]
+    state = flat(raw)
+    if state is None:
+        raise RequestError(f"'{path}' holds {_described(raw)}, no network; 'segadapt import --help' names the layouts")
+    checkpoint.state = state
+    return checkpoint
+
+
+def _require_foreign(path: Path) -> None:
+    if path.suffix != ".safetensors" or not path.is_file():
+        return
+    try:
+        with safe_open(str(path), "pt") as file:
+            own = (file.metadata() or {}).get("format") == FORMAT
+    except Exception:  # reading the tensors will say what is wrong
+        return
+    if own:
+        raise RequestError(f"'{path}' is a model of segadapt already; use it as it is")
+
+
+def flat(raw: Any) -> State | None:
+    """A state dict without the prefix of data parallel training, or None if it is none."""
+    if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
+        return None
+    state = {str(key): value for key, value in raw.items()}
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _set_aside(checkpoint: Checkpoint, raw: Mapping[Any, Any], taken: str) -> None:
+    """Note the entries beside the one that is taken."""
+    for key, value in raw.items():
+        if key == taken:
+            continue
+        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+            checkpoint.numbers[str(key)] = value.item() if isinstance(value, np.number) else value
+        else:
+            checkpoint.dropped.append(str(key))
+
+
+def _described(raw: Any) -> str:
+    if isinstance(raw, Tensor):
+        return f"one tensor of shape {tuple(raw.shape)}"
+    if isinstance(raw, dict) and raw:
+        return f"the entries {', '.join(map(str, list(raw)[:4]))}"
+    return "nothing" if not raw else f"a {type(raw).__name__}"
