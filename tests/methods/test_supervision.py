@@ -113,7 +113,8 @@ def test_source_training_takes_both_shares() -> None:
 @pytest.mark.parametrize("method", ["proda", "cpsl"])
 def test_teachers_and_prototypes_on_two_resolutions(tmp_path: Path, method: str) -> None:
     """Features are coarser than logits, whole images are no multiples of anything, the teacher is in training mode."""
-    raw = raw_config(tmp_path, method, size=(37, 53))
+    raw = raw_config(tmp_path, method, size=(37, 53), steps=1)
+    raw["stages"]["source"]["steps"] = 1
     raw["model"] = {"name": "hrda:timm:resnet10t", "weights": None, "arguments": {"base": {"width": 16}}}
     results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     assert all(0 <= row["scores"]["miou"] <= 100 for row in results["rows"])

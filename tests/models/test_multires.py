@@ -257,6 +257,7 @@ def test_training_images_without_room(size: tuple[int, int], arguments: dict[str
         {"overlap": 1.0},
         {"attention": "fixed"},
         {"attention": 1.5},
+        {"norm": "layer"},
         {"box": "all"},
         {"windows_at_once": 0},
     ],
@@ -361,11 +362,13 @@ def test_golden_sliding_windows() -> None:
 # ---- building, files ----
 
 
-def test_names_of_tensors() -> None:
-    own = {key for key in network().state_dict() if not key.startswith("base.")}
+@pytest.mark.parametrize("kind", ["batch", "group"])
+def test_names_of_tensors(kind: str) -> None:
+    model = network(norm=kind)
+    own = {key for key in model.state_dict() if not key.startswith("base.")}
     expected = {f"attention.embed_layers.{i}.proj.{leaf}" for i in range(4) for leaf in ("weight", "bias")}
     expected |= {f"attention.conv_seg.{leaf}" for leaf in ("weight", "bias")} | {"attention.fuse_layer.conv.weight"}
-    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    norm = ["weight", "bias", *(["running_mean", "running_var", "num_batches_tracked"] if kind == "batch" else [])]
     assert own == expected | {f"attention.fuse_layer.bn.{leaf}" for leaf in norm}
 
 

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segadapt.errors import RequestError
+from segadapt.models.fusion_head import HeadNorm
 from segadapt.models.geometry import Geometry, size_of
 from segadapt.models.scale_attention import ScaleAttention
 from segadapt.models.segmenter import Detail, Output, Segmenter
@@ -96,6 +97,9 @@ class MultiRes(Segmenter):
         overlap: share of a window that the next one covers again, in [0, 1).
         attention: ``learned``, or a number in [0, 1]: 0 is the context alone, 1 the detail alone.
         classwise: an attention for each class; otherwise one for all.
+        norm: of the attention, ``batch`` or ``group``. None takes that of the wrapped network's head where
+            it is an option there, as in DAFormer's, and otherwise ``group``, which does not depend on the
+            batch nor on the mode of normalisation in training.
         box: ``reachable``, or ``official``, which never draws the last position.
         windows_at_once: windows that pass the network together; None is all of them, as needed for the
             statistics of one batch where batch normalisation is in training mode. A number saves memory
@@ -116,10 +120,11 @@ class MultiRes(Segmenter):
         overlap: float = 0.5,
         attention: Literal["learned"] | float = "learned",
         classwise: bool = True,
+        norm: HeadNorm | None = None,
         box: Literal["reachable", "official"] = "reachable",
         windows_at_once: int | None = None,
     ) -> None:
-        _check(scale, detail_weight, overlap, attention, box, windows_at_once)
+        _check(scale, detail_weight, overlap, attention, norm, box, windows_at_once)
         wrapped = dict(base.architecture)
         architecture: dict[str, Any] = {
             "name": f"hrda:{wrapped.pop('name', type(base).__name__)}",
@@ -130,6 +135,7 @@ class MultiRes(Segmenter):
             "overlap": overlap,
             "attention": attention,
             "classwise": classwise,
+            "norm": norm,
             "box": box,
             "windows_at_once": windows_at_once,
             "base": wrapped,
@@ -144,8 +150,8 @@ class MultiRes(Segmenter):
         self.windows_at_once = windows_at_once
         channels = list(base.encoder_channels) if isinstance(base, EncoderDecoder) else [base.feature_channels]
         learned = attention == "learned"
-        norm = base.architecture.get("norm", "batch")
-        self.attention = ScaleAttention(channels, base.classes if classwise else 1, norm) if learned else None
+        own = norm or base.architecture.get("norm", "group")
+        self.attention = ScaleAttention(channels, base.classes if classwise else 1, own) if learned else None
         self.fixed_attention = None if isinstance(attention, str) else float(attention)
 
     @property
@@ -288,6 +294,7 @@ def _check(
     detail_weight: float,
     overlap: float,
     attention: object,
+    norm: str | None,
     box: str,
     windows_at_once: int | None,
 ) -> None:
@@ -298,6 +305,7 @@ def _check(
         ("detail_weight", detail_weight, 0 <= detail_weight < 1, "a number of at least 0 and below 1"),
         ("overlap", overlap, 0 <= overlap < 1, "a number of at least 0 and below 1"),
         ("attention", attention, attention == "learned" or number, "'learned' or a number in 0 .. 1"),
+        ("norm", norm, norm in (None, "batch", "group"), "'batch', 'group' or null"),
         ("box", box, box in ("reachable", "official"), "'reachable' or 'official'"),
         ("windows_at_once", windows_at_once, windows_at_once is None or windows_at_once >= 1, "null or at least 1"),
     )
