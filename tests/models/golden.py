@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,11 +57,12 @@ def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-def golden_model(name: str) -> GoldenModel:
-    """The golden network ``name``."""
+def golden_model(name: str, known: Mapping[str, Tensor] | None = None) -> GoldenModel:
+    """The golden network ``name``; tensors of equal names in ``known`` are not drawn again."""
     meta = json.loads((FOLDER / "models" / f"{name}.json").read_text())
     with np.load(FOLDER / "models" / f"{name}.npz") as stored:
         outputs = {key: stored[key] for key in stored.files}
-    state = {key: drawn(key, tuple(shape)) for key, shape, _ in meta["state_dict"]}
+    have = known or {}
+    state = {k: have[k] if k in have else drawn(k, tuple(shape)) for k, shape, _ in meta["state_dict"]}
     image = np.random.default_rng(meta["input"]["seed"]).standard_normal(meta["input"]["shape"]).astype(np.float32)
     return GoldenModel(state, torch.from_numpy(image), outputs, meta["tolerance"])

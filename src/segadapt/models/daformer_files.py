@@ -73,19 +73,19 @@ def family_architecture(state: State) -> dict[str, Any]:
     if not hrda:
         return {"name": name, "width": width}
     attention = state.get("attention.conv_seg.weight")
-    classwise = attention is None or attention.shape[0] > 1
+    classwise = attention is None or attention.shape[:1] != (1,)
     return {"name": f"hrda:{name}", "detail": DETAIL, "classwise": classwise, "base": {"width": width}}
 
 
 def _renamed(state: State, checkpoint: Checkpoint) -> State:
-    hrda = "decode_head.head.conv_seg.weight" in state
-    pyramid = "decode_head.head." if hrda else "decode_head."
-    if f"{pyramid}fuse_layer.bottleneck.conv.weight" not in state:
-        heads = sorted({key for key in state if key.startswith("decode_head.")})
-        raise RequestError(
-            f"'{checkpoint.path}' has a Mix Transformer, but not the decode head of DAFormer, HRDA or MIC"
-            + (f": its first tensor is '{heads[0]}'" if heads else "; use an encoder as model.weights")
-        )
+    hrda = any(key.startswith("decode_head.head.") for key in state)
+    head = "decode_head.head." if hrda else "decode_head."
+    for needed in ("fuse_layer.bottleneck.conv.weight", "conv_seg.weight"):
+        if head + needed not in state:
+            raise RequestError(
+                f"'{checkpoint.path}' has a Mix Transformer but no '{head}{needed}', as the heads of DAFormer, HRDA "
+                "and MIC have; an encoder alone is for model.weights"
+            )
     result: State = {}
     for key, value in state.items():
         old, new = next((pair for pair in (_HRDA_NAMES if hrda else _NAMES) if key.startswith(pair[0])), ("", ""))
