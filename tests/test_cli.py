@@ -12,6 +12,9 @@ import pytest
 import yaml
 
 from segadapt.cli import main
+from segadapt.labels import CAMVID, CITYSCAPES
+from segadapt.models.build import build_segmenter
+from segadapt.models.store import save_model
 from tests.tiny import raw_config, write_classes, write_folder
 
 FAST = [
@@ -270,6 +273,29 @@ def test_plan_says_what_a_recipe_costs(
     stages = json.loads(out)["stages"]
     assert [(s["name"], s["steps"]) for s in stages] == [("source", 6), ("adapt", 8)]
     assert all(s["minutes"] > 0 for s in stages)
+
+
+def test_predictions_for_a_test_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for space in (CITYSCAPES, CAMVID):
+        model = build_segmenter("timm:resnet10t", len(space), width=16)
+        save_model(tmp_path / f"{space.name}.safetensors", model, space, {})
+    write_folder(tmp_path / "fog", 2, labels=False)
+    for i in (0, 1):
+        (tmp_path / f"fog/images/{i:03d}.png").rename(tmp_path / f"fog/images/GOPR1_frame_{i:06d}_rgb_anon.png")
+    arguments = [str(tmp_path / "fog"), "--submission", "acdc", "--zip", "--out", str(tmp_path / "sub")]
+    model_file = str(tmp_path / "cityscapes19.safetensors")
+    code, out, err = call(monkeypatch, capsys, "predict", model_file, *arguments)
+    assert code == 0, err
+    assert "asks for 2000 images; these are 2" in out
+    assert (tmp_path / "sub.zip").is_file()
+    labels = sorted(p.name for p in (tmp_path / "sub/labelTrainIds").iterdir())
+    assert labels == ["GOPR1_frame_000000_rgb_anon.png", "GOPR1_frame_000001_rgb_anon.png"]
+    other = call(monkeypatch, capsys, "predict", str(tmp_path / "camvid11.safetensors"), *arguments, "--overwrite")
+    assert_refused(other, "camvid11", "classes of Cityscapes")
+    assert_refused(call(monkeypatch, capsys, "predict", model_file, *arguments, "--ids", "cityscapes"), "--ids")
+    assert_refused(call(monkeypatch, capsys, "predict", model_file, str(tmp_path / "fog"), "--zip"), "--submission")
 
 
 def test_data_check_exits_with_2_when_something_is_wrong(
