@@ -1,0 +1,124 @@
+"""A memory of recent features of each class, each with the prototype that it was assigned to (MPCL).
+
+Statistics of every prototype over the whole memory are kept up to date: what a new feature
+overwrites is taken out of them, so they cost as much as the features that come in, however long the
+memory is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from segadapt.pieces.multi_prototypes import Moments
+
+NOWHERE = -1
+"""Prototype of a feature that was stored before its class had any."""
+
+
+class ClassBank(nn.Module):
+    """One ring buffer a class; all state is registered.
+
+    Args:
+        classes, each: C classes of K prototypes.
+        length: features of each class that are remembered.
+        channels: D.
+        full: keep whole second moments [D, D] of each prototype, for covariances.
+    """
+
+    rows: Tensor
+    part: Tensor
+    pushed: Tensor
+    counts: Tensor
+    sums: Tensor
+    squares: Tensor
+
+    def __init__(self, classes: int, each: int, length: int, channels: int, full: bool = False) -> None:
+        super().__init__()
+        self.classes, self.each, self.length, self.full = classes, each, length, full
+        # One row and one prototype more: what is not stored goes there.
+        self.register_buffer("rows", torch.zeros(classes * length + 1, channels, dtype=torch.float16))
+        self.register_buffer("part", torch.full((classes * length + 1,), NOWHERE, dtype=torch.int64))
+        self.register_buffer("pushed", torch.zeros(classes, dtype=torch.int64))
+        parts, shape = classes * each + 1, (channels, channels) if full else (channels,)
+        self.register_buffer("counts", torch.zeros(parts, dtype=torch.float64))
+        self.register_buffer("sums", torch.zeros(parts, channels, dtype=torch.float64))
+        self.register_buffer("squares", torch.zeros(parts, *shape, dtype=torch.float64))
+
+    @property
+    def filled(self) -> Tensor:
+        """[C] features remembered of each class."""
+        return self.pushed.clamp(max=self.length)
+
+    @torch.no_grad()
+    def push(self, features: Tensor, labels: Tensor, assigned: Tensor, most: int, chance: Tensor) -> None:
+        """Store pixels of each class, at most ``most`` of them drawn at random, in place of the oldest.
+
+        Args:
+            features: [N, D].
+            labels: [N]; what is not in 0 .. C-1 is left out.
+            assigned: [N] prototype within the class, or :data:`NOWHERE`.
+            most: of each class, at most the length of the memory.
+            chance: [N] uniform in [0, 1), which pixels are taken.
+        """
+        valid = (labels >= 0) & (labels < self.classes)
+        group = torch.where(valid, labels, self.classes)
+        order = (group + 0.999 * chance.double()).argsort()
+        group, features, assigned = group[order], features[order], assigned[order]
+        sizes = torch.zeros(self.classes + 1, dtype=torch.int64, device=group.device)
+        sizes.index_add_(0, group, torch.ones_like(group))
+        rank = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group]
+        kept = (group < self.classes) & (rank < min(most, self.length))
+        own = torch.where(kept, group, 0)
+        place = torch.where(kept, own * self.length + (self.pushed[own] + rank) % self.length, len(self.rows) - 1)
+        self._count(self.rows[place], self.part[place], kept, -1.0)
+        part = torch.where(kept & (assigned >= 0), own * self.each + assigned, NOWHERE)
+        self.rows[place] = features.to(self.rows.dtype)
+        self.part[place] = part
+        self.part[-1] = NOWHERE
+        self._count(features.to(self.rows.dtype), part, kept, 1.0)
+        self.pushed += sizes[:-1].clamp(max=min(most, self.length))
+
+    def _count(self, rows: Tensor, part: Tensor, kept: Tensor, sign: float) -> None:
+        """Add rows to the statistics of their prototypes, or take them out; as they are stored, so nothing drifts."""
+        place = torch.where(kept & (part >= 0), part, len(self.counts) - 1)
+        exact = rows.double()
+        self.counts.index_add_(0, place, torch.full_like(exact[:, 0], sign))
+        self.sums.index_add_(0, place, exact, alpha=sign)
+        if self.full:
+            member = torch.zeros(len(self.counts), len(rows), dtype=torch.float64, device=rows.device)
+            member[place, torch.arange(len(rows), device=rows.device)] = sign
+            for one, weights in enumerate(member):  # [parts, N, D, D] would not fit
+                self.squares[one] += (exact * weights[:, None]).T @ exact
+        else:
+            self.squares.index_add_(0, place, exact.square(), alpha=sign)
+
+    def moments(self) -> Moments:
+        """Statistics of what is remembered of every prototype, in float32."""
+        shape = (self.classes, self.each)
+        counts = self.counts[:-1].clamp(min=0)
+        members = counts.clamp(min=1)[:, None]
+        means = self.sums[:-1] / members
+        if self.full:
+            variances = self.squares[:-1] / members[:, :, None] - means[:, :, None] * means[:, None, :]
+        else:
+            variances = (self.squares[:-1] / members - means.square()).clamp(min=0)
+        means, variances = means * (counts > 0)[:, None], variances.float()
+        return Moments(
+            counts.float().view(shape), means.float().view(*shape, -1), variances.view(*shape, *variances.shape[1:])
+        )
+
+    @torch.no_grad()
+    def reassign(self, label: int, assigned: Tensor) -> None:
+        """Give the first [n] remembered features of a class other prototypes, e.g. those of a first clustering."""
+        start = label * self.length
+        rows = slice(start, start + len(assigned))
+        stays = torch.ones_like(assigned, dtype=torch.bool)
+        self._count(self.rows[rows], self.part[rows], stays, -1.0)
+        self.part[rows] = label * self.each + assigned
+        self._count(self.rows[rows], self.part[rows], stays, 1.0)
+
+    def remembered(self, label: int) -> Tensor:
+        """[n, D] float32 features of a class; asks the device how many there are."""
+        start = label * self.length
+        return self.rows[start : start + int(self.filled[label])].float()

@@ -1,0 +1,211 @@
+"""Several prototypes a class: how pixels are like them, what that says of their class, and two losses (MPCL).
+
+Multi-Prototype Contrastive Learning for domain adaptive semantic segmentation; equation numbers are
+its. C classes have K prototypes each, a point (*centroid*) or a normal distribution (*Gaussian*).
+Pixels are rows: N is all of a batch. Similarities are matrix products; nothing has the size N x CK x D.
+
+Their products are taken in float32 whatever the precision of the network is: terms that nearly cancel
+are divided by small variances.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from segadapt.pieces.terms import Term
+
+_ABSENT = -1e4
+"""Similarity, over the temperature, of a prototype that does not exist: no weight in a softmax, and no NaN."""
+
+
+class Moments(NamedTuple):
+    """Statistics of the pixels assigned to each prototype.
+
+    Attributes:
+        counts: [C, K] pixels.
+        means: [C, K, D]; zero without pixels.
+        variances: [C, K, D] about the mean, divided by n, or covariances [C, K, D, D]; zero without pixels.
+    """
+
+    counts: Tensor
+    means: Tensor
+    variances: Tensor
+
+
+# ---- similarities ----
+
+
+def centroid_similarity(features: Tensor, means: Tensor) -> Tensor:
+    """Minus the squared Euclidean distance (eq. 8).
+
+    Args:
+        features: [N, D], with or without gradient.
+        means: [C, K, D].
+
+    Returns:
+        [N, C, K], at most 0, in at least float32.
+    """
+    f, mu = _exact(features), means.to(_exact(features).dtype).flatten(0, 1)
+    with torch.autocast(f.device.type, enabled=False):
+        squares = f.square().sum(1, keepdim=True) + mu.square().sum(1) - 2 * f @ mu.T
+    return -squares.clamp(min=0).view(-1, *means.shape[:2])
+
+
+def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> Tensor:
+    """Log density in nats of normal distributions (eq. 9).
+
+    Args:
+        features: [N, D], with or without gradient.
+        means: [C, K, D].
+        variances: [C, K, D] of independent dimensions, or covariances [C, K, D, D]; positive (definite).
+
+    Returns:
+        [N, C, K] in at least float32.
+    """
+    f = _exact(features)
+    mu, var = means.to(f.dtype).flatten(0, 1), variances.to(f.dtype).flatten(0, 1)
+    with torch.autocast(f.device.type, enabled=False):
+        if var.ndim == 2:
+            # Moved to the middle of all means, terms are small before they are divided by variances.
+            middle = mu.mean(0)
+            f, mu = f - middle, mu - middle
+            inverse = var.reciprocal()
+            quadratic = f.square() @ inverse.T - 2 * f @ (mu * inverse).T + (mu.square() * inverse).sum(1)
+            log_det = var.log().sum(1)
+        else:
+            root = torch.linalg.cholesky(var)
+            # |L^-1 (f - mu)|^2, one prototype after the other: [CK, D, N] would not fit.
+            solved = [
+                torch.linalg.solve_triangular(one, (f - centre).T, upper=False).square().sum(0)
+                for one, centre in zip(root, mu, strict=True)
+            ]
+            quadratic = torch.stack(solved, 1)
+            log_det = 2 * root.diagonal(dim1=1, dim2=2).log().sum(1)
+        log_p = -0.5 * (quadratic + log_det + f.shape[1] * math.log(2 * math.pi))
+    return log_p.view(-1, *means.shape[:2])
+
+
+def class_similarity(similarity: Tensor) -> Tensor:
+    """g [N, C]: that of the best prototype of each class (below eq. 11); its argmax is the prediction (eq. 10)."""
+    return similarity.amax(2)
+
+
+def only_active(similarity: Tensor, active: Tensor, temperature: float) -> Tensor:
+    """Similarities [N, C, K] without the classes that have no prototypes yet (``active`` [C] bool)."""
+    return similarity.masked_fill(~active[:, None], _ABSENT * temperature)
+
+
+# ---- losses ----
+
+
+def prototype_contrast(
+    similarity: Tensor, labels: Tensor, assigned: Tensor, weights: Tensor, temperature: float, in_class: bool = True
+) -> Term:
+    """Cross entropy of the assigned prototype against all others (eq. 15 and 17).
+
+    Args:
+        similarity: [N, C, K] with gradient.
+        labels: [N] class of each pixel; what is not in 0 .. C-1 does not count.
+        assigned: [N] which of the prototypes of its class a pixel belongs to.
+        weights: [N], 1 for source pixels.
+        temperature: tau.
+        in_class: whether the other prototypes of the own class are negatives too.
+
+    Returns:
+        Weighted sum, and number of pixels with a label.
+    """
+    classes, each = similarity.shape[1:]
+    valid, own = _labelled(labels, classes)
+    scores = similarity / temperature
+    positive = own_class(scores, own).gather(1, assigned[:, None])[:, 0]
+    if in_class:
+        total = scores.flatten(1).logsumexp(1)
+    else:
+        others = torch.ones_like(scores, dtype=torch.bool).scatter(1, own[:, None, None].expand(-1, 1, each), False)
+        total = torch.logaddexp(scores.masked_fill(~others, -math.inf).flatten(1).logsumexp(1), positive)
+    pixels = torch.where(valid, weights * (total - positive), 0.0)
+    return Term(pixels.sum(), valid.sum().to(pixels.dtype))
+
+
+def prototype_cross_entropy(similarity: Tensor, labels: Tensor, weights: Tensor, temperature: float) -> Term:
+    """Cross entropy of the classes that prototypes predict (eq. 11 and 12).
+
+    Args:
+        similarity: [N, C, K] with gradient; of each class the best prototype gets it.
+        labels: [N].
+        weights: [N].
+        temperature: tau.
+
+    Returns:
+        Weighted sum, and number of pixels with a label.
+    """
+    valid, own = _labelled(labels, similarity.shape[1])
+    log_p = (class_similarity(similarity) / temperature).log_softmax(1)
+    pixels = torch.where(valid, -weights * log_p.gather(1, own[:, None])[:, 0], 0.0)
+    return Term(pixels.sum(), valid.sum().to(pixels.dtype))
+
+
+def own_class(similarity: Tensor, labels: Tensor) -> Tensor:
+    """[N, K]: similarities with the prototypes of the own class, ``labels`` [N] in 0 .. C-1."""
+    each = similarity.shape[2]
+    return similarity.gather(1, labels[:, None, None].expand(-1, 1, each))[:, 0]
+
+
+# ---- moving prototypes ----
+
+
+@torch.no_grad()
+def moments(features: Tensor, labels: Tensor, assigned: Tensor, classes: int, each: int, full: bool = False) -> Moments:
+    """Count, mean and variance of the pixels of every prototype.
+
+    Args:
+        features: [N, D].
+        labels: [N]; what is not in 0 .. C-1 does not count.
+        assigned: [N] in 0 .. K-1.
+        classes, each: C and K.
+        full: whole covariances instead of variances.
+    """
+    valid, own = _labelled(labels, classes)
+    f = _exact(features)
+    place = torch.where(valid, own * each + assigned, classes * each)
+    counts = f.new_zeros(classes * each + 1).index_add_(0, place, torch.ones_like(f[:, 0]))
+    members = counts.clamp(min=1)[:, None]
+    means = f.new_zeros(classes * each + 1, f.shape[1]).index_add_(0, place, f) / members
+    around = f - means[place]
+    if full:
+        outer = f.new_zeros(classes * each, f.shape[1], f.shape[1])
+        for one in range(classes * each):
+            mine = around * (place == one)[:, None]
+            outer[one] = mine.T @ mine
+        variances = outer / members[:-1, :, None]
+    else:
+        variances = (f.new_zeros(means.shape).index_add_(0, place, around.square()) / members)[:-1]
+    shape = (classes, each)
+    return Moments(counts[:-1].view(shape), means[:-1].view(*shape, -1), variances.view(*shape, *variances.shape[1:]))
+
+
+@torch.no_grad()
+def moved(old: Tensor, new: Tensor, counts: Tensor, momentum: float) -> Tensor:
+    """``alpha old + (1 - alpha) new`` where a prototype has pixels, else as it was (eq. 20 and 21).
+
+    Args:
+        old, new: [C, K, ...].
+        counts: [C, K].
+        momentum: alpha.
+    """
+    has = (counts > 0).view(*counts.shape, *[1] * (old.ndim - 2))
+    return torch.where(has, torch.lerp(old, new.to(old.dtype), 1 - momentum), old)
+
+
+def _labelled(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Which labels are classes, and the labels with zeros in place of the others."""
+    valid = (labels >= 0) & (labels < classes)
+    return valid, torch.where(valid, labels, 0).long()
+
+
+def _exact(features: Tensor) -> Tensor:
+    return features if features.dtype == torch.float64 else features.float()
