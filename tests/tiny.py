@@ -22,6 +22,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
 ONLINE: dict[str, dict[str, Any]] = {
     "dacs": {},
     **{name: {"feature_classes": "all"} for name in ("daformer", "hrda", "mic")},
+    "mpcl": {"feature_classes": "all", "mpcl": {"channels": 8, "bank": 200, "start": 20, "warmup": 0}},
 }
 """Methods that begin with the network's initial weights, and what the classes of this world need."""
 TWICE = {"name": "hrda:timm:resnet10t", "weights": None, "arguments": {"base": {"width": 16}}}

@@ -48,7 +48,7 @@ def test_golden_loss_of_context_and_detail() -> None:
     labels, weights = golden.tensor("labels"), golden.tensor("weight")
     attention = kept_within(golden.tensor("attention_logits").sigmoid(), in_cells(box, size, (8, 10)))
     fused = fuse_scales(context, placed(detail, in_cells(box, size, (16, 20)), (16, 20)), attention)
-    out = output(fused, Detail(detail, box, golden.params["hr_loss_weight"]))
+    out = output(fused, Detail(detail, detail, box, golden.params["hr_loss_weight"]))
     terms = segmentation_terms(out, labels, weights=weights, over="all", prefix="source")
     assert list(terms) == ["source", "source/detail"]
     golden.assert_close("fused_part", terms["source"].mean())
@@ -68,7 +68,7 @@ def test_both_shares_restated(over: str, weighted: bool) -> None:
     labels[:, 3:7, ::2] = IGNORE
     weights = torch.rand(2, 16, 24) if weighted else None
     terms = segmentation_terms(
-        output(logits, Detail(small, (4, 6, 12, 18), 0.25)),
+        output(logits, Detail(small, small, (4, 6, 12, 18), 0.25)),
         labels,
         weights=weights,
         over=over,  # type: ignore[arg-type]

@@ -38,9 +38,11 @@ from segadapt.methods.method import (
     ScheduleConfig,
     StageConfig,
     Terms,
+    Trained,
     World,
     labelled_part,
 )
+from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
@@ -64,6 +66,7 @@ class DAFormerConfig(MeanTeacherConfig, StageConfig):
         rare_temperature: T; None samples source images uniformly.
         rare_share: an image can be drawn for a class that fills more than this share of it.
         rare_crop_share: a crop is accepted with more than this share of the class.
+        mpcl: several prototypes a class (:mod:`segadapt.methods.mpcl`).
         over: means are taken over ``all`` pixels, as in the authors' code, or over ``valid`` ones, which have a label.
     """
 
@@ -79,6 +82,7 @@ class DAFormerConfig(MeanTeacherConfig, StageConfig):
     rare_temperature: float | None = Field(default=0.01, gt=0)
     rare_share: float = Field(default=MIN_SHARE, ge=0, lt=1)
     rare_crop_share: float = Field(default=CROP_SHARE, ge=0, lt=1)
+    mpcl: MPCLConfig | None = None
     over: Over = "all"
 
     @model_validator(mode="after")
@@ -91,7 +95,8 @@ class DAFormerConfig(MeanTeacherConfig, StageConfig):
 class DAFormer(Method):
     """Self-training with a mean teacher on images mixed of both domains.
 
-    State: the ``teacher``, and ``reference``, the network as it began, where features are kept to it.
+    State: the ``teacher``; ``reference``, the network as it began, where features are kept to it; ``mpcl``, where
+    there are prototypes.
     """
 
     Config = DAFormerConfig
@@ -106,7 +111,17 @@ class DAFormer(Method):
         self.reference = frozen_copy(model) if config.feature_distance else None
         near = kept_near(space, config.feature_classes) if config.feature_distance else torch.zeros(0)
         self.register_buffer("kept_near", near, persistent=False)
+        scales = 2 if isinstance(model, MultiRes) else 1
+        self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
         self.pseudo: PseudoLabels | None = None
+
+    def trained(self) -> dict[str, Trained]:
+        """The network, and the projection of prototypes at the rate of its head."""
+        if self.mpcl is None:
+            return super().trained()
+        rate = self.config.optimiser.lr * self.config.optimiser.head_factor
+        optimiser = self.config.optimiser.model_copy(update={"lr": rate})
+        return {**super().trained(), "mpcl": Trained(self.mpcl.projection, optimiser)}
 
     def train(self, mode: bool = True) -> DAFormer:
         """Training mode of everything but the reference; what the teacher makes of it is its own matter."""
@@ -142,8 +157,10 @@ class DAFormer(Method):
         self.online = OnlineLabels(
             "target", {"teacher": torch.where(self.pseudo.weights > 0, self.pseudo.labels, IGNORE)}
         )
-        images, labels, weights = self._mixed(s, t, self.pseudo)
-        yield self.losses("mixed", self.model(recoloured(images, c)), labels, weights)
+        images, mixed = self._mixed(s, t, self.pseudo)
+        output = self.model(recoloured(images, c))
+        terms = self.losses("mixed", output, mixed.labels, mixed.weights)
+        yield terms if self.mpcl is None else {**terms, **self.mpcl.terms(output, mixed)}
 
     # ---- lines of the box ----
 
@@ -165,7 +182,7 @@ class DAFormer(Method):
         return feature_distance(features, reference, wanted).times(c.feature_distance)
 
     @torch.no_grad()
-    def _mixed(self, s: Samples, t: Samples, pseudo: PseudoLabels) -> tuple[Tensor, Tensor, Tensor]:
+    def _mixed(self, s: Samples, t: Samples, pseudo: PseudoLabels) -> tuple[Tensor, Mixed]:
         """x_m, y_m and w_m: half of the classes of each source crop on the target crop of its place."""
         present = classes_present(s.labels, len(self.space))
         if self.config.mix == "batch":
@@ -176,11 +193,13 @@ class DAFormer(Method):
         pasted = where_chosen(s.labels, chosen)
         images = torch.where(pasted[:, None], s.images, t.images)
         labels = torch.where(pasted, s.labels, pseudo.labels)
-        return images, labels, torch.where(pasted, 1.0, pseudo.weights)
+        return images, Mixed(labels, torch.where(pasted, 1.0, pseudo.weights), pasted, pasted | pseudo.sure)
 
     def after_step(self, world: World) -> None:
-        """The teacher follows, quickly at first."""
+        """The teacher follows, quickly at first, and so do prototypes."""
         self.teacher.follow(self.model)
+        if self.mpcl is not None:
+            self.mpcl.follow(world, self.config.batch_size)
 
 
 class HRDA(DAFormer):

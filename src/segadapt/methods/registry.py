@@ -86,6 +86,9 @@ METHODS: dict[str, MethodInfo] = {
     "daformer": MethodInfo(DAFormer, "DAFormer", "DACS with rare classes sampled and ImageNet features kept"),
     "hrda": MethodInfo(HRDA, "HRDA", "DAFormer on two resolutions, with a network 'hrda:NAME'"),
     "mic": MethodInfo(MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"),
+    "mpcl": MethodInfo(
+        DAFormer, "MPCL", "several prototypes a class; joins daformer, hrda and mic by 'mpcl: {}' as well", {"mpcl": {}}
+    ),
     "adaptseg_mic": MethodInfo(AdaptSegMIC, "AdaptSeg + MIC", "AdaptSeg, and masked images labelled as whole ones"),
     "distill": MethodInfo(Distill, "Distillation", "a fresh student learns from the stage before"),
 }

@@ -184,11 +184,12 @@ class MultiRes(Segmenter):
         box = draw_box(size, detail, self.geometry.divisor, self.reach_end)
         context = self._seen(self._shrunk(x))
         coarse, fine = self.geometry.coarse(size), self.geometry.fine(size)
-        logits = upsample(self._seen(_cut(x, box)).output.logits, self.geometry.fine(detail))
+        inside = self._seen(_cut(x, box)).output
+        logits = upsample(inside.logits, self.geometry.fine(detail))
         attention = kept_within(self._attention(context, coarse), in_cells(box, size, coarse))
         at_box = placed(logits, in_cells(box, size, fine), fine)
         fused = fuse_scales(upsample(context.output.logits, coarse), at_box, attention)
-        return context.output._replace(logits=fused, detail=Detail(logits, box, self.detail_weight))
+        return context.output._replace(logits=fused, detail=Detail(logits, inside.features, box, self.detail_weight))
 
     def _fused(self, x: Tensor, details: Tensor, boxes: Sequence[Box]) -> Output:
         """Context of whole images and the windows that cover them, ``details`` [N B, K, h, w] at ``boxes``."""

@@ -17,11 +17,13 @@ class Detail(NamedTuple):
 
     Attributes:
         logits: [B, K, h, w] class scores of the crop at the network's stride.
+        features: [B, D, h, w] the map that the classifier reads, of the crop.
         box: (top, left, bottom, right) of the crop in pixels of the images.
         weight: share of the segmentation loss that belongs to the crop, in [0, 1).
     """
 
     logits: Tensor
+    features: Tensor
     box: tuple[int, int, int, int]
     weight: float
 

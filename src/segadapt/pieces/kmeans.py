@@ -10,7 +10,9 @@ TRIES = 4
 
 
 @torch.no_grad()
-def kmeans(points: Tensor, count: int, iterations: int = 20) -> tuple[Tensor, Tensor]:
+def kmeans(
+    points: Tensor, count: int, iterations: int = 20, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Cluster points by Euclidean distance.
 
     A cluster that loses all its points is put on the point that is farthest from its own centre.
@@ -19,11 +21,12 @@ def kmeans(points: Tensor, count: int, iterations: int = 20) -> tuple[Tensor, Te
         points: [n, D], at least one.
         count: number of clusters; with fewer different points some centres coincide.
         iterations: of Lloyd's algorithm.
+        generator: on the CPU, for the starting points.
 
     Returns:
         Centres [count, D], and the cluster [n] of every point.
     """
-    centres = _spread(points, count)
+    centres = _spread(points, count, generator)
     for _ in range(iterations):
         distance, member = _squares(points, centres).min(1)
         sizes = points.new_zeros(count).index_add_(0, member, torch.ones_like(distance))
@@ -38,15 +41,17 @@ def _squares(points: Tensor, centres: Tensor) -> Tensor:
     return torch.cdist(points, centres).square()
 
 
-def _spread(points: Tensor, count: int) -> Tensor:
+def _spread(points: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
     """k-means++: each starting point far from those before, with a probability that grows with its distance."""
     device = points.device
-    first = points[(torch.rand(1) * len(points)).long().to(device)]
+    first = points[(torch.rand(1, generator=generator) * len(points)).long().to(device)]
     centres = [first]
     nearest = _squares(points, first)[:, 0]
     for _ in range(count - 1):
         chances = (nearest + torch.finfo(nearest.dtype).tiny).cumsum(0)
-        drawn = torch.searchsorted(chances / chances[-1], torch.rand(TRIES).to(points)).clamp(max=len(points) - 1)
+        drawn = torch.searchsorted(chances / chances[-1], torch.rand(TRIES, generator=generator).to(points)).clamp(
+            max=len(points) - 1
+        )
         after = torch.minimum(nearest[:, None], _squares(points, points[drawn]))
         best = after.sum(0).argmin()
         nearest = after[:, best]

@@ -1,0 +1,248 @@
+"""MPCL restated class by class, its banks and first clusterings, and how it joins its hosts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segadapt.labels import IGNORE
+from segadapt.methods.daformer import DAFormer
+from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
+from segadapt.models.multires import MultiRes
+from segadapt.models.segmenter import Detail, Output
+from tests.methods.small import K, Pointwise, backward, gradients, make, samples
+
+B, H, W, CHANNELS, D, PARTS = 2, 8, 12, 6, 4, 3
+
+
+class OneProcess:
+    """As much of a world as prototypes ask for."""
+
+    def gather(self, tensor: Tensor, samples: int) -> Tensor:
+        assert len(tensor) == samples
+        return tensor
+
+
+def plugin(scales: int = 1, seed: int = 0, **settings: Any) -> MPCL:
+    """With prototypes of four of the five classes, as after some steps."""
+    torch.manual_seed(seed)
+    config = MPCLConfig(channels=D, prototypes=PARTS, **{"bank": 50, "start": 10, "warmup": 0, **settings})
+    made = MPCL(config, K, CHANNELS, scales)
+    means = torch.randn(K, PARTS, D)
+    made.means.copy_(F.normalize(means, dim=2) if config.kind == "centroid" else means)
+    variances = torch.rand(K, PARTS, D) + 0.1
+    made.variances.copy_(torch.diag_embed(variances) if config.kind == "full" else variances)
+    made.active.copy_(torch.tensor([True, True, False, True, True]))
+    return made
+
+
+def mixed(seed: int = 0, height: int = H, width: int = W) -> Mixed:
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, K, (B, height, width), generator=rng)
+    labels[:, :1] = IGNORE
+    pasted = torch.rand(B, height, width, generator=rng) < 0.5
+    weights = torch.where(pasted, 1.0, 0.4)
+    return Mixed(labels, weights, pasted, pasted | (torch.rand(B, height, width, generator=rng) < 0.5))
+
+
+def features(seed: int = 1) -> Tensor:
+    return torch.randn(B, CHANNELS, H, W, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+
+def output(seed: int = 1) -> Output:
+    return Output(torch.zeros(B, K, H, W), features(seed))
+
+
+def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
+    """L_con and L_pce, pixel by pixel and prototype by prototype."""
+    c = made.config
+    rows, labels, weights = [], [], []
+    for b in range(B):
+        for y in range(H):
+            for x in range(W):
+                label = int(seen.labels[b, y, x])
+                domain = {"source": bool(seen.pasted[b, y, x]), "target": not seen.pasted[b, y, x]}.get(c.domains, True)
+                if label != IGNORE and bool(made.active[label]) and domain:
+                    z = made.projection.weight[:, :, 0, 0] @ f[b, :, y, x] + made.projection.bias
+                    rows.append(z / z.norm() if c.unit else z)
+                    labels.append(label)
+                    weights.append(float(seen.weights[b, y, x]))
+    s = torch.full((len(rows), K, PARTS), -math.inf)
+    for i, row in enumerate(rows):
+        for k in range(K):
+            for p in range(PARTS):
+                if made.active[k]:
+                    mu, var = made.means[k, p], made.variances[k, p]
+                    if c.kind == "centroid":
+                        s[i, k, p] = -(row - mu).square().sum()
+                    else:
+                        sd = ((var.diagonal() if c.kind == "full" else var) + c.floor / D).sqrt()
+                        s[i, k, p] = torch.distributions.Normal(mu, sd).log_prob(row).sum() / D
+    part = [0] * len(rows)
+    for k in range(K):  # equal shares, by plain Sinkhorn iterations
+        mine = [i for i, label in enumerate(labels) if label == k]
+        own = s[mine, k].detach()
+        if c.solver == "nearest" or len(mine) < PARTS:
+            chosen = own.argmax(1).tolist()
+        else:
+            q = ((own - own.max()) / c.epsilon).double().exp()
+            for _ in range(c.iterations):
+                q = q / q.sum(0) / PARTS
+                q = q / q.sum(1, keepdim=True) / len(mine)
+            chosen = q.argmax(1).tolist()
+        for i, a in zip(mine, chosen, strict=True):
+            part[i] = a
+    contrast, classes = torch.zeros(()), torch.zeros(())
+    for i, label in enumerate(labels):
+        scores = s[i] / c.temperature
+        positive = scores[label, part[i]]
+        others = [scores[k].flatten() for k in range(K) if k != label]
+        rivals = scores.flatten() if c.in_class else torch.cat([*others, positive[None]])
+        contrast = contrast + weights[i] * (rivals.logsumexp(0) - positive)
+        best = scores.amax(1)
+        classes = classes + (weights[i] if c.weighted else 1) * (best.logsumexp(0) - best[label])
+    return contrast / len(rows), classes / len(rows)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "centroid"},
+        {"kind": "gaussian"},
+        {"kind": "full"},
+        {"kind": "gaussian", "solver": "nearest", "in_class": False, "weighted": False, "unit": False},
+        {"kind": "centroid", "domains": "source"},
+        {"kind": "centroid", "domains": "target", "epsilon": 0.5},
+    ],
+)
+def test_losses_restated(settings: dict[str, Any]) -> None:
+    made, seen, out = plugin(**settings), mixed(), output()
+    terms = made.terms(out, seen)
+    contrast, classes = restated(made, out.features, seen)
+    torch.testing.assert_close(terms["prototype contrast/low"].mean(), 0.1 * contrast, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(terms["prototype classes/low"].mean(), 0.1 * classes, rtol=1e-4, atol=1e-6)
+    total = terms["prototype contrast/low"].mean() + terms["prototype classes/low"].mean()
+    got = torch.autograd.grad(total, [out.features, made.projection.weight], retain_graph=True)
+    wanted = torch.autograd.grad(0.1 * (contrast + classes), [out.features, made.projection.weight])
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_losses_under_autocast_are_nearly_the_same() -> None:
+    made, seen, out = plugin(), mixed(), output()
+    exact = sum(term.mean() for term in made.terms(out, seen).values())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = sum(term.mean() for term in made.terms(out, seen).values())
+    assert abs(rough.item() - exact.item()) < 0.05 * exact.item()
+
+
+def test_before_any_class_has_begun_there_is_no_loss() -> None:
+    made, seen, out = plugin(), mixed(), output()
+    made.active.zero_()
+    terms = made.terms(out, seen)
+    assert all(term.mean().item() == 0 for term in terms.values())
+    gradient = torch.autograd.grad(sum(term.total for term in terms.values()), out.features)[0]
+    assert not gradient.any()
+
+
+def test_means_over_all_pixels() -> None:
+    seen, out = mixed(), output()
+    valid, everything = (plugin(over=over).terms(out, seen)["prototype contrast/low"] for over in ("valid", "all"))
+    torch.testing.assert_close(everything.mean(), valid.mean() * valid.count / (B * H * W))
+
+
+def test_two_resolutions_share_the_weight() -> None:
+    made, seen = plugin(scales=2), mixed(height=2 * H, width=2 * W)
+    box = (0, 2, H, 2 + W)
+    detail = Detail(torch.zeros(B, K, H, W), features(2), box, 0.25)
+    terms = made.terms(output()._replace(detail=detail), seen)
+    crop = Mixed(*(x[:, 0:H, 2 : 2 + W] for x in seen))
+    context = Mixed(*(x[:, ::2, ::2] for x in seen))
+    for name, share, view, f in (("low", 0.75, context, features(1)), ("high", 0.25, crop, features(2))):
+        alone = plugin().terms(Output(torch.zeros(()), f), view)
+        for loss in ("contrast", "classes"):
+            expected = share * alone[f"prototype {loss}/low"].mean()
+            torch.testing.assert_close(terms[f"prototype {loss}/{name}"].mean(), expected)
+    assert list(plugin(scales=2, resolutions="high").banks) == ["high"]
+    alone = plugin(scales=2, resolutions="high").terms(output()._replace(detail=detail), seen)
+    torch.testing.assert_close(alone["prototype contrast/high"].mean(), 4 * terms["prototype contrast/high"].mean())
+
+
+def test_classes_begin_when_their_banks_are_full_enough() -> None:
+    made = plugin(start=30, warmup=2)
+    made.active.zero_()
+    seen = mixed()
+    seen = seen._replace(labels=torch.where(seen.labels == 4, 0, seen.labels))  # class 4 never occurs
+    for step in range(4):
+        made.terms(output(step), seen)
+        made.follow(OneProcess(), B)  # type: ignore[arg-type]
+        assert bool(made.active.any()) == (step >= 2)
+    assert made.active.tolist() == [True, True, True, True, False]
+    assert int(made.steps) == 4
+    bank: Any = made.banks["low"]
+    assert bank.moments().counts[:4].sum(1).tolist() == bank.filled[:4].tolist()
+    assert made.variances[:4].min() >= 0
+
+
+def test_unsure_pixels_do_not_enter_the_bank() -> None:
+    for confident in (True, False):
+        made, seen = plugin(confident=confident, bank=500), mixed()
+        made.terms(output(), seen)
+        made.follow(OneProcess(), B)  # type: ignore[arg-type]
+        kept = (seen.labels != IGNORE) & (seen.sure if confident else torch.ones_like(seen.sure))
+        bank: Any = made.banks["low"]
+        assert int(bank.filled.sum()) == int(kept.sum())
+
+
+@pytest.mark.parametrize("bank", [0, 500])
+def test_prototypes_follow_what_was_seen(bank: int) -> None:
+    made, seen = plugin(kind="gaussian", bank=bank, momentum=0.9, confident=False), mixed()
+    before = made.means.clone(), made.variances.clone()
+    out = output()
+    made.terms(out, seen)
+    rows, assigned = made._seen["low"].features.flatten(0, 1), made._seen["low"].assigned.flatten()
+    made.follow(OneProcess(), B)  # type: ignore[arg-type]
+    labels = seen.labels.flatten()
+    for k in range(K):
+        for p in range(PARTS):
+            mine = rows[(labels == k) & (assigned == p)]
+            changed = bool(made.active[k]) and len(mine) > 0 and k != 2
+            mean = 0.9 * before[0][k, p] + 0.1 * mine.mean(0) if changed else before[0][k, p]
+            var = 0.9 * before[1][k, p] + 0.1 * mine.var(0, correction=0) if changed else before[1][k, p]
+            if k != 2:  # begins in this step
+                torch.testing.assert_close(made.means[k, p], mean, atol=1e-3, rtol=1e-3)
+                torch.testing.assert_close(made.variances[k, p], var, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mpcl", "mic"])
+def test_joins_its_hosts(name: str) -> None:
+    settings = {"channels": D, "bank": 50, "start": 5, "warmup": 0, "prototypes": 2}
+    more = {"block": 4} if name == "mic" else {}
+    made = make(name, Pointwise(seed=3), feature_classes="all", mpcl=settings, threshold=0.2, **more)
+    assert isinstance(made, DAFormer)
+    assert set(made.trained()) == {"model", "mpcl"}
+    assert made.trained()["mpcl"].optimiser.lr == pytest.approx(6e-4)
+    made.train()
+    data = {"source": samples(0, B, 16, 16, 0, labelled=True), "target": samples(1, B, 16, 16, 1, labelled=False)}
+    first = backward(made.step(data))
+    assert first["prototype contrast/low"] == 0
+    made.after_step(OneProcess())  # type: ignore[arg-type]
+    second = backward(made.step(data))
+    assert second["prototype contrast/low"] > 0
+    assert second["prototype classes/low"] > 0
+    assert gradients(made.mpcl)  # type: ignore[arg-type]
+
+
+def test_joins_two_resolutions() -> None:
+    torch.manual_seed(0)
+    network = MultiRes(Pointwise(seed=3), divisor=4)
+    settings = {"channels": D, "bank": 50, "start": 5, "warmup": 0, "prototypes": 2}
+    made = make("hrda", network, feature_classes="all", mpcl=settings).train()
+    data = {"source": samples(0, B, 16, 16, 0, labelled=True), "target": samples(1, B, 16, 16, 1, labelled=False)}
+    got = backward(made.step(data))  # type: ignore[attr-defined]
+    assert {"mixed/detail", "prototype contrast/low", "prototype contrast/high"} <= set(got)
