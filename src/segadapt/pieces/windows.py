@@ -67,15 +67,22 @@ def window_grid(
     With half-pixel geometry these depend on the relative place in the image only, so one grid
     serves maps of any resolution.
     """
+    y, x = (axis.to(device, non_blocking=True) for axis in _axes(windows, sizes, output, align_corners))
+    y, x = y[:, :, None], x[:, None, :]
+    shape = (len(y), y.shape[1], x.shape[2])
+    return torch.stack([x.expand(shape), y.expand(shape)], -1)
+
+
+def _axes(
+    windows: Sequence[WindowLike], sizes: Sequence[Sequence[int]], output: Sequence[int], align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Sampling positions of rows [B, h] and of columns [B, w], see :func:`window_grid`."""
     rows, columns = [], []
     for window, (height, width) in zip(windows, sizes, strict=True):
         rows.append(_positions(window.top, window.height, int(height), int(output[0]), align_corners))
         across = _positions(window.left, window.width, int(width), int(output[1]), align_corners)
         columns.append(across.flip(0) if window.flip else across)
-    y = torch.stack(rows).to(device, non_blocking=True)[:, :, None]
-    x = torch.stack(columns).to(device, non_blocking=True)[:, None, :]
-    shape = (len(y), y.shape[1], x.shape[2])
-    return torch.stack([x.expand(shape), y.expand(shape)], -1)
+    return torch.stack(rows), torch.stack(columns)
 
 
 def _positions(start: float, length: float, full: int, samples: int, align_corners: bool) -> Tensor:
@@ -90,5 +97,5 @@ def inside(
     windows: Sequence[WindowLike], sizes: Sequence[Sequence[int]], output: Sequence[int], device: torch.device
 ) -> Tensor:
     """[B, height, width] bool: cells whose centre lies in the image; arguments as for :func:`in_windows`."""
-    grid = window_grid(windows, sizes, output, False, device)
-    return (grid.abs() < 1).all(-1)
+    rows, columns = (axis.abs().lt(1).to(device, non_blocking=True) for axis in _axes(windows, sizes, output, False))
+    return rows[:, :, None] & columns[:, None, :]
