@@ -163,3 +163,61 @@ def test_one_class_has_no_loss():
 def test_label_beyond_the_classes_is_an_error():
     with pytest.raises(IndexError):
         losses.cross_entropy(torch.randn(1, 2, 1, 1), torch.full((1, 1, 1), 2))
+
+
+def test_cross_entropy_and_entropy_together_are_those_of_either():
+    """Values and gradients, for any weights of the two, where labels are missing and pixels lie outside."""
+    logits, labels = random_case(size=(5, 4))
+    logits = logits.detach().double().requires_grad_()
+    labels = labels.repeat(1, 3, 3)[:, :13, :10]
+    labels[0, 0] = -1
+    shown = torch.rand(labels.shape, generator=torch.Generator().manual_seed(1)) < 0.7
+    for align in (False, True):
+        log_p = losses.log_probabilities(logits, labels.shape[-2:], align)
+        parts = losses.negative_log_likelihood(log_p, labels), losses.entropy(log_p, shown)
+        both = losses.cross_entropy_and_entropy(logits, labels, shown, labels.shape[-2:], align)
+        for one, other in zip(parts, both, strict=True):
+            torch.testing.assert_close(other.total, one.total)
+            assert other.count == one.count
+        for weights in ((1.0, 0.0), (0.0, 1.0), (0.3, -2.0)):
+            expected, found = (
+                torch.autograd.grad(weights[0] * a.total + weights[1] * b.total, logits, retain_graph=True)[0]
+                for a, b in (parts, both)
+            )
+            torch.testing.assert_close(found, expected)
+
+
+def test_gradient_of_cross_entropy_and_entropy_by_differences():
+    logits, labels = random_case(classes=3, size=(2, 3))
+    shown = torch.arange(12).view(2, 2, 3) % 3 > 0
+
+    def total(x):
+        likelihood, unsure = losses.cross_entropy_and_entropy(x, labels, shown, (2, 3))
+        return likelihood.total + 0.5 * unsure.total
+
+    assert torch.autograd.gradcheck(total, logits.detach().double().requires_grad_())
+
+
+def test_nothing_labelled_or_shown_gives_zero():
+    logits, labels = random_case()
+    nothing = torch.zeros_like(labels, dtype=torch.bool)
+    terms = losses.cross_entropy_and_entropy(logits, torch.full_like(labels, IGNORE), nothing, labels.shape[-2:])
+    assert [(float(t.total.detach()), float(t.count)) for t in terms] == [(0, 0), (0, 0)]
+    sum(t.mean() for t in terms).backward()
+    assert (logits.grad == 0).all()
+
+
+def test_the_layout_of_log_probabilities_changes_no_number():
+    logits, labels = random_case()
+    size = (13, 15)
+    labels = labels.repeat(1, 3, 3)[:, :13, :15]
+    plain, last = (losses.log_probabilities(logits, size, channels_last=last) for last in (False, True))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert plain.is_contiguous()
+    torch.testing.assert_close(last, plain)
+    terms = [losses.negative_log_likelihood(x, labels) for x in (plain, last)]
+    torch.testing.assert_close(terms[1].total, terms[0].total)
+    first, second = (torch.autograd.grad(t.total, logits, retain_graph=True)[0] for t in terms)
+    torch.testing.assert_close(second, first)
+    with pytest.raises(IndexError):
+        losses.negative_log_likelihood(last, torch.full_like(labels, 5))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segadapt.labels import IGNORE
 from segadapt.pieces.memory_bank import MemoryBank
-from segadapt.pieces.optimal_transport import class_balanced_sample, class_shares, sinkhorn
+from segadapt.pieces.optimal_transport import class_balanced_sample, class_shares, sinkhorn, sinkhorn_with_bank
 from tests.golden_vectors import golden_op
 
 
@@ -33,6 +33,12 @@ def test_assignments_with_a_bank() -> None:
     q = sinkhorn(scores, golden.tensor("distribution"), golden.params["epsilon"], golden.params["iterations"])
     golden.assert_close("q_all", q)
     golden.assert_close("q", q[-len(features) :])
+    bank, own = scores[: -len(features)], scores[-len(features) :]
+    settings = golden.params["epsilon"], golden.params["iterations"]
+    everything = torch.ones(len(bank), dtype=torch.bool)
+    golden.assert_close(
+        "q", sinkhorn_with_bank(own[None], bank, everything, golden.tensor("distribution"), *settings)[0]
+    )
 
 
 def random_scores(seed: int, n: int, k: int) -> tuple[Tensor, Tensor]:
@@ -58,6 +64,53 @@ def test_classes_and_rows_may_be_permuted(seed: int) -> None:
     order, rows = torch.randperm(5), torch.randperm(20)
     q = sinkhorn(scores, r)
     torch.testing.assert_close(sinkhorn(scores[rows][:, order], r[order]), q[rows][:, order])
+
+
+def with_bank(own: Tensor, bank: Tensor, valid: Tensor, r: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """The bank and each image's rows as one problem, in logarithms."""
+    both = torch.cat([bank.expand(len(own), -1, -1), own], 1)
+    rows = torch.cat([valid, torch.ones(own.shape[1], dtype=torch.bool)]).expand(len(own), -1)
+    return sinkhorn(both, r, epsilon, iterations, rows)[:, len(bank) :]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 50), st.sampled_from([0.034, 0.05, 0.3]), st.integers(1, 5))
+def test_a_shared_bank_gives_the_same_assignment(seed: int, length: int, epsilon: float, iterations: int) -> None:
+    """The fast form against the logarithmic one, with an absent class, a rare one, and rows that hold nothing."""
+    rng = torch.Generator().manual_seed(seed)
+    scores, r = random_scores(seed, 3 * 8 + length, 6)
+    r[0], r[1] = 0.0, 1e-9
+    r /= r.sum()
+    own, bank = scores[:24].view(3, 8, 6), scores[24:]
+    valid = torch.rand(length, generator=rng) < 0.7
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 2e-4)):
+        parts = own.to(dtype), bank.to(dtype), valid, r.to(dtype)
+        found, expected = (f(*parts, epsilon, iterations) for f in (sinkhorn_with_bank, with_bank))
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * 0.1)
+        assert (found[..., 0] == 0).all()
+
+
+def test_a_shared_bank_at_the_ends_of_the_range() -> None:
+    """Scores of -1 and 1 alone, and weights of the entropy on both sides of where the fast form ends."""
+    rng = torch.Generator().manual_seed(0)
+    r = torch.softmax(8 * torch.rand(5, generator=rng), 0)
+    own, bank = (2.0 * (torch.rand(size, generator=rng) < 0.5) - 1 for size in ((2, 7, 5), (300, 5)))
+    valid = torch.ones(300, dtype=torch.bool)
+    for epsilon in (1 / 29.9, 1 / 30.1, 0.001):
+        found = sinkhorn_with_bank(own, bank, valid, r, epsilon)
+        assert torch.isfinite(found).all()
+        torch.testing.assert_close(found.sum(2), torch.ones(2, 7))
+        torch.testing.assert_close(found, with_bank(own, bank, valid, r, epsilon, 3), rtol=1e-3, atol=1e-5)
+
+
+def test_half_precision_does_not_reach_a_shared_bank() -> None:
+    scores, r = random_scores(3, 40, 4)
+    parts = scores[:10][None], scores[10:], torch.ones(30, dtype=torch.bool), r
+    with torch.autocast("cpu", torch.bfloat16):
+        found = sinkhorn_with_bank(*parts)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, sinkhorn_with_bank(*parts))
 
 
 def test_large_scores_and_absent_classes_stay_finite() -> None:

@@ -20,13 +20,14 @@ from segadapt.pieces.prototypes import (
     ClassMeans,
     assignment,
     class_means,
+    cosines,
     distances,
     moving_average,
     running_mean,
 )
 from segadapt.pieces.structure import distillation, prototypical_consistency
 from segadapt.pieces.teacher import follow, frozen_copy
-from segadapt.pieces.windows import in_windows
+from segadapt.pieces.windows import in_windows, inside, window_grid
 from tests.golden_vectors import golden_op
 
 
@@ -40,6 +41,22 @@ def gradient(loss: Tensor, of: Tensor) -> Tensor:
 
 
 # ---- prototypes ----
+
+
+def test_cosines_pixel_by_pixel() -> None:
+    """Against torch's own, with both gradients; a feature without length is like nothing."""
+    rng = torch.Generator().manual_seed(0)
+    f = torch.randn(2, 6, 3, 4, generator=rng, dtype=torch.float64).requires_grad_()
+    e = torch.randn(5, 6, generator=rng, dtype=torch.float64).requires_grad_()
+    expected = F.cosine_similarity(f[:, None], e[None, :, :, None, None], dim=2)
+    found, weights = cosines(f, e), torch.randn(expected.shape, generator=rng, dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+    for of in (f, e):
+        torch.testing.assert_close(gradient((found * weights).sum(), of), gradient((expected * weights).sum(), of))
+    nothing = torch.zeros(1, 6, 1, 2, requires_grad=True)
+    similar = cosines(nothing, e.detach())
+    assert (similar == 0).all()
+    assert torch.isfinite(gradient(similar.sum(), nothing)).all()
 
 
 def test_distances_and_weights() -> None:
@@ -385,3 +402,13 @@ def test_terms_of_split_batches_add_up() -> None:
     ]
     split = sum(float(t.total) for t in parts) / sum(float(t.count) for t in parts)
     assert np.isclose(split, float(whole.mean()), rtol=1e-6)
+
+
+def test_inside_are_the_places_of_the_grid_within_the_image() -> None:
+    windows = [SimpleNamespace(top=-3.5, left=2, height=9, width=20, flip=f) for f in (False, True)]
+    sizes = [(8, 16), (5, 30)]
+    grid = window_grid(windows, sizes, (7, 11), False, torch.device("cpu"))
+    found = inside(windows, sizes, (7, 11), torch.device("cpu"))
+    assert torch.equal(found, (grid.abs() < 1).all(-1))
+    assert found.any()
+    assert not found.all()

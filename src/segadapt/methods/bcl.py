@@ -34,7 +34,7 @@ from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, Wo
 from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.contrast import pixel_prototype_contrast, transferred_labels
-from segadapt.pieces.losses import entropy, log_probabilities, nearest_labels, negative_log_likelihood
+from segadapt.pieces.losses import cross_entropy_and_entropy, nearest_labels
 from segadapt.pieces.prototypes import ClassMeans, class_means, seen_average
 from segadapt.pieces.pseudo_labels import confident_labels, select
 from segadapt.pieces.sampling import rare_class_weights
@@ -165,21 +165,26 @@ class BCL(Method):
         self._rho = (rho_s, rho_t)
 
         terms = {}
-        log_p = log_probabilities(source.logits, s.labels.shape[-2:], self.align_corners)
-        terms["source"] = negative_log_likelihood(log_p, s.labels).times(c.source_weight)
-        shown = inside(s.windows, s.sizes, s.labels.shape[-2:], s.labels.device)
-        terms["source entropy"] = entropy(log_p, shown).times(c.source_entropy)
-        log_p = log_probabilities(target.logits, t.labels.shape[-2:], self.align_corners)
-        terms["target"] = negative_log_likelihood(log_p, self._learnt(t, labels)).times(c.target_weight)
-        shown = inside(t.windows, t.sizes, t.labels.shape[-2:], t.labels.device)
-        terms["target entropy"] = entropy(log_p, shown).times(c.target_entropy)
+        learnt = {"source": (s, source, s.labels), "target": (t, target, self._learnt(t, labels))}
+        for name, (x, out, y) in learnt.items():
+            size = x.labels.shape[-2:]
+            shown = inside(x.windows, x.sizes, size, y.device)
+            terms[name], terms[f"{name} entropy"] = cross_entropy_and_entropy(
+                out.logits, y, shown, size, self.align_corners
+            )
         if c.forward_contrast:
-            forward = pixel_prototype_contrast(f_t, labels.hybrid, rho_s, c.temperature)
-            terms["forward contrast"] = forward.times(c.forward_contrast)
+            terms["forward contrast"] = pixel_prototype_contrast(f_t, labels.hybrid, rho_s, c.temperature)
         if c.backward_contrast:
-            backward = pixel_prototype_contrast(f_s, y_s, rho_t, c.temperature)
-            terms["backward contrast"] = backward.times(c.backward_contrast)
-        yield {name: term for name, term in terms.items() if term.weight}
+            terms["backward contrast"] = pixel_prototype_contrast(f_s, y_s, rho_t, c.temperature)
+        weights = {
+            "source": c.source_weight,
+            "source entropy": c.source_entropy,
+            "target": c.target_weight,
+            "target entropy": c.target_entropy,
+            "forward contrast": c.forward_contrast,
+            "backward contrast": c.backward_contrast,
+        }
+        yield {name: term.times(weights[name]) for name, term in terms.items() if weights[name]}
 
     @torch.no_grad()
     def _labels(self, t: Samples, features: Tensor, rho_s: ClassMeans) -> Labels:

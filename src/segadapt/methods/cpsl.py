@@ -44,7 +44,7 @@ from segadapt.pieces.cutmix import half_box, paste, paste_labels
 from segadapt.pieces.denoising import symmetric_cross_entropy
 from segadapt.pieces.losses import log_probabilities, soft_negative_log_likelihood, upsample
 from segadapt.pieces.memory_bank import MemoryBank
-from segadapt.pieces.optimal_transport import class_balanced_sample, class_shares, sinkhorn
+from segadapt.pieces.optimal_transport import class_balanced_sample, class_shares, sinkhorn_with_bank
 from segadapt.pieces.prototypes import class_sums, cosines
 from segadapt.pieces.pseudo_labels import probabilities_in_window
 from segadapt.pieces.structure import prototypical_consistency, symmetric_divergence
@@ -254,7 +254,7 @@ class CPSL(Rectified):
             log_p += p0.clamp(min=torch.finfo(p0.dtype).tiny).log()
         if c.weights == "assignment":
             log_p += self._log_assignment(seen.features)
-        labels = log_p.argmax(1).masked_fill(~inside(everything, t.sizes, size, log_p.device), IGNORE).flatten(1)
+        labels = log_p.max(1).indices.masked_fill(~inside(everything, t.sizes, size, log_p.device), IGNORE).flatten(1)
         count = min(c.samples, labels.shape[1])
         chosen = class_balanced_sample(labels, count, len(self.space), c.sampling == "balanced")[:, None]
 
@@ -280,10 +280,8 @@ class CPSL(Rectified):
 
     def _assigned(self, scores: Tensor, bank: Tensor) -> Tensor:
         """Q [B, M, K] of an image's pixels, each image by itself with the whole bank (eq. 6)."""
-        c, batch = self.config, len(scores)
-        both = torch.cat([bank.expand(batch, -1, -1), scores], 1)
-        valid = torch.cat([self.bank.valid, self.bank.valid.new_ones(scores.shape[1])]).expand(batch, -1)
-        return sinkhorn(both, self.shares, c.epsilon, c.iterations, valid)[:, len(bank) :]
+        c = self.config
+        return sinkhorn_with_bank(scores, bank, self.bank.valid, self.shares, c.epsilon, c.iterations)
 
     def after_step(self, world: World) -> None:
         """Teacher and slow head follow; the bank and the class shares take in what the step saw."""

@@ -36,7 +36,9 @@ def segmentation_terms(
     """
 
     def mean(logits: Tensor, y: Tensor, w: Tensor | None) -> Term:
-        return negative_log_likelihood(log_probabilities(logits, y.shape[-2:], align_corners), y, w, over)
+        return negative_log_likelihood(
+            log_probabilities(logits, y.shape[-2:], align_corners, channels_last=True), y, w, over
+        )
 
     name, detail = prefix or "segmentation", output.detail
     term = mean(output.logits, labels, weights)

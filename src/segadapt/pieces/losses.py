@@ -11,11 +11,12 @@ Half-precision logits are brought to float32 before they are upsampled and norma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from segadapt.labels import IGNORE
 from segadapt.pieces.terms import Term
@@ -42,9 +43,20 @@ def upsample(logits: Tensor, size: Sequence[int], align_corners: bool = False) -
     return F.interpolate(logits, (height, width), mode="bilinear", align_corners=align_corners)
 
 
-def log_probabilities(logits: Tensor, size: Sequence[int] | None = None, align_corners: bool = False) -> Tensor:
-    """log softmax over the classes of [B, K, h, w], after :func:`upsample` when ``size`` is given."""
+def log_probabilities(
+    logits: Tensor, size: Sequence[int] | None = None, align_corners: bool = False, channels_last: bool = False
+) -> Tensor:
+    """log softmax over the classes of [B, K, h, w], after :func:`upsample` when ``size`` is given.
+
+    ``channels_last`` lays the result out with the classes of a pixel side by side. For few classes
+    that halves what hard labels and entropies cost at full resolution: enlarging, the softmax over
+    neighbours, and above all the way back take one sweep over memory each.
+    """
+    if channels_last:
+        logits = logits.contiguous(memory_format=torch.channels_last)
     logits = _at_least_float32(logits) if size is None else upsample(logits, size, align_corners)
+    if channels_last:
+        return F.log_softmax(logits.permute(0, 2, 3, 1), 3).permute(0, 3, 1, 2)
     return F.log_softmax(logits, 1)
 
 
@@ -63,7 +75,7 @@ def cross_entropy(
     Returns:
         Sum and number of labelled pixels; both are zero, with zero gradient, if there are none.
     """
-    return negative_log_likelihood(log_probabilities(logits, size, align_corners), labels)
+    return negative_log_likelihood(log_probabilities(logits, size, align_corners, channels_last=True), labels)
 
 
 def negative_log_likelihood(log_p: Tensor, labels: Tensor, weights: Tensor | None = None, over: Over = "valid") -> Term:
@@ -77,6 +89,10 @@ def negative_log_likelihood(log_p: Tensor, labels: Tensor, weights: Tensor | Non
     """
     labels = labels.long()
     labels = labels.masked_fill(labels < 0, IGNORE)
+    by_pixel = log_p.permute(0, 2, 3, 1)
+    if by_pixel.is_contiguous():  # the loss of maps would copy them to another layout
+        log_p, labels = by_pixel.flatten(0, 2), labels.flatten()
+        weights = None if weights is None else weights.flatten()
     pixels = F.nll_loss(log_p, labels, ignore_index=IGNORE, reduction="none")
     if weights is not None:
         pixels = pixels * weights
@@ -133,6 +149,53 @@ def entropy(log_p: Tensor, valid: Tensor) -> Term:
     """
     pixels = torch.where(valid, -(log_p.exp() * log_p).sum(1), 0.0)
     return Term(pixels.sum(), _count(valid, log_p))
+
+
+class _LikelihoodAndEntropy(torch.autograd.Function):
+    """Sums over pixels of ``-log p_y`` and of the entropy of p, with the gradient of both written down.
+
+    Left to autograd, eleven maps of all classes are made on the way there and back; here five.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """Of logits [P, K], labels [P] and which pixels count for the entropy [P]."""
+        log_p = F.log_softmax(logits, 1)
+        p = log_p.exp()
+        entropies = -(p * log_p).sum(1)
+        labelled = labels != IGNORE
+        place = torch.where(labelled, labels, 0)[:, None]
+        ctx.save_for_backward(log_p, p, entropies, labelled, place, shown)
+        likelihoods = torch.where(labelled, -log_p.gather(1, place)[:, 0], 0.0)
+        return likelihoods.sum(), torch.where(shown, entropies, 0.0).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_likelihood: Tensor, by_entropy: Tensor) -> tuple[Tensor, None, None]:
+        """``g (p - y)`` and ``-h p (log p + H)``, each where it counts."""
+        log_p, p, entropies, labelled, place, shown = ctx.saved_tensors
+        g, h = (by_likelihood * labelled)[:, None], (by_entropy * shown)[:, None]
+        gradient = (log_p + entropies[:, None]).mul_(-h).add_(g).mul_(p)
+        return gradient.scatter_add_(1, place, -g), None, None
+
+
+def cross_entropy_and_entropy(
+    logits: Tensor, labels: Tensor, shown: Tensor, size: Sequence[int], align_corners: bool = False
+) -> tuple[Term, Term]:
+    """:func:`cross_entropy` and :func:`entropy` of one prediction, at less than the cost of the two.
+
+    Args:
+        logits: [B, K, h, w], upsampled to ``size`` = (H, W).
+        labels: [B, H, W] train ids; see :func:`cross_entropy`.
+        shown: [B, H, W] bool, pixels whose entropy counts.
+        size, align_corners: see :func:`upsample`.
+    """
+    full = upsample(logits.contiguous(memory_format=torch.channels_last), size, align_corners)
+    flat = labels.long().flatten()
+    pixels = full.permute(0, 2, 3, 1).flatten(0, 2)
+    fitting, unsure = _LikelihoodAndEntropy.apply(pixels, flat.masked_fill(flat < 0, IGNORE), shown.flatten())
+    labelled = (labels >= 0) & (labels != IGNORE)
+    return Term(fitting, _count(labelled, full)), Term(unsure, _count(shown, full))
 
 
 def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:

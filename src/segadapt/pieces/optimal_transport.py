@@ -13,6 +13,9 @@ from torch import Tensor
 _ABSENT = -1e30
 """Log mass of a row or class that takes no part; finite, so that no difference of infinities occurs."""
 
+_LARGEST_EXPONENT = 30.0
+"""Up to here products of four exponentials and the number of rows stay far within float32."""
+
 
 @torch.no_grad()
 def sinkhorn(
@@ -45,6 +48,44 @@ def sinkhorn(
         log_q = log_q - log_q.logsumexp(-1, keepdim=True)
     q = log_q.exp()
     return q if rows is None else q * rows
+
+
+@torch.no_grad()
+def sinkhorn_with_bank(
+    scores: Tensor, bank: Tensor, valid: Tensor, classes: Tensor, epsilon: float = 0.05, iterations: int = 3
+) -> Tensor:
+    """:func:`sinkhorn` of every image's samples together with rows that all images share, for cosines.
+
+    Scores between -1 and 1 and an ``epsilon`` that is not tiny allow the original form of the
+    algorithm: with E = exp(scores / epsilon), v = r / (E^T u) and u = 1 / (E v) in turn, and Q = u E v. Its
+    exponentials are taken once, for the bank once for all images, and only the samples' part of Q is made.
+
+    Args:
+        scores: [B, M, K] of the samples, in -1 .. 1.
+        bank: [L, K] of the rows that every image's samples are assigned with, in -1 .. 1.
+        valid: [L] bool, rows of the bank that take part.
+        classes: [K] shares, summing to 1; a class with share 0 gets nothing.
+        epsilon, iterations: see :func:`sinkhorn`.
+
+    Returns:
+        [B, M, K] in at least float32, rows of the samples.
+    """
+    if 1 / epsilon > _LARGEST_EXPONENT:
+        both = torch.cat([bank.expand(len(scores), -1, -1), scores], 1)
+        rows = torch.cat([valid, valid.new_ones(scores.shape[1])]).expand(len(scores), -1)
+        return sinkhorn(both, classes, epsilon, iterations, rows)[:, len(bank) :]
+    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    with torch.autocast(scores.device.type, enabled=False):
+        own, shared = (scores.to(dtype) / epsilon).exp(), (bank.to(dtype) / epsilon).exp()
+        taking_part = valid.to(dtype)[:, None]
+        u, u_shared = own.new_ones(len(own), 1, own.shape[1]), taking_part.expand(-1, len(own))
+        for iteration in range(iterations):
+            v = classes.to(dtype) / ((u @ own)[:, 0] + u_shared.T @ shared)
+            v = v / v.sum(1, keepdim=True)  # of no effect on Q; keeps u and v within a few tens of powers of e
+            u = 1 / (own @ v[:, :, None]).transpose(1, 2)
+            if iteration + 1 < iterations:
+                u_shared = taking_part / (shared @ v.T)
+        return u.transpose(1, 2) * own * v[:, None]
 
 
 @torch.no_grad()

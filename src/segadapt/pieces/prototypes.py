@@ -15,6 +15,8 @@ from torch import Tensor
 
 LEAST_PIXELS = 10
 """A class with fewer pixels in an image gives no mean there."""
+_LEAST_LENGTH = 1e-12
+"""A vector without length has the cosine 0 with all others."""
 COUNT_CAP = 3000
 """A running mean over this many vectors goes on as a moving average of the rate 1 / (COUNT_CAP + 1)."""
 
@@ -66,7 +68,11 @@ def cosines(features: Tensor, prototypes: Tensor) -> Tensor:
     """
     f = features if features.dtype == torch.float64 else features.float()
     with torch.autocast(f.device.type, enabled=False):
-        return torch.einsum("bdhw,kd->bkhw", F.normalize(f, dim=1), F.normalize(prototypes.to(f.dtype), dim=1))
+        vectors = F.normalize(prototypes.to(f.dtype), dim=1)
+        products = torch.bmm(vectors.expand(len(f), -1, -1), f.flatten(2)).view(len(f), -1, *f.shape[2:])
+        # Dividing a pixel's K products is less work than dividing its D features.
+        similar: Tensor = products / f.norm(dim=1, keepdim=True).clamp(min=_LEAST_LENGTH)
+        return similar
 
 
 def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

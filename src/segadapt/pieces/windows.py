@@ -98,5 +98,5 @@ def inside(
     windows: Sequence[WindowLike], sizes: Sequence[Sequence[int]], output: Sequence[int], device: torch.device
 ) -> Tensor:
     """[B, height, width] bool: cells whose centre lies in the image; arguments as for :func:`in_windows`."""
-    grid = window_grid(windows, sizes, output, False, device)
-    return (grid.abs() < 1).all(-1)
+    rows, columns = (axis.abs().lt(1).to(device, non_blocking=True) for axis in window_axes(windows, sizes, output))
+    return rows[:, :, None] & columns[:, None, :]
