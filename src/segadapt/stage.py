@@ -56,7 +56,7 @@ class StageRunner:
 
         def on_round(round: int) -> None:
             if round + 1 < method.rounds:
-                scores = self.scores(model)
+                scores = self.scores(method.result())
                 if scores is not None:
                     self._record_scores(stage, round, loop.steps_done, scores)
                     self.record.say(f"  round {round + 1}: mIoU {scores['miou']:.1f}")
@@ -72,11 +72,12 @@ class StageRunner:
             on_labels=self._record_labels,
         )
         loop.run()
-        scores = self.scores(model)
+        result = method.result()
+        scores = self.scores(result)
         if scores is not None:
             self._record_scores(stage, method.rounds - 1, loop.steps_done, scores)
         if self.runtime.main:
-            save_model(folder / "model.safetensors", model, self.space, self._provenance(stage))
+            save_model(folder / "model.safetensors", result, self.space, self._provenance(stage))
         row = {
             "stage": stage.name,
             "method": stage.method,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from torch import Tensor
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
 from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
+from segadapt.models.build import build_segmenter
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Detail, Output
-from tests.methods.small import K, Pointwise, backward, gradients, make, samples
+from segadapt.models.store import load_model, save_model
+from segadapt.pieces.multi_prototypes import Prototypes, similarity
+from tests.methods.small import SPACE, K, Pointwise, backward, gradients, make, samples
 
 B, H, W, CHANNELS, D, PARTS = 2, 8, 12, 6, 4, 3
 
@@ -246,3 +250,31 @@ def test_joins_two_resolutions() -> None:
     data = {"source": samples(0, B, 16, 16, 0, labelled=True), "target": samples(1, B, 16, 16, 1, labelled=False)}
     got = backward(made.step(data))  # type: ignore[attr-defined]
     assert {"mixed/detail", "prototype contrast/low", "prototype contrast/high"} <= set(got)
+
+
+@pytest.mark.parametrize("kind", ["centroid", "gaussian", "full"])
+def test_prediction_by_prototypes(kind: str, tmp_path: Path) -> None:
+    """The class of the best of all prototypes (eq. 10), also from a model file."""
+    settings = {"kind": kind, "channels": D, "prototypes": PARTS, "predict": "prototypes"}
+    torch.manual_seed(0)
+    network = build_segmenter("timm:resnet10t", K, width=16)
+    made = make("mpcl", network, feature_classes="all", mpcl=settings)
+    assert isinstance(made, DAFormer)
+    assert made.mpcl is not None
+    trained = plugin(kind=kind)
+    made.mpcl.means.copy_(trained.means)
+    made.mpcl.variances.copy_(trained.variances)
+    made.mpcl.active.copy_(trained.active)
+    result = made.eval().result().eval()
+    images = torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        features = network(images).features
+        known = Prototypes(trained.means, None if kind == "centroid" else trained.variances, trained.active)
+        rows = F.normalize(made.mpcl.projection(features).movedim(1, 3).flatten(0, 2), dim=1)
+        best = similarity(rows, known, 0.1).flatten(1).argmax(1) // PARTS
+        assert torch.equal(result(images).logits.argmax(1).flatten(), best)
+        save_model(tmp_path / "m.safetensors", result, SPACE, {})
+        again = load_model(tmp_path / "m.safetensors").model.eval()
+        torch.testing.assert_close(again(images).logits, result(images).logits)
+    usual = make("mpcl", network, feature_classes="all", mpcl={"channels": D})
+    assert usual.result() is network

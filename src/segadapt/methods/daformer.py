@@ -123,6 +123,10 @@ class DAFormer(Method):
         optimiser = self.config.optimiser.model_copy(update={"lr": rate})
         return {**super().trained(), "mpcl": Trained(self.mpcl.projection, optimiser)}
 
+    def result(self) -> Segmenter:
+        """The network; with prototypes as its classifier, if these are to predict."""
+        return self.model if self.mpcl is None else self.mpcl.result(self.model)
+
     def train(self, mode: bool = True) -> DAFormer:
         """Training mode of everything but the reference; what the teacher makes of it is its own matter."""
         super().train(mode)

@@ -280,6 +280,10 @@ class Method(nn.Module):
         """The networks that have an optimiser, by name; all follow the stage's schedule."""
         return {"model": Trained(self.model, self.config.optimiser)}
 
+    def result(self) -> Segmenter:
+        """The network that is scored and kept."""
+        return self.model
+
     def prepare(self, round: int, world: World) -> None:
         """What happens before the steps of a round, e.g. new pseudo labels."""
 

@@ -29,20 +29,20 @@ from torch import Tensor, nn
 
 from segadapt.labels import IGNORE
 from segadapt.methods.method import Frozen, World
-from segadapt.models.segmenter import Output
+from segadapt.models.prototype_net import PrototypeNet, embedded
+from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.class_bank import NOWHERE, ClassBank
 from segadapt.pieces.kmeans import kmeans
 from segadapt.pieces.losses import Over, nearest_labels
 from segadapt.pieces.multi_prototypes import (
     Moments,
-    centroid_similarity,
-    gaussian_similarity,
+    Prototypes,
     moments,
     moved,
-    only_active,
     own_class,
     prototype_contrast,
     prototype_cross_entropy,
+    similarity,
 )
 from segadapt.pieces.optimal_transport import equipartition, greenkhorn
 from segadapt.pieces.terms import Term
@@ -79,6 +79,7 @@ class MPCLConfig(Frozen):
         floor: added to variances, times 1 / D.
         weighted: L_pce has the weights of L_con.
         over: means are taken over ``valid`` pixels, or over ``all``.
+        predict: what the model that is kept predicts by: the host's ``classifier``, or the ``prototypes``.
     """
 
     kind: Literal["centroid", "gaussian", "full"] = "gaussian"
@@ -104,6 +105,7 @@ class MPCLConfig(Frozen):
     floor: float = Field(default=0.25, ge=0)
     weighted: bool = True
     over: Over = "valid"
+    predict: Literal["classifier", "prototypes"] = "classifier"
 
 
 class Mixed(NamedTuple):
@@ -191,8 +193,8 @@ class MPCL(nn.Module):
         labels, weights, pasted, sure = (nearest_labels(x, size) for x in mixed)
         used = {"source": pasted, "target": ~pasted}.get(c.domains, torch.ones_like(pasted))
         labels = torch.where(used, labels, IGNORE)
-        rows = self.embedded(features)
-        similar = self.similarity(rows)
+        rows = embedded(self.projection, features, c.unit)
+        similar = similarity(rows, self.prototypes, c.temperature, c.floor, c.per_dimension)
         begun = torch.cat([self.active, self.active.new_zeros(1)])
         flat = labels.flatten()
         learnt = torch.where(begun[torch.where(flat == IGNORE, self.classes, flat)], flat, IGNORE)
@@ -209,25 +211,10 @@ class MPCL(nn.Module):
             contrast, classes = replace(contrast, count=pixels), replace(classes, count=pixels)
         return contrast, classes
 
-    def embedded(self, features: Tensor) -> Tensor:
-        """F [N, D] of decoder features [B, C', h, w], in float32."""
-        rows = self.projection(features).movedim(1, 3).flatten(0, 2).float()
-        return F.normalize(rows, dim=1) if self.config.unit else rows
-
-    def similarity(self, rows: Tensor) -> Tensor:
-        """s [N, C, K], without the classes that have not begun."""
-        c = self.config
-        if c.kind == "centroid":
-            similar = centroid_similarity(rows, self.means)
-        else:
-            floor = c.floor / c.channels
-            raised = self.variances + (floor if c.kind == "gaussian" else floor * torch.eye(c.channels).to(rows))
-            # A class that has not begun has no variance; what stands for it is masked.
-            begun = self.active.view(-1, *[1] * (raised.ndim - 1))
-            unit = torch.ones_like(raised) if c.kind == "gaussian" else torch.eye(c.channels).to(rows).expand_as(raised)
-            similar = gaussian_similarity(rows, self.means, torch.where(begun, raised, unit))
-            similar = similar / c.channels if c.per_dimension else similar
-        return only_active(similar, self.active, c.temperature)
+    @property
+    def prototypes(self) -> Prototypes:
+        """What has been learnt of every class."""
+        return Prototypes(self.means, None if self.config.kind == "centroid" else self.variances, self.active)
 
     @torch.no_grad()
     def assigned(self, similar: Tensor, labels: Tensor) -> Tensor:
@@ -245,6 +232,15 @@ class MPCL(nn.Module):
         return torch.where(few, own.argmax(1), plan.argmax(1))
 
     # ---- prototypes ----
+
+    def result(self, network: Segmenter) -> Segmenter:
+        """The model that is kept of the host's network."""
+        c = self.config
+        if c.predict == "classifier":
+            return network
+        made = PrototypeNet(network, c.kind, c.prototypes, c.channels, c.temperature, c.floor, c.unit, c.per_dimension)
+        made.load_prototypes(self.projection, self.prototypes)
+        return made.to(self.means.device)
 
     @torch.no_grad()
     def follow(self, world: World, batch_size: int) -> None:

@@ -16,6 +16,7 @@ from segadapt.models.fcn8s import FCN8s
 from segadapt.models.mit import SIZES
 from segadapt.models.multires import MultiRes
 from segadapt.models.proda_net import ProDANet
+from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.resnet38 import ResNet38
 from segadapt.models.segmenter import Preprocessing, Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
@@ -123,5 +124,22 @@ def _multires(
     return MultiRes(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
 
 
-_FAMILIES: Mapping[str, Callable[..., Segmenter]] = {"timm": TimmSegmenter, "daformer": DAFormerNet, "hrda": _multires}
+def _by_prototypes(
+    classes: int,
+    wrapped: str,
+    *,
+    base: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    **arguments: Any,
+) -> PrototypeNet:
+    """Prediction by prototypes with the network ``wrapped``."""
+    return PrototypeNet(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
+
+
+_FAMILIES: Mapping[str, Callable[..., Segmenter]] = {
+    "timm": TimmSegmenter,
+    "daformer": DAFormerNet,
+    "hrda": _multires,
+    "prototypes": _by_prototypes,
+}
 """Networks around another one, which the name goes on with."""

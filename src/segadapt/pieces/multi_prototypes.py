@@ -94,6 +94,44 @@ def class_similarity(similarity: Tensor) -> Tensor:
     return similarity.amax(2)
 
 
+class Prototypes(NamedTuple):
+    """Prototypes of all classes.
+
+    Attributes:
+        means: [C, K, D].
+        variances: [C, K, D] or covariances [C, K, D, D] of normal distributions; None for centroids.
+        active: [C] bool, classes that have prototypes.
+    """
+
+    means: Tensor
+    variances: Tensor | None
+    active: Tensor
+
+
+def similarity(
+    features: Tensor, prototypes: Prototypes, temperature: float, floor: float = 0.25, per_dimension: bool = True
+) -> Tensor:
+    """s [N, C, K] of either kind (eq. 8, 9), without the classes that have no prototypes yet.
+
+    Args:
+        features: [N, D], with or without gradient.
+        prototypes: see there.
+        temperature: tau, by which the result will be divided.
+        floor: ``floor / D`` is added to variances.
+        per_dimension: log densities are divided by D.
+    """
+    means, variances, active = prototypes
+    if variances is None:
+        return only_active(centroid_similarity(features, means), active, temperature)
+    channels = means.shape[2]
+    unit = torch.ones_like(variances)
+    if variances.ndim == 4:
+        unit = torch.eye(channels).to(variances).expand_as(variances)
+    begun = active.view(-1, *[1] * (variances.ndim - 1))  # what stands for the others is masked
+    similar = gaussian_similarity(features, means, torch.where(begun, variances + floor / channels * unit, unit))
+    return only_active(similar / channels if per_dimension else similar, active, temperature)
+
+
 def only_active(similarity: Tensor, active: Tensor, temperature: float) -> Tensor:
     """Similarities [N, C, K] without the classes that have no prototypes yet (``active`` [C] bool)."""
     return similarity.masked_fill(~active[:, None], _ABSENT * temperature)

@@ -1,0 +1,91 @@
+"""A network that predicts by prototypes in the space of a projection of its features (MPCL eq. 10)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segadapt.models.segmenter import Output, Segmenter
+from segadapt.pieces.multi_prototypes import Prototypes, class_similarity, similarity
+
+Kind = Literal["centroid", "gaussian", "full"]
+
+
+def embedded(projection: nn.Module, features: Tensor, unit: bool) -> Tensor:
+    """Rows [B h w, D] in float32 of features [B, C, h, w], of length one if ``unit``."""
+    rows = projection(features).movedim(1, 3).flatten(0, 2).float()
+    return F.normalize(rows, dim=1) if unit else rows
+
+
+class PrototypeNet(Segmenter):
+    """Another network without its classifier: scores are similarities with the best prototype of each class.
+
+    Args:
+        base: the network whose features are projected.
+        kind: of the prototypes.
+        each: K, prototypes of a class.
+        channels: D.
+        temperature: similarities are divided by it.
+        floor, unit, per_dimension: see :func:`segadapt.pieces.multi_prototypes.similarity` and :func:`embedded`.
+    """
+
+    means: Tensor
+    variances: Tensor
+    active: Tensor
+
+    def __init__(
+        self,
+        base: Segmenter,
+        kind: Kind = "gaussian",
+        each: int = 5,
+        channels: int = 256,
+        temperature: float = 0.1,
+        floor: float = 0.25,
+        unit: bool = True,
+        per_dimension: bool = True,
+    ) -> None:
+        wrapped = dict(base.architecture)
+        own: dict[str, Any] = {"kind": kind, "each": each, "channels": channels, "temperature": temperature}
+        own |= {"floor": floor, "unit": unit, "per_dimension": per_dimension}
+        name = f"prototypes:{wrapped.pop('name', type(base).__name__)}"
+        super().__init__(base.classes, base.preprocessing, {"name": name, **own, "base": wrapped})
+        self.base, self.stride, self.feature_channels = base, base.stride, base.feature_channels
+        self.kind, self.temperature, self.floor, self.unit, self.per_dimension = (
+            kind,
+            temperature,
+            floor,
+            unit,
+            per_dimension,
+        )
+        self.projection = nn.Conv2d(base.feature_channels, channels, 1)
+        shape = (base.classes, each, channels)
+        self.register_buffer("means", torch.zeros(shape))
+        self.register_buffer("variances", torch.ones((*shape, channels) if kind == "full" else shape))
+        self.register_buffer("active", torch.zeros(base.classes, dtype=torch.bool))
+
+    def load_prototypes(self, projection: nn.Conv2d, prototypes: Prototypes) -> None:
+        """Take over what was learnt."""
+        self.projection.load_state_dict(projection.state_dict())
+        self.means.copy_(prototypes.means)
+        self.active.copy_(prototypes.active)
+        if prototypes.variances is not None:
+            self.variances.copy_(prototypes.variances)
+
+    def network(self, x: Tensor) -> Output:
+        """Preprocessed images to g(c) / tau on the grid of the features."""
+        output = self.base.network(x)
+        batch, _, height, width = output.features.shape
+        known = Prototypes(self.means, None if self.kind == "centroid" else self.variances, self.active)
+        rows = embedded(self.projection, output.features, self.unit)
+        similar = similarity(rows, known, self.temperature, self.floor, self.per_dimension)
+        logits = class_similarity(similar).view(batch, height, width, -1).movedim(3, 1) / self.temperature
+        return output._replace(logits=logits)
+
+    def deep_features(self, images: Tensor) -> Tensor:
+        return self.base.deep_features(images)
+
+    def head_modules(self) -> list[nn.Module]:
+        return [*self.base.head_modules(), self.projection]
