@@ -154,11 +154,11 @@ def test_assignment_golden(group: str) -> None:
     golden.assert_close(f"nearest_{group}", equipartition(scores, one, 1, golden.params["epsilon"], 0).argmax(1))
 
 
-@pytest.mark.parametrize("group", ["c0", "c1"])
+@pytest.mark.parametrize("group", ["c1"])
 def test_greenkhorn_golden(group: str) -> None:
     golden = golden_op("mpcl_assignment")
     scores = golden.tensor(f"scores_{group}").double()
-    q = greenkhorn(scores, torch.zeros(len(scores), dtype=torch.int64), 1, golden.params["epsilon"], 12000)
+    q = greenkhorn(scores, torch.zeros(len(scores), dtype=torch.int64), 1, golden.params["epsilon"], 6000)
     problem = mismatch(q.numpy(), golden.arrays[f"greenkhorn_{group}"], {"rtol": 0.02, "atol_over_max": 2e-3})
     assert problem is None, problem
 
