@@ -84,3 +84,12 @@ def test_unfinished_seeds_and_absent_classes_are_left_out_of_means(tmp_path: Pat
     page = markdown(table)
     assert "| ST | 31.0 ± 1.4 | 30.0 | 32.0 | - | 36.0 | 75.0% | 1.0 | 7 |" in page
     assert "| ST | 8.0 | 31.0 |" in page
+
+
+def test_a_stage_that_two_methods_share_is_listed_once(tmp_path: Path) -> None:
+    for method, miou in (("proda", 31.0), ("cpsl", 33.0)):
+        whole = result(method, miou, 5.0)
+        warmup = {**result("adaptseg", 30.0, 4.0)["rows"][0], "stage": "warmup"}  # type: ignore[index]
+        write_json(tmp_path / method / "seed0/results.json", {**whole, "rows": [warmup, whole["rows"][0]]})  # type: ignore[index]
+    table = summarise("task", ["proda", "cpsl"], [0], tmp_path)
+    assert [row["title"] for row in table["rows"]] == ["ADAPTSEG", "PRODA", "CPSL"]

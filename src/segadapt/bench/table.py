@@ -79,8 +79,14 @@ def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path
                     labels = [summary for summary in results["labels"] if summary["stage"] == row["stage"]]
                     found.setdefault(row["stage"], {})[seed] = {**row, "labels": labels}
                     machine = results["machine"]
-        rows += [_summary(method, stage) for stage in found.values()]
+        summaries = [_summary(method, stage) for stage in found.values()]
+        rows += [s for s in summaries if not any(_same_stage(s, row) for row in rows)]
     return {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
+
+
+def _same_stage(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two methods share a stage, such as a warm-up, that was trained once for both."""
+    return all(a[key] == b[key] for key in ("stage", "title", "seeds"))
 
 
 def _own_rows(results: Mapping[str, Any], method: str) -> list[dict[str, Any]]:

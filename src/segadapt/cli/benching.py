@@ -108,4 +108,4 @@ def table(
         quiet or json,
         show,
     )
-    print_json(made) if json else console.print(markdown(made), markup=False)
+    print_json(made) if json else console.print(markdown(made), markup=False, soft_wrap=True)
