@@ -68,7 +68,7 @@ def _write_text(path: Path, text: str) -> None:
 
 def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path) -> dict[str, Any]:
     """Mean and spread over the finished seeds, for every stage that belongs to a method."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     machine: dict[str, Any] = {}
     for method in methods:
         found: dict[str, dict[int, dict[str, Any]]] = {}
