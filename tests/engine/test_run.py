@@ -162,7 +162,9 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> No
     _, err = two.communicate(timeout=200)
     assert two.returncode == 0, err
     results = json.loads((tmp_path / "two/results.json").read_text())
-    assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), tolerance=2e-4)
+    # Cosines of features that are nearly zero have large gradients, and with them the rounding is large.
+    tolerance = 2e-3 if method == "bcl" else 2e-4
+    assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), tolerance)
     for a, b in zip(one["labels"], results["labels"], strict=True):
         assert a["density"] == pytest.approx(b["density"], abs=2e-3)
     for a, b in zip(one["rows"], results["rows"], strict=True):
