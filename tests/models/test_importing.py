@@ -29,10 +29,11 @@ from segadapt.models.importing import import_checkpoint, import_discriminator
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.proda_net import UNIT, ProDANet
 from segadapt.models.segmenter import CAFFE, IMAGENET
-from segadapt.models.store import LoadedModel, load_model, save_model
+from segadapt.models.store import load_model, save_model
 from segadapt.run import Run
 from tests.golden_vectors import FOLDER
 from tests.models.golden import GoldenModel, golden_model
+from tests.models.imported import assert_holds, saved
 from tests.tiny import raw_config
 
 State = dict[str, Tensor]
@@ -140,17 +141,6 @@ def single() -> State:
 def student() -> State:
     """Of the second stage: with the extra normalisation, 16 classes."""
     return ProDANet(16, 50, extra_norm=True).state_dict()
-
-
-def saved(path: Path, content: Any) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def assert_holds(loaded: LoadedModel, state: State) -> None:
-    own = loaded.model.state_dict()
-    assert set(own) == set(state)
-    assert all(torch.equal(own[key], value) for key, value in state.items())
 
 
 def test_one_set_of_tensors_two_networks(single: State, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from segadapt.models.importing import import_checkpoint
 from segadapt.models.mit_names import from_mit
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import IMAGENET
-from segadapt.models.store import LoadedModel, load_model
+from segadapt.models.store import load_model
+from tests.models.imported import assert_holds, saved
 
 State = dict[str, Tensor]
 
@@ -60,18 +61,6 @@ def teacher() -> State:
 def wide() -> State:
     """HRDA, 16 classes."""
     return drawn("hrda:daformer_mit_b0", 16, 3, base={"width": 32})
-
-
-def saved(path: Path, content: Any) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def assert_holds(loaded: LoadedModel, state: State) -> None:
-    own = loaded.model.state_dict()
-    assert set(own) == set(state)
-    assert all(torch.equal(own[key], value) for key, value in state.items())
-    assert not loaded.model.training
 
 
 def training_file(student: State, teacher: State) -> dict[str, Any]:

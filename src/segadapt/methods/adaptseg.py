@@ -25,7 +25,16 @@ from torch import Tensor, nn
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import Method, OptimiserConfig, StageConfig, Terms, Trained, World, labelled_part
+from segadapt.methods.method import (
+    Method,
+    OptimiserConfig,
+    StageConfig,
+    Terms,
+    Trained,
+    World,
+    labelled_part,
+    paired_streams,
+)
 from segadapt.models.discriminator import Discriminator
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.adversarial import SOURCE, TARGET, Gan, domain_loss
@@ -85,7 +94,7 @@ class AdaptSeg(Method):
 
     def streams(self, round: int, world: World) -> dict[str, Stream]:
         """Labelled source images and target images, as many of each."""
-        c, key = self.config, f"{self.config.name}/{round}"
+        c = self.config
         if c.augmentation.crop is not None and min(c.augmentation.crop) < LEAST_SIDE:
             raise RequestError(
                 f"stage '{c.name}': a crop of {c.augmentation.crop} is too small for the discriminator; "
@@ -93,10 +102,7 @@ class AdaptSeg(Method):
             )
         source = labelled_part(world.source, 0, world.source_size, c)
         target = Part(world.target, 1, world.target_size, c.augmentation)
-        return {
-            "source": Stream((source,), c.batch_size, f"{key}/source"),
-            "target": Stream((target,), c.batch_size, f"{key}/target"),
-        }
+        return paired_streams(source, target, c, round)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box; the discriminators see outputs of before the step."""

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, World, labelled_part
+from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
 from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.contrast import pixel_prototype_contrast, transferred_labels
@@ -142,16 +142,13 @@ class BCL(Method):
 
     def streams(self, round: int, world: World) -> dict[str, Stream]:
         """Labelled source crops, rare classes more often; target crops with their static labels."""
-        c, key = self.config, f"{self.config.name}/{round}"
+        c = self.config
         weights = None
         if c.rare_sampling is not None:
             weights = rare_class_weights(world.source_shares().double().numpy(), c.rare_sampling)
         source = labelled_part(world.source, 0, world.source_size, c, weights=weights)
         target = Part(world.pseudo_labelled(), 1, world.target_size, c.augmentation)
-        return {
-            "source": Stream((source,), c.batch_size, f"{key}/source"),
-            "target": Stream((target,), c.batch_size, f"{key}/target"),
-        }
+        return paired_streams(source, target, c, round)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box; sample i of the source is paired with sample i of the target."""

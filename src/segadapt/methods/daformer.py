@@ -41,6 +41,7 @@ from segadapt.methods.method import (
     Trained,
     World,
     labelled_part,
+    paired_streams,
 )
 from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
 from segadapt.methods.supervision import segmentation_terms
@@ -136,16 +137,13 @@ class DAFormer(Method):
 
     def streams(self, round: int, world: World) -> dict[str, Stream]:
         """Labelled source crops, rare classes more often; target crops."""
-        c, key = self.config, f"{self.config.name}/{round}"
+        c = self.config
         rare = None
         if c.rare_temperature is not None:
             rare = rare_classes(world.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
         source = labelled_part(world.source, 0, world.source_size, c, rare=rare)
         target = Part(world.target, 1, world.target_size, c.augmentation)
-        return {
-            "source": Stream((source,), c.batch_size, f"{key}/source"),
-            "target": Stream((target,), c.batch_size, f"{key}/target"),
-        }
+        return paired_streams(source, target, c, round)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box."""

@@ -320,3 +320,12 @@ class TaughtMethod(Method):
 def labelled_part(dataset: Dataset, domain: int, resize: Resize, config: StageConfig, **focus: Any) -> Part:
     """A part of a stream with the stage's augmentation."""
     return Part(dataset, domain, resize, config.augmentation, **focus)
+
+
+def paired_streams(source: Part, target: Part, config: StageConfig, round: int, **of_target: Any) -> dict[str, Stream]:
+    """As many samples of the ``source`` as of the ``target`` in every step; ``of_target``: see :class:`Stream`."""
+    key = f"{config.name}/{round}"
+    return {
+        "source": Stream((source,), config.batch_size, f"{key}/source"),
+        "target": Stream((target,), config.batch_size, f"{key}/target", **of_target),
+    }

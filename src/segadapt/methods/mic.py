@@ -27,9 +27,10 @@ from segadapt.labels import LabelSpace
 from segadapt.methods.adaptseg import AdaptSeg, AdaptSegConfig
 from segadapt.methods.daformer import DAFormer, DAFormerConfig
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Frozen, Terms, World
+from segadapt.methods.method import Frozen, Method, Terms, World
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.losses import Over
 from segadapt.pieces.masking import blocks, visible
 
 
@@ -75,9 +76,7 @@ class MIC(DAFormer):
         """The lines of the box."""
         yield from super().step(batch)
         assert self.pseudo is not None
-        for name, images, labels, weights in shown_masked(batch, self.pseudo, self.config):
-            output = self.model(masked(images, self.model, self.config, self.config))
-            yield {k: t.times(self.config.masked_weight) for k, t in self.losses(name, output, labels, weights).items()}
+        yield from masked_terms(self, batch, self.pseudo, self.config, self.config.over)
 
 
 class AdaptSegMIC(AdaptSeg):
@@ -99,24 +98,28 @@ class AdaptSegMIC(AdaptSeg):
         """The lines of the box."""
         yield from super().step(batch)
         pseudo = self.teacher.label(batch["target"], self.align_corners)
-        for name, images, labels, weights in shown_masked(batch, pseudo, self.config):
-            output = self.model(masked(images, self.model, self.config, self.config))
-            terms = segmentation_terms(output, labels, weights=weights, align_corners=self.align_corners, prefix=name)
-            yield {k: t.times(self.config.masked_weight) for k, t in terms.items()}
+        yield from masked_terms(self, batch, pseudo, self.config, "valid")
 
     def after_step(self, world: World) -> None:
         """The teacher follows."""
         self.teacher.follow(self.model)
 
 
-def shown_masked(
-    batch: Mapping[str, Samples], pseudo: PseudoLabels, config: MaskedConfig
-) -> Iterator[tuple[str, Tensor, Tensor, Tensor | None]]:
-    """Name, images, labels and weights of what is shown with blocks withheld."""
+def masked_terms(
+    host: Method, batch: Mapping[str, Samples], pseudo: PseudoLabels, config: MICConfig | AdaptSegMICConfig, over: Over
+) -> Iterator[Terms]:
+    """L_M of the host's network, one pass for each domain that is masked; means ``over`` valid or all pixels."""
+    shown: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
     if config.masked != "target":
-        yield "masked source", batch["source"].images, batch["source"].labels, None
+        shown["masked source"] = (batch["source"].images, batch["source"].labels, None)
     if config.masked != "source":
-        yield "masked target", batch["target"].images, pseudo.labels, pseudo.weights
+        shown["masked target"] = (batch["target"].images, pseudo.labels, pseudo.weights)
+    for name, (images, labels, weights) in shown.items():
+        output = host.model(masked(images, host.model, config, config))
+        terms = segmentation_terms(
+            output, labels, weights=weights, align_corners=host.align_corners, prefix=name, over=over
+        )
+        yield {k: t.times(config.masked_weight) for k, t in terms.items()}
 
 
 @torch.no_grad()

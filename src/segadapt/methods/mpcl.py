@@ -257,8 +257,9 @@ class MPCL(nn.Module):
             present = torch.zeros(self.classes + 1, dtype=torch.bool, device=rows.device)
             present[torch.where(labels == IGNORE, self.classes, labels)] = True
             begun = torch.where(places >= 0, labels, IGNORE)
-            found = bank.moments()
-            if not c.bank:
+            if c.bank:
+                found = bank.moments()
+            else:
                 found = moments(rows, begun, places, self.classes, c.prototypes, c.kind == "full")
             self._move(found, present[:-1] & self.active)
         if done >= c.warmup and (done - c.warmup) % _WAIT == 0:

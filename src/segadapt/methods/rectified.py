@@ -22,7 +22,7 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Size
 from segadapt.data.strong import StrongAugmentation, outside, warp
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, World, labelled_part
+from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import see_whole
 from segadapt.models.norm import set_norm_mode
@@ -92,19 +92,12 @@ class Rectified(Method):
 
     def streams(self, round: int, world: World) -> dict[str, Stream]:
         """Labelled source crops; target crops with their soft labels, strong views and whole images."""
-        c, key = self.config, f"{self.config.name}/{round}"
+        c = self.config
         source = labelled_part(world.source, 0, world.source_size, c)
         target = Part(world.target, 1, world.target_size, c.augmentation, scores=world.soft_label)
-        return {
-            "source": Stream((source,), c.batch_size, f"{key}/source"),
-            "target": Stream(
-                (target,),
-                c.batch_size,
-                f"{key}/target",
-                strong=c.strong if self.wants_strong else None,
-                whole=self.teacher is not None,
-            ),
-        }
+        return paired_streams(
+            source, target, c, round, strong=c.strong if self.wants_strong else None, whole=self.teacher is not None
+        )
 
     @property
     def wants_strong(self) -> bool:

@@ -110,36 +110,25 @@ def build_segmenter(
     return model
 
 
-def _multires(
+def _around(
+    network: Callable[..., Segmenter],
     classes: int,
     wrapped: str,
     *,
     base: Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | None = None,
     **arguments: Any,
-) -> MultiRes:
-    """HRDA around the network ``wrapped``."""
-    if wrapped.startswith("hrda:"):
+) -> Segmenter:
+    """A network around the one that is called ``wrapped``, whose own arguments are ``base``."""
+    if network is MultiRes and wrapped.startswith("hrda:"):
         raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
-    return MultiRes(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
-
-
-def _by_prototypes(
-    classes: int,
-    wrapped: str,
-    *,
-    base: Mapping[str, Any] | None = None,
-    preprocessing: Preprocessing | None = None,
-    **arguments: Any,
-) -> PrototypeNet:
-    """Prediction by prototypes with the network ``wrapped``."""
-    return PrototypeNet(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
+    return network(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
 
 
 _FAMILIES: Mapping[str, Callable[..., Segmenter]] = {
     "timm": TimmSegmenter,
     "daformer": DAFormerNet,
-    "hrda": _multires,
-    "prototypes": _by_prototypes,
+    "hrda": partial(_around, MultiRes),
+    "prototypes": partial(_around, PrototypeNet),
 }
 """Networks around another one, which the name goes on with."""
