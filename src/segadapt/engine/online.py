@@ -39,7 +39,8 @@ class OnlineRecord:
         """Count one step's labels."""
         truth: torch.Tensor | None = None
         size, pixels = (0, 0), torch.zeros(())
-        for name, labels in online.sets.items():
+        sets = online.sets if self._truth is None else {**online.sets, **online.alternatives()}
+        for name, labels in sets.items():
             if size != (labels.shape[1], labels.shape[2]):
                 size = (labels.shape[1], labels.shape[2])
                 pixels = inside(samples.windows, samples.sizes, size, labels.device).sum()

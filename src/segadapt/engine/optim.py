@@ -37,14 +37,18 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
 
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float = 1.0) -> torch.optim.Optimizer:
-    """The optimiser of one network in one round; ``factor`` scales all learning rates."""
+    """The optimiser of one network in one round; ``factor`` scales all learning rates.
+
+    One fused kernel a parameter: a step over small networks on a CPU takes a quarter of the time of lists of
+    tensors, and on a GPU no longer.
+    """
     groups = parameter_groups(network, config)
     for group in groups:
         group["lr"] *= factor
         group["base_lr"] = group["lr"]
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, foreach=True)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, foreach=True)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
 def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:

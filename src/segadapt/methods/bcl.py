@@ -190,15 +190,20 @@ class BCL(Method):
         static = nearest_labels(t.labels, features.shape[-2:])
         shown = inside(t.windows, t.sizes, features.shape[-2:], features.device)
         bias = torch.where(self.seen.all(0)[:, None], self.mu[1] - self.mu[0], 0.0)
-        calibrated = ClassMeans(rho_s.vectors + bias, rho_s.present)
-        found = {
-            name: transferred_labels(features, prototypes, shown, c.threshold, c.density)
-            for name, prototypes in (("plain", rho_s), ("calibrated", calibrated))
-        }
-        dynamic = found.get(c.dynamic, torch.full_like(static, IGNORE))
+        prototypes = {"plain": rho_s, "calibrated": ClassMeans(rho_s.vectors + bias, rho_s.present)}
+        pixels = features.detach()
+
+        def transferred(by: str) -> Tensor:
+            return transferred_labels(pixels, prototypes[by], shown, c.threshold, c.density)
+
+        dynamic = transferred(c.dynamic) if c.dynamic in prototypes else torch.full_like(static, IGNORE)
         hybrid = torch.where(dynamic != IGNORE, dynamic, static)
-        sets = {"static": static, "dynamic, not calibrated": found["plain"], "dynamic": found["calibrated"]}
-        self.online = OnlineLabels("target", {**sets, "hybrid": hybrid})
+        shown_as = {"dynamic, not calibrated": "plain", "dynamic": "calibrated"}
+        self.online = OnlineLabels(
+            "target",
+            {"static": static, "hybrid": hybrid},
+            lambda: {name: transferred(by) for name, by in shown_as.items()},
+        )
         return Labels(static, dynamic, hybrid)
 
     def _learnt(self, t: Samples, labels: Labels) -> Tensor:

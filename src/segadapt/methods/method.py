@@ -7,7 +7,7 @@ state is registered in the module, so its state dict together with a step number
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -134,10 +134,12 @@ class OnlineLabels(NamedTuple):
     Attributes:
         stream: the stream whose crops they belong to.
         sets: label maps [B, h, w] of these crops at any resolution, by name.
+        alternatives: makes further ones that the step has no use for; only called where there is a truth.
     """
 
     stream: str
     sets: Mapping[str, Tensor]
+    alternatives: Callable[[], Mapping[str, Tensor]] = dict
 
 
 class Trained(NamedTuple):
