@@ -182,10 +182,13 @@ def _label_accuracy(found: Mapping[int, dict[str, Any]]) -> float | None:
 
 def markdown(table: Mapping[str, Any]) -> str:
     """The table as a Markdown page."""
+    return f"# {table['task']}\n\n{tables(table)}"
+
+
+def tables(table: Mapping[str, Any]) -> str:
+    """All stages by seed, their IoU by class, and the machine, in Markdown."""
     seeds = [str(s) for s in table["seeds"]]
     lines = [
-        f"# {table['task']}",
-        "",
         f"mIoU of the last checkpoint on the test images, {len(seeds)} seeds (mean, sample standard deviation).",
         "",
         "| method | mIoU | " + " | ".join(f"seed {s}" for s in seeds) + " | MPA | labels right | minutes | peak MB |",
