@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format tables clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('segadapt needs Python 3.10 or newer; run: make PYTHON=python3.11 ...' if sys.version_info < (3, 10) else 0)"
@@ -27,6 +27,9 @@ lint: $(STAMP)  ## formatting, lint rules and types
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+tables: $(STAMP)  ## README, pages and pictures from benchmarks/*.json; TABLE=.../table.json takes a new one in first
+	$(BIN)/python -m benchmarks.render $(TABLE)
 
 clean:
 	rm -rf $(VENV) demo runs build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

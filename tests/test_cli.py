@@ -10,9 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from segadapt.cli import main
+from segadapt.config import recipe_names
 from segadapt.labels import CAMVID, CITYSCAPES
+from segadapt.methods.registry import METHODS
 from segadapt.models.build import build_segmenter
 from segadapt.models.store import save_model
 from tests.tiny import raw_config, write_classes, write_folder
@@ -262,6 +265,31 @@ def test_listings_are_also_json(
     code, out, _ = call(monkeypatch, capsys, command, "--json")
     assert code == 0
     assert json.loads(out)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_methods_say_paper_stages_and_proof(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setattr("segadapt.cli.looking.console", Console(width=columns, highlight=False))
+    code, out, err = call(monkeypatch, capsys, "methods")
+    assert code == 0, err
+    assert max(map(len, out.splitlines())) <= columns
+    words = " ".join(out.split())
+    found = json.loads(call(monkeypatch, capsys, "methods", "--json")[1])
+    assert list(found) == list(METHODS)
+    shipped = recipe_names()
+    for name, entry in found.items():
+        how = " ".join([entry["recipe"], *entry["overrides"]])
+        assert entry["paper"] in words
+        assert f"{name} {entry['title']}: {entry['summary']} {' > '.join(entry['stages'])} ({how})" in words
+        assert all(path in words for paths in entry["proofs"].values() for path in paths)
+        assert entry["recipe"] in shipped
+        assert name in entry["stages"]
+    assert found["dacs"]["paper"].endswith("WACV 2021")
+    assert found["mpcl"]["paper"].startswith("Ling")
+    assert found["proda"]["stages"] == ["adaptseg_ls", "proda", "distill", "distill"]
+    assert found["cpsl_official"]["stages"] == ["adaptseg_ls", "cpsl_official", "distill", "distill"]
 
 
 def test_plan_says_what_a_recipe_costs(

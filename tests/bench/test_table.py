@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from segadapt.bench.table import bench_table, markdown, summarise
+from segadapt.bench.table import bench_table, markdown, summarise, task_recipes
+from segadapt.config import recipe_names
 from segadapt.engine.checkpoint import write_json
 from segadapt.errors import RequestError
+from segadapt.methods.registry import METHODS
 from tests.tiny import raw_config
 
 
@@ -36,7 +39,8 @@ def test_table_of_two_methods_and_two_seeds(tmp_path: Path) -> None:
         assert row["spread"] == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
     assert found[0] != found[1]
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
-    assert bench_table(task, methods, [1, 2], out, {}, quiet=True)["rows"] == table["rows"]
+    (tmp_path / "task/_base.yaml").write_text("{}")  # no recipe, so that all of them are these two
+    assert bench_table(task, None, [1, 2], out, {}, quiet=True)["rows"] == table["rows"]
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
     source = [(out / m / "seed1/stages/source/model.safetensors").read_bytes() for m in methods]
     assert source[0] == source[1]
@@ -56,40 +60,96 @@ def test_settings_go_to_the_recipes_that_have_the_stage(tmp_path: Path) -> None:
         bench_table(task, methods, [1], tmp_path / "out", {}, ["adopt.structure=0"], quiet=True)
 
 
-def result(method: str, miou: float, sky: float | None) -> dict[str, object]:
-    scores = {"miou": miou, "mpa": miou + 5, "iou": {"sky": sky, "road": miou}}
-    row = {
+def row(method: str, miou: float, sky: float | None = 5.0, **changes: Any) -> dict[str, Any]:
+    """The row of a stage in a run's results."""
+    return {
         "stage": "adapt",
         "role": "adapted",
         "method": method,
         "title": method.upper(),
-        "scores": scores,
+        "scores": {"miou": miou, "mpa": miou + 5, "iou": {"sky": sky, "road": miou}},
         "seconds": 60.0,
         "peak_memory_mb": 7,
+        **changes,
     }
+
+
+def write_run(folder: Path, rows: list[dict[str, Any]], planned: list[dict[str, Any]] | None = None) -> None:
+    """What the table reads of a run: its planned stages, and the results of the finished ones."""
+    stages = [{"name": r["stage"], "role": r["role"]} for r in planned or rows]
+    write_json(folder / "config.json", {"config": {"stages": stages}})
     machine = {"segadapt": "1", "torch": "2", "python": "3", "cpu": "c", "cores": "2", "device": "cpu"}
-    return {
-        "rows": [row],
-        "labels": [{"stage": "adapt", "accuracy": 0.5}, {"stage": "adapt", "accuracy": 0.75}],
-        "machine": machine,
-    }
+    labels = [{"stage": "adapt", "accuracy": 0.5}, {"stage": "adapt", "accuracy": 0.75}]
+    write_json(folder / "results.json", {"rows": rows, "labels": labels, "machine": machine})
 
 
 def test_unfinished_seeds_and_absent_classes_are_left_out_of_means(tmp_path: Path) -> None:
-    write_json(tmp_path / "st/seed0/results.json", result("st", 30.0, None))
-    write_json(tmp_path / "st/seed1/results.json", result("st", 32.0, 8.0))
+    write_run(tmp_path / "st/seed0", [row("st", 30.0, None)])
+    write_run(tmp_path / "st/seed1", [row("st", 32.0, 8.0)])
     table = summarise("task", ["st", "cbst"], [0, 1, 2], tmp_path)
-    (row,) = table["rows"]
-    assert (row["miou"], row["iou"]["sky"]) == (31.0, 8.0)
+    (only,) = table["rows"]
+    assert (only["miou"], only["iou"]["sky"]) == (31.0, 8.0)
     page = markdown(table)
     assert "| ST | 31.0 ± 1.4 | 30.0 | 32.0 | - | 36.0 | 75.0% | 1.0 | 7 |" in page
     assert "| ST | 8.0 | 31.0 |" in page
 
 
-def test_a_stage_that_two_methods_share_is_listed_once(tmp_path: Path) -> None:
-    for method, miou in (("proda", 31.0), ("cpsl", 33.0)):
-        whole = result(method, miou, 5.0)
-        warmup = {**result("adaptseg", 30.0, 4.0)["rows"][0], "stage": "warmup"}  # type: ignore[index]
-        write_json(tmp_path / method / "seed0/results.json", {**whole, "rows": [warmup, whole["rows"][0]]})  # type: ignore[index]
-    table = summarise("task", ["proda", "cpsl"], [0], tmp_path)
-    assert [row["title"] for row in table["rows"]] == ["ADAPTSEG", "PRODA", "CPSL"]
+WARMUP = row("adaptseg", 30.0, stage="warmup")
+
+
+@pytest.mark.parametrize("order", [["adaptseg", "proda", "cpsl"], ["proda", "cpsl", "adaptseg"]])
+def test_a_stage_that_two_methods_share_stands_once_under_the_one_it_is_the_result_of(
+    tmp_path: Path, order: list[str]
+) -> None:
+    write_run(tmp_path / "adaptseg/seed0", [WARMUP])
+    write_run(tmp_path / "proda/seed0", [WARMUP, row("proda", 31.0)])
+    write_run(tmp_path / "cpsl/seed0", [WARMUP, row("cpsl", 33.0)])
+    rows = summarise("task", order, [0], tmp_path)["rows"]
+    assert [(r["method"], r["title"], r["result"]) for r in rows] == [
+        ("adaptseg", "ADAPTSEG", True),
+        ("proda", "PRODA", True),
+        ("cpsl", "CPSL", True),
+    ]
+
+
+def test_stages_on_the_way_are_no_results(tmp_path: Path) -> None:
+    """Neither where the recipe goes on after them, nor where its last stage is not finished yet."""
+    source, oracle = row("source_only", 20.0, stage="s", role="source"), row("oracle", 60.0, stage="o", role="oracle")
+    stages = [source, WARMUP, row("proda", 31.0), row("distill", 32.0, stage="last"), oracle]
+    write_run(tmp_path / "source_only/seed0", [source])
+    write_run(tmp_path / "proda/seed0", stages)
+    write_run(tmp_path / "cpsl/seed0", [source, row("cpsl", 29.0)], planned=stages)
+    write_run(tmp_path / "oracle/seed0", [source, oracle])
+    rows = summarise("task", ["source_only", "proda", "cpsl", "oracle"], [0], tmp_path)["rows"]
+    assert [(r["method"], r["role"], r["title"], r["result"]) for r in rows] == [
+        ("source_only", "source", "SOURCE_ONLY", True),
+        ("proda", "adapted", "ADAPTSEG", False),
+        ("proda", "adapted", "PRODA", False),
+        ("proda", "adapted", "DISTILL", True),
+        ("cpsl", "adapted", "CPSL", False),
+        ("oracle", "oracle", "ORACLE", True),
+    ]
+
+
+# ---- which recipes ----
+
+
+def test_all_recipes_of_a_task_in_the_order_of_the_house() -> None:
+    names = task_recipes("camvid_day_dusk")
+    assert sorted(f"camvid_day_dusk/{n}" for n in names) == [n for n in recipe_names() if n.startswith("camvid_day")]
+    assert (names[0], names[-1]) == ("source_only", "oracle")
+    methods = [n for n in names if n in METHODS and n != "oracle"]
+    assert methods == sorted(methods, key=list(METHODS).index)
+    after = {n: names[names.index(n) - 1] for n in names[1:]}
+    assert after["mic_hrda"] == "mic"
+    assert [n for n in names if n.startswith("mpcl")] == names[names.index("mpcl") : -1]
+
+
+def test_a_recipe_with_a_name_of_its_own_stands_beside_its_last_method() -> None:
+    names = task_recipes("gta5_cityscapes")
+    assert names[names.index("cbst_sp") + 1 :][:2] == ["resnet38", "vgg16"]
+
+
+def test_an_unknown_task_is_refused_with_the_nearest() -> None:
+    with pytest.raises(RequestError, match=r"no task 'toy_camwid' \(did you mean 'toy_camvid'\?\)"):
+        task_recipes("toy_camwid")

@@ -7,15 +7,44 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segadapt.config import load_config
+from segadapt.config import find_recipe, load_config, read_recipe, recipe_names
 from segadapt.engine.checkpoint import read_json, write_atomically, write_json
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, nearest
+from segadapt.methods.registry import METHODS
 from segadapt.run import Run
+
+
+def task_recipes(task: str) -> list[str]:
+    """The recipes of a task in the order of the house: source only, the methods, the oracle.
+
+    A variant stands beside its method: ``mpcl_centroid`` is one of ``mpcl``, and a recipe with a name of its own
+    belongs to the method that it ends with. ``task`` is one that ships, or a folder of recipes.
+    """
+    shipped = [recipe.partition("/") for recipe in recipe_names()]
+    names = [name for of, _, name in shipped if of == task]
+    if not names:
+        names = [path.stem for path in Path(task).glob("*.yaml") if not path.stem.startswith("_")]
+    if not names:
+        tasks = sorted({of for of, _, _ in shipped})
+        raise RequestError(f"no task '{task}'{nearest(task, tasks)}; there are: {', '.join(tasks)}")
+    return sorted(names, key=lambda name: _place(task, name))
+
+
+def _place(task: str, recipe: str) -> tuple[bool, int, str]:
+    """Where a recipe stands among those of its task."""
+    order = list(METHODS)
+    named = [name for name in order if recipe == name or recipe.startswith(f"{name}_")]
+    if named:
+        method = max(named, key=len)
+    else:
+        stages = read_recipe(find_recipe(f"{task}/{recipe}")).get("stages") or {}
+        method = next((m for s in reversed(stages.values()) if (m := (s or {}).get("method")) in METHODS), order[-1])
+    return method == "oracle", order.index(method), recipe
 
 
 def bench_table(
     task: str,
-    methods: Sequence[str],
+    methods: Sequence[str] | None,
     seeds: Sequence[int],
     out: Path,
     roots: Mapping[str, str],
@@ -23,22 +52,25 @@ def bench_table(
     quiet: bool = False,
     on_row: Callable[[int, Mapping[str, Any]], None] = lambda seed, row: None,
 ) -> dict[str, Any]:
-    """Run every method of a task with every seed and summarise.
+    """Run the recipes of a task with every seed and summarise.
 
-    Runs lie in ``out/METHOD/seedN``. What is finished is not run again, and equal stages (such as
-    the source model of a seed) are trained once. ``out/table.json`` and ``out/table.md`` are
-    rewritten after every run; ``on_row`` is called with the seed and the method's row of results.
+    ``methods`` are their names; None takes all of them (:func:`task_recipes`). Runs lie in
+    ``out/METHOD/seedN``. What is finished is not run again, and equal stages (such as the source model
+    of a seed) are trained once. ``out/table.json`` and ``out/table.md`` are rewritten after every run;
+    ``on_row`` is called with the seed and the method's row of results.
     """
+    methods = task_recipes(task) if methods is None else methods
     table: dict[str, Any] = {}
     known = _settings_by_method(task, methods, overrides)
     for seed in seeds:
         for method in methods:
             config = load_config(f"{task}/{method}", [*known[method], f"seed={seed}"])
-            results = Run(config, out / method / f"seed{seed}", roots, quiet, reuse=(out,)).execute()
+            folder = out / method / f"seed{seed}"
+            Run(config, folder, roots, quiet, reuse=(out,)).execute()
             table = summarise(task, methods, seeds, out)
             write_json(out / "table.json", table)
             _write_text(out / "table.md", markdown(table))
-            for row in _own_rows(results, method):
+            for row in _own_rows(folder):
                 on_row(seed, row)
     return table
 
@@ -67,32 +99,54 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path) -> dict[str, Any]:
-    """Mean and spread over the finished seeds, for every stage that belongs to a method."""
+    """Mean and spread over the finished seeds, for every stage that belongs to a method.
+
+    A row has the recipe (``method``), the stage and its title, its ``role`` (``source``, ``adapted``,
+    ``oracle``), whether it is the ``result`` of the recipe or a stage on the way, and its numbers.
+    """
     rows: list[dict[str, Any]] = []
     machine: dict[str, Any] = {}
     for method in methods:
         found: dict[str, dict[int, dict[str, Any]]] = {}
         for seed in seeds:
-            results = read_json(out / method / f"seed{seed}" / "results.json")
-            for row in _own_rows(results, method) if results else []:
+            folder = out / method / f"seed{seed}"
+            for row in _own_rows(folder):
                 if row["scores"] is not None:
-                    labels = [summary for summary in results["labels"] if summary["stage"] == row["stage"]]
-                    found.setdefault(row["stage"], {})[seed] = {**row, "labels": labels}
-                    machine = results["machine"]
-        summaries = [_summary(method, stage) for stage in found.values()]
-        rows += [s for s in summaries if not any(_same_stage(s, row) for row in rows)]
+                    found.setdefault(row["stage"], {})[seed] = row
+                    machine = (read_json(folder / "results.json") or {})["machine"]
+        for stage in found.values():
+            _add(rows, _summary(method, stage))
     return {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
 
 
-def _same_stage(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two methods share a stage, such as a warm-up, that was trained once for both."""
-    return all(a[key] == b[key] for key in ("stage", "title", "seeds"))
+def _add(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    """Add a row, unless it is a stage (such as a warm-up) that was trained once for this recipe and another.
+
+    It then stands under the recipe that it is the result of.
+    """
+    same = next((r for r in rows if all(r[key] == summary[key] for key in ("stage", "title", "seeds"))), None)
+    if same is None:
+        rows.append(summary)
+    elif summary["result"]:
+        same.update(method=summary["method"], result=True)
 
 
-def _own_rows(results: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
-    """The stages that a method's recipe is about: all that adapt, or the bound that it is."""
-    role = {"source_only": "source", "oracle": "oracle"}.get(method, "adapted")
-    return [dict(row) for row in results["rows"] if row["role"] == role]
+def _own_rows(folder: Path) -> list[dict[str, Any]]:
+    """Results of the finished stages that a run is about: all that adapt, or the bound that it ends with."""
+    held, results = read_json(folder / "config.json"), read_json(folder / "results.json")
+    if not held or not results:
+        return []
+    stages = held["config"]["stages"]
+    own = [stage["name"] for stage in stages if stage["role"] == "adapted"] or [stages[-1]["name"]]
+    return [
+        {
+            **row,
+            "result": row["stage"] == own[-1],
+            "labels": [summary for summary in results["labels"] if summary["stage"] == row["stage"]],
+        }
+        for row in results["rows"]
+        if row["stage"] in own
+    ]
 
 
 def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
@@ -107,6 +161,8 @@ def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]
         "method": method,
         "stage": first["stage"],
         "title": first["title"],
+        "role": first["role"],
+        "result": first["result"],
         "seeds": {str(seed): row["scores"]["miou"] for seed, row in found.items()},
         "miou": statistics.mean(values),
         "spread": statistics.stdev(values) if len(values) > 1 else None,
@@ -126,10 +182,13 @@ def _label_accuracy(found: Mapping[int, dict[str, Any]]) -> float | None:
 
 def markdown(table: Mapping[str, Any]) -> str:
     """The table as a Markdown page."""
+    return f"# {table['task']}\n\n{tables(table)}"
+
+
+def tables(table: Mapping[str, Any]) -> str:
+    """All stages by seed, their IoU by class, and the machine, in Markdown."""
     seeds = [str(s) for s in table["seeds"]]
     lines = [
-        f"# {table['task']}",
-        "",
         f"mIoU of the last checkpoint on the test images, {len(seeds)} seeds (mean, sample standard deviation).",
         "",
         "| method | mIoU | " + " | ".join(f"seed {s}" for s in seeds) + " | MPA | labels right | minutes | peak MB |",

@@ -77,7 +77,7 @@ def step(
 
 def table(
     task: Annotated[str, typer.Argument(help="A task, e.g. camvid_day_dusk.")],
-    methods: Annotated[str, typer.Option(help="Methods, comma-separated.")] = "source_only,st,cbst,cbst_sp,oracle",
+    methods: Annotated[str, typer.Option(help="Recipes of the task, comma-separated; all of them if empty.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated.")] = "0,1,2",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Settings to change, e.g. source.steps=400.")
@@ -87,7 +87,7 @@ def table(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Run methods with several seeds and write one table; goes on where it stopped."""
+    """Run the recipes of a task with several seeds and write one table; goes on where it stopped."""
     try:
         numbers = [int(s) for s in seeds.split(",")]
     except ValueError:
@@ -100,7 +100,7 @@ def table(
 
     made = bench_table(
         task,
-        [m.strip() for m in methods.split(",")],
+        [m.strip() for m in methods.split(",")] if methods.strip() else None,
         numbers,
         out or Path("runs") / "bench" / task,
         parse_roots(root),

@@ -5,27 +5,77 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
+import textwrap
 import time
 from typing import Any
 
 import torch
 
 from segadapt.cli.common import Json, console, print_json, print_rows
-from segadapt.config import find_recipe, read_recipe, recipe_names
+from segadapt.config import find_recipe, load_config, read_recipe, recipe_names
 from segadapt.engine.runtime import machine
 from segadapt.labels import CITYSCAPES
+from segadapt.methods.papers import Paper
 from segadapt.methods.registry import METHODS
 from segadapt.models.build import MODELS, build_segmenter
 
+PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
+"""Where the stages of a method are looked up: as published, or, for an oracle, where its labels may be opened."""
+
 
 def methods(json: Json = False) -> None:
-    """List the methods."""
+    """List the methods by paper: what each does, its stages in the published setting, and where ours is proved."""
+    found = {name: _method(name) for name in METHODS}
     if json:
-        print_json({n: {"title": i.title, "summary": i.summary, "paper": i.method.paper} for n, i in METHODS.items()})
+        print_json(found)
         return
-    print_rows(
-        ["method", "title", "paper", "what"], [[n, i.title, i.method.paper, i.summary] for n, i in METHODS.items()]
+    names: dict[Paper, list[str]] = {}
+    for name, info in METHODS.items():
+        names.setdefault(info.paper, []).append(name)
+    width = max(map(len, METHODS)) + 2
+    for paper, mine in names.items():
+        _say(paper.citation, style="bold")
+        for name in mine:
+            how = " ".join([found[name]["recipe"], *found[name]["overrides"]])
+            _say(f"{found[name]['title']}: {found[name]['summary']}", f"  {name:<{width}}", width + 2)
+            _say(f"{' > '.join(found[name]['stages'])}  ({how})", " " * (width + 2), width + 2)
+        for kind, paths in paper.proofs.items():
+            _say(" ".join(paths), f"  {kind:<{width}}", width + 2)
+        console.print()
+    _say(
+        "Below a method: its stages, and the recipe they are from. page: paper, official code and ours beside each "
+        "other; golden: tests against golden vectors; restated: tests that write the formulas down a second time.",
+        indent=0,
     )
+
+
+def _method(name: str) -> dict[str, Any]:
+    """A method of the registry, with the stages of its recipe."""
+    info = METHODS[name]
+    shipped = recipe_names()
+    recipe = next(r for task in PUBLISHED_TASKS if (r := f"{task}/{info.recipe or name}") in shipped)
+    return {
+        "title": info.title,
+        "summary": info.summary,
+        "paper": info.paper.citation,
+        "stages": [stage.method for stage in load_config(recipe, info.overrides).stages],
+        "recipe": recipe,
+        "overrides": list(info.overrides),
+        "proofs": info.paper.proofs,
+    }
+
+
+def _say(text: str, first: str = "", indent: int = 2, style: str | None = None) -> None:
+    """One entry, wrapped between its words alone."""
+    lines = textwrap.wrap(
+        text,
+        min(console.width, 110),
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    console.print("\n".join(lines), style=style, markup=False, soft_wrap=True)
 
 
 def recipes(json: Json = False) -> None:

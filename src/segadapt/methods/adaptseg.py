@@ -77,7 +77,6 @@ class AdaptSeg(Method):
 
     Config = AdaptSegConfig
     title = "AdaptSeg"
-    paper = "Tsai et al., CVPR 2018"
     config: AdaptSegConfig
 
     def __init__(self, config: AdaptSegConfig, model: Segmenter, space: LabelSpace):

@@ -102,7 +102,6 @@ class BCL(Method):
 
     Config = BCLConfig
     title = "BCL"
-    paper = "Lee et al., ECCV 2022"
     config: BCLConfig
     mu: Tensor
     seen: Tensor

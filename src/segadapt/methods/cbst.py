@@ -97,7 +97,6 @@ class CBST(Method):
 
     Config = CBSTConfig
     title = "CBST"
-    paper = "Zou et al., ECCV 2018"
     config: CBSTConfig
     thresholds: Tensor
     counts: Tensor

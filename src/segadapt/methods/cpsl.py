@@ -142,7 +142,6 @@ class CPSL(Rectified):
 
     Config = CPSLConfig
     title = "CPSL"
-    paper = "Li et al., CVPR 2022"
     config: CPSLConfig
     shares: Tensor
 

@@ -68,7 +68,6 @@ class CRST(CBST):
 
     Config = CRSTConfig
     title = "CRST"
-    paper = "Zou et al., ICCV 2019"
     config: CRSTConfig
 
     @property

@@ -102,7 +102,6 @@ class DAFormer(Method):
 
     Config = DAFormerConfig
     title = "DAFormer"
-    paper = "Hoyer et al., CVPR 2022"
     config: DAFormerConfig
     kept_near: Tensor
 
@@ -208,7 +207,6 @@ class HRDA(DAFormer):
     """DAFormer with a network that looks at two resolutions; its losses are those of both."""
 
     title = "HRDA"
-    paper = "Hoyer et al., ECCV 2022"
 
     def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace):
         super().__init__(config, model, space)

@@ -61,7 +61,6 @@ class Distill(TaughtMethod):
 
     Config = DistillConfig
     title = "Distillation"
-    paper = "Zhang et al. (ProDA), CVPR 2021"
     config: DistillConfig
 
     def prepare(self, round: int, world: World) -> None:

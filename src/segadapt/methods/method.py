@@ -250,7 +250,7 @@ class World(Protocol):
 class Method(nn.Module):
     """Base of all methods.
 
-    Subclasses set ``Config``, ``title`` and ``paper`` and implement :meth:`streams` and
+    Subclasses set ``Config`` and ``title`` and implement :meth:`streams` and
     :meth:`step`. ``step`` yields loss terms; the engine runs one backward pass after each yield
     and steps the optimisers when the generator ends. Parameters that do not require gradients while
     a term is computed get none from it: that is how a term is kept from one of several networks.
@@ -258,7 +258,6 @@ class Method(nn.Module):
 
     Config: ClassVar[type[StageConfig]] = StageConfig
     title: ClassVar[str]
-    paper: ClassVar[str]
     uses_target: ClassVar[bool] = True
 
     def __init__(self, config: StageConfig, model: Segmenter, space: LabelSpace):

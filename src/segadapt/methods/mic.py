@@ -69,7 +69,6 @@ class MIC(DAFormer):
 
     Config = MICConfig
     title = "MIC"
-    paper = "Hoyer et al., CVPR 2023"
     config: MICConfig
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
@@ -87,7 +86,6 @@ class AdaptSegMIC(AdaptSeg):
 
     Config = AdaptSegMICConfig
     title = "AdaptSeg + MIC"
-    paper = "Hoyer et al., CVPR 2023"
     config: AdaptSegMICConfig
 
     def __init__(self, config: AdaptSegMICConfig, model: Segmenter, space: LabelSpace):

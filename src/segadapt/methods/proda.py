@@ -95,7 +95,6 @@ class ProDA(Rectified):
 
     Config = ProDAConfig
     title = "ProDA"
-    paper = "Zhang et al., CVPR 2021"
     config: ProDAConfig
     prototypes: Tensor
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segadapt.errors import RequestError, nearest
+from segadapt.methods import papers
 from segadapt.methods.adaptseg import AdaptSeg
 from segadapt.methods.bcl import BCL
 from segadapt.methods.cbst import CBST
@@ -16,6 +17,7 @@ from segadapt.methods.daformer import HRDA, DAFormer
 from segadapt.methods.distill import Distill
 from segadapt.methods.method import Method, StageConfig
 from segadapt.methods.mic import MIC, AdaptSegMIC
+from segadapt.methods.papers import Paper
 from segadapt.methods.proda import ProDA
 from segadapt.methods.source_only import SourceOnly
 
@@ -26,44 +28,67 @@ class MethodInfo:
 
     Attributes:
         method: the class.
+        paper: where it was published and where ours is proved.
         title: for tables.
         summary: one line.
         presets: settings that make this name what it is; a recipe may override them.
+        recipe: the recipe of a task that it is run with, where that has another name.
+        overrides: settings that turn that recipe into this method, e.g. ``stage1.method=NAME``.
     """
 
     method: type[Method]
+    paper: Paper
     title: str
     summary: str
     presets: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 METHODS: dict[str, MethodInfo] = {
-    "source_only": MethodInfo(SourceOnly, "Source only", "supervised training on the source; the lower bound"),
+    "source_only": MethodInfo(
+        SourceOnly, papers.BOUNDS, "Source only", "supervised training on the source; the lower bound"
+    ),
     "oracle": MethodInfo(
         SourceOnly,
+        papers.BOUNDS,
         "Oracle",
         "supervised training on labelled target images; the upper bound",
         {"data": "oracle", "role": "oracle", "initial": "scratch"},
     ),
-    "st": MethodInfo(CBST, "ST", "self-training in rounds, one threshold for all classes", {"policy": "global"}),
-    "st_sp": MethodInfo(
-        CBST, "ST-SP", "self-training with spatial priors", {"policy": "global", "spatial_prior": True}
+    "st": MethodInfo(
+        CBST, papers.CBST, "ST", "self-training in rounds, one threshold for all classes", {"policy": "global"}
     ),
-    "cbst": MethodInfo(CBST, "CBST", "class-balanced self-training: one threshold a class"),
-    "cbst_sp": MethodInfo(CBST, "CBST-SP", "class-balanced self-training with spatial priors", {"spatial_prior": True}),
-    "crst_mrkld": MethodInfo(CRST, "CRST-MRKLD", "CBST with a KL regulariser on the model", {"regulariser": "mrkld"}),
-    "crst_lrent": MethodInfo(CRST, "CRST-LRENT", "CBST with entropy-regularised soft labels", {"regulariser": "lrent"}),
-    "adaptseg": MethodInfo(AdaptSeg, "AdaptSeg", "adversarial adaptation of the output space"),
+    "st_sp": MethodInfo(
+        CBST, papers.CBST, "ST-SP", "self-training with spatial priors", {"policy": "global", "spatial_prior": True}
+    ),
+    "cbst": MethodInfo(CBST, papers.CBST, "CBST", "class-balanced self-training: one threshold a class"),
+    "cbst_sp": MethodInfo(
+        CBST, papers.CBST, "CBST-SP", "class-balanced self-training with spatial priors", {"spatial_prior": True}
+    ),
+    "crst_mrkld": MethodInfo(
+        CRST, papers.CRST, "CRST-MRKLD", "CBST with a KL regulariser on the model", {"regulariser": "mrkld"}
+    ),
+    "crst_lrent": MethodInfo(
+        CRST, papers.CRST, "CRST-LRENT", "CBST with entropy-regularised soft labels", {"regulariser": "lrent"}
+    ),
+    "adaptseg": MethodInfo(AdaptSeg, papers.ADAPTSEG, "AdaptSeg", "adversarial adaptation of the output space"),
     "adaptseg_ls": MethodInfo(
         AdaptSeg,
+        papers.ADAPTSEG,
         "AdaptSeg-LS",
         "the same with a least-squares GAN",
         {"gan": "ls", "adversarial": 1e-2, "adversarial_aux": 2e-3},
     ),
-    "proda": MethodInfo(ProDA, "ProDA", "soft labels denoised online by prototypes; target structure learning"),
-    "cpsl": MethodInfo(CPSL, "CPSL", "soft labels rectified by class-balanced self-labelling (optimal transport)"),
+    "proda": MethodInfo(
+        ProDA, papers.PRODA, "ProDA", "soft labels denoised online by prototypes; target structure learning"
+    ),
+    "cpsl": MethodInfo(
+        CPSL, papers.CPSL, "CPSL", "soft labels rectified by class-balanced self-labelling (optimal transport)"
+    ),
     "cpsl_official": MethodInfo(
         CPSL,
+        papers.CPSL,
         "CPSL (official)",
         "the same with the terms of the published code",
         {
@@ -75,22 +100,42 @@ METHODS: dict[str, MethodInfo] = {
             "consistency_of": "assignment",
             "output_term": True,
         },
+        recipe="cpsl",
+        overrides=("stage1.method=cpsl_official",),
     ),
-    "bcl": MethodInfo(BCL, "BCL", "contrast of pixels and prototypes across domains; dynamic, calibrated labels"),
+    "bcl": MethodInfo(
+        BCL, papers.BCL, "BCL", "contrast of pixels and prototypes across domains; dynamic, calibrated labels"
+    ),
     "dacs": MethodInfo(
         DAFormer,
+        papers.DACS,
         "DACS",
         "online self-training on mixed images",
         {"feature_distance": 0.0, "rare_temperature": None, "teacher_momentum": 0.99},
     ),
-    "daformer": MethodInfo(DAFormer, "DAFormer", "DACS with rare classes sampled and ImageNet features kept"),
-    "hrda": MethodInfo(HRDA, "HRDA", "DAFormer on two resolutions, with a network 'hrda:NAME'"),
-    "mic": MethodInfo(MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"),
-    "mpcl": MethodInfo(
-        DAFormer, "MPCL", "several prototypes a class; joins daformer, hrda and mic by 'mpcl: {}' as well", {"mpcl": {}}
+    "daformer": MethodInfo(
+        DAFormer, papers.DAFORMER, "DAFormer", "DACS with rare classes sampled and ImageNet features kept"
     ),
-    "adaptseg_mic": MethodInfo(AdaptSegMIC, "AdaptSeg + MIC", "AdaptSeg, and masked images labelled as whole ones"),
-    "distill": MethodInfo(Distill, "Distillation", "a fresh student learns from the stage before"),
+    "hrda": MethodInfo(HRDA, papers.HRDA, "HRDA", "DAFormer on two resolutions, with a network 'hrda:NAME'"),
+    "mic": MethodInfo(MIC, papers.MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"),
+    "mpcl": MethodInfo(
+        DAFormer,
+        papers.MPCL,
+        "MPCL",
+        "several prototypes a class; joins daformer, hrda and mic by 'mpcl: {}' as well",
+        {"mpcl": {}},
+    ),
+    "adaptseg_mic": MethodInfo(
+        AdaptSegMIC,
+        papers.MIC,
+        "AdaptSeg + MIC",
+        "AdaptSeg, and masked images labelled as whole ones",
+        recipe="adaptseg",
+        overrides=("adapt.method=adaptseg_mic",),
+    ),
+    "distill": MethodInfo(
+        Distill, papers.PRODA, "Distillation", "a fresh student learns from the stage before", recipe="proda"
+    ),
 }
 
 

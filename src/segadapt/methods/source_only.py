@@ -38,7 +38,6 @@ class SourceOnly(Method):
 
     Config = SourceOnlyConfig
     title = "Source only"
-    paper = "baseline"
     uses_target = False
     config: SourceOnlyConfig
 

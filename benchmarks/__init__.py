@@ -1,0 +1,1 @@
+"""Measured results, and the script that renders them: for those who keep this house."""

@@ -1,0 +1,178 @@
+"""The scores of all methods of a task as one SVG picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.sax.saxutils import escape
+
+Row = Mapping[str, Any]
+
+WIDTH = 880
+HEADER = 96
+ROW = 28
+FOOTER = 70
+LETTER = 7.2
+"""Width of a letter of the labels in pixels; fonts differ, so it is a generous one."""
+NAME = 170
+"""Width of the name of a bound with its score, in pixels."""
+
+# Mid-tones on a card of its own: the same on a light and on a dark page. The pair differs in lightness too.
+INK, SOFT, GRID, STRIPE = "#1f2328", "#59636e", "#d8dee4", "#f6f8fa"
+ABOVE, BELOW, SOURCE, ORACLE = "#0969da", "#c2590a", "#59636e", "#1a7f37"
+
+
+def results(table: Row) -> list[Row]:
+    """The rows that recipes end with; those of stages on the way are left out."""
+    return [row for row in table["rows"] if row["result"]]
+
+
+def bound(table: Row, role: str) -> Row | None:
+    """The row of ``source`` or ``oracle``, if it was measured."""
+    return next((row for row in results(table) if row["role"] == role), None)
+
+
+def score(row: Row) -> str:
+    """Mean and spread, e.g. ``42.0 ± 0.5``."""
+    return f"{row['miou']:.1f}" + (f" ± {row['spread']:.1f}" if row["spread"] is not None else "")
+
+
+def chart(table: Row, heading: str) -> str:
+    """One line a method: mean, spread and single seeds, beside source only and oracle."""
+    rows = [row for row in results(table) if row["role"] == "adapted"]
+    bounds = [row for role in ("source", "oracle") if (row := bound(table, role)) is not None]
+    height = HEADER + ROW * len(rows) + FOOTER
+    axis = Axis([*rows, *bounds])
+    source = bound(table, "source")
+    base = source["miou"] if source else None
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'role="img" font-family="-apple-system, BlinkMacSystemFont, Segoe UI, Noto Sans, Helvetica, Arial, sans-serif" '
+        'font-size="13">',
+        f"<title>{escape(heading)}: mIoU by method</title>",
+        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="{GRID}"/>',
+        _text(24, 30, heading, weight=600, size=16),
+        _text(24, 50, _subtitle(table, source is not None), fill=SOFT, size=12),
+        *_grid(axis, len(rows)),
+        *_bounds(axis, bounds, len(rows)),
+        *(part for place, row in enumerate(rows) for part in _line(axis, row, place, base)),
+        *_legend(height - 22, any(row["spread"] is not None for row in rows), source is not None),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+class Axis:
+    """Where a score lies on the picture."""
+
+    def __init__(self, rows: Sequence[Row]):
+        values = [v for row in rows for v in row["seeds"].values()]
+        values += [row["miou"] + sign * (row["spread"] or 0) for row in rows for sign in (-1, 1)]
+        low, high = (min(values), max(values)) if values else (0.0, 100.0)
+        self.step = next(s for s in (1, 2, 5, 10, 20) if (high - low) / s <= 8 or s == 20)
+        self.low, self.high = low - 0.3 * self.step, high + 0.3 * self.step
+        longest = max((len(row["title"]) for row in rows), default=0)
+        self.left = 36 + LETTER * longest
+        self.right = WIDTH - 150.0
+
+    def x(self, value: float) -> float:
+        """Pixels from the left."""
+        return self.left + (value - self.low) / (self.high - self.low) * (self.right - self.left)
+
+    @property
+    def ticks(self) -> range:
+        """Round values between the ends."""
+        first = math.ceil(self.low / self.step) * self.step
+        return range(first, math.floor(self.high) + 1, self.step)
+
+
+def _grid(axis: Axis, rows: int) -> list[str]:
+    bottom = HEADER + ROW * rows
+    parts = [
+        f'<rect x="12" y="{HEADER + ROW * place}" width="{WIDTH - 24}" height="{ROW}" rx="4" fill="{STRIPE}"/>'
+        for place in range(0, rows, 2)
+    ]
+    for tick in axis.ticks:
+        x = axis.x(tick)
+        parts.append(f'<line x1="{x:.1f}" y1="{HEADER}" x2="{x:.1f}" y2="{bottom}" stroke="{GRID}"/>')
+        parts.append(_text(x, bottom + 17, str(tick), fill=SOFT, size=11, anchor="middle"))
+    return parts
+
+
+def _bounds(axis: Axis, bounds: Sequence[Row], rows: int) -> list[str]:
+    """Broken lines at the bounds, named to their left; where they are near each other the upper one to its right."""
+    parts, bottom = [], HEADER + ROW * rows
+    places = sorted(axis.x(row["miou"]) for row in bounds)
+    near = len(places) == 2 and places[1] - places[0] < NAME
+    for row in bounds:
+        x, color = axis.x(row["miou"]), SOURCE if row["role"] == "source" else ORACLE
+        reach = axis.x(row["miou"] + (row["spread"] or 0)) - x
+        aside = near and x == places[-1]
+        name = f"{row['title']} {score(row)}"
+        parts += [
+            f'<rect x="{x - reach:.1f}" y="{HEADER}" width="{2 * reach:.1f}" height="{bottom - HEADER}" '
+            f'fill="{color}" opacity="0.13"/>',
+            f'<line x1="{x:.1f}" y1="{HEADER - 20}" x2="{x:.1f}" y2="{bottom}" stroke="{color}" stroke-width="1.5" '
+            'stroke-dasharray="5 3"/>',
+            _text(x + 7 if aside else x - 7, HEADER - 11, name, color, 12, 600, "start" if aside else "end"),
+        ]
+    return parts
+
+
+def _line(axis: Axis, row: Row, place: int, base: float | None) -> list[str]:
+    """A method: its name, a dot for the mean on a bar for the spread, a ring below for each seed, the numbers."""
+    top = HEADER + ROW * place
+    y, below, words = top + 11.0, top + 20.5, top + 18.5
+    x, color = axis.x(row["miou"]), INK if base is None else ABOVE if row["miou"] >= base else BELOW
+    parts = [_text(axis.left - 14, words, row["title"], anchor="end")]
+    if row["spread"] is not None:
+        ends = [axis.x(row["miou"] + sign * row["spread"]) for sign in (-1, 1)]
+        caps = " ".join(f"M{end:.1f} {y - 4:.1f}v8" for end in ends)
+        parts.append(
+            f'<path d="M{ends[0]:.1f} {y:.1f}H{ends[1]:.1f} {caps}" stroke="{color}" stroke-width="2" fill="none"/>'
+        )
+    parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>')
+    for seed, value in row["seeds"].items():
+        parts.append(
+            f'<circle cx="{axis.x(value):.1f}" cy="{below:.1f}" r="2.6" fill="none" stroke="{color}">'
+            f"<title>seed {escape(str(seed))}: {value:.1f}</title></circle>"
+        )
+    parts.append(_text(WIDTH - 76, words, score(row), anchor="end"))
+    if base is not None:
+        parts.append(_text(WIDTH - 24, words, f"{row['miou'] - base:+.1f}", color, weight=600, anchor="end"))
+    return parts
+
+
+def _legend(y: float, spread: bool, source: bool) -> list[str]:
+    """What the signs mean."""
+    entries = [("dot", INK, "mean"), ("ring", INK, "one seed")]
+    entries += [("bar", INK, "standard deviation")] if spread else []
+    entries += [("dot", ABOVE, "above source only"), ("dot", BELOW, "below")] if source else []
+    parts, x = [], 30.0
+    for kind, color, text in entries:
+        if kind == "bar":
+            shape = f'<path d="M{x - 9} {y}h16 m-16 -4v8 m16 -8v8" stroke="{color}" stroke-width="2" fill="none"/>'
+        elif kind == "ring":
+            shape = f'<circle cx="{x}" cy="{y}" r="2.6" fill="none" stroke="{color}"/>'
+        else:
+            shape = f'<circle cx="{x}" cy="{y}" r="5" fill="{color}"/>'
+        parts += [shape, _text(x + 13, y + 4, text, fill=SOFT, size=12)]
+        x += 13 + 5.9 * len(text) + 26
+    return parts
+
+
+def _subtitle(table: Row, source: bool) -> str:
+    count = len(table["seeds"])
+    seeds = "one seed" if count == 1 else f"{count} seeds"
+    right = "mean ± standard deviation" + (" and the difference to source only" if source else "")
+    return f"mIoU of the last checkpoint in percent, {seeds}. On the right: {right}."
+
+
+def _text(
+    x: float, y: float, text: str, fill: str = INK, size: int = 13, weight: int = 400, anchor: str = "start"
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" font-size="{size}" font-weight="{weight}" '
+        f'text-anchor="{anchor}">{escape(text)}</text>'
+    )

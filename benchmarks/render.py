@@ -1,0 +1,113 @@
+"""Tables and pictures of the README and of the pages here, from the measured numbers beside this file.
+
+``TASK.json`` holds under ``table`` what ``segadapt bench table TASK`` wrote to its ``table.json``; whatever stands
+beside it (ablations) belongs to the text. From it are made ``docs/images/TASK.svg``, the block of all stages
+in ``benchmarks/TASK.md``, and the block of results in ``README.md`` where there is one::
+
+    make tables                                              # all of them anew
+    make tables TABLE=runs/bench/camvid_day_dusk/table.json  # after taking in a new table
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.chart import bound, chart, results, score
+from segadapt.bench.table import tables
+
+ROOT = Path(__file__).parents[1]
+NEEDED = ("method", "title", "role", "result", "seeds", "miou", "spread")
+
+
+def rendered(root: Path = ROOT) -> dict[Path, str]:
+    """The text of every generated file, and of every file with a generated block."""
+    made: dict[Path, str] = {}
+    readme = root / "README.md"
+    made[readme] = readme.read_text()
+    for path in sorted((root / "benchmarks").glob("*.json")):
+        task, page = path.stem, path.with_suffix(".md")
+        table = checked(json.loads(path.read_text()).get("table"), path)
+        text = page.read_text()
+        heading = text.partition("\n")[0].lstrip("# ")
+        figure = f"docs/images/{task}.svg"
+        made[root / figure] = chart(table, heading)
+        picture = f"![{alternative(table, heading)}]"
+        made[page] = with_block(text, page.name, task, f"{picture}(../{figure})\n\n{tables(table)}")
+        if begin(task) in made[readme]:
+            body = f"{picture}({figure})\n\n{summary(table)}"
+            made[readme] = with_block(made[readme], readme.name, task, body)
+    return made
+
+
+def checked(table: Mapping[str, Any] | None, path: Path) -> Mapping[str, Any]:
+    """The table of a file; stops with one line if it is not what today's ``segadapt bench table`` writes."""
+    if table is None or "rows" not in table:
+        sys.exit(f"{path}: no table of 'segadapt bench table' in it")
+    missing = [key for key in NEEDED if any(key not in row for row in table["rows"])]
+    if missing:
+        sys.exit(f"{path}: rows without {', '.join(missing)}; run 'segadapt bench table' on the same --out again")
+    return table
+
+
+def begin(task: str) -> str:
+    """The line before a generated block."""
+    return f"<!-- begin table {task} -->"
+
+
+def with_block(text: str, where: str, task: str, body: str) -> str:
+    """``text`` with everything between the two markers of a task replaced."""
+    end = f"<!-- end table {task} -->"
+    if text.count(begin(task)) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin(task)):
+        sys.exit(f"{where}: needs the lines '{begin(task)}' and '{end}', once and in this order")
+    before, _, rest = text.partition(begin(task))
+    return f"{before}{begin(task)}\n\n{body.strip()}\n\n{end}{rest.partition(end)[2]}"
+
+
+def summary(table: Mapping[str, Any]) -> str:
+    """The short table: what every recipe ends with, beside the source model; the best adapted one is bold."""
+    source = bound(table, "source")
+    rows = results(table)
+    best = max((row["miou"] for row in rows if row["role"] == "adapted"), default=None)
+    lines = ["| method | mIoU | against source only |", "|---|---|---|"]
+    for row in rows:
+        bold = "**" if row["role"] == "adapted" and row["miou"] == best else ""
+        gain = f"{row['miou'] - source['miou']:+.1f}" if source and row is not source else ""
+        lines.append(f"| {bold}{row['title']}{bold} | {bold}{score(row)}{bold} | {gain} |")
+    return "\n".join(lines)
+
+
+def alternative(table: Mapping[str, Any], heading: str) -> str:
+    """The picture in words."""
+    adapted = [row for row in results(table) if row["role"] == "adapted"]
+    words = [f"{row['title']} {row['miou']:.1f}" for row in results(table) if row["role"] != "adapted"]
+    if adapted:
+        best = max(adapted, key=lambda row: row["miou"])
+        words.insert(0, f"{len(adapted)} methods, best {best['title']} {best['miou']:.1f}")
+    return f"{heading}, mIoU: {'; '.join(words)}"
+
+
+def take(path: Path, root: Path = ROOT) -> None:
+    """Put a freshly measured table in the place of the one that is kept."""
+    table = checked(json.loads(path.read_text()), path)
+    kept = root / "benchmarks" / f"{table['task']}.json"
+    rest = json.loads(kept.read_text()) if kept.exists() else {}
+    kept.write_text(json.dumps({**rest, "table": table}, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str], root: Path = ROOT) -> None:
+    """Take in the tables that are named, then write all that is out of date."""
+    for name in arguments:
+        take(Path(name), root)
+    for path, text in rendered(root).items():
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            print(f"written {path.relative_to(root)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

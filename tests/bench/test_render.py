@@ -1,0 +1,165 @@
+"""README, pages and pictures are what the measured numbers say, for any set of rows."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from benchmarks.chart import ABOVE, BELOW, chart
+from benchmarks.render import ROOT, begin, main, rendered, summary, with_block
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def row(method: str, *scores: float, role: str = "adapted", result: bool = True, **changes: Any) -> dict[str, Any]:
+    """A row as ``segadapt bench table`` writes it."""
+    return {
+        "method": method,
+        "stage": "adapt",
+        "title": method.upper(),
+        "role": role,
+        "result": result,
+        "seeds": {str(seed): score for seed, score in enumerate(scores)},
+        "miou": statistics.mean(scores),
+        "spread": statistics.stdev(scores) if len(scores) > 1 else None,
+        "mpa": 50.0,
+        "iou": {"sky": 40.0, "road": None},
+        "minutes": 2.0,
+        "peak_memory_mb": 900,
+        "label_accuracy": None,
+        **changes,
+    }
+
+
+SOURCE, ORACLE = row("source_only", 38, 40, role="source"), row("oracle", 50, 52, role="oracle")
+
+
+def table(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"task": "task", "seeds": [0, 1], "rows": list(rows), "machine": {}}
+
+
+def house(root: Path, made: dict[str, Any]) -> Path:
+    """A repository with one page, one README and the numbers of one task."""
+    (root / "benchmarks").mkdir()
+    block = f"{begin('task')}\nold\n<!-- end table task -->"
+    (root / "README.md").write_text(f"# House\n\n{block}\n\nafter\n")
+    (root / "benchmarks/task.md").write_text(f"# From here to there\n\nbefore\n\n{block}\nafter\n")
+    (root / "benchmarks/task.json").write_text(json.dumps({"ablations": {"a": 1}, "table": made}))
+    return root
+
+
+# ---- this repository ----
+
+
+def test_everything_is_up_to_date() -> None:
+    made = rendered()
+    old = [str(path.relative_to(ROOT)) for path, text in made.items() if not path.exists() or path.read_text() != text]
+    assert not old, f"{', '.join(old)} out of date: run make tables"
+    assert ROOT / "docs/images/camvid_day_dusk.svg" in made
+    assert begin("camvid_day_dusk") in made[ROOT / "README.md"]
+
+
+def test_kept_means_are_those_of_the_seeds() -> None:
+    for path in (ROOT / "benchmarks").glob("*.json"):
+        for kept in json.loads(path.read_text())["table"]["rows"]:
+            scores = list(kept["seeds"].values())
+            assert kept["miou"] == pytest.approx(statistics.mean(scores))
+            assert kept["spread"] == (pytest.approx(statistics.stdev(scores)) if len(scores) > 1 else None)
+
+
+# ---- tables ----
+
+
+def test_the_short_table_has_results_alone_and_the_best_is_bold() -> None:
+    way = row("proda", 90, 92, result=False)
+    lines = summary(table(SOURCE, way, row("st", 35, 35.5), row("cbst", 41), ORACLE)).splitlines()
+    assert lines[2:] == [
+        "| SOURCE_ONLY | 39.0 ± 1.4 |  |",
+        "| ST | 35.2 ± 0.4 | -3.8 |",
+        "| **CBST** | **41.0** | +2.0 |",
+        "| ORACLE | 51.0 ± 1.4 | +12.0 |",
+    ]
+
+
+def test_blocks_and_picture_are_written_and_the_text_around_them_stays(tmp_path: Path) -> None:
+    way = row("proda", 30, 32, result=False, title="PRODA 1")
+    root = house(tmp_path, table(SOURCE, way, row("proda", 41, 42), ORACLE))
+    main([], root)
+    readme, page = (root / "README.md").read_text(), (root / "benchmarks/task.md").read_text()
+    assert readme.startswith("# House\n\n<!-- begin")
+    assert readme.endswith("<!-- end table task -->\n\nafter\n")
+    assert "old" not in readme + page
+    assert "](docs/images/task.svg)" in readme
+    assert "| PRODA 1 |" not in readme
+    assert "](../docs/images/task.svg)" in page
+    assert "| PRODA 1 | 31.0 ± 1.4 | 30.0 | 32.0 | 50.0 | - | 2.0 | 900 |" in page
+    assert "| PRODA 1 | 40.0 | - |" in page
+    assert "From here to there" in (root / "docs/images/task.svg").read_text()
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.*")}
+    main([], root)
+    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*.*")}
+
+
+def test_a_new_table_takes_the_place_of_the_kept_one(tmp_path: Path) -> None:
+    root = house(tmp_path, table(SOURCE))
+    new = table(SOURCE, row("st", 44, 45))
+    (tmp_path / "table.json").write_text(json.dumps(new))
+    main([str(tmp_path / "table.json")], root)
+    kept = json.loads((root / "benchmarks/task.json").read_text())
+    assert kept == {"ablations": {"a": 1}, "table": new}
+    assert "| **ST** | **44.5 ± 0.7** | +5.5 |" in (root / "README.md").read_text()
+
+
+def test_tables_of_another_layout_and_pages_without_markers_are_refused(tmp_path: Path) -> None:
+    root = house(tmp_path, table({k: v for k, v in SOURCE.items() if k != "role"}))
+    with pytest.raises(SystemExit, match=r"rows without role; run 'segadapt bench table'"):
+        rendered(root)
+    with pytest.raises(SystemExit, match=r"page\.md: needs the lines '<!-- begin table task -->'"):
+        with_block("text", "page.md", "task", "body")
+
+
+# ---- picture ----
+
+
+def drawn(*rows: dict[str, Any]) -> ElementTree.Element:
+    """The parsed picture, which is the same each time."""
+    text = chart(table(*rows), "From <here> & there")
+    assert text == chart(table(*rows), "From <here> & there")
+    return ElementTree.fromstring(text)
+
+
+def test_places_and_colours_follow_the_scores() -> None:
+    picture = drawn(SOURCE, row("low", 30, 31), row("high", 44, 46), row("middle", 40), ORACLE)
+    dots = [c for c in picture.iter(f"{SVG}circle") if c.get("r") == "5"][:3]
+    low, high, middle = (float(dot.get("cx", "0")) for dot in dots)
+    assert [dot.get("fill") for dot in dots] == [BELOW, ABOVE, ABOVE]
+    source, oracle = (float(x.get("x1", "0")) for x in picture.iter(f"{SVG}line") if x.get("stroke-dasharray"))
+    assert low < source < middle < high < oracle
+    for x, miou in ((low, 30.5), (high, 45.0), (source, 39.0), (oracle, 51.0)):  # the scale is linear
+        assert x == pytest.approx(middle + (miou - 40) * (oracle - middle) / 11, abs=0.2)
+    rings = [c for c in picture.iter(f"{SVG}circle") if c.find(f"{SVG}title") is not None]
+    assert len(rings) == 5
+    words = [t.text for t in picture.iter(f"{SVG}text")]
+    assert {"LOW", "30.5 ± 0.7", "-8.5", "From <here> & there"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [SOURCE],
+        [row("st", 40)],
+        [row("st", 40, 40), row("a very long title & more of it", 0, 99)],
+        [SOURCE, row("st", 30), row("source_like", 39.5, role="oracle")],
+    ],
+)
+def test_any_set_of_rows_can_be_drawn(rows: list[dict[str, Any]]) -> None:
+    picture = drawn(*rows)
+    width = float(picture.get("width", "0"))
+    for element in picture.iter():
+        for name in ("x", "cx", "x1"):
+            assert 0 <= float(element.get(name, "0")) <= width
