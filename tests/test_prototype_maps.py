@@ -13,6 +13,7 @@ import torch
 
 from segadapt.config import RunConfig, build_config
 from segadapt.errors import RequestError
+from segadapt.feature_sample import features_at, read_places, separation
 from segadapt.labels import IGNORE
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.prototype_net import Kind, PrototypeNet
@@ -162,6 +163,15 @@ def test_a_run_shows_its_prototypes(tmp_path: Path, predict: str) -> None:
     assert section(tmp_path / "run")
     kept = tmp_path / "run/stages/adapt/prototypes.safetensors"
     assert kept.exists() == (predict == "classifier")
+
+    # The picture of features is that of the network that is kept.
+    model = load_model(tmp_path / "run/stages/adapt/model.safetensors").model
+    places = read_places(tmp_path / "run/pictures/features/places.npz")
+    assert places is not None
+    assert run.test is not None
+    features = features_at(model, places, run.test, made.evaluation, made.data.test_size)
+    with np.load(tmp_path / "run/pictures/features/stages/adapt.npz") as stored:
+        assert float(stored["separation"]) == pytest.approx(separation(features, places.label))
 
     # Another run takes the stage over, and shows it; shown again, there is still one entry.
     Run(made, tmp_path / "other", quiet=True, reuse=(tmp_path / "run",)).execute()

@@ -1,6 +1,6 @@
 """How the pixels of a class divide between its prototypes, kept as pictures and numbers for the report.
 
-    pictures/prototypes/STAGE_IMAGE_which.jpg       the nearest prototype of every pixel's class
+    pictures/prototypes/STAGE_IMAGE_which.jpg       every pixel in the colour of the best prototype of its class
     pictures/prototypes/STAGE_IMAGE_CLASS_K.jpg     activation of one prototype
 
 MPCL shows such activation maps in its Figure 7, a row a class and a column a prototype: each prototype

@@ -37,7 +37,7 @@ def test_maps_and_shares(run: Path) -> None:
     html = section(run)
     text = text_of(html)
     captions = re.findall(r'alt="(Prototype[^"]*)"', html)
-    assert captions[0] == "Prototype 1 of road in one: nearest to 75.0% of the pixels predicted as road"
+    assert captions[0] == "Prototype 1 of road in one: matches 75.0% of the pixels predicted as road best"
     assert len(captions) == 4
     assert "&lt;b&gt;cloud" in captions[2]
     assert len(re.findall(r"<img data-asset=\"\w+\" alt=\"[^\"]+\"", html)) == html.count("<img ") == 6
