@@ -16,7 +16,7 @@ FLOORS = [
     {"engine"},
     {"evaluate"},
     {"config", "report"},
-    {"opening", "showcase", "feature_sample"},
+    {"opening", "showcase", "feature_sample", "prototype_maps"},
     {"stage"},
     {"planning", "labelling", "run"},
     {"bench", "api"},

@@ -3,7 +3,7 @@
     RUN/config.json        the resolved configuration; `segadapt resume RUN` needs nothing else
     RUN/results.json       scores of every finished stage
     RUN/log.jsonl, tensorboard/
-    RUN/stages/NAME/       model.safetensors, done.json, checkpoints/, round*/labels/
+    RUN/stages/NAME/       model.safetensors, prototypes.safetensors, done.json, checkpoints/, round*/labels/
     RUN/pictures/, report.html
 
 A finished stage is reused when nothing that decides its numbers has changed, an interrupted one
@@ -30,7 +30,7 @@ from segadapt.models.build import ModelConfig, build_segmenter
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import LoadedModel, load_model, require_same_classes
 from segadapt.opening import check_files, data_fingerprint, open_data
-from segadapt.stage import SELECTION, StageRunner
+from segadapt.stage import PROTOTYPES, SELECTION, StageRunner
 from segadapt.version import __version__
 
 
@@ -160,7 +160,9 @@ class Run:
                 if done and done["fingerprint"] == fingerprint and path.parent.resolve() != folder.resolve():
                     if self.runtime.main:
                         folder.mkdir(parents=True, exist_ok=True)
-                        shutil.copy2(path.parent / "model.safetensors", folder / "model.safetensors")
+                        for name in ("model.safetensors", PROTOTYPES):
+                            if (path.parent / name).exists():
+                                shutil.copy2(path.parent / name, folder / name)
                         done["row"]["title"] = stage.title
                         write_json(folder / "done.json", done)
                     self.runtime.barrier()

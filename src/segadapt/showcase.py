@@ -34,24 +34,24 @@ def show_predictions(
     space: LabelSpace,
 ) -> None:
     """Write image, truth and this stage's prediction and confidence for a few evenly spaced images."""
-    index = _index(folder)
+    index = picture_index(folder)
     known: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in index["test"]}
     device = next(model.parameters()).device
-    for number in np.linspace(0, len(dataset) - 1, min(COUNT, len(dataset))).astype(int).tolist():
+    for number in evenly_spaced(dataset):
         item = dataset.items[number]
         image = resize_image(dataset.image(number), size)
-        shown = _fitting(image.shape[0], image.shape[1])
+        shown = fitting(image.shape[0], image.shape[1])
         name = f"test/{number:06d}"
         entry = known.setdefault(item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}})
-        _write(folder / entry["image"], resize_image(image, shown))
+        write_picture(folder / entry["image"], resize_image(image, shown))
         if item.label is not None and entry["truth"] is None:
             truth = entry["truth"] = f"{name}_truth.png"
-            _write(folder / truth, space.colorize(resize_label(dataset.label(number), shown)))
+            write_picture(folder / truth, space.colorize(resize_label(dataset.label(number), shown)))
         tensor = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
         label, confidence = predict_labels(model, tensor, shown, inference)
         paths = {"label": f"{name}_{stage}.png", "confidence": f"{name}_{stage}_confidence.jpg"}
-        _write(folder / paths["label"], space.colorize(label[0].cpu().numpy()))
-        _write(folder / paths["confidence"], confidence_map(confidence[0].float().cpu().numpy()))
+        write_picture(folder / paths["label"], space.colorize(label[0].cpu().numpy()))
+        write_picture(folder / paths["confidence"], confidence_map(confidence[0].float().cpu().numpy()))
         entry["stages"][stage] = paths
     index["test"] = list(known.values())
     write_json(folder / "index.json", index)
@@ -66,7 +66,7 @@ def show_labels(
     space: LabelSpace,
 ) -> None:
     """Write the pseudo labels of a few target images, every round, with their confidence."""
-    index = _index(folder)
+    index = picture_index(folder)
     index["pseudo"] = [e for e in index["pseudo"] if e["stage"] != stage]
     for summary in rounds:
         for number in summary["shown"]:
@@ -76,11 +76,11 @@ def show_labels(
             if confidence is None:
                 continue
             label = read_index(source / "labels" / f"{item.id}.png")
-            shown = _fitting(*label.shape)
+            shown = fitting(*label.shape)
             name = f"pseudo/{stage}_{summary['round']}_{number:06d}"
-            _write(folder / f"{name}_image.jpg", resize_image(target.image(number), shown))
-            _write(folder / f"{name}_label.png", space.colorize(resize_label(label, shown)))
-            _write(
+            write_picture(folder / f"{name}_image.jpg", resize_image(target.image(number), shown))
+            write_picture(folder / f"{name}_label.png", space.colorize(resize_label(label, shown)))
+            write_picture(
                 folder / f"{name}_confidence.jpg",
                 confidence_map(resize_image(np.asarray(confidence, np.uint8), shown).astype(np.float32) / 255),
             )
@@ -98,16 +98,24 @@ def show_labels(
     write_json(folder / "index.json", index)
 
 
-def _index(folder: Path) -> dict[str, Any]:
+def evenly_spaced(dataset: Dataset) -> list[int]:
+    """Numbers of the few images that are shown of a data set."""
+    return [int(n) for n in np.linspace(0, len(dataset) - 1, min(COUNT, len(dataset))).astype(int)]
+
+
+def picture_index(folder: Path) -> dict[str, Any]:
+    """What ``index.json`` says of the pictures below ``folder``; without entries where there is none."""
     return read_json(folder / "index.json") or {"test": [], "pseudo": []}
 
 
-def _fitting(height: int, width: int) -> Size:
-    scale = min(1.0, WIDEST / width)
+def fitting(height: int, width: int, widest: int = WIDEST) -> Size:
+    """(height, width) of a picture that is shrunk to at most ``widest`` pixels."""
+    scale = min(1.0, widest / width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _write(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write an RGB picture [H, W, 3] as what its name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else []
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)

@@ -14,15 +14,20 @@ from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, peak_memory_mb
 from segadapt.engine.world import DataBundle
+from segadapt.errors import RequestError
 from segadapt.evaluate.scoring import evaluate
 from segadapt.feature_sample import show_features
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import StageConfig
 from segadapt.methods.registry import method_info
+from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.store import load_model, save_model
+from segadapt.models.store import load_model, load_prototypes, save_model, save_prototypes
+from segadapt.prototype_maps import show_prototypes
 from segadapt.showcase import show_labels, show_predictions
 
+PROTOTYPES = "prototypes.safetensors"
+"""Beside the model of a stage that learns prototypes but predicts by the classifier."""
 SELECTION = "last checkpoint"
 """Which weights every score of the house belongs to; nothing is chosen by target labels."""
 
@@ -78,6 +83,9 @@ class StageRunner:
             self._record_scores(stage, method.rounds - 1, loop.steps_done, scores)
         if self.runtime.main:
             save_model(folder / "model.safetensors", result, self.space, self._provenance(stage))
+            view = method.prototype_view()
+            if view is not None and not isinstance(result, PrototypeNet):
+                save_prototypes(folder / PROTOTYPES, view)
         row = {
             "stage": stage.name,
             "method": stage.method,
@@ -119,7 +127,24 @@ class StageRunner:
         )
         show_labels(pictures, stage.name, folder, done["labels"], self.data.target, self.space)
         show_features(pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size)
+        view = self._prototype_view(folder, model)
+        if view is not None:
+            show_prototypes(
+                pictures, stage.name, model, view, shown, self.config.evaluation, self.config.data.test_size, self.space
+            )
         (folder / "shown").touch()
+
+    def _prototype_view(self, folder: Path, model: Segmenter) -> PrototypeNet | None:
+        """The stage's network with its prototypes; None where there are none, or none that can be read."""
+        if isinstance(model, PrototypeNet):
+            return model
+        if not (folder / PROTOTYPES).exists():
+            return None
+        try:
+            return load_prototypes(folder / PROTOTYPES, model)
+        except RequestError as problem:
+            self.record.warn(f"no pictures of prototypes: {problem}")
+            return None
 
     def _record_scores(self, stage: StageConfig, round: int, step: int, scores: Mapping[str, Any]) -> None:
         self.record.event("evaluation", stage=stage.name, round=round, step=step, scores=scores)

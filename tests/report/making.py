@@ -110,6 +110,7 @@ def write_run(run: Path) -> Path:
     lines += [online_labels(turn, step, 0.5 + 0.1 * turn) for turn in range(2) for step in (10, 20)]
     (run / "log.jsonl").write_text("\n".join([*map(json.dumps, lines), '{"event": "st']))
     write_pictures(run / "pictures")
+    write_prototypes(run / "pictures")
     write_features(run / "pictures" / "features")
     return run
 
@@ -135,6 +136,23 @@ def write_features(folder: Path, stages: Sequence[str] = ("source", "cbst"), by:
     for number, stage in enumerate(stages):
         features = rng.normal(size=(PIXELS, 6)) + 4 * number * label[:, None]
         np.savez(folder / "stages" / f"{stage}.npz", features=features.astype(np.float16), separation=0.25 + number)
+
+
+def write_prototypes(folder: Path) -> None:
+    """Two prototypes a class after the stage ``cbst``, pictures of one image; the third class is never predicted."""
+    path = folder / "index.json"
+    index = json.loads(path.read_text()) if path.exists() else {"test": [], "pseudo": []}
+    rng = np.random.default_rng(0)
+    names = ["image", "which", "0_0", "0_1", "1_0", "1_1"]
+    for name in names:
+        write(folder / f"prototypes/{name}.jpg", rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8))
+    counts = [[300, 100], [999, 1], [0, 0]]
+    classes = [{"name": name, "counts": found} for name, found in zip(SPACE.names, counts, strict=True)]
+    drawn = [{**c, "maps": [f"prototypes/{i}_{k}.jpg" for k in range(2)]} for i, c in enumerate(classes[:2])]
+    image = {"id": "one", "image": "prototypes/image.jpg", "which": "prototypes/which.jpg", "pixels": 2000}
+    entry = {"stage": "cbst", "colors": [[255, 0, 0], [0, 0, 255]], "pictured": 4, "classes": classes}
+    index["prototypes"] = [{**entry, "images": [{**image, "classes": drawn}]}]
+    path.write_text(json.dumps(index))
 
 
 def write_pictures(folder: Path) -> None:

@@ -163,6 +163,17 @@ def test_picking_classes_of_the_features(page: Any) -> None:
     assert boxes[0]["y"] == boxes[1]["y"]
 
 
+def test_maps_of_prototypes_are_seen(page: Any) -> None:
+    pictures = page.locator("#prototypes img")
+    assert pictures.count() == 6
+    assert all(pictures.nth(i).evaluate("image => image.naturalWidth") > 0 for i in range(6))
+    bars = page.locator("#prototypes .stack")
+    assert bars.count() == 2
+    whole = bars.nth(0).bounding_box()["width"]
+    parts = [bars.nth(0).locator("rect").nth(k).evaluate("r => r.getBBox().width") for k in range(2)]
+    assert parts == pytest.approx([0.75 * whole, 0.25 * whole], rel=0.02)
+
+
 def test_a_narrow_page_does_not_scroll_sideways(browser: Any, report: Path) -> None:
     page = browser.new_page(viewport={"width": 400, "height": 800})
     page.goto(report.as_uri())

@@ -123,7 +123,7 @@ def test_equal_pictures_are_kept_once(full: Page) -> None:
 def test_results_alone_make_a_page(tmp_path: Path) -> None:
     page = page_with(tmp_path, labels=[])
     assert "36.0" in page.text
-    for missing in ("pictures", "labels", "features", "curves"):
+    for missing in ("pictures", "labels", "prototypes", "features", "curves"):
         assert missing not in page.ids
         assert f"#{missing}" not in page.references
 

@@ -47,6 +47,7 @@ from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
+from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.classmix import classes_present, half_of, where_chosen
 from segadapt.pieces.feature_distance import cell_labels, feature_distance
@@ -126,6 +127,10 @@ class DAFormer(Method):
     def result(self) -> Segmenter:
         """The network; with prototypes as its classifier, if these are to predict."""
         return self.model if self.mpcl is None else self.mpcl.result(self.model)
+
+    def prototype_view(self) -> PrototypeNet | None:
+        """The network with its prototypes as classifier, whichever of the two is kept."""
+        return None if self.mpcl is None else self.mpcl.around(self.model)
 
     def train(self, mode: bool = True) -> DAFormer:
         """Training mode of everything but the reference; what the teacher makes of it is its own matter."""

@@ -235,9 +235,11 @@ class MPCL(nn.Module):
 
     def result(self, network: Segmenter) -> Segmenter:
         """The model that is kept of the host's network."""
+        return network if self.config.predict == "classifier" else self.around(network)
+
+    def around(self, network: Segmenter) -> PrototypeNet:
+        """The host's network with the prototypes as its classifier."""
         c = self.config
-        if c.predict == "classifier":
-            return network
         made = PrototypeNet(network, c.kind, c.prototypes, c.channels, c.temperature, c.floor, c.unit, c.per_dimension)
         made.load_prototypes(self.projection, self.prototypes)
         return made.to(self.means.device)

@@ -78,11 +78,29 @@ class PrototypeNet(Segmenter):
         """Preprocessed images to g(c) / tau on the grid of the features."""
         output = self.base.network(x)
         batch, _, height, width = output.features.shape
+        best = class_similarity(self._similarity(output.features))
+        return output._replace(logits=best.view(batch, height, width, -1).movedim(3, 1) / self.temperature)
+
+    def responsibilities(self, images: Tensor) -> Tensor:
+        """How every pixel would divide between the prototypes of each class.
+
+        Args:
+            images: [B, 3, H, W] RGB in [0, 1].
+
+        Returns:
+            [B, C, K, h, w] float32, ``softmax_k(s_ck / tau)``: sums to one over K; the same for all K
+            where a class has no prototypes. A class's own pixels are for the caller to choose.
+        """
+        features = self.base(images).features
+        batch, _, height, width = features.shape
+        shares = (self._similarity(features) / self.temperature).softmax(2)
+        return shares.view(batch, height, width, *shares.shape[1:]).permute(0, 3, 4, 1, 2)
+
+    def _similarity(self, features: Tensor) -> Tensor:
+        """s [B h w, C, K] of a map of features."""
         known = Prototypes(self.means, None if self.kind == "centroid" else self.variances, self.active)
-        rows = embedded(self.projection, output.features, self.unit)
-        similar = similarity(rows, known, self.temperature, self.floor, self.per_dimension)
-        logits = class_similarity(similar).view(batch, height, width, -1).movedim(3, 1) / self.temperature
-        return output._replace(logits=logits)
+        rows = embedded(self.projection, features, self.unit)
+        return similarity(rows, known, self.temperature, self.floor, self.per_dimension)
 
     def deep_features(self, images: Tensor) -> Tensor:
         return self.base.deep_features(images)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
+from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 
 FORMAT = "segadapt-model-1"
+PROTOTYPES_FORMAT = "segadapt-prototypes-1"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,62 @@ def save_model(path: Path, model: Segmenter, space: LabelSpace, provenance: dict
         "description": json.dumps(model.description()),
         "provenance": json.dumps(provenance),
     }
-    tensors = {k: v.detach().to("cpu").contiguous() for k, v in model.state_dict().items()}
+    _write(path, model.state_dict(), metadata)
+
+
+def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
+    """Read a model file; RequestError when it is missing, damaged, or no model file."""
+    tensors, metadata = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise RequestError(f"'{path}' holds tensors but no segadapt model; use it as model.weights instead")
+    model = build_segmenter(**json.loads(metadata["description"]))
+    model.load_state_dict(tensors)
+    space = LabelSpace.from_json(metadata["space"])
+    return LoadedModel(model.to(device).eval(), space, json.loads(metadata["provenance"]))
+
+
+def save_prototypes(path: Path, view: PrototypeNet) -> None:
+    """Write what a network has beyond the one it wraps: projection and prototypes, some megabytes at most."""
+    wrapped = {"name", "base"}
+    settings = {k: v for k, v in view.architecture.items() if k not in wrapped}
+    own = {k: v for k, v in view.state_dict().items() if not k.startswith("base.")}
+    _write(path, own, {"format": PROTOTYPES_FORMAT, "settings": json.dumps(settings)})
+
+
+def load_prototypes(path: Path, base: Segmenter) -> PrototypeNet:
+    """A network with the prototypes of a file around it, in evaluation mode on its device.
+
+    Raises:
+        RequestError: the file is missing or damaged, or belongs to a network with other features or classes.
+    """
+    tensors, metadata = _read(path)
+    if metadata.get("format") != PROTOTYPES_FORMAT:
+        raise RequestError(f"'{path}' holds no prototypes; give the prototypes.safetensors of a stage with some")
+    view = PrototypeNet(base, **json.loads(metadata["settings"]))
+    own = {k: v.shape for k, v in view.state_dict().items() if not k.startswith("base.")}
+    if own != {k: v.shape for k, v in tensors.items()}:
+        raise RequestError(f"'{path}' was made for a network with other features or classes")
+    view.load_state_dict(tensors, strict=False)
+    return view.to(next(base.parameters()).device).eval()
+
+
+def require_same_classes(found: LabelSpace, wanted: LabelSpace, path: Path) -> None:
+    """RequestError unless a model's classes are those of the run, in the same order."""
+    if not found.same_classes(wanted):
+        raise RequestError(
+            f"'{path}' was trained for the classes {_few(found)}; this run has {_few(wanted)}; "
+            "use a model of the same label space, or train from the start"
+        )
+
+
+def _few(space: LabelSpace) -> str:
+    more = f", ... ({len(space)})" if len(space) > 4 else ""
+    return ", ".join(space.names[:4]) + more
+
+
+def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors so that the file is either the old one or the whole new one."""
+    tensors = {k: v.detach().to("cpu").contiguous() for k, v in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
@@ -61,33 +120,13 @@ def save_model(path: Path, model: Segmenter, space: LabelSpace, provenance: dict
         raise
 
 
-def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
-    """Read a model file; RequestError when it is missing, damaged, or no model file."""
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file; RequestError when it is missing or damaged."""
     if not path.is_file():
         raise RequestError(f"no model file '{path}'")
     try:
         with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            # A mapping it is not: only its keys can be iterated.
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as problem:
         raise RequestError(f"'{path}' is no readable model file: {str(problem).splitlines()[0]}") from problem
-    if metadata.get("format") != FORMAT:
-        raise RequestError(f"'{path}' holds tensors but no segadapt model; use it as model.weights instead")
-    model = build_segmenter(**json.loads(metadata["description"]))
-    model.load_state_dict(tensors)
-    space = LabelSpace.from_json(metadata["space"])
-    return LoadedModel(model.to(device).eval(), space, json.loads(metadata["provenance"]))
-
-
-def require_same_classes(found: LabelSpace, wanted: LabelSpace, path: Path) -> None:
-    """RequestError unless a model's classes are those of the run, in the same order."""
-    if not found.same_classes(wanted):
-        raise RequestError(
-            f"'{path}' was trained for the classes {_few(found)}; this run has {_few(wanted)}; "
-            "use a model of the same label space, or train from the start"
-        )
-
-
-def _few(space: LabelSpace) -> str:
-    more = f", ... ({len(space)})" if len(space) > 4 else ""
-    return ", ".join(space.names[:4]) + more

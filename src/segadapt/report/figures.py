@@ -149,6 +149,19 @@ def bar_group(values: Mapping[str, float | None], highest: float = 100.0) -> str
     return f'<svg class="bars" width="100%" height="{total}" aria-hidden="true">{"".join(drawn)}</svg>'
 
 
+def stacked_bar(parts: Sequence[tuple[str, float, str]], description: str) -> str:
+    """Parts of a whole side by side: name, share in [0, 1] and CSS colour of each."""
+    drawn, left = [], 0.0
+    for name, share, color in parts:
+        drawn.append(
+            f'<rect style="fill:{color}" x="{100 * left:.2f}%" width="{100 * share:.2f}%" height="12">'
+            f"<title>{escape(name)}</title></rect>"
+        )
+        left += share
+    head = f'<svg class="stack" width="100%" height="12" role="img" aria-label="{escape(description)}">'
+    return f"{head}{''.join(drawn)}</svg>"
+
+
 @dataclass(frozen=True)
 class ShareScale:
     """Places shares in [0, 1] on a line, logarithmically from ``low`` on unless that is None, up to ``high``."""

@@ -14,6 +14,7 @@ from segadapt.report.features import FeatureAlbum, read_features
 from segadapt.report.figures import Dots, bar_group, scatter
 from segadapt.report.label_sets import label_sets
 from segadapt.report.pictures import Album, read_album
+from segadapt.report.prototypes import prototype_stages
 from segadapt.report.reading import Row, RunRecord, read_run
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -78,6 +79,7 @@ def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None
         subsets=subset_names(record),
         viewer=viewer(record, album),
         labels=label_stages(record, album, label_sets(record, svg)),
+        prototypes=prototype_stages(record, album, svg),
         features=feature_panels(record, features, svg),
         charts=charts(record, main_rows(record), svg),
         assets=album.assets,

@@ -30,11 +30,14 @@ class Album:
         assets: data URI by key.
         test: id, image, thumb, truth, ``stages`` {stage: {label, confidence}}; absent ones are None.
         pseudo: id, stage, round, image, label, confidence, density.
+        prototypes: stage, colors, pictured, classes [{name, counts}], images [{id, image, which, pixels,
+            classes [{name, counts, maps}]}]; see :mod:`segadapt.report.prototypes`.
     """
 
     assets: dict[str, str] = field(default_factory=dict)
     test: list[dict[str, Any]] = field(default_factory=list)
     pseudo: list[dict[str, Any]] = field(default_factory=list)
+    prototypes: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, kind: str, data: bytes) -> str:
         """Keep a picture and return its key; equal pictures share one."""
@@ -83,7 +86,46 @@ def read_album(folder: Path) -> Album:
                 "density": number(entry.get("density")),
             }
         )
+    album.prototypes = [_prototypes(album, folder, entry) for entry in _entries(index.get("prototypes"))]
     return album
+
+
+def _prototypes(album: Album, folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """How classes divide between prototypes in one stage; classes without counts are left out."""
+    images = [
+        {
+            "id": str(image.get("id", "")),
+            "image": _photo(album, folder, image.get("image"), SHEET_WIDTH),
+            "which": _photo(album, folder, image.get("which"), SHEET_WIDTH),
+            "pixels": number(image.get("pixels")),
+            "classes": [
+                {**counted, "maps": [_photo(album, folder, path, SHEET_WIDTH) for path in _list(raw.get("maps"))]}
+                for raw in _entries(image.get("classes"))
+                if (counted := _counted(raw))
+            ],
+        }
+        for image in _entries(entry.get("images"))
+    ]
+    colors = [[number(c) or 0 for c in color] for color in _list(entry.get("colors")) if len(_list(color)) == 3]
+    return {
+        "stage": str(entry.get("stage", "")),
+        "colors": ["#" + "".join(f"{min(max(int(c), 0), 255):02x}" for c in color) for color in colors],
+        "pictured": number(entry.get("pictured")),
+        "classes": [counted for raw in _entries(entry.get("classes")) if (counted := _counted(raw))],
+        "images": images,
+    }
+
+
+def _counted(raw: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Name of a class and pixels of each of its prototypes; None where one is not known."""
+    counts = [number(count) for count in _list(raw.get("counts"))]
+    if not counts or any(count is None or count < 0 for count in counts):
+        return None
+    return {"name": str(raw.get("name", "")), "counts": counts}
+
+
+def _list(raw: Any) -> list[Any]:
+    return raw if isinstance(raw, list) else []
 
 
 def _prediction(album: Album, folder: Path, paths: Mapping[str, Any]) -> dict[str, str | None]:
