@@ -20,12 +20,14 @@ SMALL = {"size": (48, 64), "crop": (32, 32), "batch": 2, "repeats": 3, "classes"
         ("cpsl", 3, 1),
         ("bcl", 2, 0),
         ("daformer", 2, 2),
+        ("hrda", 2, 2),
         ("mic", 3, 2),
     ],
 )
 def test_passes_of_a_step(method: str, trained: int, frozen: int) -> None:
-    settings = {"feature_classes": "all"} if method in ("daformer", "mic") else {}
-    result = bench_step(method, "timm:resnet10t", settings=settings, **SMALL)  # type: ignore[arg-type]
+    settings = {"feature_classes": "all"} if method in ("daformer", "hrda", "mic") else {}
+    network = "hrda:timm:resnet10t" if method == "hrda" else "timm:resnet10t"
+    result = bench_step(method, network, settings=settings, **SMALL)  # type: ignore[arg-type]
     calls = result["calls"]
     assert sum("backward" in call for call in calls) == trained
     assert len(calls) == trained + frozen

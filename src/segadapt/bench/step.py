@@ -61,7 +61,7 @@ class Call:
 
 def bench_step(
     method: str,
-    network: str = "lite",
+    network: str = "",
     size: Size = (360, 480),
     crop: Size = (180, 240),
     batch: int = 4,
@@ -75,7 +75,7 @@ def bench_step(
 
     Args:
         method: a name of the registry.
-        network: a name of ``segadapt models``; weights are random.
+        network: a name of ``segadapt models``, or empty for a small one that the method runs on; weights are random.
         size: of the images; methods that look at whole images pay for it.
         crop: of the training crops.
         batch: samples of each stream a step.
@@ -88,6 +88,7 @@ def bench_step(
         calls.
     """
     runtime = Runtime(accelerator, precision)
+    network = network or method_info(method).network
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         stage = {"method": method, "batch_size": batch, "augmentation": {"crop": crop}, **(settings or {})}
@@ -181,9 +182,9 @@ def _recorded(method: nn.Module) -> Any:
                 call.trained = True
                 value.register_hook(lambda _, name=name: call.used.add(name))  # type: ignore[no-untyped-call]
 
-    networks = [module for module in method.modules() if isinstance(module, (Segmenter, Discriminator))]
-    handles = [network.register_forward_hook(note) for network in networks]
-    segmenters = [network for network in networks if isinstance(network, Segmenter)]
+    segmenters = _outermost([module for module in method.modules() if isinstance(module, Segmenter)])
+    discriminators = [module for module in method.modules() if isinstance(module, Discriminator)]
+    handles = [network.register_forward_hook(note) for network in (*segmenters, *discriminators)]
     for network in segmenters:
         network.__dict__["deep_features"] = _noting(network, calls)
     try:
@@ -193,6 +194,13 @@ def _recorded(method: nn.Module) -> Any:
             handle.remove()
         for network in segmenters:
             del network.__dict__["deep_features"]
+
+
+def _outermost(networks: Sequence[Segmenter]) -> list[Segmenter]:
+    """Those that are no part of another one, whose pass theirs would be."""
+    return [
+        n for n in networks if not any(n is inner for other in networks if other is not n for inner in other.modules())
+    ]
 
 
 def _noting(network: Segmenter, calls: list[Call]) -> Callable[[Tensor], Tensor]:

@@ -38,7 +38,7 @@ def thresholds(
 
 def step(
     method: Annotated[str, typer.Argument(help="A method, e.g. proda.")],
-    network: Annotated[str, typer.Option(help="A network of 'segadapt models'.")] = "lite",
+    network: Annotated[str, typer.Option(help="A network of 'segadapt models'; a small one if empty.")] = "",
     size: Annotated[str, typer.Option(help="Height x width of the images.")] = "360x480",
     crop: Annotated[str, typer.Option(help="Height x width of the crops.")] = "180x240",
     batch: Annotated[int, typer.Option(min=1, help="Samples of each stream a step.")] = 4,

@@ -34,6 +34,7 @@ class MethodInfo:
         presets: settings that make this name what it is; a recipe may override them.
         recipe: the recipe of a task that it is run with, where that has another name.
         overrides: settings that turn that recipe into this method, e.g. ``stage1.method=NAME``.
+        network: a small network that it runs on.
     """
 
     method: type[Method]
@@ -43,6 +44,7 @@ class MethodInfo:
     presets: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = ""
     overrides: tuple[str, ...] = ()
+    network: str = "lite"
 
 
 METHODS: dict[str, MethodInfo] = {
@@ -116,7 +118,9 @@ METHODS: dict[str, MethodInfo] = {
     "daformer": MethodInfo(
         DAFormer, papers.DAFORMER, "DAFormer", "DACS with rare classes sampled and ImageNet features kept"
     ),
-    "hrda": MethodInfo(HRDA, papers.HRDA, "HRDA", "DAFormer on two resolutions, with a network 'hrda:NAME'"),
+    "hrda": MethodInfo(
+        HRDA, papers.HRDA, "HRDA", "DAFormer on two resolutions, with a network 'hrda:NAME'", network="hrda:lite"
+    ),
     "mic": MethodInfo(MIC, papers.MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"),
     "mpcl": MethodInfo(
         DAFormer,
