@@ -14,6 +14,7 @@ from torch import Tensor
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
 from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
+from segadapt.methods.prototyped import Prototyped, all_sure
 from segadapt.models.build import build_segmenter
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Detail, Output
@@ -240,6 +241,27 @@ def test_joins_its_hosts(name: str) -> None:
     assert second["prototype contrast/low"] > 0
     assert second["prototype classes/low"] > 0
     assert gradients(made.mpcl)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["cbst", "crst_mrkld", "crst_lrent"])
+def test_joins_self_training(name: str) -> None:
+    """Labels of both domains, each in crops of its own, take part alike; the method's own losses stay what they are."""
+    settings = {"channels": D, "bank": 50, "start": 5, "warmup": 0, "prototypes": 2}
+    made = make(name, Pointwise(seed=3), mpcl=settings, batch_size=B).train()
+    assert isinstance(made, Prototyped)
+    pool = samples(0, B, 16, 16, 0, labelled=True)._replace(domain=torch.tensor([0, 1]))
+    alone = backward(make(name, Pointwise(seed=3)).train().step({"pool": pool}))
+    for _ in range(2):
+        got = backward(made.step({"pool": pool}))
+        made.after_step(OneProcess())  # type: ignore[arg-type]
+    assert got["prototype contrast/low"] > 0
+    assert {name: got[name] for name in alone} == pytest.approx(alone)
+    assert gradients(made.mpcl)  # type: ignore[arg-type]
+    pixels = all_sure(pool)
+    assert pixels.pasted[0].all()
+    assert not pixels.pasted[1].any()
+    assert pixels.sure.all()
+    assert bool((pixels.weights == 1).all())
 
 
 def test_joins_two_resolutions() -> None:

@@ -37,7 +37,8 @@ from torch import Tensor
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Samples, Stream
 from segadapt.labels import LabelMap, LabelSpace
-from segadapt.methods.method import Method, StageConfig, Terms, World, labelled_part
+from segadapt.methods.method import StageConfig, Terms, World, labelled_part
+from segadapt.methods.prototyped import Prototyped, PrototypedConfig, all_sure
 from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy, upsample
@@ -47,7 +48,7 @@ from segadapt.pieces.spatial_prior import apply_prior, spatial_prior
 from segadapt.pieces.thresholds import ClassThresholds
 
 
-class CBSTConfig(StageConfig):
+class CBSTConfig(PrototypedConfig, StageConfig):
     """Settings of CBST; defaults are those of the paper's appendix A where it gives them.
 
     Attributes:
@@ -88,7 +89,7 @@ class CBSTConfig(StageConfig):
     loss_resolution: Literal["image", "logits"] = "image"
 
 
-class CBST(Method):
+class CBST(Prototyped):
     """Self-training in rounds with class-wise thresholds.
 
     State: ``thresholds`` [K], lambda_c of the current round; ``counts`` [K], pixels predicted as
@@ -182,8 +183,9 @@ class CBST(Method):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Cross entropy over the labelled pixels of both domains, pooled."""
         x = batch["pool"]
-        logits, labels = self.at_loss_resolution(self.model(x.images).logits, x.labels)
-        yield {"pool": cross_entropy(logits, labels)}
+        output = self.model(x.images)
+        logits, labels = self.at_loss_resolution(output.logits, x.labels)
+        yield {"pool": cross_entropy(logits, labels), **self.prototype_terms(output, all_sure(x))}
 
     def at_loss_resolution(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and labels brought to one resolution."""

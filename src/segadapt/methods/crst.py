@@ -27,6 +27,7 @@ from segadapt.data.loader import Samples
 from segadapt.labels import IGNORE
 from segadapt.methods.cbst import CBST, CBSTConfig
 from segadapt.methods.method import Terms
+from segadapt.methods.prototyped import all_sure
 from segadapt.pieces.losses import (
     divergence_from_uniform,
     log_probabilities,
@@ -85,7 +86,9 @@ class CRST(CBST):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """One step with the chosen regulariser."""
         x = batch["pool"]
-        scores = self.model(x.images).logits
+        output = self.model(x.images)
+        scores = output.logits
+        prototypes = self.prototype_terms(output, all_sure(x))
         if self.config.regulariser == "mrkld":
             logits, labels = self.at_loss_resolution(scores, x.labels)
             log_p = log_probabilities(logits)
@@ -93,6 +96,7 @@ class CRST(CBST):
             yield {
                 "pool": negative_log_likelihood(log_p, labels),
                 "kld": divergence_from_uniform(log_p, on_target).times(self.config.kld_weight),
+                **prototypes,
             }
         else:
             log_p = log_probabilities(scores, x.labels.shape[-2:])
@@ -101,7 +105,7 @@ class CRST(CBST):
             soft = soft_negative_log_likelihood(
                 log_p, self._soft_target(x) * (is_target & (x.labels != IGNORE))[:, None]
             )
-            yield {"pool": Term(hard.total + soft.total, hard.count + soft.count)}
+            yield {"pool": Term(hard.total + soft.total, hard.count + soft.count), **prototypes}
 
     def _soft_target(self, x: Samples) -> Tensor:
         """Soft labels [B, K, h, w] of the crops, from the stored scores of their images."""

@@ -32,22 +32,20 @@ from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, THINGS, LabelSpace
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
 from segadapt.methods.method import (
-    Method,
     OnlineLabels,
     OptimiserConfig,
     ScheduleConfig,
     StageConfig,
     Terms,
-    Trained,
     World,
     labelled_part,
     paired_streams,
 )
-from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
+from segadapt.methods.mpcl import Mixed
+from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
-from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.classmix import classes_present, half_of, where_chosen
 from segadapt.pieces.feature_distance import cell_labels, feature_distance
@@ -56,7 +54,7 @@ from segadapt.pieces.teacher import frozen_copy
 from segadapt.pieces.terms import Term
 
 
-class DAFormerConfig(MeanTeacherConfig, StageConfig):
+class DAFormerConfig(MeanTeacherConfig, PrototypedConfig, StageConfig):
     """Settings of DAFormer; defaults are those of the GTA5 experiments.
 
     Attributes:
@@ -68,7 +66,6 @@ class DAFormerConfig(MeanTeacherConfig, StageConfig):
         rare_temperature: T; None samples source images uniformly.
         rare_share: an image can be drawn for a class that fills more than this share of it.
         rare_crop_share: a crop is accepted with more than this share of the class.
-        mpcl: several prototypes a class (:mod:`segadapt.methods.mpcl`).
         over: means are taken over ``all`` pixels, as in the authors' code, or over ``valid`` ones, which have a label.
     """
 
@@ -84,7 +81,6 @@ class DAFormerConfig(MeanTeacherConfig, StageConfig):
     rare_temperature: float | None = Field(default=0.01, gt=0)
     rare_share: float = Field(default=MIN_SHARE, ge=0, lt=1)
     rare_crop_share: float = Field(default=CROP_SHARE, ge=0, lt=1)
-    mpcl: MPCLConfig | None = None
     over: Over = "all"
 
     @model_validator(mode="after")
@@ -94,11 +90,10 @@ class DAFormerConfig(MeanTeacherConfig, StageConfig):
         return self
 
 
-class DAFormer(Method):
+class DAFormer(Prototyped):
     """Self-training with a mean teacher on images mixed of both domains.
 
-    State: the ``teacher``; ``reference``, the network as it began, where features are kept to it; ``mpcl``, where
-    there are prototypes.
+    State: the ``teacher``; ``reference``, the network as it began, where features are kept to it.
     """
 
     Config = DAFormerConfig
@@ -112,25 +107,7 @@ class DAFormer(Method):
         self.reference = frozen_copy(model) if config.feature_distance else None
         near = kept_near(space, config.feature_classes) if config.feature_distance else torch.zeros(0)
         self.register_buffer("kept_near", near, persistent=False)
-        scales = 2 if isinstance(model, MultiRes) else 1
-        self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
         self.pseudo: PseudoLabels | None = None
-
-    def trained(self) -> dict[str, Trained]:
-        """The network, and the projection of prototypes at the rate of its head."""
-        if self.mpcl is None:
-            return super().trained()
-        rate = self.config.optimiser.lr * self.config.optimiser.head_factor
-        optimiser = self.config.optimiser.model_copy(update={"lr": rate})
-        return {**super().trained(), "mpcl": Trained(self.mpcl.projection, optimiser)}
-
-    def result(self) -> Segmenter:
-        """The network; with prototypes as its classifier, if these are to predict."""
-        return self.model if self.mpcl is None else self.mpcl.result(self.model)
-
-    def prototype_view(self) -> PrototypeNet | None:
-        """The network with its prototypes as classifier, whichever of the two is kept."""
-        return None if self.mpcl is None else self.mpcl.around(self.model)
 
     def train(self, mode: bool = True) -> DAFormer:
         """Training mode of everything but the reference; what the teacher makes of it is its own matter."""
@@ -166,7 +143,7 @@ class DAFormer(Method):
         images, mixed = self._mixed(s, t, self.pseudo)
         output = self.model(recoloured(images, c))
         terms = self.losses("mixed", output, mixed.labels, mixed.weights)
-        yield terms if self.mpcl is None else {**terms, **self.mpcl.terms(output, mixed)}
+        yield {**terms, **self.prototype_terms(output, mixed)}
 
     # ---- lines of the box ----
 
@@ -203,9 +180,8 @@ class DAFormer(Method):
 
     def after_step(self, world: World) -> None:
         """The teacher follows, quickly at first, and so do prototypes."""
+        super().after_step(world)
         self.teacher.follow(self.model)
-        if self.mpcl is not None:
-            self.mpcl.follow(world, self.config.batch_size)
 
 
 class HRDA(DAFormer):

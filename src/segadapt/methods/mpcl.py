@@ -1,4 +1,4 @@
-"""MPCL: several prototypes a class, shared by both domains; a plug-in of DAFormer, HRDA and MIC.
+"""MPCL: several prototypes a class, shared by both domains; joins DAFormer, HRDA, MIC and CBST.
 
 Multi-Prototype Contrastive Learning for domain adaptive semantic segmentation. There is no public
 code; docs/methods/mpcl.md says how what the paper leaves open was decided.
@@ -109,7 +109,7 @@ class MPCLConfig(Frozen):
 
 
 class Mixed(NamedTuple):
-    """A batch of mixed images, at their resolution.
+    """The pixels of a batch, mixed of both domains or not, at the resolution of its images.
 
     Attributes:
         labels: y_M [B, H, W].

@@ -126,7 +126,7 @@ METHODS: dict[str, MethodInfo] = {
         DAFormer,
         papers.MPCL,
         "MPCL",
-        "several prototypes a class; joins daformer, hrda and mic by 'mpcl: {}' as well",
+        "several prototypes a class on DAFormer; 'mpcl: {}' joins hrda, mic and cbst too",
         {"mpcl": {}},
     ),
     "adaptseg_mic": MethodInfo(

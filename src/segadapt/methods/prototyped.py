@@ -1,0 +1,68 @@
+"""Several prototypes a class beside what a method learns anyway: how MPCL joins it.
+
+A method that learns labels of pixels joins by deriving from :class:`Prototyped` and by adding
+:meth:`Prototyped.prototype_terms` to the terms of the pass that these labels belong to.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from segadapt.data.loader import Samples
+from segadapt.labels import LabelSpace
+from segadapt.methods.method import Frozen, Method, StageConfig, Terms, Trained, World
+from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
+from segadapt.models.multires import MultiRes
+from segadapt.models.prototype_net import PrototypeNet
+from segadapt.models.segmenter import Output, Segmenter
+
+
+class PrototypedConfig(Frozen):
+    """Settings of a method that MPCL can join.
+
+    Attributes:
+        mpcl: several prototypes a class (:mod:`segadapt.methods.mpcl`); None for none.
+    """
+
+    mpcl: MPCLConfig | None = None
+
+
+class Prototyped(Method):
+    """A method that MPCL joins where its settings say so. State: ``mpcl``, where there are prototypes."""
+
+    def __init__(self, config: StageConfig, model: Segmenter, space: LabelSpace):
+        super().__init__(config, model, space)
+        assert isinstance(config, PrototypedConfig)
+        scales = 2 if isinstance(model, MultiRes) else 1
+        self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
+
+    def prototype_terms(self, output: Output, pixels: Mixed) -> Terms:
+        """lambda1 L_con and lambda2 L_pce of a pass; none without prototypes."""
+        return {} if self.mpcl is None else self.mpcl.terms(output, pixels)
+
+    def trained(self) -> dict[str, Trained]:
+        """The networks of the method, and the projection of prototypes at the rate of a head."""
+        if self.mpcl is None:
+            return super().trained()
+        rate = self.config.optimiser.lr * self.config.optimiser.head_factor
+        optimiser = self.config.optimiser.model_copy(update={"lr": rate})
+        return {**super().trained(), "mpcl": Trained(self.mpcl.projection, optimiser)}
+
+    def result(self) -> Segmenter:
+        """The network; with prototypes as its classifier, if these are to predict."""
+        return self.model if self.mpcl is None else self.mpcl.result(self.model)
+
+    def prototype_view(self) -> PrototypeNet | None:
+        """The network with its prototypes as classifier, whichever of the two is kept."""
+        return None if self.mpcl is None else self.mpcl.around(self.model)
+
+    def after_step(self, world: World) -> None:
+        """Prototypes follow the features of the step."""
+        if self.mpcl is not None:
+            self.mpcl.follow(world, self.config.batch_size)
+
+
+def all_sure(x: Samples) -> Mixed:
+    """The pixels of whole crops, each from one domain, with labels that count alike."""
+    source = (x.domain == 0)[:, None, None].expand_as(x.labels)
+    return Mixed(x.labels, torch.ones_like(x.labels, dtype=torch.float32), source, torch.ones_like(source))
