@@ -144,9 +144,13 @@ def test_sigterm_saves_and_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["cbst", "st_sp", "crst_mrkld", "crst_lrent", "adaptseg", "proda", "distill", "bcl"])
 def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> None:
-    # A density is a share of each process's part; cosines of the small logits of six steps magnify rounding.
-    alone = {"density": None, "features": "network"} if method == "bcl" else {}
-    raw = raw_config(tmp_path, method, **alone)
+    alone: dict[str, dict[str, Any]] = {
+        # A density is a share of each process's part; cosines of the small logits of six steps magnify rounding.
+        "bcl": {"density": None, "features": "network"},
+        # Shares of prototypes are equal among the pixels of each process; the nearest ones know nothing of others.
+        "st_sp": {"mpcl": {"solver": "nearest", "channels": 4, "bank": 200, "start": 5, "warmup": 1, "momentum": 0.9}},
+    }
+    raw = raw_config(tmp_path, method, **alone.get(method, {}))
     for stage in raw["stages"].values():
         stage["batch_size"] = 4
         stage["optimiser"] = {"name": "sgd", "lr": 1e-2}  # Adam turns rounding of tiny gradients into whole steps
@@ -162,8 +166,9 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> No
     _, err = two.communicate(timeout=200)
     assert two.returncode == 0, err
     results = json.loads((tmp_path / "two/results.json").read_text())
-    # Cosines of features that are nearly zero have large gradients, and with them the rounding is large.
-    tolerance = 2e-3 if method == "bcl" else 2e-4
+    # Cosines of features that are nearly zero have large gradients, and banks are kept in half precision: rounding is
+    # large then. Prototypes that each process keeps for itself differ by a hundred times this.
+    tolerance = 2e-3 if method in alone else 2e-4
     assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), tolerance)
     for a, b in zip(one["labels"], results["labels"], strict=True):
         assert a["density"] == pytest.approx(b["density"], abs=2e-3)

@@ -1,9 +1,10 @@
-"""Steps of CPSL and BCL on batches that real data have at times, in float32 and under bfloat16 autocast."""
+"""Steps of CPSL, BCL, MIC and MPCL on batches that real data have at times, in float32 and under bfloat16 autocast."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from tests.methods.small import K, gradients
 from tests.methods.test_bcl import batches as bcl_batches
 from tests.methods.test_bcl import bcl
 from tests.methods.test_cpsl import cpsl
+from tests.methods.test_daformer import batch as online_batch
+from tests.methods.test_daformer import method as online
 from tests.methods.test_proda import OneProcess
 from tests.methods.test_proda import batches as cpsl_batches
 
@@ -46,10 +49,16 @@ def as_it_is(batch: Batch) -> Batch:
     return batch
 
 
+PROTOTYPES = {"channels": 4, "prototypes": 3, "bank": 50, "start": 5, "warmup": 0}
 CASES = [as_it_is, unlabelled, one_class, absent_classes, beside_the_image]
 MAKERS: dict[str, tuple[Callable[..., Any], Callable[[], Batch]]] = {
     "cpsl": (cpsl, cpsl_batches),
     "bcl": (bcl, bcl_batches),
+    "mic": (partial(online, "mic", block=4), online_batch),
+    **{
+        f"mpcl, {kind}": (partial(online, "mic", block=4, mpcl={**PROTOTYPES, "kind": kind}), online_batch)
+        for kind in ("centroid", "gaussian", "full")
+    },
 }
 
 
