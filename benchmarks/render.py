@@ -20,18 +20,21 @@ from benchmarks.chart import bound, chart, results, score
 from segadapt.bench.table import tables
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("method", "title", "role", "result", "seeds", "miou", "spread")
+NEEDED = {"method", "title", "network", "role", "result", "seeds", "miou", "spread", "mpa", "iou", "minutes"} | {
+    "peak_memory_mb",
+    "label_accuracy",
+}
 
 
 def rendered(root: Path = ROOT) -> dict[Path, str]:
     """The text of every generated file, and of every file with a generated block."""
     made: dict[Path, str] = {}
     readme = root / "README.md"
-    made[readme] = readme.read_text()
+    made[readme] = readme.read_text(encoding="utf-8")
     for path in sorted((root / "benchmarks").glob("*.json")):
         task, page = path.stem, path.with_suffix(".md")
-        table = checked(json.loads(path.read_text()).get("table"), path)
-        text = page.read_text()
+        table = checked(json.loads(path.read_text(encoding="utf-8")).get("table"), path)
+        text = page.read_text(encoding="utf-8")
         heading = text.partition("\n")[0].lstrip("# ")
         figure = f"docs/images/{task}.svg"
         made[root / figure] = chart(table, heading)
@@ -45,9 +48,9 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
 
 def checked(table: Mapping[str, Any] | None, path: Path) -> Mapping[str, Any]:
     """The table of a file; stops with one line if it is not what today's ``segadapt bench table`` writes."""
-    if table is None or "rows" not in table:
+    if table is None or not {"task", "seeds", "rows", "machine"} <= table.keys():
         sys.exit(f"{path}: no table of 'segadapt bench table' in it")
-    missing = [key for key in NEEDED if any(key not in row for row in table["rows"])]
+    missing = sorted(NEEDED - set.intersection(*(set(row) for row in table["rows"]))) if table["rows"] else []
     if missing:
         sys.exit(f"{path}: rows without {', '.join(missing)}; run 'segadapt bench table' on the same --out again")
     return table
@@ -72,11 +75,11 @@ def summary(table: Mapping[str, Any]) -> str:
     source = bound(table, "source")
     rows = results(table)
     best = max((row["miou"] for row in rows if row["role"] == "adapted"), default=None)
-    lines = ["| method | mIoU | against source only |", "|---|---|---|"]
+    lines = ["| method | network | mIoU | against source only |", "|---|---|---|---|"]
     for row in rows:
         bold = "**" if row["role"] == "adapted" and row["miou"] == best else ""
         gain = f"{row['miou'] - source['miou']:+.1f}" if source and row is not source else ""
-        lines.append(f"| {bold}{row['title']}{bold} | {bold}{score(row)}{bold} | {gain} |")
+        lines.append(f"| {bold}{row['title']}{bold} | `{row['network']}` | {bold}{score(row)}{bold} | {gain} |")
     return "\n".join(lines)
 
 
@@ -92,10 +95,18 @@ def alternative(table: Mapping[str, Any], heading: str) -> str:
 
 def take(path: Path, root: Path = ROOT) -> None:
     """Put a freshly measured table in the place of the one that is kept."""
-    table = checked(json.loads(path.read_text()), path)
-    kept = root / "benchmarks" / f"{table['task']}.json"
-    rest = json.loads(kept.read_text()) if kept.exists() else {}
-    kept.write_text(json.dumps({**rest, "table": table}, indent=1) + "\n")
+    if not path.is_file():
+        sys.exit(f"{path}: no such table; 'segadapt bench table TASK' writes one")
+    table = checked(json.loads(path.read_text(encoding="utf-8")), path)
+    kept = root / "benchmarks" / f"{Path(table['task']).name}.json"
+    if not kept.with_suffix(".md").exists():
+        sys.exit(f"{kept.with_suffix('.md')}: missing; write a heading and the two lines around the generated block")
+    rest = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    before = {row["method"] for row in rest.get("table", {}).get("rows", [])}
+    lost = sorted(before - {row["method"] for row in table["rows"]})
+    if lost:
+        sys.exit(f"{path}: has no rows of {', '.join(lost)}, which {kept.name} has; run them with the same --out first")
+    kept.write_text(json.dumps({**rest, "table": table}, indent=1) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> None:
@@ -103,9 +114,9 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> None:
     for name in arguments:
         take(Path(name), root)
     for path, text in rendered(root).items():
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             print(f"written {path.relative_to(root)}")
 
 

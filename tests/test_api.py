@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import segadapt
+from segadapt.evaluate.predict import predict_array
+from segadapt.models.inference import InferenceConfig
 from tests.tiny import NAMES, config, scene, write_classes, write_folder
 
 QUICK = [
@@ -55,6 +58,10 @@ def test_adapt_load_predict(folders: Path) -> None:
     assert 1 / 3 - 1e-6 <= confidence.min() <= confidence.max() <= 1
     again, _ = segadapt.predict(segadapt.load(out / "stages/adapt/model.safetensors"), image)
     assert np.array_equal(label, again)
+    kept = {"size": [20, 30], "inference": {"flip": True}}
+    small = replace(model, provenance={**model.provenance, **kept})
+    expected = predict_array(model.model, image, InferenceConfig(flip=True), size=(20, 30))
+    assert np.array_equal(segadapt.predict(small, image)[1], expected[1]), "as the run predicted"
 
 
 def test_adapt_takes_a_recipe_or_a_configuration(tmp_path: Path) -> None:

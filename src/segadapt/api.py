@@ -87,5 +87,10 @@ def load(path: PathLike, device: str = "cpu") -> LoadedModel:
 def predict(
     loaded: LoadedModel, image: npt.NDArray[np.uint8], inference: InferenceConfig | None = None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Labels [H, W] uint8 train ids and confidence [H, W] in (0, 1] of an RGB image [H, W, 3] uint8."""
-    return predict_array(loaded.model, image, inference or InferenceConfig())
+    """Labels [H, W] uint8 train ids and confidence [H, W] in (0, 1] of an RGB image [H, W, 3] uint8.
+
+    As ``segadapt predict`` does, at the working size and with the inference of the run that made the model, unless
+    ``inference`` is given.
+    """
+    how = inference or InferenceConfig(**loaded.inference)
+    return predict_array(loaded.model, image, how, size=loaded.working_size)

@@ -68,7 +68,7 @@ def show_prototypes(
 ) -> None:
     """Write activation maps of a few classes in a few images, and how evenly the prototypes of all are used.
 
-    Nothing is written while no class has prototypes.
+    Nothing is written while no class has prototypes, nor where each has one, which all of its pixels belong to.
 
     Args:
         folder: for pictures of the run.
@@ -81,7 +81,7 @@ def show_prototypes(
         space: names of the classes.
     """
     active = view.active.cpu().numpy()
-    if not active.any():
+    if not active.any() or view.means.shape[1] == 1:
         return
     numbers = evenly_spaced(dataset)
     drawn = {numbers[place] for place in np.linspace(0, len(numbers) - 1, min(IMAGES, len(numbers))).astype(int)}

@@ -18,7 +18,8 @@ from segadapt.errors import RequestError
 from segadapt.evaluate.scoring import evaluate
 from segadapt.feature_sample import show_features
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import StageConfig
+from segadapt.methods.method import Method, StageConfig
+from segadapt.methods.prototyped import Prototyped
 from segadapt.methods.registry import method_info
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
@@ -83,9 +84,7 @@ class StageRunner:
             self._record_scores(stage, method.rounds - 1, loop.steps_done, scores)
         if self.runtime.main:
             save_model(folder / "model.safetensors", result, self.space, self._provenance(stage))
-            view = method.prototype_view()
-            if view is not None and not isinstance(result, PrototypeNet):
-                save_prototypes(folder / PROTOTYPES, view)
+            self._keep_prototypes(method, result, folder)
         row = {
             "stage": stage.name,
             "method": stage.method,
@@ -99,6 +98,19 @@ class StageRunner:
         }
         summaries = [read_json(folder / f"round{r}" / "labels.json") for r in range(method.rounds)]
         return {"row": row, "labels": [s for s in summaries if s]}
+
+    def _keep_prototypes(self, method: Method, result: Segmenter, folder: Path) -> None:
+        """The prototypes of a stage, beside a result that does not hold them."""
+        view = method.prototype_view() if isinstance(method, Prototyped) else None
+        if view is None:
+            return
+        if not view.active.any():
+            self.record.warn(
+                f"stage '{folder.name}': no class got prototypes before the last step; lower mpcl.warmup (steps) or "
+                "mpcl.start (features of a class)"
+            )
+        if not isinstance(result, PrototypeNet):
+            save_prototypes(folder / PROTOTYPES, view)
 
     def scores(self, model: Segmenter) -> dict[str, Any] | None:
         """Scores on the test set; the processes share the images."""

@@ -22,6 +22,7 @@ def row(method: str, *scores: float, role: str = "adapted", result: bool = True,
         "stage": "adapt",
         "title": method.upper(),
         "role": role,
+        "network": "lite",
         "result": result,
         "seeds": {str(seed): score for seed, score in enumerate(scores)},
         "miou": statistics.mean(scores),
@@ -78,10 +79,10 @@ def test_the_short_table_has_results_alone_and_the_best_is_bold() -> None:
     way = row("proda", 90, 92, result=False)
     lines = summary(table(SOURCE, way, row("st", 35, 35.5), row("cbst", 41), ORACLE)).splitlines()
     assert lines[2:] == [
-        "| SOURCE_ONLY | 39.0 ± 1.4 |  |",
-        "| ST | 35.2 ± 0.4 | -3.8 |",
-        "| **CBST** | **41.0** | +2.0 |",
-        "| ORACLE | 51.0 ± 1.4 | +12.0 |",
+        "| SOURCE_ONLY | `lite` | 39.0 ± 1.4 |  |",
+        "| ST | `lite` | 35.2 ± 0.4 | -3.8 |",
+        "| **CBST** | `lite` | **41.0** | +2.0 |",
+        "| ORACLE | `lite` | 51.0 ± 1.4 | +12.0 |",
     ]
 
 
@@ -96,7 +97,7 @@ def test_blocks_and_picture_are_written_and_the_text_around_them_stays(tmp_path:
     assert "](docs/images/task.svg)" in readme
     assert "| PRODA 1 |" not in readme
     assert "](../docs/images/task.svg)" in page
-    assert "| PRODA 1 | 31.0 ± 1.4 | 30.0 | 32.0 | 50.0 | - | 2.0 | 900 |" in page
+    assert "| PRODA 1 | `lite` | 31.0 ± 1.4 | 30.0 | 32.0 | 50.0 | - | 2.0 | 900 |" in page
     assert "| PRODA 1 | 40.0 | - |" in page
     assert "From here to there" in (root / "docs/images/task.svg").read_text()
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.*")}
@@ -111,7 +112,20 @@ def test_a_new_table_takes_the_place_of_the_kept_one(tmp_path: Path) -> None:
     main([str(tmp_path / "table.json")], root)
     kept = json.loads((root / "benchmarks/task.json").read_text())
     assert kept == {"ablations": {"a": 1}, "table": new}
-    assert "| **ST** | **44.5 ± 0.7** | +5.5 |" in (root / "README.md").read_text()
+    assert "| **ST** | `lite` | **44.5 ± 0.7** | +5.5 |" in (root / "README.md").read_text()
+
+
+def test_a_table_that_lacks_what_is_kept_is_refused(tmp_path: Path) -> None:
+    root = house(tmp_path, table(SOURCE, row("st", 40)))
+    made = tmp_path / "table.json"
+    before = (root / "benchmarks/task.json").read_text()
+    for new, message in ((table(SOURCE), "no rows of st"), ({**table(SOURCE), "task": "new"}, r"new\.md: missing")):
+        made.write_text(json.dumps(new))
+        with pytest.raises(SystemExit, match=message):
+            main([str(made)], root)
+    with pytest.raises(SystemExit, match="no such table"):
+        main([str(tmp_path / "elsewhere.json")], root)
+    assert (root / "benchmarks/task.json").read_text() == before
 
 
 def test_tables_of_another_layout_and_pages_without_markers_are_refused(tmp_path: Path) -> None:

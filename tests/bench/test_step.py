@@ -40,3 +40,10 @@ def test_passes_of_a_step(method: str, trained: int, frozen: int) -> None:
     low, high = result["overhead_quartiles"]
     assert low <= result["overhead"] <= high
     assert result["peak_memory_mb"]["passes"] <= result["peak_memory_mb"]["step"]
+
+
+def test_a_method_without_a_network_of_its_own_choice() -> None:
+    """What the command line does when only the method is named."""
+    result = bench_step("hrda", repeats=3, batch=1, size=(176, 240), accelerator="cpu")
+    assert result["network"] == "hrda:lite"
+    assert result["crop"] == [176, 240]

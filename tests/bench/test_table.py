@@ -41,6 +41,9 @@ def test_table_of_two_methods_and_two_seeds(tmp_path: Path) -> None:
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
     (tmp_path / "task/_base.yaml").write_text("{}")  # no recipe, so that all of them are these two
     assert bench_table(task, None, [1, 2], out, {}, quiet=True)["rows"] == table["rows"]
+    assert bench_table(task, ["cbst"], [1, 2], out, {}, quiet=True)["rows"] == table["rows"], (
+        "what was run before stays"
+    )
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
     source = [(out / m / "seed1/stages/source/model.safetensors").read_bytes() for m in methods]
     assert source[0] == source[1]
@@ -77,7 +80,7 @@ def row(method: str, miou: float, sky: float | None = 5.0, **changes: Any) -> di
 def write_run(folder: Path, rows: list[dict[str, Any]], planned: list[dict[str, Any]] | None = None) -> None:
     """What the table reads of a run: its planned stages, and the results of the finished ones."""
     stages = [{"name": r["stage"], "role": r["role"]} for r in planned or rows]
-    write_json(folder / "config.json", {"config": {"stages": stages}})
+    write_json(folder / "config.json", {"config": {"stages": stages, "model": {"name": "lite"}}})
     machine = {"segadapt": "1", "torch": "2", "python": "3", "cpu": "c", "cores": "2", "device": "cpu"}
     labels = [{"stage": "adapt", "accuracy": 0.5}, {"stage": "adapt", "accuracy": 0.75}]
     write_json(folder / "results.json", {"rows": rows, "labels": labels, "machine": machine})
@@ -90,7 +93,7 @@ def test_unfinished_seeds_and_absent_classes_are_left_out_of_means(tmp_path: Pat
     (only,) = table["rows"]
     assert (only["miou"], only["iou"]["sky"]) == (31.0, 8.0)
     page = markdown(table)
-    assert "| ST | 31.0 ± 1.4 | 30.0 | 32.0 | - | 36.0 | 75.0% | 1.0 | 7 |" in page
+    assert "| ST | `lite` | 31.0 ± 1.4 | 30.0 | 32.0 | - | 36.0 | 75.0% | 1.0 | 7 |" in page
     assert "| ST | 8.0 | 31.0 |" in page
 
 

@@ -163,4 +163,5 @@ def test_prototypes_of_classes_never_seen_are_not_calibrated() -> None:
     rho = ClassMeans(torch.randn(2, K, D), torch.ones(2, K, dtype=torch.bool))
     method._labels(batch["target"], method.model(batch["target"].images).features, rho)
     assert method.online is not None
-    assert torch.equal(*method.online.alternatives().values())
+    assert list(method.online.sets) == ["static", "dynamic", "hybrid"]
+    assert torch.equal(method.online.sets["dynamic"], method.online.alternatives()["dynamic, not calibrated"])

@@ -63,7 +63,7 @@ def bench_step(
     method: str,
     network: str = "",
     size: Size = (360, 480),
-    crop: Size = (180, 240),
+    crop: Size = (176, 240),
     batch: int = 4,
     repeats: int = 10,
     classes: int = len(CITYSCAPES),

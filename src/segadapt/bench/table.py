@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segadapt.config import find_recipe, load_config, read_recipe, recipe_names
+from segadapt.config import load_config, recipe_names
 from segadapt.engine.checkpoint import read_json, write_atomically, write_json
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS
@@ -34,11 +34,7 @@ def _place(task: str, recipe: str) -> tuple[bool, int, str]:
     """Where a recipe stands among those of its task."""
     order = list(METHODS)
     named = [name for name in order if recipe == name or recipe.startswith(f"{name}_")]
-    if named:
-        method = max(named, key=len)
-    else:
-        stages = read_recipe(find_recipe(f"{task}/{recipe}")).get("stages") or {}
-        method = next((m for s in reversed(stages.values()) if (m := (s or {}).get("method")) in METHODS), order[-1])
+    method = max(named, key=len) if named else load_config(f"{task}/{recipe}").stages[-1].method
     return method == "oracle", order.index(method), recipe
 
 
@@ -67,12 +63,17 @@ def bench_table(
             config = load_config(f"{task}/{method}", [*known[method], f"seed={seed}"])
             folder = out / method / f"seed{seed}"
             Run(config, folder, roots, quiet, reuse=(out,)).execute()
-            table = summarise(task, methods, seeds, out)
+            table = summarise(task, _measured(task, methods, out), seeds, out)
             write_json(out / "table.json", table)
             _write_text(out / "table.md", markdown(table))
             for row in _own_rows(folder):
                 on_row(seed, row)
     return table
+
+
+def _measured(task: str, methods: Sequence[str], out: Path) -> list[str]:
+    """The recipes asked for and those of the task that were run before, in the order of the house."""
+    return [name for name in task_recipes(task) if name in methods or (out / name).is_dir()]
 
 
 def _settings_by_method(task: str, methods: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
@@ -113,7 +114,7 @@ def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path
             for row in _own_rows(folder):
                 if row["scores"] is not None:
                     found.setdefault(row["stage"], {})[seed] = row
-                    machine = (read_json(folder / "results.json") or {})["machine"]
+                    machine = row["machine"]
         for stage in found.values():
             _add(rows, _summary(method, stage))
     return {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
@@ -143,6 +144,8 @@ def _own_rows(folder: Path) -> list[dict[str, Any]]:
             **row,
             "result": row["stage"] == own[-1],
             "labels": [summary for summary in results["labels"] if summary["stage"] == row["stage"]],
+            "network": held["config"]["model"]["name"],
+            "machine": results["machine"],
         }
         for row in results["rows"]
         if row["stage"] in own
@@ -161,6 +164,7 @@ def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]
         "method": method,
         "stage": first["stage"],
         "title": first["title"],
+        "network": first["network"],
         "role": first["role"],
         "result": first["result"],
         "seeds": {str(seed): row["scores"]["miou"] for seed, row in found.items()},
@@ -185,22 +189,28 @@ def markdown(table: Mapping[str, Any]) -> str:
     return f"# {table['task']}\n\n{tables(table)}"
 
 
+def _counted(seeds: Sequence[str]) -> str:
+    return f"{len(seeds)} seeds (mean, sample standard deviation)" if len(seeds) > 1 else "one seed"
+
+
 def tables(table: Mapping[str, Any]) -> str:
     """All stages by seed, their IoU by class, and the machine, in Markdown."""
     seeds = [str(s) for s in table["seeds"]]
     lines = [
-        f"mIoU of the last checkpoint on the test images, {len(seeds)} seeds (mean, sample standard deviation).",
+        f"mIoU of the last checkpoint on the test images, {_counted(seeds)}.",
         "",
-        "| method | mIoU | " + " | ".join(f"seed {s}" for s in seeds) + " | MPA | labels right | minutes | peak MB |",
-        "|---|---|" + "---|" * len(seeds) + "---|---|---|---|",
+        "| method | network | mIoU | "
+        + " | ".join(f"seed {s}" for s in seeds)
+        + " | MPA | labels right | minutes | peak MB |",
+        "|---|---|---|" + "---|" * len(seeds) + "---|---|---|---|",
     ]
     for row in table["rows"]:
         spread = f" ± {row['spread']:.1f}" if row["spread"] is not None else ""
         single = " | ".join(f"{row['seeds'][s]:.1f}" if s in row["seeds"] else "-" for s in seeds)
         right = f"{row['label_accuracy']:.1%}" if row["label_accuracy"] is not None else "-"
         lines.append(
-            f"| {row['title']} | {row['miou']:.1f}{spread} | {single} | {row['mpa']:.1f} | {right} "
-            f"| {row['minutes']:.1f} | {row['peak_memory_mb']} |"
+            f"| {row['title']} | `{row['network']}` | {row['miou']:.1f}{spread} | {single} | {row['mpa']:.1f} "
+            f"| {right} | {row['minutes']:.1f} | {row['peak_memory_mb']} |"
         )
     lines += ["", "Labels right: of the last round's pseudo labels. Minutes: of the method's own stage."]
     lines += ["", "IoU by class (mean over seeds):", ""]

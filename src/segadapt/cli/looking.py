@@ -36,7 +36,7 @@ def methods(json: Json = False) -> None:
     for paper, mine in names.items():
         _say(paper.citation, style="bold")
         for name in mine:
-            how = " ".join([found[name]["recipe"], *found[name]["overrides"]])
+            how = " ".join([found[name]["recipe"] or "no recipe yet", *found[name]["overrides"]])
             _say(f"{found[name]['title']}: {found[name]['summary']}", f"  {name:<{width}}", width + 2)
             _say(f"{' > '.join(found[name]['stages'])}  ({how})", " " * (width + 2), width + 2)
         for kind, paths in paper.proofs.items():
@@ -53,12 +53,13 @@ def _method(name: str) -> dict[str, Any]:
     """A method of the registry, with the stages of its recipe."""
     info = METHODS[name]
     shipped = recipe_names()
-    recipe = next(r for task in PUBLISHED_TASKS if (r := f"{task}/{info.recipe or name}") in shipped)
+    tasks = [*PUBLISHED_TASKS, *sorted({shown.partition("/")[0] for shown in shipped} - set(PUBLISHED_TASKS))]
+    recipe = next((r for task in tasks if (r := f"{task}/{info.recipe or name}") in shipped), None)
     return {
         "title": info.title,
         "summary": info.summary,
         "paper": info.paper.citation,
-        "stages": [stage.method for stage in load_config(recipe, info.overrides).stages],
+        "stages": [stage.method for stage in load_config(recipe, info.overrides).stages] if recipe else [name],
         "recipe": recipe,
         "overrides": list(info.overrides),
         "proofs": info.paper.proofs,

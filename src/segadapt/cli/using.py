@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -52,7 +52,7 @@ SizeOption = Annotated[
 
 def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) -> InferenceConfig:
     """How the model predicts by its file, with what the options change."""
-    settings: dict[str, Any] = dict(loaded.provenance.get("inference", {}))
+    settings = loaded.inference
     if scales:
         try:
             settings["scales"] = tuple(float(s) for s in scales.split(","))
@@ -77,12 +77,7 @@ def _open(model: Path, accelerator: str) -> tuple[LoadedModel, Runtime, Path]:
 
 def working_size_of(loaded: LoadedModel, size: str) -> tuple[int, int] | int | None:
     """The size asked for, or the one the model was evaluated at in its run."""
-    if size:
-        return parse_size(size, "--size")
-    stored = loaded.provenance.get("size")
-    if isinstance(stored, list):
-        return int(stored[0]), int(stored[1])
-    return int(stored) if stored is not None else None
+    return parse_size(size, "--size") if size else loaded.working_size
 
 
 def evaluate(

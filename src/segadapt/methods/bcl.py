@@ -197,11 +197,12 @@ class BCL(Method):
 
         dynamic = transferred(c.dynamic) if c.dynamic in prototypes else torch.full_like(static, IGNORE)
         hybrid = torch.where(dynamic != IGNORE, dynamic, static)
-        shown_as = {"dynamic, not calibrated": "plain", "dynamic": "calibrated"}
+        names = {"plain": "dynamic, not calibrated", "calibrated": "dynamic"}
+        used = {names[c.dynamic]: dynamic} if c.dynamic in names else {}
         self.online = OnlineLabels(
             "target",
-            {"static": static, "hybrid": hybrid},
-            lambda: {name: transferred(by) for name, by in shown_as.items()},
+            {"static": static, **used, "hybrid": hybrid},
+            lambda: {name: transferred(by) for by, name in names.items() if name not in used},
         )
         return Labels(static, dynamic, hybrid)
 

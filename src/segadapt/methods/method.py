@@ -21,7 +21,6 @@ from segadapt.labels import LabelSpace
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.norm import NormMode
-from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.terms import Term
 
@@ -285,10 +284,6 @@ class Method(nn.Module):
     def result(self) -> Segmenter:
         """The network that is scored and kept."""
         return self.model
-
-    def prototype_view(self) -> PrototypeNet | None:
-        """The network with its classes' prototypes as classifier, for pictures of them; None where it has none."""
-        return None
 
     def prepare(self, round: int, world: World) -> None:
         """What happens before the steps of a round, e.g. new pseudo labels."""

@@ -1,12 +1,16 @@
 """Several prototypes a class beside what a method learns anyway: how MPCL joins it.
 
-A method that learns labels of pixels joins by deriving from :class:`Prototyped` and by adding
-:meth:`Prototyped.prototype_terms` to the terms of the pass that these labels belong to.
+A method that learns labels of pixels joins by deriving from :class:`Prototyped`, its settings from
+:class:`PrototypedConfig`, and by adding :meth:`Prototyped.prototype_terms` to the terms of the pass that these
+labels belong to.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from segadapt.data.loader import Samples
 from segadapt.labels import LabelSpace
@@ -25,6 +29,11 @@ class PrototypedConfig(Frozen):
     """
 
     mpcl: MPCLConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unused_prototypes(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What a stage without prototypes was made with reads as it did before there were any."""
+        return {k: v for k, v in plain(self).items() if k != "mpcl" or v is not None}
 
 
 class Prototyped(Method):

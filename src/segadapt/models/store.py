@@ -40,6 +40,19 @@ class LoadedModel:
     space: LabelSpace
     provenance: dict[str, Any]
 
+    @property
+    def inference(self) -> dict[str, Any]:
+        """How it predicts in its run: settings of :class:`~segadapt.models.inference.InferenceConfig`."""
+        return dict(self.provenance.get("inference", {}))
+
+    @property
+    def working_size(self) -> tuple[int, int] | int | None:
+        """The size of images, or of their longest side, at which it was evaluated in its run; None keeps images."""
+        stored = self.provenance.get("size")
+        if isinstance(stored, list):
+            return int(stored[0]), int(stored[1])
+        return int(stored) if stored is not None else None
+
 
 def save_model(path: Path, model: Segmenter, space: LabelSpace, provenance: dict[str, Any]) -> None:
     """Write a model file so that it is either the old one or the whole new one."""
