@@ -24,6 +24,9 @@ from segadapt.pieces.terms import Term
 Over = Literal["valid", "all"]
 """The pixels that a mean is taken over."""
 
+_ROWS = 8192
+"""Pixels that a CPU works on at a time."""
+
 
 def upsample(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     """Bilinear resize of class scores to the size of the labels, in at least float32.
@@ -152,31 +155,42 @@ def entropy(log_p: Tensor, valid: Tensor) -> Term:
 
 
 class _LikelihoodAndEntropy(torch.autograd.Function):
-    """Sums over pixels of ``-log p_y`` and of the entropy of p, with the gradient of both written down.
+    """Sums over pixels of ``-log p_y`` and of the entropy H of p, with the gradient of both written down.
 
-    Left to autograd, eleven maps of all classes are made on the way there and back; here five.
+    Both gradients, ``p - y`` and ``-p (log p + H)``, are made on the way there, a few pixels after the other on a
+    CPU, where what is worked on then stays in its cache. Left to autograd, eleven maps of all classes are made on the
+    way there and back; here two.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Of logits [P, K], labels [P] and which pixels count for the entropy [P]."""
-        log_p = F.log_softmax(logits, 1)
-        p = log_p.exp()
-        entropies = -(p * log_p).sum(1)
+        rows = _ROWS if logits.device.type == "cpu" else max(1, len(logits))
         labelled = labels != IGNORE
-        place = torch.where(labelled, labels, 0)[:, None]
-        ctx.save_for_backward(log_p, p, entropies, labelled, place, shown)
-        likelihoods = torch.where(labelled, -log_p.gather(1, place)[:, 0], 0.0)
-        return likelihoods.sum(), torch.where(shown, entropies, 0.0).sum()
+        places = torch.where(labelled, labels, 0)[:, None]
+        fitted, counted = labelled[:, None].to(logits.dtype), shown[:, None].to(logits.dtype)
+        of_likelihood, of_entropy = torch.empty_like(logits), torch.empty_like(logits)
+        sums = []
+        for part in (slice(first, first + rows) for first in range(0, len(logits), rows)):
+            log_p = F.log_softmax(logits[part], 1)
+            p = torch.exp(log_p, out=of_likelihood[part])
+            weighted = torch.mul(p, log_p, out=of_entropy[part])
+            negative = weighted.sum(1, keepdim=True)  # -H
+            weighted.addcmul_(p, negative, value=-1).mul_(-counted[part])
+            p.mul_(fitted[part]).scatter_add_(1, places[part], -fitted[part])
+            sums.append(
+                torch.stack([(log_p.gather(1, places[part]) * fitted[part]).sum(), (negative * counted[part]).sum()])
+            )
+        ctx.save_for_backward(of_likelihood, of_entropy)
+        totals = -torch.stack(sums).sum(0) if sums else logits.new_zeros(2)
+        return totals[0], totals[1]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_likelihood: Tensor, by_entropy: Tensor) -> tuple[Tensor, None, None]:
-        """``g (p - y)`` and ``-h p (log p + H)``, each where it counts."""
-        log_p, p, entropies, labelled, place, shown = ctx.saved_tensors
-        g, h = (by_likelihood * labelled)[:, None], (by_entropy * shown)[:, None]
-        gradient = (log_p + entropies[:, None]).mul_(-h).add_(g).mul_(p)
-        return gradient.scatter_add_(1, place, -g), None, None
+        """The two gradients, weighted."""
+        of_likelihood, of_entropy = ctx.saved_tensors
+        return (of_likelihood * by_likelihood).addcmul_(of_entropy, by_entropy), None, None
 
 
 def cross_entropy_and_entropy(
