@@ -168,8 +168,9 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> No
     assert two.returncode == 0, err
     results = json.loads((tmp_path / "two/results.json").read_text())
     # Cosines of features that are nearly zero have large gradients, and banks are kept in half precision: rounding is
-    # large then. Prototypes that each process keeps for itself differ by a hundred times this.
-    tolerance = 2e-3 if method in alone else 2e-4
+    # large then; of ProDA's hard labels it turns one or the other. Prototypes that each process keeps for itself differ
+    # by a hundred times this.
+    tolerance = 2e-3 if method in (*alone, "proda") else 2e-4
     assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), tolerance)
     for a, b in zip(one["labels"], results["labels"], strict=True):
         assert a["density"] == pytest.approx(b["density"], abs=2e-3)
