@@ -40,7 +40,7 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float =
     """The optimiser of one network in one round; ``factor`` scales all learning rates.
 
     One fused kernel a parameter: a step over small networks on a CPU takes a quarter of the time of lists of
-    tensors, and on a GPU no longer.
+    tensors.
     """
     groups = parameter_groups(network, config)
     for group in groups:
