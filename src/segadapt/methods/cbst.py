@@ -38,7 +38,7 @@ from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Samples, Stream
 from segadapt.labels import LabelMap, LabelSpace
 from segadapt.methods.method import StageConfig, Terms, World, labelled_part
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig, all_sure
+from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy, upsample
@@ -185,7 +185,7 @@ class CBST(Prototyped):
         x = batch["pool"]
         output = self.model(x.images)
         logits, labels = self.at_loss_resolution(output.logits, x.labels)
-        yield {"pool": cross_entropy(logits, labels), **self.prototype_terms(output, all_sure(x))}
+        yield {"pool": cross_entropy(logits, labels), **self.prototype_terms(output, x)}
 
     def at_loss_resolution(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and labels brought to one resolution."""

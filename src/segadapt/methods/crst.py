@@ -27,7 +27,6 @@ from segadapt.data.loader import Samples
 from segadapt.labels import IGNORE
 from segadapt.methods.cbst import CBST, CBSTConfig
 from segadapt.methods.method import Terms
-from segadapt.methods.prototyped import all_sure
 from segadapt.pieces.losses import (
     divergence_from_uniform,
     log_probabilities,
@@ -88,7 +87,7 @@ class CRST(CBST):
         x = batch["pool"]
         output = self.model(x.images)
         scores = output.logits
-        prototypes = self.prototype_terms(output, all_sure(x))
+        prototypes = self.prototype_terms(output, x)
         if self.config.regulariser == "mrkld":
             logits, labels = self.at_loss_resolution(scores, x.labels)
             log_p = log_probabilities(logits)

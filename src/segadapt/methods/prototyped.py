@@ -45,9 +45,11 @@ class Prototyped(Method):
         scales = 2 if isinstance(model, MultiRes) else 1
         self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
 
-    def prototype_terms(self, output: Output, pixels: Mixed) -> Terms:
-        """lambda1 L_con and lambda2 L_pce of a pass; none without prototypes."""
-        return {} if self.mpcl is None else self.mpcl.terms(output, pixels)
+    def prototype_terms(self, output: Output, pixels: Mixed | Samples) -> Terms:
+        """lambda1 L_con and lambda2 L_pce of a pass over mixed images or plain crops; none without prototypes."""
+        if self.mpcl is None:
+            return {}
+        return self.mpcl.terms(output, all_sure(pixels) if isinstance(pixels, Samples) else pixels)
 
     def trained(self) -> dict[str, Trained]:
         """The networks of the method, and the projection of prototypes at the rate of a head."""
