@@ -12,7 +12,7 @@ from segadapt.data.readers import open_dataset
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, LabelSpace
 from segadapt.opening import in_space, open_data
-from tests.data.test_readers import ALL_IDS, write_camvid_index, write_gta5
+from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
 
 # Cityscapes label id -> class of CamVid, typed from the groups of its 32 classes, not from the recipe
 CAMVID_CLASS = {
@@ -24,7 +24,7 @@ CAMVID_CLASS = {
 
 def roots(folder: Path) -> dict[str, str]:
     """A toy world and a CamVid of two frames, as the recipes name them."""
-    write_gta5(folder / "toy" / "gta5")
+    write_cityscapes(folder / "toy" / "cityscapes")
     write_camvid_index(folder / "camvid")
     for split in ("train", "test"):
         (folder / "camvid" / f"{split}.txt").write_text("0006R0_f00930\n")

@@ -25,8 +25,9 @@ from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
-from segadapt.methods.method import StageConfig, TaughtConfig
+from segadapt.methods.method import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter
+from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import LoadedModel, load_model, require_same_classes
 from segadapt.opening import check_files, data_fingerprint, open_data
@@ -139,8 +140,8 @@ class Run:
             self.record.say(f"{label}: done before, reused")
         else:
             self.record.say(label)
-            model, teacher = self._initial(stage), self._teacher(stage)
-            done = {"fingerprint": fingerprint, **self.runner.train(stage, model, teacher, folder)}
+            model, second = self._initial(stage), self._second(stage)
+            done = {"fingerprint": fingerprint, **self.runner.train(stage, model, second, folder)}
             if self.runtime.main:
                 write_json(folder / "done.json", done)
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -174,9 +175,15 @@ class Run:
         seed_step(self.config.seed, 9)
         initial = "scratch" if stage.initial == "previous" and not self._models else stage.initial
         if initial == "scratch":
-            spec = stage.network or self.config.model
-            return build_segmenter(spec.name, len(self.space), weights=self._weights(spec), **spec.arguments)
-        return self._made_before(stage, initial)
+            return self._from_scratch(stage)
+        model = self._made_before(stage, initial)
+        return model if stage.network is None else started_from(self._from_scratch(stage), model)
+
+    def _from_scratch(self, stage: StageConfig) -> Segmenter:
+        """The network of a stage with its initial weights, the same at every call."""
+        seed_step(self.config.seed, 9)
+        spec = stage.network or self.config.model
+        return build_segmenter(spec.name, len(self.space), weights=self._weights(spec), **spec.arguments)
 
     def _weights(self, spec: ModelConfig) -> str | None:
         """``imagenet``, None, or the path of a weights file that exists."""
@@ -187,9 +194,12 @@ class Run:
             raise RequestError(f"no weights file '{path}' for the network '{spec.name}'")
         return str(path)
 
-    def _teacher(self, stage: StageConfig) -> Segmenter | None:
-        """The network that the stage learns from, if its method has one."""
-        return self._made_before(stage, stage.teacher) if isinstance(stage, TaughtConfig) else None
+    def _second(self, stage: StageConfig) -> Segmenter | None:
+        """The second network that the stage learns from, if its method has one."""
+        name = stage.learns_from
+        if name is None:
+            return None
+        return self._from_scratch(stage) if name == "scratch" else self._made_before(stage, name)
 
     def _made_before(self, stage: StageConfig, name: str) -> Segmenter:
         """The network of the previous stage, of a named one, or of a model file."""
@@ -215,8 +225,9 @@ class Run:
                 self._weights(stage.network or self.config.model)
             elif stage.initial not in {"previous", *earlier}:
                 self._fitting_model(stage, stage.initial, Path(stage.initial))
-            if isinstance(stage, TaughtConfig) and stage.teacher not in ({"previous", *earlier} if earlier else ()):
-                self._fitting_model(stage, stage.teacher, Path(stage.teacher))
+            second = stage.learns_from
+            if second not in {None, "scratch"} | ({"previous", *earlier} if earlier else set()):
+                self._fitting_model(stage, str(second), Path(str(second)))
             earlier.add(stage.name)
 
     def _write_results(self) -> dict[str, Any]:
@@ -248,7 +259,7 @@ class Run:
 
 
 def _builds_on_others(stage: StageConfig) -> bool:
-    return stage.initial != "scratch" or isinstance(stage, TaughtConfig)
+    return stage.initial != "scratch" or stage.learns_from not in (None, "scratch")
 
 
 def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = None) -> Run:

@@ -52,12 +52,12 @@ class StageRunner:
     runtime: Runtime
     record: Record
 
-    def train(self, stage: StageConfig, model: Segmenter, teacher: Segmenter | None, folder: Path) -> dict[str, Any]:
+    def train(self, stage: StageConfig, model: Segmenter, second: Segmenter | None, folder: Path) -> dict[str, Any]:
         """Train a stage from its newest checkpoint on, or from ``model``; returns its row and its pseudo labels.
 
-        The model file lies in ``folder`` when this returns.
+        ``second`` is what the stage learns from, if anything. The model file lies in ``folder`` when this returns.
         """
-        others = [teacher] if teacher is not None else []
+        others = [second] if second is not None else []
         method = method_info(stage.method).method(stage, model, self.space, *others)
 
         def on_round(round: int) -> None:

@@ -10,8 +10,10 @@ import torch
 
 from segadapt.config import build_config
 from segadapt.errors import RequestError
+from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
-from segadapt.models.store import load_model
+from segadapt.models.multires import MultiRes
+from segadapt.models.store import load_model, save_model
 from segadapt.planning import plan_run
 from segadapt.run import Run
 from tests.tiny import raw_config
@@ -42,7 +44,7 @@ def test_an_earlier_stage_by_name_is_a_teacher(tmp_path: Path) -> None:
     raw["stages"]["more"]["teacher"] = "source"
     run = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
     run.execute()
-    teacher = run._teacher(run.config.stages[-1])
+    teacher = run._second(run.config.stages[-1])
     assert teacher is not None
     assert teacher.feature_channels == 16
 
@@ -51,7 +53,7 @@ def test_an_earlier_stage_by_name_is_a_teacher(tmp_path: Path) -> None:
     ("change", "answer"),
     [
         ({"teacher": "nobody"}, "stage 'adapt' starts from 'nobody', which is neither an earlier stage"),
-        ({"initial": "previous"}, "network is only built where 'initial' is 'scratch'; it is 'previous'"),
+        ({"initial": "previous"}, "a network of its own starts from 'scratch', or is 'hrda:NAME'"),
         ({"network": {"name": "lite", "weights": "simclr"}}, "where is the weights file 'simclr'"),
         ({"network": {"name": "lite", "weights": "./none.pth"}}, r"no weights file 'none\.pth' for the network 'lite'"),
     ],
@@ -62,6 +64,63 @@ def test_mistakes_are_named_before_anything_runs(tmp_path: Path, change: dict[st
     with pytest.raises(RequestError, match=answer):
         Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run/stages").exists()
+
+
+def online_stage(folder: Path, **settings: Any) -> Run:
+    """DAFormer after a source stage."""
+    raw = raw_config(folder, "daformer", initial="previous", feature_classes="all", **settings)
+    return Run(build_config(raw, "tiny"), folder / "run", quiet=True)
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_features_are_kept_to_the_initial_weights_after_a_source_stage(tmp_path: Path) -> None:
+    run = online_stage(tmp_path, optimiser={"lr": 0.01})
+    run.execute()
+    source, adapt = run.config.stages
+    untrained = run._from_scratch(source)
+    kept = run._second(adapt)
+    assert kept is not None
+    assert same_weights(kept, untrained)
+    assert not same_weights(run._made_before(adapt, "source"), untrained)
+    assert [row["minutes"] > 0 for row in plan_run(run.config, {}, measure=True)["stages"]] == [True, True]
+
+
+def around_source(folder: Path, width: int) -> Run:
+    """HRDA on a network of ``width`` after a source stage on one resolution, of width 16."""
+    raw = raw_config(folder, "daformer", initial="source", feature_classes="all")
+    wrapped = {"name": "hrda:timm:resnet10t", "weights": None, "arguments": {"detail": 16, "base": {"width": width}}}
+    raw["stages"]["adapt"].update(method="hrda", network=wrapped)
+    return Run(build_config(raw, "tiny"), folder / "run", quiet=True)
+
+
+def test_two_resolutions_start_from_a_network_with_one(tmp_path: Path) -> None:
+    run = around_source(tmp_path, width=16)
+    run.execute()
+    adapt = run.config.stages[1]
+    started = run._initial(adapt)
+    assert isinstance(started, MultiRes)
+    assert same_weights(started.base, run._made_before(adapt, "source"))
+    planned = plan_run(run.config, {}, measure=False)["stages"]
+    assert [row["network"] for row in planned] == ["timm:resnet10t", "hrda:timm:resnet10t"]
+
+
+def test_two_resolutions_start_from_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="'hrda:timm:resnet10t' cannot start from this 'timm:resnet10t'; it can if"):
+        around_source(tmp_path, width=24).execute()
+
+
+def test_features_of_another_network_cannot_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "wide.safetensors"
+    raw = raw_config(tmp_path, "daformer", initial=str(path), feature_classes="all")
+    names = tuple((tmp_path / "classes.txt").read_text().split())
+    colours = tuple((c, c, c) for c in range(len(names)))
+    save_model(path, build_segmenter("timm:resnet10t", 3, width=24), LabelSpace("tiny", names, colours), {})
+    with pytest.raises(RequestError, match="feature_distance needs the initial weights of the network"):
+        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
 
 
 def test_a_teacher_needs_a_stage_before(tmp_path: Path) -> None:

@@ -215,11 +215,14 @@ def test_classes_whose_features_are_kept() -> None:
         kept_near(SPACE, ("f",))
 
 
-def test_features_are_kept_only_to_those_of_imagenet() -> None:
-    cls, values = stage_settings("adapt", {"method": "daformer", "initial": "previous"})
-    with pytest.raises(ValueError, match="set 'initial' to 'scratch'"):
-        cls(**values)
-    cls(**values, feature_distance=0)
+def test_features_are_kept_to_initial_weights_wherever_the_network_starts() -> None:
+    def second(**settings: Any) -> str | None:
+        cls, values = stage_settings("adapt", {"method": "daformer", **settings})
+        return cls(**values).learns_from
+
+    assert second() is None
+    assert second(initial="previous") == "scratch"
+    assert second(initial="previous", feature_distance=0) is None
 
 
 def test_hrda_needs_two_resolutions() -> None:

@@ -30,7 +30,6 @@ from segadapt.engine.record import Record
 from segadapt.engine.runtime import Precision, Runtime, machine, peak_memory_mb
 from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.labels import CITYSCAPES, LabelSpace
-from segadapt.methods.method import TaughtConfig
 from segadapt.methods.registry import method_info, stage_settings
 from segadapt.models.build import build_segmenter
 from segadapt.models.discriminator import Discriminator
@@ -140,7 +139,7 @@ def _prepared(
         space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)
     cls, values = stage_settings("bench", {"steps": 10**6, **stage})
     config = checked(cls, values, "bench step")
-    networks = [build_segmenter(network, classes) for _ in range(2 if isinstance(config, TaughtConfig) else 1)]
+    networks = [build_segmenter(network, classes) for _ in range(1 if config.learns_from is None else 2)]
     made = method_info(config.method).method(config, networks[0], space, *networks[1:])
     target = _noise(space, size, labelled=False)
     data = DataBundle(_noise(space, size, True), target, None, None, None, None, folder, DecodedCache(1 << 30))

@@ -139,12 +139,13 @@ def _own_rows(folder: Path) -> list[dict[str, Any]]:
         return []
     stages = held["config"]["stages"]
     own = [stage["name"] for stage in stages if stage["role"] == "adapted"] or [stages[-1]["name"]]
+    networks = {stage["name"]: stage["network"]["name"] for stage in stages if stage.get("network")}
     return [
         {
             **row,
             "result": row["stage"] == own[-1],
             "labels": [summary for summary in results["labels"] if summary["stage"] == row["stage"]],
-            "network": held["config"]["model"]["name"],
+            "network": networks.get(row["stage"], held["config"]["model"]["name"]),
             "machine": results["machine"],
         }
         for row in results["rows"]

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
@@ -60,7 +60,8 @@ class DAFormerConfig(MeanTeacherConfig, PrototypedConfig, StageConfig):
     Attributes:
         mix: classes are drawn from those of the ``image`` (the paper) or of the source ``batch``, ignored
             pixels being one of them (the authors' code).
-        feature_distance: lambda; 0 leaves it out, and then the network may start from anywhere.
+        feature_distance: lambda; 0 leaves it out. Features are kept to those of the initial (ImageNet) weights,
+            wherever the network itself starts from.
         feature_share: a cell belongs to a class that fills at least so much of it.
         feature_classes: ``things``, ``all`` classes, or names of classes.
         rare_temperature: T; None samples source images uniformly.
@@ -83,17 +84,17 @@ class DAFormerConfig(MeanTeacherConfig, PrototypedConfig, StageConfig):
     rare_crop_share: float = Field(default=CROP_SHARE, ge=0, lt=1)
     over: Over = "all"
 
-    @model_validator(mode="after")
-    def _reference_from_imagenet(self) -> DAFormerConfig:
-        if self.feature_distance and self.initial != "scratch":
-            raise ValueError("feature_distance keeps to the initial ImageNet features; set 'initial' to 'scratch'")
-        return self
+    @property
+    def learns_from(self) -> str | None:
+        """The network with its initial weights, unless it begins with them."""
+        return "scratch" if self.feature_distance and self.initial != "scratch" else None
 
 
 class DAFormer(Prototyped):
     """Self-training with a mean teacher on images mixed of both domains.
 
-    State: the ``teacher``; ``reference``, the network as it began, where features are kept to it.
+    State: the ``teacher``; ``reference``, where features are kept to it: the network with its initial weights,
+    which is the ``model`` as it begins if none is given.
     """
 
     Config = DAFormerConfig
@@ -101,10 +102,16 @@ class DAFormer(Prototyped):
     config: DAFormerConfig
     kept_near: Tensor
 
-    def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace):
+    def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space)
         self.teacher = MeanTeacher(model, config, config.norm)
-        self.reference = frozen_copy(model) if config.feature_distance else None
+        self.reference = frozen_copy(reference or model) if config.feature_distance else None
+        if reference is not None and reference.architecture != model.architecture:
+            raise RequestError(
+                f"stage '{config.name}': feature_distance needs the initial weights of the network that it starts "
+                f"from, '{model.architecture.get('name')}', but 'model' is '{reference.architecture.get('name')}'; "
+                "name that network, or set feature_distance=0"
+            )
         near = kept_near(space, config.feature_classes) if config.feature_distance else torch.zeros(0)
         self.register_buffer("kept_near", near, persistent=False)
         self.pseudo: PseudoLabels | None = None
@@ -189,8 +196,8 @@ class HRDA(DAFormer):
 
     title = "HRDA"
 
-    def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace):
-        super().__init__(config, model, space)
+    def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
+        super().__init__(config, model, space, reference)
         if not isinstance(model, MultiRes):
             name = model.architecture.get("name", "lite")
             raise RequestError(f"stage '{config.name}': HRDA needs two resolutions; set model.name=hrda:{name}")

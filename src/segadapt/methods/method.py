@@ -81,7 +81,8 @@ class StageConfig(Frozen):
         initial: where the weights come from: ``previous`` (the stage before, or the network's
             initial weights for the first), ``scratch`` (the network's initial weights), the name of
             an earlier stage, or the path of a model file.
-        network: another network than the run's, for a stage from scratch.
+        network: another network than the run's: for a stage from scratch, or ``hrda:NAME``, which may
+            start from a NAME too.
         role: how reports treat it: ``source`` (the unadapted model), ``adapted``, or ``oracle``.
         steps, epochs: length of one round; give one of the two.
         batch_size: samples a step, over all processes together.
@@ -113,9 +114,17 @@ class StageConfig(Frozen):
 
     @model_validator(mode="after")
     def _network_from_scratch(self) -> StageConfig:
-        if self.network is not None and self.initial != "scratch":
-            raise ValueError(f"network is only built where 'initial' is 'scratch'; it is '{self.initial}'")
+        if self.network is not None and self.initial != "scratch" and not self.network.name.startswith("hrda:"):
+            raise ValueError(
+                f"a network of its own starts from 'scratch', or is 'hrda:NAME' and starts from a NAME; 'initial' is "
+                f"'{self.initial}' and the network '{self.network.name}'"
+            )
         return self
+
+    @property
+    def learns_from(self) -> str | None:
+        """Where a second, frozen network of the stage comes from, in the words of ``initial``; None without one."""
+        return None
 
 
 class TaughtConfig(StageConfig):
@@ -126,6 +135,11 @@ class TaughtConfig(StageConfig):
     """
 
     teacher: str = "previous"
+
+    @property
+    def learns_from(self) -> str:
+        """The teacher."""
+        return self.teacher
 
 
 class OnlineLabels(NamedTuple):

@@ -261,6 +261,22 @@ class MultiRes(Segmenter):
         return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
 
 
+def started_from(network: Segmenter, model: Segmenter) -> Segmenter:
+    """``network`` with the weights of a trained ``model``, which is what it wraps: only its attention is new.
+
+    Raises:
+        RequestError: ``network`` is not ``model`` on two resolutions.
+    """
+    if not isinstance(network, MultiRes) or network.base.description() != model.description():
+        name, given = (str(one.architecture.get("name")) for one in (network, model))
+        raise RequestError(
+            f"a network '{name}' cannot start from this '{given}'; it can if it is 'hrda:NAME' around just that NAME, "
+            "whose arguments stand under network.arguments.base"
+        )
+    network.base.load_state_dict(model.state_dict())
+    return network
+
+
 def see_whole(model: nn.Module) -> None:
     """Let multi-resolution networks in ``model`` predict whole images while their layers keep their modes.
 
