@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segadapt.config import DataConfig, DataSpec, resolve_root
+from segadapt.config import DataConfig, DataSpec, RunConfig, resolve_root
 from segadapt.data.cache import DecodedCache
 from segadapt.data.check import DAMAGED_IMAGE, check_dataset
 from segadapt.data.dataset import Dataset, Item
@@ -156,6 +156,18 @@ def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:
         ]
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def score_fingerprint(test: Dataset | None, space: LabelSpace, config: RunConfig) -> str:
+    """A short hash of what scores depend on besides the model: test images, their size, inference."""
+    what = [
+        space.names,
+        [_file_fingerprint(i) for i in test.items] if test is not None else None,
+        test.space.to_json() if test is not None else None,
+        config.data.test_size,
+        config.evaluation.model_dump(mode="json"),
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def _file_fingerprint(item: Item) -> list[str | int]:

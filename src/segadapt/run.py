@@ -30,7 +30,7 @@ from segadapt.models.build import ModelConfig, build_segmenter
 from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import LoadedModel, load_model, require_same_classes
-from segadapt.opening import check_files, data_fingerprint, open_data
+from segadapt.opening import check_files, data_fingerprint, open_data, score_fingerprint
 from segadapt.stage import PROTOTYPES, SELECTION, StageRunner
 from segadapt.version import __version__
 
@@ -61,6 +61,7 @@ class Run:
         self._check_initials()
         self._check_files()
         self.runner = StageRunner(self.config, self.data, self.test, self.space, self.runtime, self.record)
+        self._scored = score_fingerprint(self.test, self.space, self.config)
         self._models: dict[str, Path] = {}
 
     def _claim_folder(self) -> None:
@@ -141,7 +142,8 @@ class Run:
         else:
             self.record.say(label)
             model, second = self._initial(stage), self._second(stage)
-            done = {"fingerprint": fingerprint, **self.runner.train(stage, model, second, folder)}
+            trained = self.runner.train(stage, model, second, folder)
+            done = {"fingerprint": fingerprint, "scored": self._scored, **trained}
             if self.runtime.main:
                 write_json(folder / "done.json", done)
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -154,7 +156,7 @@ class Run:
         self._write_results()
 
     def _take_over(self, stage: StageConfig, folder: Path, fingerprint: str) -> dict[str, Any] | None:
-        """A finished stage of another run with the same fingerprint, copied here."""
+        """A finished stage of another run with the same fingerprint, copied here; with scores of this run's test."""
         for other in self.reuse:
             for path in sorted(other.glob("**/done.json")):
                 done = read_json(path)
@@ -164,7 +166,12 @@ class Run:
                         for name in ("model.safetensors", PROTOTYPES):
                             if (path.parent / name).exists():
                                 shutil.copy2(path.parent / name, folder / name)
-                        done["row"]["title"] = stage.title
+                    self.runtime.barrier()
+                    done["row"]["title"] = stage.title
+                    if done.get("scored") != self._scored:
+                        model = load_model(folder / "model.safetensors").model.to(self.runtime.device)
+                        done["row"]["scores"], done["scored"] = self.runner.scores(model), self._scored
+                    if self.runtime.main:
                         write_json(folder / "done.json", done)
                     self.runtime.barrier()
                     return dict(done)

@@ -190,6 +190,19 @@ def test_a_finished_stage_is_reused_and_shared(tmp_path: Path) -> None:
     assert_same(weights(tmp_path / "first", "source"), weights(tmp_path / "second", "source"))
 
 
+def test_a_reused_stage_has_the_scores_of_this_run(tmp_path: Path) -> None:
+    raw = raw_config(tmp_path, "source_only")
+    first = Run(build_config(raw, "tiny"), tmp_path / "first", quiet=True).execute()
+    raw["data"]["test"].update({key: str(tmp_path / "source" / key) for key in ("images", "labels")})
+    taken = Run(build_config(raw, "tiny"), tmp_path / "taken", quiet=True, reuse=(tmp_path / "first",)).execute()
+    trained = Run(build_config(raw, "tiny"), tmp_path / "trained", quiet=True).execute()
+    assert taken["rows"][0]["seconds"] == first["rows"][0]["seconds"]
+    assert taken["rows"][0]["scores"] == trained["rows"][0]["scores"] != first["rows"][0]["scores"]
+    del raw["data"]["test"]
+    unscored = Run(build_config(raw, "tiny"), tmp_path / "unscored", quiet=True, reuse=(tmp_path / "first",)).execute()
+    assert unscored["rows"][0]["scores"] is None
+
+
 def test_a_stage_made_with_other_data_is_not_passed_off(tmp_path: Path) -> None:
     Run(config(tmp_path, "source_only"), tmp_path / "run", quiet=True).execute()
     mask = tmp_path / "source/labels/003.png"
