@@ -240,6 +240,8 @@ def checked(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
             raise RequestError(f"{where}: unknown key '{key}'{nearest(location[-1], known)}") from None
         if first["type"] == "missing":
             raise RequestError(f"{where}: '{key}' is missing") from None
+        if not key:  # a rule about several settings
+            raise RequestError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
         raise RequestError(f"{where}: '{key}' {_lower(first['msg'])}, not {first['input']!r}") from None
 
 

@@ -19,10 +19,9 @@ from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import StageConfig
-from segadapt.methods.registry import method_info
-from segadapt.models.build import ModelConfig, build_segmenter
+from segadapt.models.build import ModelConfig
 from segadapt.opening import open_data
+from segadapt.stage import untrained
 
 _TIMED = 3
 
@@ -41,9 +40,7 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
         networks: dict[str, ModelConfig] = {}
         stages = []
         for stage in config.stages:
-            network, second = _networks(config, stage, networks)
-            made = [build_segmenter(n.name, len(space), weights=None, **n.arguments) for n in (network, second) if n]
-            method = method_info(stage.method).method(stage, made[0], space, *made[1:])
+            method, network = untrained(config, stage, networks, space)
             loop = Loop(method, data, runtime, record, folder / stage.name, config.seed, _nothing, _nothing)
             stages.append({**_stage(loop, data, space, measure), "network": network.name})
             networks[stage.name] = network
@@ -58,15 +55,6 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
         },
         "stages": stages,
     }
-
-
-def _networks(
-    config: RunConfig, stage: StageConfig, earlier: Mapping[str, ModelConfig]
-) -> tuple[ModelConfig, ModelConfig | None]:
-    """The network that a stage trains, and the one it learns from; that of a model file is taken to be the run's."""
-    known = {"scratch": stage.network or config.model, "previous": [config.model, *earlier.values()][-1], **earlier}
-    second = known.get(stage.learns_from, config.model) if stage.learns_from is not None else None
-    return stage.network or known.get(stage.initial, config.model), second
 
 
 def _nothing(_: object) -> None:

@@ -31,7 +31,7 @@ from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import LoadedModel, load_model, require_same_classes
 from segadapt.opening import check_files, data_fingerprint, open_data, score_fingerprint
-from segadapt.stage import PROTOTYPES, SELECTION, StageRunner
+from segadapt.stage import PROTOTYPES, SELECTION, StageRunner, untrained
 from segadapt.version import __version__
 
 
@@ -58,11 +58,11 @@ class Run:
         self.data, self.test, self.space = open_data(self.config.data, self.roots, self.out / "cache")
         self._claim_folder()
         self.record = Record(self.out, self.runtime.main, self.quiet)
-        self._check_initials()
+        self._models: dict[str, Path] = {}
+        self._check_stages()
         self._check_files()
         self.runner = StageRunner(self.config, self.data, self.test, self.space, self.runtime, self.record)
         self._scored = score_fingerprint(self.test, self.space, self.config)
-        self._models: dict[str, Path] = {}
 
     def _claim_folder(self) -> None:
         """Write config.json, or refuse a folder that holds another configuration."""
@@ -184,13 +184,14 @@ class Run:
         if initial == "scratch":
             return self._from_scratch(stage)
         model = self._made_before(stage, initial)
-        return model if stage.network is None else started_from(self._from_scratch(stage), model)
+        return model if stage.network is None else started_from(self._from_scratch(stage, trained=False), model)
 
-    def _from_scratch(self, stage: StageConfig) -> Segmenter:
-        """The network of a stage with its initial weights, the same at every call."""
+    def _from_scratch(self, stage: StageConfig, trained: bool = True) -> Segmenter:
+        """The network of a stage with its initial weights, or with random ones; the same at every call."""
         seed_step(self.config.seed, 9)
         spec = stage.network or self.config.model
-        return build_segmenter(spec.name, len(self.space), weights=self._weights(spec), **spec.arguments)
+        weights = self._weights(spec) if trained else None
+        return build_segmenter(spec.name, len(self.space), weights=weights, **spec.arguments)
 
     def _weights(self, spec: ModelConfig) -> str | None:
         """``imagenet``, None, or the path of a weights file that exists."""
@@ -216,6 +217,11 @@ class Run:
     def _fitting_model(self, stage: StageConfig, name: str, path: Path) -> LoadedModel:
         """A model file that fits this run; RequestError otherwise."""
         if not path.is_file():
+            if path in self._models.values():
+                raise RequestError(
+                    f"stage '{stage.name}' needs the model of stage '{path.parent.name}', but there is no '{path}'; "
+                    "run that stage first, or all of them (leave out --stage)"
+                )
             raise RequestError(
                 f"stage '{stage.name}' starts from '{name}', which is neither an earlier stage of this run "
                 "nor a model file"
@@ -224,18 +230,23 @@ class Run:
         require_same_classes(loaded.space, self.space, path)
         return loaded
 
-    def _check_initials(self) -> None:
-        """Weights and model files that stages start from are tried before anything runs."""
-        earlier: set[str] = set()
+    def _check_stages(self) -> None:
+        """Weights, model files and networks of all stages are tried before anything runs."""
+        networks: dict[str, ModelConfig] = {}
+        files: dict[str, Segmenter] = {}
         for stage in self.config.stages:
-            if stage.initial == "scratch" or (stage.initial == "previous" and not earlier):
+            earlier = {"previous", *networks} if networks else set()
+            if stage.initial == "scratch" or (stage.initial == "previous" and not networks):
                 self._weights(stage.network or self.config.model)
-            elif stage.initial not in {"previous", *earlier}:
-                self._fitting_model(stage, stage.initial, Path(stage.initial))
+            elif stage.initial not in earlier:
+                files[stage.initial] = self._fitting_model(stage, stage.initial, Path(stage.initial)).model
             second = stage.learns_from
-            if second not in {None, "scratch"} | ({"previous", *earlier} if earlier else set()):
-                self._fitting_model(stage, str(second), Path(str(second)))
-            earlier.add(stage.name)
+            if second is not None and second not in {"scratch", *earlier}:
+                files[second] = self._fitting_model(stage, second, Path(second)).model
+            if networks and not (self._folder(stage) / "done.json").exists():
+                _, networks[stage.name] = untrained(self.config, stage, networks, self.space, files)
+            else:  # the first one would fail at once
+                networks[stage.name] = stage.network or self.config.model
 
     def _write_results(self) -> dict[str, Any]:
         rows, labels = [], []

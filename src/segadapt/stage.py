@@ -21,6 +21,8 @@ from segadapt.labels import LabelSpace
 from segadapt.methods.method import Method, StageConfig
 from segadapt.methods.prototyped import Prototyped
 from segadapt.methods.registry import method_info
+from segadapt.models.build import ModelConfig, build_segmenter
+from segadapt.models.multires import started_from
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import load_model, load_prototypes, save_model, save_prototypes
@@ -31,6 +33,42 @@ PROTOTYPES = "prototypes.safetensors"
 """Beside the model of a stage that learns prototypes but predicts by the classifier."""
 SELECTION = "last checkpoint"
 """Which weights every score of the house belongs to; nothing is chosen by target labels."""
+
+
+def untrained(
+    config: RunConfig,
+    stage: StageConfig,
+    earlier: Mapping[str, ModelConfig],
+    space: LabelSpace,
+    files: Mapping[str, Segmenter] | None = None,
+) -> tuple[Method, ModelConfig]:
+    """A stage's method with networks of the right shapes but any weights, and the network that it trains.
+
+    Args:
+        config: of the run.
+        stage: one of its stages.
+        earlier: networks of the stages before it, by name.
+        space: label space of the run.
+        files: networks of model files that stages start from, by path; others are taken to be the run's.
+
+    Raises:
+        RequestError: the method does not work with these networks.
+    """
+    own = stage.network or config.model
+    known = {"scratch": own, "previous": [own, *earlier.values()][-1], **earlier}
+
+    def network(name: str) -> Segmenter:
+        if files and name in files:
+            return files[name]
+        spec = known.get(name, config.model)
+        return build_segmenter(spec.name, len(space), weights=None, **spec.arguments)
+
+    model = network(stage.initial)
+    if stage.network is not None and known.get(stage.initial) is not own:
+        model = started_from(network("scratch"), model)
+    others = [] if stage.learns_from is None else [network(stage.learns_from)]
+    method = method_info(stage.method).method(stage, model, space, *others)
+    return method, stage.network or known.get(stage.initial, config.model)
 
 
 @dataclass(frozen=True)

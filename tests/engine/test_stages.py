@@ -53,7 +53,7 @@ def test_an_earlier_stage_by_name_is_a_teacher(tmp_path: Path) -> None:
     ("change", "answer"),
     [
         ({"teacher": "nobody"}, "stage 'adapt' starts from 'nobody', which is neither an earlier stage"),
-        ({"initial": "previous"}, "a network of its own starts from 'scratch', or is 'hrda:NAME'"),
+        ({"initial": "previous"}, "stage 'adapt': a network of its own starts from .*set initial=scratch or leave out"),
         ({"network": {"name": "lite", "weights": "simclr"}}, "where is the weights file 'simclr'"),
         ({"network": {"name": "lite", "weights": "./none.pth"}}, r"no weights file 'none\.pth' for the network 'lite'"),
     ],
@@ -110,7 +110,21 @@ def test_two_resolutions_start_from_a_network_with_one(tmp_path: Path) -> None:
 
 def test_two_resolutions_start_from_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="'hrda:timm:resnet10t' cannot start from this 'timm:resnet10t'; it can if"):
-        around_source(tmp_path, width=24).execute()
+        around_source(tmp_path, width=24)
+    assert not (tmp_path / "run/stages").exists()
+
+
+def test_a_network_that_a_method_cannot_use_is_named_before_the_source_trains(tmp_path: Path) -> None:
+    raw = raw_config(tmp_path, "daformer", feature_classes="all")
+    raw["stages"]["adapt"]["method"] = "hrda"
+    with pytest.raises(RequestError, match=r"set adapt\.network\.name=hrda:timm:resnet10t, or"):
+        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+
+
+def test_one_stage_alone_needs_the_one_before(tmp_path: Path) -> None:
+    run = Run(build_config(raw_config(tmp_path, "st"), "tiny"), tmp_path / "run", quiet=True)
+    with pytest.raises(RequestError, match=r"stage 'adapt' needs the model of stage 'source', .*leave out --stage"):
+        run.execute("adapt")
 
 
 def test_features_of_another_network_cannot_be_kept(tmp_path: Path) -> None:
@@ -120,7 +134,7 @@ def test_features_of_another_network_cannot_be_kept(tmp_path: Path) -> None:
     colours = tuple((c, c, c) for c in range(len(names)))
     save_model(path, build_segmenter("timm:resnet10t", 3, width=24), LabelSpace("tiny", names, colours), {})
     with pytest.raises(RequestError, match="feature_distance needs the initial weights of the network"):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
 
 
 def test_a_teacher_needs_a_stage_before(tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ DEMO_IMAGES = 240 + 160 + 50
 Recipe = Annotated[
     str | None, typer.Argument(help="A recipe, e.g. toy/cbst, or a YAML file; or leave it out and give two folders.")
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, e.g. cbst.rounds=2 seed=1.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, e.g. adapt.rounds=2 seed=1.")]
 SourceImages = Annotated[Path | None, typer.Option(help="Folder of labelled images.")]
 SourceLabels = Annotated[Path | None, typer.Option(help="Folder of their masks (index or colour).")]
 TargetImages = Annotated[Path | None, typer.Option(help="Folder of images without labels.")]
 TestImages = Annotated[Path | None, typer.Option(help="Target images to score on, never trained on.")]
 TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.")]
-MethodName = Annotated[str, typer.Option("--method", help="Method for two folders; see 'segadapt methods'.")]
+MethodName = Annotated[str, typer.Option("--method", help="Method for two folders: NAME of a recipe folders/NAME.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 
 
@@ -59,7 +59,8 @@ def adapt(
     seed: Seed = None,
     stage: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
     reuse: Annotated[
-        list[Path] | None, typer.Option(help="Runs whose equal, finished stages may be taken over.")
+        list[Path] | None,
+        typer.Option(help="Runs whose finished stages with equal settings, seed and training data are taken over."),
     ] = None,
     quiet: Quiet = False,
     json: Json = False,

@@ -4,7 +4,7 @@ Hoyer, Dai, Van Gool: DAFormer: Improving Network Architectures and Training Str
 Domain-Adaptive Semantic Segmentation, CVPR 2022. Without rare-class sampling and feature distance it is DACS
 (Tranheden, Olsson, Pinto, Svensson, WACV 2021); on a ``hrda:`` network it is HRDA (Hoyer et al., ECCV 2022).
 
-    Input: source (x_s, y_s), target x_t; network G with ImageNet weights; F its encoder, F_I as it begins
+    Input: source (x_s, y_s), target x_t; network G; F its encoder, F_I that of the ImageNet weights
     G~ = G (the teacher)
     repeat
         x_s with a class drawn from softmax_c((1 - f_c) / T)                                (eq. 11)
@@ -109,8 +109,8 @@ class DAFormer(Prototyped):
         if reference is not None and reference.architecture != model.architecture:
             raise RequestError(
                 f"stage '{config.name}': feature_distance needs the initial weights of the network that it starts "
-                f"from, '{model.architecture.get('name')}', but 'model' is '{reference.architecture.get('name')}'; "
-                "name that network, or set feature_distance=0"
+                f"from, {model.architecture}, but those given are of {reference.architecture}; give 'model' (or the "
+                "stage's 'network') the same name and arguments, or set feature_distance=0"
             )
         near = kept_near(space, config.feature_classes) if config.feature_distance else torch.zeros(0)
         self.register_buffer("kept_near", near, persistent=False)
@@ -161,7 +161,7 @@ class DAFormer(Prototyped):
         )
 
     def _feature_distance(self, features: Tensor | None, s: Samples) -> Term:
-        """L_fd between the encoder and the encoder as it began."""
+        """L_fd between the encoder and that of the reference."""
         assert self.reference is not None
         assert features is not None
         c = self.config
@@ -200,7 +200,10 @@ class HRDA(DAFormer):
         super().__init__(config, model, space, reference)
         if not isinstance(model, MultiRes):
             name = model.architecture.get("name", "lite")
-            raise RequestError(f"stage '{config.name}': HRDA needs two resolutions; set model.name=hrda:{name}")
+            raise RequestError(
+                f"stage '{config.name}': HRDA needs two resolutions; set {config.name}.network.name=hrda:{name}, "
+                f"or model.name=hrda:{name} where the stage starts from scratch"
+            )
 
 
 def kept_near(space: LabelSpace, classes: Literal["things", "all"] | tuple[str, ...]) -> Tensor:

@@ -117,7 +117,7 @@ class StageConfig(Frozen):
         if self.network is not None and self.initial != "scratch" and not self.network.name.startswith("hrda:"):
             raise ValueError(
                 f"a network of its own starts from 'scratch', or is 'hrda:NAME' and starts from a NAME; 'initial' is "
-                f"'{self.initial}' and the network '{self.network.name}'"
+                f"'{self.initial}' and the network '{self.network.name}'; set initial=scratch or leave out network"
             )
         return self
 

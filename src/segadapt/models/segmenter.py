@@ -128,7 +128,10 @@ class Segmenter(nn.Module):
 
     def deep_features(self, images: Tensor) -> Tensor:
         """``Output.deep`` of RGB images [B, 3, H, W] in [0, 1], without the head; RequestError where there is none."""
-        raise RequestError(f"the network '{self.architecture.get('name')}' does not name its encoder's features")
+        raise RequestError(
+            f"the network '{self.architecture.get('name')}' does not name its encoder's features; set "
+            "feature_distance=0, or take another network"
+        )
 
     def head_modules(self) -> list[nn.Module]:
         """The freshly initialised parts, which usually train with a higher learning rate."""
