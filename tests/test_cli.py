@@ -12,12 +12,15 @@ import pytest
 import yaml
 from rich.console import Console
 
+import segadapt
 from segadapt.cli import main
-from segadapt.config import recipe_names
+from segadapt.config import build_config, recipe_names
 from segadapt.labels import CAMVID, CITYSCAPES
 from segadapt.methods.registry import METHODS
 from segadapt.models.build import build_segmenter
+from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.store import save_model
+from segadapt.run import Run
 from tests.tiny import raw_config, write_classes, write_folder
 
 FAST = [
@@ -36,6 +39,31 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
     out, err = capsys.readouterr()
     code = ended.value.code
     return (code if isinstance(code, int) else 0 if code is None else 1), out, err
+
+
+def test_prototypes_predict_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scores of a run whose kept model predicts by them; and one line where a stage has none."""
+    settings = {"channels": 8, "bank": 200, "start": 20, "warmup": 0}
+    results = {}
+    for predict in ("classifier", "prototypes"):
+        raw = raw_config(tmp_path, "mpcl", mpcl={**settings, "predict": predict})
+        results[predict] = Run(build_config(raw, "tiny"), tmp_path / predict, quiet=True).execute()["rows"][-1][
+            "scores"
+        ]
+    assert results["classifier"]["iou"] != results["prototypes"]["iou"]
+    data = ("--images", str(tmp_path / "test/images"), "--labels", str(tmp_path / "test/labels"))
+    data += ("--classes", str(tmp_path / "classes.txt"), "--json")
+    for run in ("classifier", "prototypes"):
+        code, out, _ = call(monkeypatch, capsys, "evaluate", str(tmp_path / run), "--prototypes", *data)
+        assert code == 0
+        assert json.loads(out)["iou"] == results["prototypes"]["iou"]
+    assert isinstance(segadapt.load(tmp_path / "classifier", prototypes=True).model, PrototypeNet)
+    source = str(tmp_path / "classifier/stages/source/model.safetensors")
+    code, _, err = call(monkeypatch, capsys, "evaluate", source, "--prototypes", *data)
+    assert code == 2
+    assert "learnt no prototypes; those with 'mpcl' do" in err
 
 
 @pytest.fixture

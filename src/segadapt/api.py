@@ -14,7 +14,7 @@ from segadapt.config import RunConfig, folder_config, load_config
 from segadapt.errors import RequestError
 from segadapt.evaluate.predict import predict_array
 from segadapt.models.inference import InferenceConfig
-from segadapt.models.store import LoadedModel, load_model
+from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.report import write_report
 from segadapt.run import Run, find_model
 
@@ -79,9 +79,14 @@ def adapt(
     return results
 
 
-def load(path: PathLike, device: str = "cpu") -> LoadedModel:
-    """A model from a model file, or the adapted model of a run's folder."""
-    return load_model(find_model(Path(path)), device)
+def load(path: PathLike, device: str = "cpu", prototypes: bool = False) -> LoadedModel:
+    """A model from a model file, or the adapted model of a run's folder.
+
+    With ``prototypes`` it predicts by those of its stage (MPCL) instead of its classifier.
+    """
+    file = find_model(Path(path))
+    loaded = load_model(file, device)
+    return by_prototypes(loaded, file) if prototypes else loaded
 
 
 def predict(

@@ -29,9 +29,9 @@ from segadapt.methods.method import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter
 from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.store import LoadedModel, load_model, require_same_classes
+from segadapt.models.store import PROTOTYPES, LoadedModel, load_model, require_same_classes
 from segadapt.opening import check_files, data_fingerprint, open_data, score_fingerprint
-from segadapt.stage import PROTOTYPES, SELECTION, StageRunner, untrained
+from segadapt.stage import SELECTION, StageRunner, untrained
 from segadapt.version import __version__
 
 

@@ -25,12 +25,10 @@ from segadapt.models.build import ModelConfig, build_segmenter
 from segadapt.models.multires import started_from
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.store import load_model, load_prototypes, save_model, save_prototypes
+from segadapt.models.store import PROTOTYPES, load_model, load_prototypes, save_model, save_prototypes
 from segadapt.prototype_maps import show_prototypes
 from segadapt.showcase import show_labels, show_predictions
 
-PROTOTYPES = "prototypes.safetensors"
-"""Beside the model of a stage that learns prototypes but predicts by the classifier."""
 SELECTION = "last checkpoint"
 """Which weights every score of the house belongs to; nothing is chosen by target labels."""
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluate import export
 from segadapt.evaluate.export import export_onnx
+from segadapt.models.prototype_net import Kind, PrototypeNet
 from tests.evaluate.tiny import TinySegmenter
 
 pytest.importorskip("onnxruntime")
@@ -40,6 +41,20 @@ def test_exported_model_runs_alone(tmp_path: Path, dynamic: bool) -> None:
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
     assert labels.dtype == np.uint8
     assert (labels == expected.argmax(1).numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("kind", ["centroid", "gaussian"])
+def test_prototypes_are_exported(tmp_path: Path, kind: Kind) -> None:
+    model = PrototypeNet(TinySegmenter(3), kind, 2, 6)
+    with torch.no_grad():
+        model.means.normal_()
+        model.active.fill_(True)
+    assert export_onnx(model, tmp_path / "model.onnx", 32, 48).disagreement == 0
+
+
+def test_full_covariances_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="export the classifier, or train with"):
+        export_onnx(PrototypeNet(TinySegmenter(3), "full", 2, 6), tmp_path / "model.onnx", 32, 48)
 
 
 def test_older_exporter_steps_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

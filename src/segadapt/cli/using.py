@@ -36,7 +36,7 @@ from segadapt.evaluate.scoring import evaluate as score
 from segadapt.evaluate.submission import SubmissionSummary, predict_submission
 from segadapt.labelling import label_images
 from segadapt.models.inference import InferenceConfig
-from segadapt.models.store import LoadedModel, load_model
+from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.opening import in_space, open_spec
 from segadapt.report import write_report
 from segadapt.run import find_model
@@ -45,6 +45,9 @@ Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), o
 Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0; empty: the model's own.")]
 Flip = Annotated[bool | None, typer.Option(help="Average with the mirrored image; left out: as the model does.")]
 Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: as the model does.")]
+ByPrototypes = Annotated[
+    bool, typer.Option("--prototypes", help="Predict by the prototypes of its stage (MPCL), not by its classifier.")
+]
 SizeOption = Annotated[
     str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
 ]
@@ -67,12 +70,17 @@ def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) 
     return result
 
 
-def _open(model: Path, accelerator: str) -> tuple[LoadedModel, Runtime, Path]:
+def _read(model: Path, prototypes: bool) -> LoadedModel:
     path = find_model(model)
-    runtime = Runtime(accelerator)
     loaded = load_model(path)
+    return by_prototypes(loaded, path) if prototypes else loaded
+
+
+def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[LoadedModel, Runtime]:
+    runtime = Runtime(accelerator)
+    loaded = _read(model, prototypes)
     loaded.model.to(runtime.device)
-    return loaded, runtime, path
+    return loaded, runtime
 
 
 def working_size_of(loaded: LoadedModel, size: str) -> tuple[int, int] | int | None:
@@ -93,13 +101,14 @@ def evaluate(
     scales: Scales = "",
     flip: Flip = None,
     window: Window = "",
+    prototypes: ByPrototypes = False,
     accelerator: Accelerator = "auto",
     root: Roots = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Score a model on labelled images."""
-    loaded, runtime, _ = _open(model, accelerator)
+    loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
     dataset = in_space(open_spec(spec, True, parse_roots(root), "labels"), loaded.space, "labels")
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
@@ -136,6 +145,7 @@ def predict(
     ] = "",
     archive: Annotated[bool, typer.Option("--zip", help="With --submission: also pack it, as OUT.zip.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
+    prototypes: ByPrototypes = False,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -145,7 +155,7 @@ def predict(
         raise RequestError("--submission decides on the label values itself; leave out --ids")
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
-    loaded, runtime, _ = _open(model, accelerator)
+    loaded, runtime = _open(model, accelerator, prototypes)
     if submission:
         made = predict_submission(
             loaded.model,
@@ -209,7 +219,7 @@ def label(
     json: Json = False,
 ) -> None:
     """Write pseudo labels for a folder of images."""
-    loaded, runtime, _ = _open(model, accelerator)
+    loaded, runtime = _open(model, accelerator)
     summary = label_images(
         loaded,
         images,
@@ -260,10 +270,11 @@ def export(
     height: Annotated[int, typer.Option(min=1)] = 512,
     width: Annotated[int, typer.Option(min=1)] = 1024,
     dynamic: Annotated[bool, typer.Option(help="Let batch, height and width vary.")] = True,
+    prototypes: ByPrototypes = False,
     json: Json = False,
 ) -> None:
     """Export a model to ONNX and check it against torch."""
-    loaded = load_model(find_model(model))
+    loaded = _read(model, prototypes)
     made = export_onnx(loaded.model, out, height, width, dynamic)
     if json:
         print_json(made.to_dict())

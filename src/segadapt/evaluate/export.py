@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from segadapt.errors import RequestError, RunError
 from segadapt.models.inference import evaluation_mode
+from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 
 MAX_ERROR = 1e-3
@@ -83,13 +84,19 @@ def export_onnx(model: Segmenter, path: Path, height: int, width: int, dynamic: 
             then also covers a batch of 2 at another size.
 
     Raises:
-        RequestError: onnx, onnxscript or onnxruntime is not installed.
+        RequestError: onnx, onnxscript or onnxruntime is not installed; or it predicts by prototypes with full
+            covariances, for which ONNX has no operators.
         RunError: the model cannot be exported, or the exported model differs from torch by more
             than 0.1 % (logits, relative to the largest; or class of a pixel). No file is left then.
     """
     _require_libraries()
     if height < 1 or width < 1:
         raise RequestError(f"cannot export for images of {height} x {width} pixels; both must be at least 1")
+    if isinstance(model, PrototypeNet) and model.kind == "full":
+        raise RequestError(
+            "ONNX has no Cholesky decomposition, so prototypes with full covariances cannot be exported; export the "
+            "classifier, or train with mpcl.kind=gaussian"
+        )
     shapes: list[Shape] = [(1, 3, height, width)]
     if dynamic:
         shapes.append((2, 3, _other_size(height, model.stride), _other_size(width, model.stride)))

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from segadapt.models.segmenter import Segmenter
 
 FORMAT = "segadapt-model-1"
 PROTOTYPES_FORMAT = "segadapt-prototypes-1"
+PROTOTYPES = "prototypes.safetensors"
+"""Beside the model of a stage that learns prototypes but predicts by the classifier."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,27 @@ def load_prototypes(path: Path, base: Segmenter) -> PrototypeNet:
         raise RequestError(f"'{path}' was made for a network with other features or classes")
     view.load_state_dict(tensors, strict=False)
     return view.to(next(base.parameters()).device).eval()
+
+
+def by_prototypes(loaded: LoadedModel, path: Path) -> LoadedModel:
+    """A model that predicts by the prototypes of its stage (MPCL) instead of its classifier.
+
+    Args:
+        loaded: the model, which is returned as it is if it predicts by prototypes already.
+        path: of its file; the prototypes lie beside it.
+
+    Raises:
+        RequestError: there are none, or they belong to another model.
+    """
+    if isinstance(loaded.model, PrototypeNet):
+        return loaded
+    beside = path.with_name(PROTOTYPES)
+    if not beside.is_file():
+        raise RequestError(
+            f"there is no '{beside}': the stage of this model learnt no prototypes; those with 'mpcl' do, unless no "
+            "class had any yet"
+        )
+    return replace(loaded, model=load_prototypes(beside, loaded.model))
 
 
 def require_same_classes(found: LabelSpace, wanted: LabelSpace, path: Path) -> None:
