@@ -1,0 +1,143 @@
+"""What MPCL's losses ask of a trained network, beside the loss of its host, on the batches it was trained with.
+
+L_con (eq. 15) is a sum: *between*, that a pixel is told from the prototypes of other classes, and *within*, that it is
+told from the other prototypes of its own::
+
+    log sum_all exp(s / tau) - s_a / tau  =  (log sum_all - log sum_own)  +  (log sum_own - s_a / tau)
+
+For each of these and L_pce: its value, the length of its gradient in the encoder, times lambda, as a share of that of
+the host's loss on mixed images, and the cosine of the two. The network is the one that was kept, without dropout::
+
+    python -m benchmarks.prototype_probe RUN... [--batches 8]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segadapt.config import build_config
+from segadapt.data.loader import Samples
+from segadapt.engine.checkpoint import read_json
+from segadapt.engine.loop import Loop
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime, seed_step
+from segadapt.engine.world import RoundWorld
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE
+from segadapt.methods.daformer import DAFormer
+from segadapt.methods.mean_teacher import recoloured
+from segadapt.methods.registry import method_info
+from segadapt.models.multires import MultiRes
+from segadapt.models.prototype_net import embedded
+from segadapt.models.store import PROTOTYPES, load_model, load_prototypes
+from segadapt.opening import open_data
+from segadapt.pieces.losses import nearest_labels
+from segadapt.pieces.multi_prototypes import own_class, prototype_contrast, prototype_cross_entropy, similarity
+
+
+def probe(folder: Path, batches: int) -> dict[str, dict[str, float]]:
+    """Means over batches for each loss: ``value``, ``share`` of the host's gradient, ``cosine`` with it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        method, samples = trained(folder, Path(scratch), batches)
+        found: dict[str, dict[str, list[float]]] = {}
+        for number, batch in enumerate(samples):
+            seed_step(0, number)
+            for name, numbers in _one(method, batch).items():
+                for key, value in numbers.items():
+                    found.setdefault(name, {}).setdefault(key, []).append(value)
+    return {name: {k: statistics.mean(v) for k, v in numbers.items()} for name, numbers in found.items()}
+
+
+def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterator[dict[str, Samples]]]:
+    """The last stage of a run with the network and the prototypes that it ended with, and its first batches."""
+    held = read_json(folder / "config.json")
+    if held is None:
+        raise RequestError(f"'{folder}' is no run")
+    config = build_config(held["config"], str(folder))
+    stage, home = config.stages[-1], folder / "stages" / config.stages[-1].name
+    data, _, space = open_data(config.data, held["roots"], scratch)
+    model = load_model(home / "model.safetensors").model
+    method = method_info(stage.method).method(stage, model, space)
+    if not isinstance(method, DAFormer) or method.mpcl is None or isinstance(model, MultiRes):
+        raise RequestError(f"'{folder}': needs MPCL on DACS, DAFormer or MIC with one resolution")
+    view = load_prototypes(home / PROTOTYPES, model)
+    for name in ("means", "variances", "active"):
+        if name != "variances" or method.mpcl.config.kind != "centroid":
+            getattr(method.mpcl, name).copy_(getattr(view, name))
+    method.mpcl.projection.load_state_dict(view.projection.state_dict())
+    runtime, record = Runtime("cpu", "32-true"), Record(scratch / "record", False, quiet=True)
+    loop = Loop(method, data, runtime, record, scratch, config.seed, lambda _: None, lambda _: None)
+    streams = method.streams(0, RoundWorld(data, space, config.seed, runtime, record, scratch / "round0"))
+    method.eval()
+    feeders = [loop.feeder(stream).batches(0, batches) for stream in streams.values()]
+    return method, (dict(zip(streams, drawn, strict=True)) for drawn in zip(*feeders, strict=True))
+
+
+def _one(method: DAFormer, batch: Mapping[str, Samples]) -> dict[str, dict[str, float]]:
+    assert method.mpcl is not None
+    c, mpcl = method.mpcl.config, method.mpcl
+    pseudo = method.teacher.label(batch["target"], method.align_corners)
+    images, mixed = method._mixed(batch["source"], batch["target"], pseudo)
+    output = method.model(recoloured(images, method.config))
+    host = cast(Tensor, sum(t.mean() for t in method.losses("mixed", output, mixed.labels, mixed.weights).values()))
+
+    labels, weights = (nearest_labels(x, output.features.shape[-2:]).flatten() for x in mixed[:2])
+    learnt = torch.where((labels != IGNORE) & mpcl.active[torch.where(labels == IGNORE, 0, labels)], labels, IGNORE)
+    rows = embedded(mpcl.projection, output.features, c.unit)
+    similar = similarity(rows, mpcl.prototypes, c.temperature, c.floor, c.per_dimension)
+    assigned = mpcl.assigned(similar.detach(), learnt)
+    valid = learnt != IGNORE
+    own = own_class(similar / c.temperature, torch.where(valid, learnt, 0))
+    surprise = own.logsumexp(1) - own.gather(1, assigned[:, None])[:, 0]
+    within = torch.where(valid, weights * surprise, 0.0).sum() / valid.sum()
+    contrast = prototype_contrast(similar, learnt, assigned, weights, c.temperature).mean()
+    classes = prototype_cross_entropy(similar, learnt, weights, c.temperature).mean()
+
+    head = {id(p) for part in method.model.head_modules() for p in part.parameters()}
+    encoder = [p for p in method.model.parameters() if p.requires_grad and id(p) not in head]
+
+    def gradient(loss: Tensor) -> Tensor:
+        parts = torch.autograd.grad(loss, encoder, retain_graph=True, allow_unused=True)
+        return torch.cat([g.flatten() for g in parts if g is not None])
+
+    wanted = gradient(host)
+    losses = {
+        "L_con, between": (c.contrast, contrast - within),
+        "L_con, within": (c.contrast, within),
+        "L_con": (c.contrast, contrast),
+        "L_pce": (c.cross_entropy, classes),
+    }
+    result = {"mixed": {"value": float(host.detach()), "share": 1.0, "cosine": 1.0}}
+    for name, (scale, loss) in losses.items():
+        g = gradient(scale * loss)
+        share, cosine = g.norm() / wanted.norm(), F.cosine_similarity(g, wanted, dim=0)
+        result[name] = {"value": float(loss.detach()), "share": float(share), "cosine": float(cosine)}
+    return result
+
+
+def main() -> None:
+    """Print a table for each run and the numbers as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--batches", type=int, default=8)
+    arguments = parser.parse_args()
+    for folder in arguments.runs:
+        found = probe(folder, arguments.batches)
+        print(folder)
+        for name, numbers in found.items():
+            print(f"  {name:16} {numbers['value']:6.3f}  {numbers['share']:6.2f}  {numbers['cosine']:6.2f}")
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
