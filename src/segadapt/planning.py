@@ -21,7 +21,7 @@ from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.labels import LabelSpace
 from segadapt.models.build import ModelConfig
 from segadapt.opening import open_data
-from segadapt.stage import untrained
+from segadapt.stage import networks_known, untrained
 
 _TIMED = 3
 
@@ -40,10 +40,11 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
         networks: dict[str, ModelConfig] = {}
         stages = []
         for stage in config.stages:
-            method, network = untrained(config, stage, networks, space)
+            known = networks_known(config, stage, networks, {})
+            method = untrained(config, stage, known, space)
             loop = Loop(method, data, runtime, record, folder / stage.name, config.seed, _nothing, _nothing)
-            stages.append({**_stage(loop, data, space, measure), "network": network.name})
-            networks[stage.name] = network
+            stages.append({**_stage(loop, data, space, measure), "network": known["trained"].name})
+            networks[stage.name] = known["trained"]
     return {
         "title": config.title,
         "model": config.model.name,

@@ -26,12 +26,12 @@ from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
 from segadapt.methods.method import StageConfig
-from segadapt.models.build import ModelConfig, build_segmenter
+from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import PROTOTYPES, LoadedModel, load_model, require_same_classes
 from segadapt.opening import check_files, data_fingerprint, open_data, score_fingerprint
-from segadapt.stage import SELECTION, StageRunner, untrained
+from segadapt.stage import SELECTION, StageRunner, networks_known, untrained
 from segadapt.version import __version__
 
 
@@ -233,20 +233,19 @@ class Run:
     def _check_stages(self) -> None:
         """Weights, model files and networks of all stages are tried before anything runs."""
         networks: dict[str, ModelConfig] = {}
-        files: dict[str, Segmenter] = {}
+        files: dict[str, ModelConfig] = {}
         for stage in self.config.stages:
             earlier = {"previous", *networks} if networks else set()
-            if stage.initial == "scratch" or (stage.initial == "previous" and not networks):
+            afresh = stage.initial == "scratch" or (stage.initial == "previous" and not networks)
+            if afresh:
                 self._weights(stage.network or self.config.model)
-            elif stage.initial not in earlier:
-                files[stage.initial] = self._fitting_model(stage, stage.initial, Path(stage.initial)).model
-            second = stage.learns_from
-            if second is not None and second not in {"scratch", *earlier}:
-                files[second] = self._fitting_model(stage, second, Path(second)).model
-            if networks and not (self._folder(stage) / "done.json").exists():
-                _, networks[stage.name] = untrained(self.config, stage, networks, self.space, files)
-            else:  # the first one would fail at once
-                networks[stage.name] = stage.network or self.config.model
+            for name in (None if afresh else stage.initial, stage.learns_from):
+                if name is not None and name not in {"scratch", *earlier}:
+                    files[name] = model_config(self._fitting_model(stage, name, Path(name)).model)
+            known = networks_known(self.config, stage, networks, files)
+            if networks and not (self._folder(stage) / "done.json").exists():  # the first one would fail at once
+                untrained(self.config, stage, known, self.space)
+            networks[stage.name] = known["trained"]
 
     def _write_results(self) -> dict[str, Any]:
         rows, labels = [], []

@@ -33,40 +33,38 @@ SELECTION = "last checkpoint"
 """Which weights every score of the house belongs to; nothing is chosen by target labels."""
 
 
-def untrained(
-    config: RunConfig,
-    stage: StageConfig,
-    earlier: Mapping[str, ModelConfig],
-    space: LabelSpace,
-    files: Mapping[str, Segmenter] | None = None,
-) -> tuple[Method, ModelConfig]:
-    """A stage's method with networks of the right shapes but any weights, and the network that it trains.
+def networks_known(
+    config: RunConfig, stage: StageConfig, earlier: Mapping[str, ModelConfig], files: Mapping[str, ModelConfig]
+) -> dict[str, ModelConfig]:
+    """Networks by what ``initial`` and ``teacher`` may say; ``trained`` is the one that the stage trains.
 
     Args:
         config: of the run.
         stage: one of its stages.
-        earlier: networks of the stages before it, by name.
-        space: label space of the run.
-        files: networks of model files that stages start from, by path; others are taken to be the run's.
+        earlier: networks that the stages before it train, by name.
+        files: those of model files, by path; one that is not there is taken to be the run's.
+    """
+    own = stage.network or config.model
+    known = {**files, "scratch": own, "previous": [own, *earlier.values()][-1], **earlier}
+    return {**known, "trained": stage.network or known.get(stage.initial, config.model)}
+
+
+def untrained(config: RunConfig, stage: StageConfig, known: Mapping[str, ModelConfig], space: LabelSpace) -> Method:
+    """A stage's method with networks of the right shapes and any weights; ``known``: see :func:`networks_known`.
 
     Raises:
         RequestError: the method does not work with these networks.
     """
-    own = stage.network or config.model
-    known = {"scratch": own, "previous": [own, *earlier.values()][-1], **earlier}
 
     def network(name: str) -> Segmenter:
-        if files and name in files:
-            return files[name]
         spec = known.get(name, config.model)
         return build_segmenter(spec.name, len(space), weights=None, **spec.arguments)
 
     model = network(stage.initial)
-    if stage.network is not None and known.get(stage.initial) is not own:
-        model = started_from(network("scratch"), model)
+    if known["trained"] is not known.get(stage.initial, config.model):
+        model = started_from(network("trained"), model)
     others = [] if stage.learns_from is None else [network(stage.learns_from)]
-    method = method_info(stage.method).method(stage, model, space, *others)
-    return method, stage.network or known.get(stage.initial, config.model)
+    return method_info(stage.method).method(stage, model, space, *others)
 
 
 @dataclass(frozen=True)

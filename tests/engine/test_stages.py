@@ -114,6 +114,19 @@ def test_two_resolutions_start_from_nothing_else(tmp_path: Path) -> None:
     assert not (tmp_path / "run/stages").exists()
 
 
+def test_a_model_file_brings_its_network(tmp_path: Path) -> None:
+    """Stages after the one that starts from it know that it looks at two resolutions."""
+    made = around_source(tmp_path, width=16)
+    made.execute()
+    raw = raw_config(tmp_path, "daformer", initial="previous", feature_classes="all", feature_distance=0)
+    raw["stages"]["adapt"]["method"] = "hrda"
+    raw["stages"]["source"]["initial"] = str(tmp_path / "run/stages/adapt/model.safetensors")
+    Run(build_config(raw, "tiny"), tmp_path / "other", quiet=True).execute()
+    raw["stages"]["adapt"]["initial"] = "scratch"
+    with pytest.raises(RequestError, match="HRDA needs two resolutions"):
+        Run(build_config(raw, "tiny"), tmp_path / "third", quiet=True)
+
+
 def test_a_network_that_a_method_cannot_use_is_named_before_the_source_trains(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "daformer", feature_classes="all")
     raw["stages"]["adapt"]["method"] = "hrda"

@@ -69,6 +69,13 @@ class ModelConfig(BaseModel):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
+def model_config(model: Segmenter) -> ModelConfig:
+    """How a network of the same shape and preprocessing is built, with random weights."""
+    description = model.description()
+    arguments = {key: value for key, value in description.items() if key not in ("name", "classes")}
+    return ModelConfig(name=description["name"], weights=None, arguments=arguments)
+
+
 def build_segmenter(
     name: str,
     classes: int,
