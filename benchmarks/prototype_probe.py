@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -132,7 +133,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=8)
     arguments = parser.parse_args()
     for folder in arguments.runs:
-        found = probe(folder, arguments.batches)
+        try:
+            found = probe(folder, arguments.batches)
+        except RequestError as problem:
+            sys.exit(str(problem))
         print(folder)
         for name, numbers in found.items():
             print(f"  {name:16} {numbers['value']:6.3f}  {numbers['share']:6.2f}  {numbers['cosine']:6.2f}")
