@@ -237,7 +237,7 @@ class Run:
         for stage in self.config.stages:
             earlier = {"previous", *networks} if networks else set()
             afresh = stage.initial == "scratch" or (stage.initial == "previous" and not networks)
-            if afresh:
+            if afresh or stage.learns_from == "scratch":
                 self._weights(stage.network or self.config.model)
             for name in (None if afresh else stage.initial, stage.learns_from):
                 if name is not None and name not in {"scratch", *earlier}:
