@@ -39,11 +39,10 @@ from segadapt.methods.daformer import DAFormer
 from segadapt.methods.mean_teacher import recoloured
 from segadapt.methods.registry import method_info
 from segadapt.models.multires import MultiRes
-from segadapt.models.prototype_net import embedded
 from segadapt.models.store import PROTOTYPES, load_model, load_prototypes
 from segadapt.opening import open_data
 from segadapt.pieces.losses import nearest_labels
-from segadapt.pieces.multi_prototypes import own_class, prototype_contrast, prototype_cross_entropy, similarity
+from segadapt.pieces.multi_prototypes import own_class, prototype_contrast, prototype_cross_entropy
 
 
 def probe(folder: Path, batches: int) -> dict[str, dict[str, float]]:
@@ -93,10 +92,7 @@ def _one(method: DAFormer, batch: Mapping[str, Samples]) -> dict[str, dict[str, 
     host = cast(Tensor, sum(t.mean() for t in method.losses("mixed", output, mixed.labels, mixed.weights).values()))
 
     labels, weights = (nearest_labels(x, output.features.shape[-2:]).flatten() for x in mixed[:2])
-    learnt = torch.where((labels != IGNORE) & mpcl.active[torch.where(labels == IGNORE, 0, labels)], labels, IGNORE)
-    rows = embedded(mpcl.projection, output.features, c.unit)
-    similar = similarity(rows, mpcl.prototypes, c.temperature, c.floor, c.per_dimension)
-    assigned = mpcl.assigned(similar.detach(), learnt)
+    _, similar, learnt, assigned = mpcl.compared(output.features, labels)
     valid = learnt != IGNORE
     own = own_class(similar / c.temperature, torch.where(valid, learnt, 0))
     surprise = own.logsumexp(1) - own.gather(1, assigned[:, None])[:, 0]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from segadapt.api import load
 from segadapt.cli.common import (
     Accelerator,
     Classes,
@@ -36,10 +37,9 @@ from segadapt.evaluate.scoring import evaluate as score
 from segadapt.evaluate.submission import SubmissionSummary, predict_submission
 from segadapt.labelling import label_images
 from segadapt.models.inference import InferenceConfig
-from segadapt.models.store import LoadedModel, by_prototypes, load_model
+from segadapt.models.store import LoadedModel
 from segadapt.opening import in_space, open_spec
 from segadapt.report import write_report
-from segadapt.run import find_model
 
 Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), or the folder of a run.")]
 Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0; empty: the model's own.")]
@@ -70,17 +70,9 @@ def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) 
     return result
 
 
-def _read(model: Path, prototypes: bool) -> LoadedModel:
-    path = find_model(model)
-    loaded = load_model(path)
-    return by_prototypes(loaded, path) if prototypes else loaded
-
-
 def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[LoadedModel, Runtime]:
     runtime = Runtime(accelerator)
-    loaded = _read(model, prototypes)
-    loaded.model.to(runtime.device)
-    return loaded, runtime
+    return load(model, str(runtime.device), prototypes), runtime
 
 
 def working_size_of(loaded: LoadedModel, size: str) -> tuple[int, int] | int | None:
@@ -274,7 +266,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Export a model to ONNX and check it against torch."""
-    loaded = _read(model, prototypes)
+    loaded = load(model, prototypes=prototypes)
     made = export_onnx(loaded.model, out, height, width, dynamic)
     if json:
         print_json(made.to_dict())

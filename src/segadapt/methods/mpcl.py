@@ -124,6 +124,22 @@ class Mixed(NamedTuple):
     sure: Tensor
 
 
+class Compared(NamedTuple):
+    """Pixels beside the prototypes.
+
+    Attributes:
+        rows: F [N, D].
+        similar: s [N, C, K].
+        learnt: [N] labels of classes that take part.
+        assigned: a [N].
+    """
+
+    rows: Tensor
+    similar: Tensor
+    learnt: Tensor
+    assigned: Tensor
+
+
 class Seen(NamedTuple):
     """What a step saw at one resolution, for the bank: image by image."""
 
@@ -193,12 +209,7 @@ class MPCL(nn.Module):
         labels, weights, pasted, sure = (nearest_labels(x, size) for x in mixed)
         used = {"source": pasted, "target": ~pasted}.get(c.domains, torch.ones_like(pasted))
         labels = torch.where(used, labels, IGNORE)
-        rows = embedded(self.projection, features, c.unit)
-        similar = similarity(rows, self.prototypes, c.temperature, c.floor, c.per_dimension)
-        begun = torch.cat([self.active, self.active.new_zeros(1)])
-        flat = labels.flatten()
-        learnt = torch.where(begun[torch.where(flat == IGNORE, self.classes, flat)], flat, IGNORE)
-        assigned = self.assigned(similar.detach(), learnt)
+        rows, similar, learnt, assigned = self.compared(features, labels.flatten())
         kept = torch.where(sure, labels, IGNORE) if c.confident else labels
         batch = len(labels)
         places = torch.where(learnt == IGNORE, NOWHERE, assigned)
@@ -207,9 +218,18 @@ class MPCL(nn.Module):
         contrast = prototype_contrast(similar, learnt, assigned, w, c.temperature, c.in_class)
         classes = prototype_cross_entropy(similar, learnt, w if c.weighted else torch.ones_like(w), c.temperature)
         if c.over == "all":
-            pixels = contrast.count.new_full((), float(flat.numel()))
+            pixels = contrast.count.new_full((), float(learnt.numel()))
             contrast, classes = replace(contrast, count=pixels), replace(classes, count=pixels)
         return contrast, classes
+
+    def compared(self, features: Tensor, labels: Tensor) -> Compared:
+        """Features [B, C, h, w] beside the prototypes; ``labels`` [B h w]."""
+        c = self.config
+        rows = embedded(self.projection, features, c.unit)
+        similar = similarity(rows, self.prototypes, c.temperature, c.floor, c.per_dimension)
+        begun = torch.cat([self.active, self.active.new_zeros(1)])
+        learnt = torch.where(begun[torch.where(labels == IGNORE, self.classes, labels)], labels, IGNORE)
+        return Compared(rows, similar, learnt, self.assigned(similar.detach(), learnt))
 
     @property
     def prototypes(self) -> Prototypes:
