@@ -39,7 +39,8 @@ class DataSpec(Frozen):
         ignore_ids: for ``folder``: mask values that belong to no class.
         merge: its classes that count as a class of another name in the run's label space, e.g.
             ``{truck: car}``; the others are matched by name, and ignored where that fails.
-        size: working size: (height, width), or one number for the longest side; None keeps them.
+        size: working size: (height, width), where ``[null, width]`` keeps the proportions, or one number for the
+            longest side, to which images only shrink; None keeps them.
         limit: use only this many images, evenly spaced.
     """
 
@@ -242,7 +243,8 @@ def checked(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
             raise RequestError(f"{where}: '{key}' is missing") from None
         if not key:  # a rule about several settings
             raise RequestError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-        raise RequestError(f"{where}: '{key}' {_lower(first['msg'])}, not {first['input']!r}") from None
+        complaint = _lower(first["msg"].removeprefix("Value error, "))
+        raise RequestError(f"{where}: '{key}' {complaint}, not {first['input']!r}") from None
 
 
 def _lower(text: str) -> str:

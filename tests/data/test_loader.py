@@ -180,6 +180,10 @@ def test_working_sizes() -> None:
     assert working_size(1052, 1914, (720, 1280)) == (720, 1280)
     assert working_size(1000, 2000, 512) == (256, 512)
     assert working_size(30, 20, 512) == (30, 20)
+    assert working_size(1052, 1914, (None, 2560)) == (1407, 2560)  # GTA5 in HRDA
+    assert working_size(1046, 1914, (None, 2560)) == (1399, 2560)
+    assert working_size(1052, 1914, (None, 1280)) == (704, 1280)
+    assert working_size(1052, 1914, (526, None)) == (526, 957)
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     label = np.random.default_rng(1).integers(0, len(NAMES), (40, 60)).astype(np.uint8)
     assert resize_image(image, None) is image

@@ -28,6 +28,7 @@ from segadapt.cli.common import (
     print_rows,
 )
 from segadapt.config import checked
+from segadapt.data.resize import Resize
 from segadapt.engine.record import Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
@@ -75,7 +76,7 @@ def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[Load
     return load(model, str(runtime.device), prototypes), runtime
 
 
-def working_size_of(loaded: LoadedModel, size: str) -> tuple[int, int] | int | None:
+def working_size_of(loaded: LoadedModel, size: str) -> Resize:
     """The size asked for, or the one the model was evaluated at in its run."""
     return parse_size(size, "--size") if size else loaded.working_size
 

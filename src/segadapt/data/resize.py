@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydantic import BeforeValidator
 
 from segadapt.labels import LabelMap
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
-Resize = Size | int | None
-"""A working size: (height, width), or one number for the longest side (images only shrink), or native."""
+
+
+def _checked(size: object) -> object:
+    pair = tuple(size) if isinstance(size, list | tuple) else None
+    whole = all(side is None or (type(side) is int and side >= 1) for side in pair or (size,))
+    if not whole or (pair and (len(pair) != 2 or pair == (None, None))):
+        raise ValueError("must be [height, width], one of them null to keep the proportions, or the longest side")
+    return size
+
+
+Resize = Annotated[tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None, BeforeValidator(_checked)]
+"""A working size: (height, width), one of them None to keep the proportions; or one number for the longest side,
+to which images only shrink; or None for that of the file."""
 
 
 def working_size(height: int, width: int, resize: Resize) -> Size:
@@ -21,7 +35,11 @@ def working_size(height: int, width: int, resize: Resize) -> Size:
     if isinstance(resize, int):
         scale = min(1.0, resize / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
-    return resize
+    high, wide = resize
+    if high is None:
+        assert wide is not None
+        return max(1, round(height * wide / width)), wide
+    return high, max(1, round(width * high / height)) if wide is None else wide
 
 
 def resize_image(image: npt.NDArray[np.uint8], resize: Resize) -> npt.NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from segadapt.data.resize import Resize
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
@@ -48,12 +49,10 @@ class LoadedModel:
         return dict(self.provenance.get("inference", {}))
 
     @property
-    def working_size(self) -> tuple[int, int] | int | None:
+    def working_size(self) -> Resize:
         """The size of images, or of their longest side, at which it was evaluated in its run; None keeps images."""
         stored = self.provenance.get("size")
-        if isinstance(stored, list):
-            return int(stored[0]), int(stored[1])
-        return int(stored) if stored is not None else None
+        return (stored[0], stored[1]) if isinstance(stored, list) else stored
 
 
 def save_model(path: Path, model: Segmenter, space: LabelSpace, provenance: dict[str, Any]) -> None:
