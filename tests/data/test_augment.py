@@ -22,6 +22,7 @@ from segadapt.data.photometric import (
 )
 from segadapt.labels import IGNORE
 from tests.data.writing import picture
+from tests.golden_vectors import golden_op
 
 
 def images_of(*arrays: np.ndarray) -> tuple[torch.Tensor, list[tuple[int, int]]]:
@@ -260,10 +261,18 @@ def test_blur_per_sample(colours: torch.Tensor) -> None:
     sigma = torch.tensor([0.0, 1.3])
     blurred = gaussian_blur(colours, sigma)
     assert torch.allclose(blurred[0], colours[0], atol=1e-6)
-    expected = reference.gaussian_blur(colours[1], [9, 9], [1.3, 1.3])
+    expected = reference.gaussian_blur(colours[1], [15, 15], [1.3, 1.3])
     assert torch.allclose(blurred[1], expected, atol=1e-5)
     assert gaussian_blur(colours, torch.zeros(2)) is colours
     assert gaussian_blur(colours[..., :3, :3], torch.full((2,), 5.0)).shape == (2, 3, 3, 3)
+
+
+def test_blur_golden() -> None:
+    """DAFormer's, whose kernel is a tenth of the image."""
+    golden = golden_op("daformer_gaussian_blur")
+    rows, columns = (size // 2 for size in golden.params["kernel_size_yx"])
+    sigma = torch.tensor([golden.params["sigma"]])
+    golden.assert_close("out", gaussian_blur(golden.tensor("image"), sigma, (rows, columns)))
 
 
 def test_blur_widths() -> None:

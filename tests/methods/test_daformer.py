@@ -121,27 +121,62 @@ def test_a_step_of_daformer(confidence: str, mix: str) -> None:
     assert not gradients(made.reference)
 
 
-def test_a_step_of_mic_adds_what_is_masked() -> None:
-    made = method("mic", block=4, ratio=0.5, masked_weight=2.0, masked_colours=False, masked="both")
+def hidden(images: Tensor) -> Tensor:
+    """Blocks of 4 x 4 pixels withheld with probability one half."""
+    keep = torch.rand(len(images), 3, 4) > 0.5
+    colour = torch.tensor([0.485, 0.456, 0.406])
+    shown = images.clone()
+    for b in range(len(images)):
+        for i in range(3):
+            for j in range(4):
+                if not keep[b, i, j]:
+                    shown[b, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4] = colour[:, None, None]
+    return shown
+
+
+@pytest.mark.parametrize("which", ["target", "source", "both"])
+def test_a_step_of_mic_adds_what_is_masked(which: str) -> None:
+    made = method("mic", block=4, ratio=0.5, masked_weight=2.0, masked_colours=False, masked=which)
     data = batch()
     s, t = data["source"], data["target"]
     torch.manual_seed(11)
     got = backward(made.step(data))
-    assert list(got) == ["source", "feature distance", "mixed", "masked source", "masked target"]
+    assert list(got) == ["source", "feature distance", "mixed", f"masked {which}"]
     torch.manual_seed(11)
     for shape in ((B, K + 1), (B,), (B, 4), (2, B)):  # what mixing and its colours draw
         torch.rand(shape)
     labels, weights = pseudo_labels(made.teacher.network, t.images, 0.3, "image")
-    colour = torch.tensor([0.485, 0.456, 0.406])
-    for name, images, y, w in (("source", s.images, s.labels, None), ("target", t.images, labels, weights)):
-        keep = torch.rand(B, 3, 4) > 0.5
-        hidden = images.clone()
-        for b in range(B):
-            for i in range(3):
-                for j in range(4):
-                    if not keep[b, i, j]:
-                        hidden[b, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4] = colour[:, None, None]
-        assert got[f"masked {name}"] == pytest.approx(2 * mean_ce(made.model(hidden).logits, y, w).item(), rel=1e-4)
+    images, y, w = {
+        "target": (t.images, labels, weights),
+        "source": (s.images, s.labels, None),
+        "both": (  # one of each
+            torch.stack([s.images[0], t.images[0]]),
+            torch.stack([s.labels[0], labels[0]]),
+            torch.stack([torch.ones(H, W), weights[0]]),
+        ),
+    }[which]
+    expected = mean_ce(made.model(hidden(images)).logits, y, w).item()
+    assert got[f"masked {which}"] == pytest.approx(2 * expected, rel=1e-4)
+
+
+def test_masked_images_may_have_a_teacher_and_weights_of_their_own() -> None:
+    settings = {"block": 4, "ratio": 0.0, "masked_colours": False}
+    made = method("mic", **settings, masked_momentum=0.0, masked_confidence=False, crop_margins=[0.5, 0, 0, 0])
+    with torch.no_grad():
+        made.model.classifier.bias += torch.arange(K)
+    made.after_step(None)
+    assert made.masked_teacher is not None
+    torch.testing.assert_close(made.masked_teacher.network.classifier.bias, made.model.classifier.bias)
+    assert not torch.equal(made.teacher.network.classifier.bias, made.model.classifier.bias)
+    data = batch()
+    images = data["target"].images
+    got = backward(made.step(data))
+    logits = made.model(images).logits
+    trusted = torch.ones(B, H, W)
+    trusted[:, : H // 2] = 0  # and q is one
+    expected = mean_ce(logits, up(logits).argmax(1), trusted)
+    assert got["masked target"] == pytest.approx(expected.item(), rel=1e-4)
+    assert "masked_teacher.network.classifier.bias" in made.state_dict()
 
 
 def test_mic_on_adaptseg_has_a_teacher_of_its_own() -> None:

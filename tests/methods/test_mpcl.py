@@ -20,6 +20,9 @@ from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Detail, Output
 from segadapt.models.store import load_model, save_model
 from segadapt.pieces.multi_prototypes import Prototypes, similarity
+from segadapt.pieces.optimal_transport import greenkhorn
+from segadapt.pieces.terms import Term
+from tests.golden_vectors import golden_op
 from tests.methods.small import SPACE, K, Pointwise, backward, gradients, make, samples
 
 B, H, W, CHANNELS, D, PARTS = 2, 8, 12, 6, 4, 3
@@ -72,7 +75,7 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
             for x in range(W):
                 label = int(seen.labels[b, y, x])
                 domain = {"source": bool(seen.pasted[b, y, x]), "target": not seen.pasted[b, y, x]}.get(c.domains, True)
-                if label != IGNORE and bool(made.active[label]) and domain:
+                if label != IGNORE and bool(made.active[label]) and domain and seen.weights[b, y, x] > 0:
                     z = made.projection.weight[:, :, 0, 0] @ f[b, :, y, x] + made.projection.bias
                     rows.append(z / z.norm() if c.unit else z)
                     labels.append(label)
@@ -87,13 +90,18 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
                         s[i, k, p] = -(row - mu).square().sum()
                     else:
                         sd = ((var.diagonal() if c.kind == "full" else var) + c.floor / D).sqrt()
-                        s[i, k, p] = torch.distributions.Normal(mu, sd).log_prob(row).sum() / D
+                        s[i, k, p] = torch.distributions.Normal(mu, sd).log_prob(row).sum()
+                        if c.per_dimension:
+                            s[i, k, p] = s[i, k, p] / D
     part = [0] * len(rows)
     for k in range(K):  # equal shares, by plain Sinkhorn iterations
         mine = [i for i, label in enumerate(labels) if label == k]
         own = s[mine, k].detach()
         if c.solver == "nearest" or len(mine) < PARTS:
             chosen = own.argmax(1).tolist()
+        elif c.solver == "greenkhorn":
+            chosen = greenkhorn(own, torch.zeros(len(mine), dtype=torch.int64), 1, c.epsilon, c.iterations)
+            chosen = chosen.argmax(1).tolist()
         else:
             q = ((own - own.max()) / c.epsilon).double().exp()
             for _ in range(c.iterations):
@@ -123,10 +131,18 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
         {"kind": "gaussian", "solver": "nearest", "in_class": False, "weighted": False, "unit": False},
         {"kind": "centroid", "domains": "source"},
         {"kind": "centroid", "domains": "target", "epsilon": 0.5},
+        {"kind": "gaussian", "solver": "greenkhorn", "iterations": 30, "per_dimension": False, "floor": 2.0},
     ],
 )
 def test_losses_restated(settings: dict[str, Any]) -> None:
     made, seen, out = plugin(**settings), mixed(), output()
+    rare = (seen.labels == 4).nonzero()[: PARTS - 1]  # a class with fewer pixels than prototypes
+    labels = torch.where(seen.labels == 4, 0, seen.labels)
+    labels[tuple(rare.T)] = 4
+    weights = seen.weights.clone()
+    weights[:, 3:5] = 0  # as in margins
+    weights[tuple(rare.T)] = 1
+    seen = seen._replace(labels=labels, weights=weights)
     terms = made.terms(out, seen)
     contrast, classes = restated(made, out.features, seen)
     torch.testing.assert_close(terms["prototype contrast/low"].mean(), 0.1 * contrast, rtol=1e-4, atol=1e-6)
@@ -136,6 +152,36 @@ def test_losses_restated(settings: dict[str, Any]) -> None:
     wanted = torch.autograd.grad(0.1 * (contrast + classes), [out.features, made.projection.weight])
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_total_golden() -> None:
+    """Equations 18 and 19: the weights of losses and resolutions."""
+    golden = golden_op("mpcl_total")
+    p = golden.params
+    low, high = golden.tensor("terms").view(2, 2)
+
+    def total(scales: int, **values: Tensor) -> Tensor:
+        made = plugin(scales=scales, contrast=p["l1"], cross_entropy=p["l2"])
+        made._losses = lambda name, *_: tuple(Term(v, torch.ones(())) for v in values[name])  # type: ignore
+        detail = Detail(torch.zeros(B, K, H, W), features(), (0, 0, H, W), p["ld"])
+        terms = made.terms(output()._replace(detail=detail if scales == 2 else None), mixed())
+        return torch.stack([term.mean() for term in terms.values()]).sum()
+
+    golden.assert_close("proto_lr", total(1, low=low))
+    golden.assert_close("proto_hr", total(1, low=high))
+    golden.assert_close("total_multi_resolution", total(2, low=low, high=high))
+
+
+def test_losses_do_not_depend_on_the_order_of_classes_or_prototypes() -> None:
+    made, again, seen, out = plugin(), plugin(), mixed(), output()
+    new_class, new_place = torch.tensor([2, 0, 4, 1, 3]), torch.tensor([1, 2, 0])
+    again.means[new_class[:, None], new_place] = made.means
+    again.variances[new_class[:, None], new_place] = made.variances
+    again.active[new_class] = made.active
+    valid = seen.labels != IGNORE
+    renamed = seen._replace(labels=torch.where(valid, new_class[torch.where(valid, seen.labels, 0)], IGNORE))
+    for name, term in made.terms(out, seen).items():
+        torch.testing.assert_close(again.terms(out, renamed)[name].mean(), term.mean())
 
 
 def test_losses_under_autocast_are_nearly_the_same() -> None:
@@ -293,7 +339,7 @@ def test_prediction_by_prototypes(kind: str, tmp_path: Path) -> None:
         features = network(images).features
         known = Prototypes(trained.means, None if kind == "centroid" else trained.variances, trained.active)
         rows = F.normalize(made.mpcl.projection(features).movedim(1, 3).flatten(0, 2), dim=1)
-        best = similarity(rows, known, 0.1).flatten(1).argmax(1) // PARTS
+        best = similarity(rows, known).flatten(1).argmax(1) // PARTS
         assert torch.equal(result(images).logits.argmax(1).flatten(), best)
         save_model(tmp_path / "m.safetensors", result, SPACE, {})
         again = load_model(tmp_path / "m.safetensors").model.eval()

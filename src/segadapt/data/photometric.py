@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.data.resize import Size
+
 _LUMA = (0.299, 0.587, 0.114)
 HUE_SHARE = 0.5
 """Turns of hue per unit of strength: a strength of 0.5 turns hues by up to a quarter."""
@@ -100,25 +102,32 @@ def draw_blur(
     return torch.where(draws[1] < probability, widths, torch.zeros(()))
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+def gaussian_blur(images: Tensor, sigma: Tensor, radius: Size | None = None) -> Tensor:
     """Blur sample b with a Gaussian of standard deviation ``sigma[b]`` pixels; 0 leaves it as it is.
 
     Args:
         images: [B, C, H, W] float.
         sigma: [B] on the CPU.
+        radius: rows and columns that the kernel reaches to either side; None takes five deviations, beyond which
+            lies less than a millionth of it.
 
     Returns:
         [B, C, H, W]; borders are mirrored.
     """
     batch, channels, height, width = images.shape
-    radius = min(math.ceil(3 * float(sigma.max())), height - 1, width - 1) if batch else 0
-    if radius == 0:
+    if not batch or not sigma.any():
         return images
-    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (x / sigma.float().clamp(min=1e-3)[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).to(images, non_blocking=True).repeat_interleave(channels, 0)
+    reach = math.ceil(5 * float(sigma.max()))
+    rows, columns = (min(r, n - 1) for r, n in zip(radius or (reach, reach), (height, width), strict=True))
+
+    def kernel(reach: int) -> Tensor:
+        x = torch.arange(-reach, reach + 1, dtype=torch.float32)
+        weights = torch.exp(-0.5 * (x / sigma.float().clamp(min=1e-3)[:, None]) ** 2)
+        weights = weights / weights.sum(1, keepdim=True)
+        return weights.to(images, non_blocking=True).repeat_interleave(channels, 0)
+
     maps = images.reshape(1, batch * channels, height, width)
-    maps = F.pad(maps, (radius, radius, radius, radius), mode="reflect")
-    maps = F.conv2d(maps, kernel[:, None, :, None], groups=batch * channels)
-    maps = F.conv2d(maps, kernel[:, None, None, :], groups=batch * channels)
+    maps = F.pad(maps, (columns, columns, rows, rows), mode="reflect")
+    maps = F.conv2d(maps, kernel(rows)[:, None, :, None], groups=batch * channels)
+    maps = F.conv2d(maps, kernel(columns)[:, None, None, :], groups=batch * channels)
     return maps.reshape(batch, channels, height, width)

@@ -144,9 +144,7 @@ class DAFormer(Prototyped):
         del source, terms
 
         self.pseudo = self.teacher.label(t, self.align_corners)
-        self.online = OnlineLabels(
-            "target", {"teacher": torch.where(self.pseudo.weights > 0, self.pseudo.labels, IGNORE)}
-        )
+        self.online = OnlineLabels("target", {"teacher": torch.where(self.pseudo.trusted, self.pseudo.labels, IGNORE)})
         images, mixed = self._mixed(s, t, self.pseudo)
         output = self.model(recoloured(images, c))
         terms = self.losses("mixed", output, mixed.labels, mixed.weights)

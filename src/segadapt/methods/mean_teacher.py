@@ -56,12 +56,14 @@ class PseudoLabels(NamedTuple):
 
     Attributes:
         labels: [B, H, W] train ids.
-        weights: [B, H, W] in [0, 1].
-        sure: [B, H, W] bool, pixels that may carry a label and of which the teacher is sure.
+        weights: [B, H, W] in [0, 1]; zero where labels are not to be trusted.
+        trusted: [B, H, W] bool, pixels of the image that lie in no margin.
+        sure: [B, H, W] bool, those of them of which the teacher is sure.
     """
 
     labels: Tensor
     weights: Tensor
+    trusted: Tensor
     sure: Tensor
 
 
@@ -104,7 +106,7 @@ class MeanTeacher(nn.Module):
         trusted = crop_margins(size, c.crop_margins, device) & image_margins(
             t.windows, t.sizes, size, c.image_margins, device
         )
-        return PseudoLabels(labels, q * trusted, trusted & (confidence >= c.threshold))
+        return PseudoLabels(labels, q * trusted, trusted, trusted & (confidence >= c.threshold))
 
     def follow(self, student: Segmenter) -> None:
         """phi = alpha phi + (1 - alpha) theta, quickly at first (DAFormer eq. 5)."""

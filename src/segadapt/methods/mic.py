@@ -35,13 +35,13 @@ from segadapt.pieces.masking import blocks, visible
 
 
 class MaskedConfig(Frozen):
-    """Settings of masked consistency; defaults are those of all experiments with HRDA.
+    """Settings of masked consistency; defaults are those of HRDA on GTA5 and SYNTHIA.
 
     Attributes:
         masked_weight: lambda_M.
-        block: b, side of a block in pixels of the crop.
+        block: b, side of a block in pixels of the crop; 64 of the crops of HRDA, 32 at half their resolution.
         ratio: r, probability that a block is withheld; 0 is consistency without masks.
-        masked: which images: ``target``, ``source`` with its labels, or ``both``.
+        masked: which images: ``target``, ``source`` with its labels, or half as many of ``both``, in one batch.
         masked_colours: whether masked images have the colours and the blur of strong views.
     """
 
@@ -53,9 +53,17 @@ class MaskedConfig(Frozen):
 
 
 class MICConfig(MaskedConfig, DAFormerConfig):
-    """Settings of MIC on DAFormer, HRDA or DACS."""
+    """Settings of MIC on DAFormer, HRDA or DACS.
+
+    Attributes:
+        masked_momentum: alpha of a teacher that labels masked images alone, 0 being the network itself; None takes
+            the labels of the host's teacher.
+        masked_confidence: whether q weighs masked target images; otherwise labels count alike but in the margins.
+    """
 
     method: str = "mic"
+    masked_momentum: float | None = Field(default=None, ge=0, le=1)
+    masked_confidence: bool = True
 
 
 class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
@@ -65,17 +73,38 @@ class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
 
 
 class MIC(DAFormer):
-    """DAFormer whose network must also label what it does not see."""
+    """DAFormer whose network must also label what it does not see.
+
+    State: that of DAFormer, and a ``masked_teacher`` where it is another than the host's.
+    """
 
     Config = MICConfig
     title = "MIC"
     config: MICConfig
 
+    def __init__(self, config: MICConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
+        super().__init__(config, model, space, reference)
+        self.masked_teacher: MeanTeacher | None = None
+        if config.masked_momentum is not None:
+            own = config.model_copy(update={"teacher_momentum": config.masked_momentum})
+            self.masked_teacher = MeanTeacher(model, own, config.norm)
+
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box."""
         yield from super().step(batch)
-        assert self.pseudo is not None
-        yield from masked_terms(self, batch, self.pseudo, self.config, self.config.over)
+        pseudo = self.pseudo
+        if self.masked_teacher is not None:
+            pseudo = self.masked_teacher.label(batch["target"], self.align_corners)
+        assert pseudo is not None
+        if not self.config.masked_confidence:
+            pseudo = pseudo._replace(weights=pseudo.trusted.float())
+        yield masked_terms(self, batch, pseudo, self.config, self.config.over)
+
+    def after_step(self, world: World) -> None:
+        """All that follows the network does."""
+        super().after_step(world)
+        if self.masked_teacher is not None:
+            self.masked_teacher.follow(self.model)
 
 
 class AdaptSegMIC(AdaptSeg):
@@ -96,7 +125,7 @@ class AdaptSegMIC(AdaptSeg):
         """The lines of the box."""
         yield from super().step(batch)
         pseudo = self.teacher.label(batch["target"], self.align_corners)
-        yield from masked_terms(self, batch, pseudo, self.config, "valid")
+        yield masked_terms(self, batch, pseudo, self.config, "valid")
 
     def after_step(self, world: World) -> None:
         """The teacher follows."""
@@ -105,19 +134,21 @@ class AdaptSegMIC(AdaptSeg):
 
 def masked_terms(
     host: Method, batch: Mapping[str, Samples], pseudo: PseudoLabels, config: MICConfig | AdaptSegMICConfig, over: Over
-) -> Iterator[Terms]:
-    """L_M of the host's network, one pass for each domain that is masked; means ``over`` valid or all pixels."""
-    shown: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
-    if config.masked != "target":
-        shown["masked source"] = (batch["source"].images, batch["source"].labels, None)
-    if config.masked != "source":
-        shown["masked target"] = (batch["target"].images, pseudo.labels, pseudo.weights)
-    for name, (images, labels, weights) in shown.items():
-        output = host.model(masked(images, host.model, config, config))
-        terms = segmentation_terms(
-            output, labels, weights=weights, align_corners=host.align_corners, prefix=name, over=over
-        )
-        yield {k: t.times(config.masked_weight) for k, t in terms.items()}
+) -> Terms:
+    """L_M of the host's network in one pass; means ``over`` valid or all pixels."""
+    s, t = batch["source"], batch["target"]
+    known = (s.images, s.labels, torch.ones_like(pseudo.weights))
+    guessed = (t.images, pseudo.labels, pseudo.weights)
+    if config.masked == "both":
+        half = -(-len(t.images) // 2)
+        images, labels, weights = (torch.cat([a[:half], b[:half]]) for a, b in zip(known, guessed, strict=True))
+    else:
+        images, labels, weights = known if config.masked == "source" else guessed
+    output = host.model(masked(images, host.model, config, config))
+    terms = segmentation_terms(
+        output, labels, weights=weights, align_corners=host.align_corners, prefix=f"masked {config.masked}", over=over
+    )
+    return {k: t.times(config.masked_weight) for k, t in terms.items()}
 
 
 @torch.no_grad()

@@ -63,7 +63,8 @@ class MPCLConfig(Frozen):
         channels: D.
         contrast, cross_entropy: lambda1 and lambda2.
         in_class: whether the other prototypes of a pixel's own class are negatives.
-        domains: pixels of the mixed image that take part: pasted from the ``source``, of the ``target``, ``both``.
+        domains: pixels of the mixed image that take part: pasted from the ``source``, of the ``target``, ``both``;
+            none of weight zero.
         resolutions: of a network with two: the context (``low``), the detail (``high``), ``both``.
         temperature: tau.
         solver: ``sinkhorn``, ``greenkhorn`` (the paper's), or ``nearest`` (no equal shares).
@@ -71,7 +72,7 @@ class MPCLConfig(Frozen):
         momentum: alpha.
         bank: features of each class that statistics are taken of; 0 takes those of the step.
         insert: pixels of each class that enter the bank in a step, at most.
-        start: features of a class that its bank must hold before the class takes part.
+        start: features of a class that its bank must hold, or fewer that fill it, before the class takes part.
         warmup: steps before any class takes part; the projection is random at first.
         confident: target pixels enter the bank only where the teacher is sure of them.
         unit: features, and centroids, have length one.
@@ -102,7 +103,7 @@ class MPCLConfig(Frozen):
     confident: bool = True
     unit: bool = True
     per_dimension: bool = True
-    floor: float = Field(default=0.25, ge=0)
+    floor: float = Field(default=0.25, gt=0)
     weighted: bool = True
     over: Over = "valid"
     predict: Literal["classifier", "prototypes"] = "classifier"
@@ -177,7 +178,7 @@ class MPCL(nn.Module):
         self.register_buffer("active", torch.zeros(classes, dtype=torch.bool))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         used = ["low"] if scales == 1 else {"both": ["low", "high"]}.get(c.resolutions, [c.resolutions])
-        length = max(c.bank, c.start)
+        length = c.bank or c.start
         self.banks = nn.ModuleDict({name: ClassBank(classes, c.prototypes, length, c.channels, full) for name in used})
         self._seen: dict[str, Seen] = {}
         self._done: int | None = None
@@ -208,7 +209,7 @@ class MPCL(nn.Module):
         c, size = self.config, features.shape[-2:]
         labels, weights, pasted, sure = (nearest_labels(x, size) for x in mixed)
         used = {"source": pasted, "target": ~pasted}.get(c.domains, torch.ones_like(pasted))
-        labels = torch.where(used, labels, IGNORE)
+        labels = torch.where(used & (weights > 0), labels, IGNORE)  # margins take no part in equal shares either
         rows, similar, learnt, assigned = self.compared(features, labels.flatten())
         kept = torch.where(sure, labels, IGNORE) if c.confident else labels
         batch = len(labels)
@@ -226,7 +227,7 @@ class MPCL(nn.Module):
         """Features [B, C, h, w] beside the prototypes; ``labels`` [B h w]."""
         c = self.config
         rows = embedded(self.projection, features, c.unit)
-        similar = similarity(rows, self.prototypes, c.temperature, c.floor, c.per_dimension)
+        similar = similarity(rows, self.prototypes, c.floor, c.per_dimension)
         begun = torch.cat([self.active, self.active.new_zeros(1)])
         learnt = torch.where(begun[torch.where(labels == IGNORE, self.classes, labels)], labels, IGNORE)
         return Compared(rows, similar, learnt, self.assigned(similar.detach(), learnt))

@@ -100,7 +100,7 @@ class PrototypeNet(Segmenter):
         """s [B h w, C, K] of a map of features."""
         known = Prototypes(self.means, None if self.kind == "centroid" else self.variances, self.active)
         rows = embedded(self.projection, features, self.unit)
-        return similarity(rows, known, self.temperature, self.floor, self.per_dimension)
+        return similarity(rows, known, self.floor, self.per_dimension)
 
     def deep_features(self, images: Tensor) -> Tensor:
         return self.base.deep_features(images)

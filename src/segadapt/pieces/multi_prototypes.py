@@ -18,8 +18,8 @@ from torch import Tensor
 
 from segadapt.pieces.terms import Term
 
-_ABSENT = -1e4
-"""Similarity, over the temperature, of a prototype that does not exist: no weight in a softmax, and no NaN."""
+_ABSENT = -1e30
+"""Similarity of a prototype that does not exist: below all others, no weight in a softmax, and no NaN."""
 
 
 class Moments(NamedTuple):
@@ -108,33 +108,30 @@ class Prototypes(NamedTuple):
     active: Tensor
 
 
-def similarity(
-    features: Tensor, prototypes: Prototypes, temperature: float, floor: float = 0.25, per_dimension: bool = True
-) -> Tensor:
+def similarity(features: Tensor, prototypes: Prototypes, floor: float = 0.25, per_dimension: bool = True) -> Tensor:
     """s [N, C, K] of either kind (eq. 8, 9), without the classes that have no prototypes yet.
 
     Args:
         features: [N, D], with or without gradient.
         prototypes: see there.
-        temperature: tau, by which the result will be divided.
         floor: ``floor / D`` is added to variances.
         per_dimension: log densities are divided by D.
     """
     means, variances, active = prototypes
     if variances is None:
-        return only_active(centroid_similarity(features, means), active, temperature)
+        return only_active(centroid_similarity(features, means), active)
     channels = means.shape[2]
     unit = torch.ones_like(variances)
     if variances.ndim == 4:
         unit = torch.eye(channels).to(variances).expand_as(variances)
     begun = active.view(-1, *[1] * (variances.ndim - 1))  # what stands for the others is masked
     similar = gaussian_similarity(features, means, torch.where(begun, variances + floor / channels * unit, unit))
-    return only_active(similar / channels if per_dimension else similar, active, temperature)
+    return only_active(similar / channels if per_dimension else similar, active)
 
 
-def only_active(similarity: Tensor, active: Tensor, temperature: float) -> Tensor:
+def only_active(similarity: Tensor, active: Tensor) -> Tensor:
     """Similarities [N, C, K] without the classes that have no prototypes yet (``active`` [C] bool)."""
-    return similarity.masked_fill(~active[:, None], _ABSENT * temperature)
+    return similarity.masked_fill(~active[:, None], _ABSENT)
 
 
 # ---- losses ----

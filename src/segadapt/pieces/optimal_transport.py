@@ -5,6 +5,7 @@ Sinkhorn-Knopp (Cuturi, 2013) and Greenkhorn (Altschuler et al., 2017), in logar
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -164,7 +165,7 @@ def equipartition(scores: Tensor, groups: Tensor, count: int, epsilon: float = 0
         # The masses of the parts come first: at the start those of the kernel, its rows not yet scaled.
         q = (problem.log_k + dual[problem.place]).softmax(1) if i else problem.log_k.exp()
         share = scores.shape[1] * _column_masses(q, problem) / problem.members[:, None]
-        dual = dual - share.clamp(min=torch.finfo(q.dtype).tiny).log()
+        dual = dual - _log(share)
     return (problem.log_k + dual[problem.place]).softmax(1) * problem.valid[:, None]
 
 
@@ -198,9 +199,9 @@ def greenkhorn(scores: Tensor, groups: Tensor, count: int, epsilon: float = 0.05
         worst_row = row_gap.new_full((count + 1,), -1.0).scatter_reduce_(0, place, row_gap, "amax")
         by_row = worst_row >= part_gap.amax(1)
         chosen = (row_gap == worst_row[place]) & by_row[place]
-        log_q = log_q + torch.where(chosen, (wanted_row / rows).log(), 0.0)[:, None]
+        log_q = log_q + torch.where(chosen, wanted_row.log() - _log(rows), 0.0)[:, None]
         part = torch.zeros_like(columns, dtype=torch.bool).scatter_(1, part_gap.argmax(1, keepdim=True), True)
-        change = torch.where(part & ~by_row[:, None], (wanted_part / columns).log(), 0.0)
+        change = torch.where(part & ~by_row[:, None], math.log(wanted_part) - _log(columns), 0.0)
         log_q = log_q + change[place]
     return log_q.softmax(1) * problem.valid[:, None]
 
@@ -230,4 +231,9 @@ def _column_masses(q: Tensor, problem: _Grouped) -> Tensor:
 
 def _gap(wanted: Tensor, there: Tensor) -> Tensor:
     """rho(wanted, there) of Altschuler et al.: not negative, zero where they agree."""
-    return there - wanted + wanted * (wanted.log() - there.clamp(min=torch.finfo(there.dtype).tiny).log())
+    return there - wanted + wanted * (wanted.log() - _log(there))
+
+
+def _log(mass: Tensor) -> Tensor:
+    """Its logarithm, finite where all of a mass has underflown."""
+    return mass.clamp(min=torch.finfo(mass.dtype).tiny).log()
