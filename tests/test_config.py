@@ -62,6 +62,10 @@ def test_a_resolved_configuration_reads_back_equal(recipe: str) -> None:
         (["adapt.method=cbts"], r"no method 'cbts' \(did you mean 'cbst'\?\)"),
         (["data.target.redaer=gta5"], r"unknown key 'data.target.redaer' \(did you mean 'reader'\?\)"),
         (["adapt.rounds"], "not of the form key=value"),
+        (["data.target.size=[0,5]"], r"'data.target.size' must be \[height, width\], .*not \[0, 5\]"),
+        (["data.target.size=[null,null]"], r"'data.target.size' must be"),
+        (["data.target.size=1.5"], r"'data.target.size' must be"),
+        (["adapt=null", "adapt.method=mpcl", "adapt.mpcl=null"], "without prototypes MPCL is DAFormer"),
         (["adapt.method=crst_lrent", "adapt.spatial_prior=true"], "not defined for the soft labels"),
     ],
 )

@@ -240,6 +240,17 @@ def test_classes_begin_when_their_banks_are_full_enough() -> None:
     assert made.variances[:4].min() >= 0
 
 
+def test_a_bank_shorter_than_the_start_is_not_lengthened() -> None:
+    made, seen = plugin(bank=8, start=30), mixed()
+    made.active.zero_()
+    made.terms(output(), seen)
+    made.follow(OneProcess(), B)  # type: ignore[arg-type]
+    bank: Any = made.banks["low"]
+    assert bank.length == 8
+    assert bank.filled.max() == 8
+    assert made.active.all()
+
+
 def test_unsure_pixels_do_not_enter_the_bank() -> None:
     for confident in (True, False):
         made, seen = plugin(confident=confident, bank=500), mixed()

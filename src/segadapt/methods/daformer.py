@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
@@ -83,6 +83,12 @@ class DAFormerConfig(MeanTeacherConfig, PrototypedConfig, StageConfig):
     rare_share: float = Field(default=MIN_SHARE, ge=0, lt=1)
     rare_crop_share: float = Field(default=CROP_SHARE, ge=0, lt=1)
     over: Over = "all"
+
+    @model_validator(mode="after")
+    def _mpcl_has_prototypes(self) -> DAFormerConfig:
+        if self.method == "mpcl" and self.mpcl is None:
+            raise ValueError("mpcl is null, and without prototypes MPCL is DAFormer; set method=daformer instead")
+        return self
 
     @property
     def learns_from(self) -> str | None:
