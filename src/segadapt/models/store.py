@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from segadapt.data.resize import Resize
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
@@ -49,7 +48,7 @@ class LoadedModel:
         return dict(self.provenance.get("inference", {}))
 
     @property
-    def working_size(self) -> Resize:
+    def working_size(self) -> tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None:
         """The size of images, or of their longest side, at which it was evaluated in its run; None keeps images."""
         stored = self.provenance.get("size")
         return (stored[0], stored[1]) if isinstance(stored, list) else stored
