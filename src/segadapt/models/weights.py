@@ -71,7 +71,7 @@ def _load_imagenet(model: Segmenter, name: str) -> None:
     if source is None or load is None:
         raise RequestError(f"no ImageNet weights are published for '{name}'; set model.weights to a file or to null")
     try:
-        state = torchvision.models.get_model(source, weights="DEFAULT").state_dict()
+        state = torchvision.models.get_model(source, weights="IMAGENET1K_V1").state_dict()
     except OSError as problem:
         raise RequestError(_unreachable(name)) from problem
     load(state)
