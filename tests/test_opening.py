@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segadapt.config import load_config
+from segadapt.config import DataSpec, load_config
 from segadapt.data.readers import open_dataset
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, LabelSpace
-from segadapt.opening import in_space, open_data
+from segadapt.opening import in_space, labels_read, open_data
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
 
 # Cityscapes label id -> class of CamVid, typed from the groups of its 32 classes, not from the recipe
@@ -44,6 +44,18 @@ def test_toy_classes_become_those_of_camvid(tmp_path: Path) -> None:
     assert test.label(0).tolist() == [[0, 1], [3, IGNORE]]
     assert bundle.oracle is not None
     assert bundle.oracle().labelled
+
+
+def test_how_labels_are_read_is_part_of_what_a_stage_was_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text("- {name: a, id: 0}")
+    first = DataSpec(images="a", labels="b", classes=str(tmp_path / "classes.yaml"))
+    before = labels_read(first)
+    (tmp_path / "classes.yaml").write_text("- {name: a, id: 7}")
+    assert labels_read(first) != before
+    assert labels_read(DataSpec(images="a", labels="b")) == {}
+    assert labels_read(DataSpec(images="a", labels="b", ignore_ids=(0,))) == {"ignore_ids": (0,)}
+    lanes = DataSpec(reader="synthia", root="s", options={"lane_marking": "road"})
+    assert labels_read(lanes) == {"options": {"lane_marking": "road"}}
 
 
 def test_what_is_merged_is_scored_and_what_is_not_is_named(tmp_path: Path) -> None:

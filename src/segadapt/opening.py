@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -158,6 +159,16 @@ def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def labels_read(spec: DataSpec) -> dict[str, Any]:
+    """What decides, besides the files of a data set, which classes its labels mean; nothing where all is as usual."""
+    read: dict[str, Any] = {"merge": spec.merge, "options": spec.options}
+    if spec.reader == "folder" and spec.ignore_ids != DataSpec().ignore_ids:
+        read["ignore_ids"] = spec.ignore_ids
+    if spec.classes is not None:
+        read["classes"] = hashlib.sha256(Path(spec.classes).expanduser().read_bytes()).hexdigest()
+    return {name: value for name, value in read.items() if value}
+
+
 def score_fingerprint(test: Dataset | None, space: LabelSpace, config: RunConfig) -> str:
     """A short hash of what scores depend on besides the model: test images, their size, inference."""
     what = [
@@ -166,6 +177,7 @@ def score_fingerprint(test: Dataset | None, space: LabelSpace, config: RunConfig
         test.space.to_json() if test is not None else None,
         config.data.test_size,
         config.evaluation.model_dump(mode="json"),
+        labels_read(config.data.test) if config.data.test is not None else None,
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 

@@ -30,7 +30,7 @@ from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import PROTOTYPES, LoadedModel, load_model, require_same_classes
-from segadapt.opening import check_files, data_fingerprint, open_data, score_fingerprint
+from segadapt.opening import check_files, data_fingerprint, labels_read, open_data, score_fingerprint
 from segadapt.stage import SELECTION, StageRunner, networks_known, untrained
 from segadapt.version import __version__
 
@@ -122,9 +122,9 @@ class Run:
             "before": before if _builds_on_others(stage) else data_fingerprint(self.data, self.space),
         }
         data = self.config.data
-        merged = {"source": data.source.merge, "oracle": data.oracle.merge if data.oracle else {}}
-        if any(merged.values()):
-            what["merge"] = merged
+        read = {name: labels_read(spec) for name, spec in (("source", data.source), ("oracle", data.oracle)) if spec}
+        if any(read.values()):
+            what["labels"] = read
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
     def _stage(self, number: int, stage: StageConfig, fingerprint: str) -> None:

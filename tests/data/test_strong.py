@@ -49,7 +49,7 @@ PILLOW: dict[Operation, Callable[[Image.Image], Image.Image]] = {
     "identity": lambda i: i,
     "posterize": lambda i: ImageOps.posterize(i, int(LEVEL * 4) + 4),
     "sharpness": lambda i: ImageEnhance.Sharpness(i).enhance(BOUND),
-    "solarize": lambda i: ImageOps.solarize(i, 256 - int(LEVEL * 256) - 1),
+    "solarize": lambda i: ImageOps.solarize(i, 256 - int(LEVEL * 256)),
     "rotate": lambda i: i.rotate(30 * LEVEL, Image.Resampling.BILINEAR),
     "shear_x": affine(1, 0.3 * LEVEL, 0, 0, 1, 0),
     "shear_y": affine(1, 0, 0, 0.3 * LEVEL, 1, 0),

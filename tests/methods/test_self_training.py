@@ -210,9 +210,9 @@ def pixels(found: Samples) -> Iterator[tuple[int, int, int, int, bool]]:
 
 
 @torch.no_grad()
-def log_p(made: CBST, x: Samples) -> Tensor:
+def log_p(made: CBST, x: Samples, align_corners: bool = False) -> Tensor:
     logits = made.model(x.images).logits.double()
-    return torch.nn.functional.interpolate(logits, (H, W), mode="bilinear", align_corners=False).log_softmax(1)
+    return torch.nn.functional.interpolate(logits, (H, W), mode="bilinear", align_corners=align_corners).log_softmax(1)
 
 
 @torch.no_grad()
@@ -226,6 +226,32 @@ def test_cbst_loss_is_one_mean_over_both_domains() -> None:
     p = log_p(cbst, x)
     losses = [-float(p[n, y_, row, col]) for n, row, col, y_, _ in pixels(x) if y_ != IGNORE]
     assert loss_of(cbst, x) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("name", ["cbst", "crst_mrkld", "crst_lrent"])
+def test_logits_are_enlarged_in_training_as_in_inference(name: str, align_corners: bool) -> None:
+    settings = {"kld_weight": 0.0} if name == "crst_mrkld" else {}
+    made, x = method(name, inference={"align_corners": align_corners}, **settings), samples()
+    x = x._replace(domain=torch.zeros(3, dtype=torch.int64))
+    p = log_p(made, x, align_corners)
+    losses = [-float(p[n, y_, row, col]) for n, row, col, y_, _ in pixels(x) if y_ != IGNORE]
+    assert loss_of(made, x) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_shares_grow_to_a_bound_but_start_where_they_are_told_to() -> None:
+    made = method("cbst", portion=0.7, portion_step=0.1, source_portion=1.0)
+    assert [made.portion(r) for r in range(3)] == [0.7, 0.7, 0.7]
+    world = FakeWorld()
+    assert len(made.streams(0, world)["pool"].parts[0].dataset) == len(world.source)  # type: ignore[arg-type]
+    growing = method("cbst", portion=0.2, portion_step=0.2, portion_max=0.5)
+    assert [growing.portion(r) for r in range(3)] == pytest.approx([0.2, 0.4, 0.5])
+
+
+def test_target_crops_may_have_scales_of_their_own() -> None:
+    made = method("cbst", target_scales=(0.6, 1.5), augmentation={"scales": (0.8, 1.2)})
+    parts = made.streams(0, FakeWorld())["pool"].parts  # type: ignore[arg-type]
+    assert [part.augmentation.scales for part in parts] == [(0.8, 1.2), (0.6, 1.5)]
 
 
 def test_labels_may_come_down_to_the_logits_instead() -> None:

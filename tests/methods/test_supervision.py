@@ -118,3 +118,13 @@ def test_teachers_and_prototypes_on_two_resolutions(tmp_path: Path, method: str)
     raw["model"] = {"name": "hrda:timm:resnet10t", "weights": None, "arguments": {"base": {"width": 16}}}
     results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     assert all(0 <= row["scores"]["miou"] <= 100 for row in results["rows"])
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_supervised_training_enlarges_as_inference_does(align_corners: bool) -> None:
+    made = make("source_only", Pointwise(), inference={"align_corners": align_corners})
+    x = samples(0, 2, 8, 12, 0, labelled=True)
+    (terms,) = list(made.step({"labelled": x}))
+    logits = F.interpolate(made.model(x.images).logits, (8, 12), mode="bilinear", align_corners=align_corners)
+    expected = F.cross_entropy(logits, x.labels, ignore_index=IGNORE)
+    torch.testing.assert_close(terms["labelled"].mean(), expected)

@@ -214,7 +214,8 @@ def _noisy(images: Tensor, draws: Tensor, options: StrongAugmentation) -> Tensor
     if options.blur:
         images = gaussian_blur(images, torch.where(draws[:, 0] < 0.5, options.blur, 0.0))
     if options.jitter:
-        images = color_jitter(images, torch.where(draws[:, 1] < 0.5, options.jitter, 0.0), draws[:, 2:])
+        strength = torch.where(draws[:, 1] < 0.5, options.jitter, 0.0)
+        images = color_jitter(images, strength, draws[:, 2:], hue_share=1.0)
     return images
 
 
@@ -276,7 +277,7 @@ def _sharpness(images: Tensor, level: Tensor) -> Tensor:
 
 def _solarize(images: Tensor, level: Tensor) -> Tensor:
     """Invert what is brighter than a threshold that falls with the level."""
-    threshold = torch.floor(256 * (1 - level) + 1e-4) / 255
+    threshold = torch.ceil(256 * (1 - level) - 1e-4) / 255
     return torch.where(images >= threshold - 1e-6, 1 - images, images)
 
 

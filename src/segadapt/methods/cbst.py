@@ -55,15 +55,16 @@ class CBSTConfig(PrototypedConfig, StageConfig):
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         spatial_prior: multiply target probabilities by source label frequencies (SP).
         rounds: R.
-        portion, portion_step, portion_max: p0, dp and the largest p.
+        portion, portion_step, portion_max: p0, dp and how far p grows.
         source_portion, source_portion_step, source_portion_max: share of the source images that
-            takes part in round r.
+            takes part in round r; grows alike.
         source_policy: ``cumulative`` keeps the images of earlier rounds, ``redrawn`` draws anew.
         mining: probability that a target crop is centred on a rare class.
         mining_share: classes with a smaller share of the predicted pixels are rare.
         mining_source: mine source crops too, as the authors' first implementation does.
         mining_fallback: where no rare class is present, take one of the three rarest.
         lr_factor: learning-rate factor from round to round.
+        target_scales: range of the scales of target crops; None takes that of ``augmentation``.
         subsample: rank only every n-th confidence of a class in an image (the authors use 4).
         loss_resolution: ``image`` upsamples the logits, ``logits`` subsamples the labels.
     """
@@ -85,6 +86,7 @@ class CBSTConfig(PrototypedConfig, StageConfig):
     mining_source: bool = False
     mining_fallback: bool = True
     lr_factor: float = Field(default=1.0, gt=0)
+    target_scales: tuple[float, float] | None = None
     subsample: int = Field(default=1, ge=1)
     loss_resolution: Literal["image", "logits"] = "image"
 
@@ -114,7 +116,8 @@ class CBST(Prototyped):
 
     def portion(self, round: int) -> float:
         """p of a round: grows by a fixed step up to a maximum (section 4.3)."""
-        return min(self.config.portion + round * self.config.portion_step, self.config.portion_max)
+        c = self.config
+        return grown(c.portion, c.portion_step, c.portion_max, round)
 
     def prepare(self, round: int, world: World) -> None:
         """Step a): thresholds, then pseudo labels, for the whole target set."""
@@ -155,11 +158,15 @@ class CBST(Prototyped):
             focus=self._focus() if self.config.mining_source else None,
             focus_probability=self.config.mining,
         )
+        config = self.config
+        if config.target_scales is not None:
+            scaled = config.augmentation.model_copy(update={"scales": config.target_scales})
+            config = config.model_copy(update={"augmentation": scaled})
         target = labelled_part(
             world.pseudo_labelled(),
             1,
             world.target_size,
-            self.config,
+            config,
             focus=self._focus(),
             focus_probability=self.config.mining,
             scores=world.kept_scores if self.keeps_scores else None,
@@ -168,10 +175,9 @@ class CBST(Prototyped):
         return {"pool": Stream(parts, self.config.batch_size, f"{self.config.name}/{round}")}
 
     def _source_subset(self, round: int, world: World) -> Dataset:
-        share = min(
-            self.config.source_portion + round * self.config.source_portion_step, self.config.source_portion_max
-        )
-        draw = round if self.config.source_policy == "redrawn" else 0
+        c = self.config
+        share = grown(c.source_portion, c.source_portion_step, c.source_portion_max, round)
+        draw = round if c.source_policy == "redrawn" else 0
         order = np.random.default_rng([world.seed, 3, draw]).permutation(len(world.source))
         return world.source.subset([int(i) for i in order[: round_half_up(share * len(order))]])
 
@@ -190,7 +196,7 @@ class CBST(Prototyped):
     def at_loss_resolution(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and labels brought to one resolution."""
         if self.config.loss_resolution == "image":
-            return upsample(logits, labels.shape[-2:]), labels
+            return upsample(logits, labels.shape[-2:], self.align_corners), labels
         rows = (torch.arange(logits.shape[-2], device=labels.device) + 0.5) * labels.shape[-2] / logits.shape[-2]
         columns = (torch.arange(logits.shape[-1], device=labels.device) + 0.5) * labels.shape[-1] / logits.shape[-1]
         return logits, labels[:, rows.long()[:, None], columns.long()]
@@ -203,6 +209,11 @@ class CBST(Prototyped):
     def learning_rate_factor(self, round: int) -> float:
         """Geometric decay from round to round."""
         return self.config.lr_factor**round
+
+
+def grown(start: float, step: float, most: float, round: int) -> float:
+    """A share that grows from round to round up to ``most``, but never below its start."""
+    return min(start + round * step, max(start, most))
 
 
 def round_half_up(value: float) -> int:

@@ -52,6 +52,9 @@ from segadapt.pieces.teacher import follow, frozen_copy
 from segadapt.pieces.terms import Term
 from segadapt.pieces.windows import inside
 
+_LEAST_SHARE = 1e-6
+"""Of a class that the model never predicts: with none at all it could never be assigned."""
+
 
 class CPSLConfig(RectifiedConfig):
     """Settings of CPSL; defaults are those of the paper, where it gives them.
@@ -175,10 +178,12 @@ class CPSL(Rectified):
             counts += image_counts.sum(0)
         world.sum([sums, counts])
         if self.config.head_initial == "prototypes":
-            self.head.weight.copy_(F.normalize(sums, dim=1))
+            found = (counts > 0)[:, None]  # a class that the model never predicts keeps its random vector
+            self.head.weight.copy_(torch.where(found, F.normalize(sums, dim=1), self.head.weight))
         self.slow_head.weight.copy_(self.head.weight)
         if self.config.partition != "equal":
-            self.shares.copy_(counts / counts.sum())
+            shares = (counts / counts.sum()).clamp(min=_LEAST_SHARE)
+            self.shares.copy_(shares / shares.sum())
 
     # ---- training ----
 

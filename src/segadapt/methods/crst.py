@@ -98,7 +98,7 @@ class CRST(CBST):
                 **prototypes,
             }
         else:
-            log_p = log_probabilities(scores, x.labels.shape[-2:])
+            log_p = log_probabilities(scores, x.labels.shape[-2:], self.align_corners)
             is_target = (x.domain == 1)[:, None, None]
             hard = negative_log_likelihood(log_p, x.labels.masked_fill(is_target, IGNORE))
             soft = soft_negative_log_likelihood(
@@ -110,8 +110,7 @@ class CRST(CBST):
         """Soft labels [B, K, h, w] of the crops, from the stored scores of their images."""
         if x.scores is None:
             return torch.zeros(len(x.images), len(self.space), *x.labels.shape[-2:], device=x.images.device)
-        align = self.config.inference.align_corners
         size = x.labels.shape[-2:]
-        probabilities = probabilities_in_window(x.scores, x.windows, x.sizes, size, align_corners=align)
+        probabilities = probabilities_in_window(x.scores, x.windows, x.sizes, size, align_corners=self.align_corners)
         soft, _ = soft_labels(probabilities, self.thresholds, self.config.alpha)
         return soft

@@ -52,4 +52,4 @@ class SourceOnly(Method):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """One supervised step."""
         x = batch["labelled"]
-        yield segmentation_terms(self.model(x.images), x.labels, prefix="labelled")
+        yield segmentation_terms(self.model(x.images), x.labels, align_corners=self.align_corners, prefix="labelled")

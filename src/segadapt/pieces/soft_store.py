@@ -2,8 +2,8 @@
 
 Log-probabilities at the network's stride are rounded to whole steps; what is kept is the difference
 of each place from its left neighbour, in a Huffman code. Rounding in the logarithm keeps the *ratios*
-of probabilities, which is what reweighting changes and compares; a class below the floor has no
-chance. The size is bounded: the step grows until the bytes fit.
+of probabilities, which is what reweighting changes and compares; what is below the floor counts as it. The
+size is bounded: the step grows until the bytes fit.
 """
 
 from __future__ import annotations
