@@ -21,6 +21,7 @@ from segadapt.models.build import build_segmenter
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.store import save_model
 from segadapt.run import Run
+from tests.data.test_readers import write_gta5
 from tests.tiny import raw_config, write_classes, write_folder
 
 FAST = [
@@ -375,3 +376,14 @@ def test_data_check_exits_with_2_when_something_is_wrong(
     code, out, err = call(monkeypatch, capsys, *map(str, arguments))
     assert code == 2
     assert "000.png" in out + err
+
+
+def test_data_check_says_when_images_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_gta5(tmp_path)
+    arguments = ("data", "check", "--reader", "gta5", "--data-root", str(tmp_path))
+    code, out, _ = call(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert "'all' has 3 images here and 24964 as published" in out
+    assert "as published" not in call(monkeypatch, capsys, *arguments, "--limit", "2")[1]

@@ -24,7 +24,7 @@ from segadapt.cli.common import (
     print_json,
     print_rows,
 )
-from segadapt.data.check import check_dataset
+from segadapt.data.check import OTHER_NUMBER, Problem, check_dataset
 from segadapt.data.folder import describe_classes
 from segadapt.data.readers import READERS
 from segadapt.engine.record import Steps
@@ -51,6 +51,12 @@ def check(
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit)
     dataset = open_spec(spec, labelled, parse_roots(root), reader)
     report = check_dataset(dataset, pictures)
+    if reader in READERS and limit is None:
+        split = split or READERS[reader].splits[0]
+        expected = READERS[reader].published.get(split, len(dataset))
+        if len(dataset) != expected:
+            missing = f"'{split}' has {len(dataset)} images here and {expected} as published; is the download complete?"
+            report.warnings.append(Problem(OTHER_NUMBER, split, missing))
     found = report.to_dict()
     if json:
         print_json(found)

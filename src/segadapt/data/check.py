@@ -24,6 +24,7 @@ from segadapt.labels import LabelMap
 DAMAGED_IMAGE, DAMAGED_LABEL = "damaged image", "damaged label"
 SIZES_DIFFER, UNKNOWN_LABEL = "sizes differ", "unknown label"
 DUPLICATE, EMPTY_LABEL, ABSENT_CLASS = "duplicate image", "empty label", "absent class"
+OTHER_NUMBER = "other number of images"
 _SHOWN = 20
 
 

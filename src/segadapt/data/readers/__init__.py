@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class ReaderInfo:
         space: label space of the labels.
         summary: one line for a list of readers.
         list_files: whether a list file ``<split>.txt`` in the root names further splits.
+        published: images of each split as published, without those that the reader leaves out.
     """
 
     read: Callable[..., Dataset]
@@ -36,6 +37,7 @@ class ReaderInfo:
     space: LabelSpace
     summary: str
     list_files: bool = False
+    published: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -45,10 +47,18 @@ class ReaderInfo:
 
 
 READERS: dict[str, ReaderInfo] = {
-    "gta5": ReaderInfo(gta5, ("all",), CITYSCAPES, "GTA5, synthetic streets: images/, labels/ (24 966)"),
-    "synthia": ReaderInfo(synthia, ("all",), CITYSCAPES, "SYNTHIA-RAND-CITYSCAPES: RGB/, GT/LABELS/ (9400)"),
+    "gta5": ReaderInfo(
+        gta5, ("all",), CITYSCAPES, "GTA5, synthetic streets: images/, labels/", published={"all": 24964}
+    ),
+    "synthia": ReaderInfo(
+        synthia, ("all",), CITYSCAPES, "SYNTHIA-RAND-CITYSCAPES: RGB/, GT/LABELS/", published={"all": 9400}
+    ),
     "cityscapes": ReaderInfo(
-        cityscapes, ("train", "val", "test"), CITYSCAPES, "Cityscapes, German streets by day: leftImg8bit/, gtFine/"
+        cityscapes,
+        ("train", "val", "test"),
+        CITYSCAPES,
+        "Cityscapes, German streets by day: leftImg8bit/, gtFine/",
+        published={"train": 2975, "val": 500, "test": 1525},
     ),
     "camvid": ReaderInfo(
         camvid, ("all", "train", "val", "test"), CAMVID, "CamVid, video of Cambridge: original or SegNet release", True
@@ -57,15 +67,26 @@ READERS: dict[str, ReaderInfo] = {
         nthu, ("train", "test"), NTHU, "NTHU cross-city, streets of four cities: <City>/Images/, Labels/"
     ),
     "bdd100k": ReaderInfo(
-        bdd100k, ("train", "val", "test"), CITYSCAPES, "BDD100K, American streets: images/10k/, labels/sem_seg/masks/"
+        bdd100k,
+        ("train", "val", "test"),
+        CITYSCAPES,
+        "BDD100K, American streets: images/10k/, labels/sem_seg/masks/",
+        published={"train": 7000, "val": 1000, "test": 2000},
     ),
     "dark_zurich": ReaderInfo(
         dark_zurich,
         ("train", "train_twilight", "train_day", "val", "test"),
         CITYSCAPES,
         "Dark Zurich, streets at night: rgb_anon/, gt/",
+        published={"train": 2416, "train_twilight": 2920, "train_day": 3041, "val": 50, "test": 151},
     ),
-    "acdc": ReaderInfo(acdc, ("train", "val", "test"), CITYSCAPES, "ACDC, fog, night, rain and snow: rgb_anon/, gt/"),
+    "acdc": ReaderInfo(
+        acdc,
+        ("train", "val", "test"),
+        CITYSCAPES,
+        "ACDC, fog, night, rain and snow: rgb_anon/, gt/",
+        published={"train": 1600, "val": 406, "test": 2000},
+    ),
 }
 """All readers by name."""
 
