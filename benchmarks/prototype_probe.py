@@ -41,7 +41,6 @@ from segadapt.methods.registry import method_info
 from segadapt.models.multires import MultiRes
 from segadapt.models.store import PROTOTYPES, load_model, load_prototypes
 from segadapt.opening import open_data
-from segadapt.pieces.losses import nearest_labels
 from segadapt.pieces.multi_prototypes import own_class, prototype_contrast, prototype_cross_entropy
 
 
@@ -91,8 +90,9 @@ def _one(method: DAFormer, batch: Mapping[str, Samples]) -> dict[str, dict[str, 
     output = method.model(recoloured(images, method.config))
     host = cast(Tensor, sum(t.mean() for t in method.losses("mixed", output, mixed.labels, mixed.weights).values()))
 
-    labels, weights = (nearest_labels(x, output.features.shape[-2:]).flatten() for x in mixed[:2])
-    _, similar, learnt, assigned = mpcl.compared(output.features, labels)
+    pixels = mpcl.taking_part(mixed, output.features.shape[-2:])
+    weights = pixels.weights.flatten()
+    _, similar, learnt, assigned = mpcl.compared(output.features, pixels.labels.flatten())
     valid = learnt != IGNORE
     own = own_class(similar / c.temperature, torch.where(valid, learnt, 0))
     surprise = own.logsumexp(1) - own.gather(1, assigned[:, None])[:, 0]

@@ -126,8 +126,10 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: Size | None = None) -> 
         weights = weights / weights.sum(1, keepdim=True)
         return weights.to(images, non_blocking=True).repeat_interleave(channels, 0)
 
+    down = kernel(rows)
+    across = down if columns == rows else kernel(columns)
     maps = images.reshape(1, batch * channels, height, width)
     maps = F.pad(maps, (columns, columns, rows, rows), mode="reflect")
-    maps = F.conv2d(maps, kernel(rows)[:, None, :, None], groups=batch * channels)
-    maps = F.conv2d(maps, kernel(columns)[:, None, None, :], groups=batch * channels)
+    maps = F.conv2d(maps, down[:, None, :, None], groups=batch * channels)
+    maps = F.conv2d(maps, across[:, None, None, :], groups=batch * channels)
     return maps.reshape(batch, channels, height, width)

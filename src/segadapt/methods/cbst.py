@@ -35,7 +35,7 @@ from pydantic import Field
 from torch import Tensor
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.loader import Samples, Stream
+from segadapt.data.loader import Part, Samples, Stream
 from segadapt.labels import LabelMap, LabelSpace
 from segadapt.methods.method import StageConfig, Terms, World, labelled_part
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
@@ -158,15 +158,14 @@ class CBST(Prototyped):
             focus=self._focus() if self.config.mining_source else None,
             focus_probability=self.config.mining,
         )
-        config = self.config
-        if config.target_scales is not None:
-            scaled = config.augmentation.model_copy(update={"scales": config.target_scales})
-            config = config.model_copy(update={"augmentation": scaled})
-        target = labelled_part(
+        augmentation = self.config.augmentation
+        if self.config.target_scales is not None:
+            augmentation = augmentation.model_copy(update={"scales": self.config.target_scales})
+        target = Part(
             world.pseudo_labelled(),
             1,
             world.target_size,
-            config,
+            augmentation,
             focus=self._focus(),
             focus_probability=self.config.mining,
             scores=world.kept_scores if self.keeps_scores else None,

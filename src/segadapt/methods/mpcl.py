@@ -19,6 +19,7 @@ A class takes part from when its bank holds enough features for a first clusteri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -206,10 +207,8 @@ class MPCL(nn.Module):
 
     def _losses(self, name: str, features: Tensor, mixed: Mixed) -> tuple[Term, Term]:
         """L_con and L_pce at one resolution."""
-        c, size = self.config, features.shape[-2:]
-        labels, weights, pasted, sure = (nearest_labels(x, size) for x in mixed)
-        used = {"source": pasted, "target": ~pasted}.get(c.domains, torch.ones_like(pasted))
-        labels = torch.where(used & (weights > 0), labels, IGNORE)  # margins take no part in equal shares either
+        c = self.config
+        labels, weights, _, sure = self.taking_part(mixed, features.shape[-2:])
         rows, similar, learnt, assigned = self.compared(features, labels.flatten())
         kept = torch.where(sure, labels, IGNORE) if c.confident else labels
         batch = len(labels)
@@ -222,6 +221,12 @@ class MPCL(nn.Module):
             pixels = contrast.count.new_full((), float(learnt.numel()))
             contrast, classes = replace(contrast, count=pixels), replace(classes, count=pixels)
         return contrast, classes
+
+    def taking_part(self, mixed: Mixed, size: Sequence[int]) -> Mixed:
+        """The pixels on the grid of the features, without labels where the other domain or no weight is."""
+        small = Mixed(*(nearest_labels(x, size) for x in mixed))
+        used = {"source": small.pasted, "target": ~small.pasted}.get(self.config.domains, torch.ones_like(small.pasted))
+        return small._replace(labels=torch.where(used & (small.weights > 0), small.labels, IGNORE))
 
     def compared(self, features: Tensor, labels: Tensor) -> Compared:
         """Features [B, C, h, w] beside the prototypes; ``labels`` [B h w]."""
