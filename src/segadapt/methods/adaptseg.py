@@ -26,7 +26,6 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import (
-    Method,
     OptimiserConfig,
     StageConfig,
     Terms,
@@ -35,6 +34,7 @@ from segadapt.methods.method import (
     labelled_part,
     paired_streams,
 )
+from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.models.discriminator import Discriminator
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.adversarial import SOURCE, TARGET, Gan, domain_loss
@@ -45,7 +45,7 @@ LEAST_SIDE = 32
 """Smallest crop in pixels of which a discriminator still has one patch."""
 
 
-class AdaptSegConfig(StageConfig):
+class AdaptSegConfig(PrototypedConfig, StageConfig):
     """Settings of AdaptSeg; defaults are those of the GTA5 experiments.
 
     Attributes:
@@ -69,7 +69,7 @@ class AdaptSegConfig(StageConfig):
     )
 
 
-class AdaptSeg(Method):
+class AdaptSeg(Prototyped):
     """Adversarial training in the output space.
 
     State: ``discriminators`` by level, ``main`` and, for a network with an auxiliary head, ``aux``.
@@ -106,12 +106,14 @@ class AdaptSeg(Method):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box; the discriminators see outputs of before the step."""
         c, s, t = self.config, batch["source"], batch["target"]
-        log_p = self._log_probabilities(self.model(s.images), s)
-        yield {
+        output = self.model(s.images)
+        log_p = self._log_probabilities(output, s)
+        terms = {
             f"segmentation/{i}": negative_log_likelihood(log_p[i], s.labels).times(self.segmentation[i]) for i in log_p
         }
+        yield {**terms, **self.prototype_terms(output, s)}
         source = {i: x.detach().exp() for i, x in log_p.items()}
-        del log_p
+        del output, log_p, terms
 
         self.discriminators.requires_grad_(False)
         target = {i: x.exp() for i, x in self._log_probabilities(self.model(t.images), t).items()}
@@ -122,12 +124,12 @@ class AdaptSeg(Method):
         self.discriminators.requires_grad_(True)
         yield fooled
 
-        terms: dict[str, Term] = {}
+        judged: dict[str, Term] = {}
         for i, d in self._levels():
             for name, maps, domain in (("source", source, SOURCE), ("target", target, TARGET)):
                 loss = domain_loss(d(maps[i].detach()), domain, c.gan)
-                terms[f"discriminator/{i}/{name}"] = loss.times(c.discriminator_weight)
-        yield terms
+                judged[f"discriminator/{i}/{name}"] = loss.times(c.discriminator_weight)
+        yield judged
 
     def _levels(self) -> Iterator[tuple[str, nn.Module]]:
         return iter(self.discriminators.items())

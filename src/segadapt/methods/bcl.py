@@ -30,7 +30,8 @@ from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
+from segadapt.methods.method import OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
+from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
 from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.contrast import pixel_prototype_contrast, transferred_labels
@@ -42,7 +43,7 @@ from segadapt.pieces.thresholds import ClassThresholds
 from segadapt.pieces.windows import inside
 
 
-class BCLConfig(StageConfig):
+class BCLConfig(PrototypedConfig, StageConfig):
     """Settings of BCL; defaults are the paper's, or the authors' code's where the paper gives none.
 
     Attributes:
@@ -93,7 +94,7 @@ class Labels(NamedTuple):
     hybrid: Tensor
 
 
-class BCL(Method):
+class BCL(Prototyped):
     """Class-wise alignment by contrast across domains.
 
     State: ``mu`` [2, K, D], running prototypes of source and target, and ``seen`` [2, K], which
@@ -180,7 +181,9 @@ class BCL(Method):
             "forward contrast": c.forward_contrast,
             "backward contrast": c.backward_contrast,
         }
-        yield {name: term.times(weights[name]) for name, term in terms.items() if weights[name]}
+        weighted = {name: term.times(weights[name]) for name, term in terms.items() if weights[name]}
+        of_source = self.prototype_terms(source, s, "source")
+        yield {**weighted, **of_source, **self.prototype_terms(target, labelled(t, learnt["target"][2]), "target")}
 
     @torch.no_grad()
     def _labels(self, t: Samples, features: Tensor, rho_s: ClassMeans) -> Labels:
@@ -215,6 +218,7 @@ class BCL(Method):
 
     def after_step(self, world: World) -> None:
         """mu_S and mu_T follow the prototypes of the step (eq. 4, 5)."""
+        super().after_step(world)
         assert self._rho is not None
         c = self.config
         for domain, rho in enumerate(self._rho):

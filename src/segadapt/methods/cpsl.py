@@ -38,9 +38,10 @@ from segadapt.data.strong import StrongAugmentation
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.method import OptimiserConfig, Terms, Trained, World
+from segadapt.methods.prototyped import labelled
 from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
 from segadapt.models.segmenter import Output, Segmenter
-from segadapt.pieces.cutmix import half_box, paste, paste_labels
+from segadapt.pieces.cutmix import half_box, in_box, paste, paste_labels
 from segadapt.pieces.denoising import symmetric_cross_entropy
 from segadapt.pieces.losses import log_probabilities, soft_negative_log_likelihood, upsample
 from segadapt.pieces.memory_bank import MemoryBank
@@ -203,9 +204,13 @@ class CPSL(Rectified):
             stored = self.stored(t, size)
             fixed = stored if c.labels == "stored" else torch.full_like(stored, 1 / len(self.space))
             labels = self.rectified_labels(fixed, assigned if c.weights == "assignment" else None, shown, stored)
-            images, labels = self._mixed(s, t, labels)
-        log_p = log_probabilities(self.model(images).logits, size, self.align_corners)
-        yield symmetric_cross_entropy(log_p, labels, c.alpha, c.beta)
+            images, labels, pasted = self._mixed(s, t, labels)
+        output = self.model(images)
+        log_p = log_probabilities(output.logits, size, self.align_corners)
+        terms = symmetric_cross_entropy(log_p, labels, c.alpha, c.beta)
+        pixels = labelled(t, labels)
+        yield {**terms, **self.prototype_terms(output, pixels._replace(pasted=pixels.pasted | pasted), "target")}
+        del output, log_p, terms
 
         if c.consistency:
             yield {"consistency": self._consistency(t, seen, assigned, shown).times(c.consistency)}
@@ -218,17 +223,18 @@ class CPSL(Rectified):
         """log P_SL [B, K, h, w] of features [B, D, h, w] (eq. 4)."""
         return (cosines(features, self.slow_head.weight) / self.config.temperature).log_softmax(1)
 
-    def _mixed(self, s: Samples, t: Samples, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Weak views and their labels, with the same box of the source pasted into all of them at times."""
+    def _mixed(self, s: Samples, t: Samples, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weak views and their labels, with the same box [H, W] of the source pasted into all of them at times."""
+        size = t.images.shape[-2:]
         if torch.rand(()) >= self.config.cutmix:
-            return t.images, labels
+            return t.images, labels, torch.zeros(size, dtype=torch.bool, device=labels.device)
         if s.images.shape != t.images.shape:
             raise RequestError(
                 f"stage '{self.config.name}': cutmix pastes source crops into target crops, which then need one size; "
                 "set augmentation.crop, or cutmix=0"
             )
         box = half_box(torch.rand(3)).to(t.images.device)
-        return paste(t.images, s.images, box), paste_labels(labels, s.labels, box, len(self.space))
+        return paste(t.images, s.images, box), paste_labels(labels, s.labels, box, len(self.space)), in_box(box, *size)
 
     def _consistency(self, t: Samples, seen: Output, assigned: Tensor, shown: Tensor) -> Term:
         """Weak view of the teacher against strong view of the network (eq. 13)."""
@@ -289,8 +295,8 @@ class CPSL(Rectified):
 
     def after_step(self, world: World) -> None:
         """Teacher and slow head follow; the bank and the class shares take in what the step saw."""
+        super().after_step(world)
         c, sampled = self.config, self._sampled
-        self.follow()
         follow(self.slow_head, self.head, c.teacher_momentum)
         assert sampled is not None
         rows = world.gather(torch.cat([sampled.features, sampled.outputs], 2), c.batch_size)

@@ -27,13 +27,14 @@ from segadapt.data.resize import Size
 from segadapt.data.strong import Strong, StrongAugmentation, outside, warp
 from segadapt.labels import IGNORE
 from segadapt.methods.method import OptimiserConfig, TaughtConfig, TaughtMethod, Terms, World, labelled_part
+from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.inference import InferenceConfig
 from segadapt.pieces.losses import cross_entropy, nearest_labels, upsample
 from segadapt.pieces.structure import distillation
 
 
-class DistillConfig(TaughtConfig):
+class DistillConfig(PrototypedConfig, TaughtConfig):
     """Settings of distillation; defaults are ProDA's.
 
     Attributes:
@@ -56,7 +57,7 @@ class DistillConfig(TaughtConfig):
     strong: StrongAugmentation = StrongAugmentation()
 
 
-class Distill(TaughtMethod):
+class Distill(TaughtMethod, Prototyped):
     """A student learns from a frozen teacher's confident labels and from all its probabilities."""
 
     Config = DistillConfig
@@ -83,18 +84,21 @@ class Distill(TaughtMethod):
         """The lines of the box."""
         c, s, t = self.config, batch["source"], batch["target"]
         output = self.model(s.images)
-        yield segmentation_terms(output, s.labels, align_corners=self.align_corners, prefix="source")
+        terms = segmentation_terms(output, s.labels, align_corners=self.align_corners, prefix="source")
+        yield {**terms, **self.prototype_terms(output, s, "source")}
+        del output, terms
 
         assert t.strong is not None
         size = (t.images.shape[-2] // c.stride, t.images.shape[-1] // c.stride)
         labels = strong_labels(t.labels, t.strong, size)
-        logits = upsample(self.model(t.strong.images).logits, size, self.align_corners)
+        output = self.model(t.strong.images)
+        logits = upsample(output.logits, size, self.align_corners)
         terms = {"target": cross_entropy(logits, labels)}
         if c.weight:
             with torch.no_grad():
                 teacher = upsample(self.teacher(t.strong.images).logits, size, self.align_corners)
             terms["distillation"] = distillation(logits, teacher, c.variant).times(c.weight)
-        yield terms
+        yield {**terms, **self.prototype_terms(output, labelled(t, labels), "target")}
 
 
 def strong_labels(labels: Tensor, strong: Strong, size: Size) -> Tensor:

@@ -129,6 +129,7 @@ class AdaptSegMIC(AdaptSeg):
 
     def after_step(self, world: World) -> None:
         """The teacher follows."""
+        super().after_step(world)
         self.teacher.follow(self.model)
 
 

@@ -1,4 +1,4 @@
-"""MPCL: several prototypes a class, shared by both domains; joins DAFormer, HRDA, MIC and CBST.
+"""MPCL: several prototypes a class, shared by both domains; joins DAFormer, HRDA, MIC and every other method.
 
 Multi-Prototype Contrastive Learning for domain adaptive semantic segmentation. There is no public
 code; docs/methods/mpcl.md says how what the paper leaves open was decided.
@@ -181,13 +181,19 @@ class MPCL(nn.Module):
         used = ["low"] if scales == 1 else {"both": ["low", "high"]}.get(c.resolutions, [c.resolutions])
         length = c.bank or c.start
         self.banks = nn.ModuleDict({name: ClassBank(classes, c.prototypes, length, c.channels, full) for name in used})
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, dict[str, Seen]] = {name: {} for name in used}
         self._done: int | None = None
 
     # ---- losses ----
 
-    def terms(self, output: Output, mixed: Mixed) -> dict[str, Term]:
-        """lambda1 L_con and lambda2 L_pce of each resolution; noted for the banks."""
+    def terms(self, output: Output, mixed: Mixed, of: str = "") -> dict[str, Term]:
+        """lambda1 L_con and lambda2 L_pce of each resolution; noted for the banks.
+
+        Args:
+            output: of the host's network.
+            mixed: the pixels that it saw.
+            of: name of the pass, where a step has several.
+        """
         views = {"low": (output.features, mixed)}
         if output.detail is not None:
             top, left, bottom, right = output.detail.box
@@ -197,30 +203,30 @@ class MPCL(nn.Module):
             shares = {"low": 1 - output.detail.weight, "high": output.detail.weight}
         elif "high" in self.banks:
             shares = {"low": 0.0, "high": 1.0}
-        self._seen = {}
         terms: dict[str, Term] = {}
         for name in self.banks:
-            contrast, classes = self._losses(name, *views[name])
-            terms[f"prototype contrast/{name}"] = contrast.times(self.config.contrast * shares[name])
-            terms[f"prototype classes/{name}"] = classes.times(self.config.cross_entropy * shares[name])
+            contrast, classes, self._seen[name][of] = self._losses(*views[name])
+            prefix = f"{of} prototype" if of else "prototype"
+            terms[f"{prefix} contrast/{name}"] = contrast.times(self.config.contrast * shares[name])
+            terms[f"{prefix} classes/{name}"] = classes.times(self.config.cross_entropy * shares[name])
         return terms
 
-    def _losses(self, name: str, features: Tensor, mixed: Mixed) -> tuple[Term, Term]:
-        """L_con and L_pce at one resolution."""
+    def _losses(self, features: Tensor, mixed: Mixed) -> tuple[Term, Term, Seen]:
+        """L_con and L_pce at one resolution, and what the bank takes in."""
         c = self.config
         labels, weights, _, sure = self.taking_part(mixed, features.shape[-2:])
         rows, similar, learnt, assigned = self.compared(features, labels.flatten())
         kept = torch.where(sure, labels, IGNORE) if c.confident else labels
         batch = len(labels)
         places = torch.where(learnt == IGNORE, NOWHERE, assigned)
-        self._seen[name] = Seen(rows.detach().view(batch, -1, c.channels), kept.view(batch, -1), places.view(batch, -1))
+        seen = Seen(rows.detach().view(batch, -1, c.channels), kept.view(batch, -1), places.view(batch, -1))
         w = weights.flatten()
         contrast = prototype_contrast(similar, learnt, assigned, w, c.temperature, c.in_class)
         classes = prototype_cross_entropy(similar, learnt, w if c.weighted else torch.ones_like(w), c.temperature)
         if c.over == "all":
             pixels = contrast.count.new_full((), float(learnt.numel()))
             contrast, classes = replace(contrast, count=pixels), replace(classes, count=pixels)
-        return contrast, classes
+        return contrast, classes, seen
 
     def taking_part(self, mixed: Mixed, size: Sequence[int]) -> Mixed:
         """The pixels on the grid of the features, without labels where the other domain or no weight is."""
@@ -277,7 +283,11 @@ class MPCL(nn.Module):
         done = int(self.steps) if self._done is None else self._done
         generator = torch.Generator().manual_seed(done)  # the same on every process
         for name, seen in self._seen.items():
-            rows, labels, places = (world.gather(x, batch_size).flatten(0, 1) for x in seen)
+            if not seen:
+                continue
+            gathered = ([world.gather(x, batch_size).flatten(0, 1) for x in one] for one in seen.values())
+            rows, labels, places = (torch.cat(x) for x in zip(*gathered, strict=True))
+            seen.clear()
             chance = torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
             bank = self.banks[name]
             assert isinstance(bank, ClassBank)

@@ -35,6 +35,7 @@ from segadapt.data.loader import Samples
 from segadapt.data.resize import Size
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import OptimiserConfig, Terms, World
+from segadapt.methods.prototyped import labelled
 from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.denoising import symmetric_cross_entropy
@@ -136,11 +137,14 @@ class ProDA(Rectified):
         size = self.target_size(t)
         shown = self.shown(t, size)
         self._seen = seen = self._teacher_view(t, size)
-        log_p = log_probabilities(self.model(t.images).logits, size, self.align_corners)
-        terms = symmetric_cross_entropy(log_p, self._labels(t, log_p.detach(), seen, shown), c.alpha, c.beta)
+        output = self.model(t.images)
+        log_p = log_probabilities(output.logits, size, self.align_corners)
+        labels = self._labels(t, log_p.detach(), seen, shown)
+        terms = symmetric_cross_entropy(log_p, labels, c.alpha, c.beta)
         if c.regulariser:
             terms["regulariser"] = divergence_from_uniform(log_p, shown).times(c.regulariser)
-        yield terms
+        yield {**terms, **self.prototype_terms(output, labelled(t, labels), "target")}
+        del output, log_p, terms
 
         if c.structure:
             assert t.strong is not None
@@ -172,10 +176,10 @@ class ProDA(Rectified):
 
     def after_step(self, world: World) -> None:
         """The teacher follows; the prototypes move to the class means that it saw (eq. 6)."""
+        super().after_step(world)
         c, seen = self.config, self._seen
         if seen is None:
             return
-        self.follow()
         vectors, present = (
             world.gather(part.float(), c.batch_size) for part in self._means(seen.features, seen.labels)
         )

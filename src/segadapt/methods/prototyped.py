@@ -1,8 +1,8 @@
 """Several prototypes a class beside what a method learns anyway: how MPCL joins it.
 
 A method that learns labels of pixels joins by deriving from :class:`Prototyped`, its settings from
-:class:`PrototypedConfig`, and by adding :meth:`Prototyped.prototype_terms` to the terms of the pass that these
-labels belong to.
+:class:`PrototypedConfig`, and by adding :meth:`Prototyped.prototype_terms` to the terms of each pass that has
+labels. All passes of a step share the prototypes.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 from pydantic import SerializerFunctionWrapHandler, model_serializer
+from torch import Tensor
 
 from segadapt.data.loader import Samples
-from segadapt.labels import LabelSpace
+from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.method import Frozen, Method, StageConfig, Terms, Trained, World
 from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
 from segadapt.models.multires import MultiRes
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Output, Segmenter
+from segadapt.pieces.losses import nearest_labels
 
 
 class PrototypedConfig(Frozen):
@@ -45,11 +47,17 @@ class Prototyped(Method):
         scales = 2 if isinstance(model, MultiRes) else 1
         self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
 
-    def prototype_terms(self, output: Output, pixels: Mixed | Samples) -> Terms:
-        """lambda1 L_con and lambda2 L_pce of a pass over mixed images or plain crops; none without prototypes."""
+    def prototype_terms(self, output: Output, pixels: Mixed | Samples, of: str = "") -> Terms:
+        """lambda1 L_con and lambda2 L_pce of a pass; none without prototypes.
+
+        Args:
+            output: of the network, for the whole batch of a stream.
+            pixels: of mixed images, or crops with labels that count alike.
+            of: name of the pass in a step that has several.
+        """
         if self.mpcl is None:
             return {}
-        return self.mpcl.terms(output, all_sure(pixels) if isinstance(pixels, Samples) else pixels)
+        return self.mpcl.terms(output, labelled(pixels) if isinstance(pixels, Samples) else pixels, of)
 
     def trained(self) -> dict[str, Trained]:
         """The networks of the method, and the projection of prototypes at the rate of a head."""
@@ -73,7 +81,18 @@ class Prototyped(Method):
             self.mpcl.follow(world, self.config.batch_size)
 
 
-def all_sure(x: Samples) -> Mixed:
-    """The pixels of whole crops, each from one domain, with labels that count alike."""
-    source = (x.domain == 0)[:, None, None].expand_as(x.labels)
-    return Mixed(x.labels, torch.ones_like(x.labels, dtype=torch.float32), source, torch.ones_like(source))
+def labelled(x: Samples, labels: Tensor | None = None) -> Mixed:
+    """The pixels of crops, each from one domain, with labels that count alike: their own, or those made in a step.
+
+    Args:
+        x: the crops [B, 3, H, W].
+        labels: [B, h, w] train ids, or [B, K, h, w] distributions (zeros are ignored), of the same places.
+    """
+    if labels is None:
+        labels = x.labels
+    elif labels.ndim == 4:
+        share, best = labels.max(1)
+        labels = best.masked_fill(share == 0, IGNORE)
+    labels = nearest_labels(labels, x.images.shape[-2:])
+    source = (x.domain == 0)[:, None, None].expand_as(labels)
+    return Mixed(labels, torch.ones_like(labels, dtype=torch.float32), source, torch.ones_like(source))

@@ -22,7 +22,8 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Size
 from segadapt.data.strong import StrongAugmentation, outside, warp
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Method, OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
+from segadapt.methods.method import OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
+from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import see_whole
 from segadapt.models.norm import set_norm_mode
@@ -34,7 +35,7 @@ from segadapt.pieces.teacher import follow, frozen_copy
 from segadapt.pieces.windows import in_windows, inside
 
 
-class RectifiedConfig(StageConfig):
+class RectifiedConfig(PrototypedConfig, StageConfig):
     """Settings of rectified self-training.
 
     Attributes:
@@ -58,7 +59,7 @@ class RectifiedConfig(StageConfig):
     strong: StrongAugmentation = StrongAugmentation()
 
 
-class Rectified(Method):
+class Rectified(Prototyped):
     """Base of methods that rectify fixed soft labels online.
 
     State: the ``teacher``, unless a subclass has no use for it.
@@ -109,7 +110,8 @@ class Rectified(Method):
     def source_terms(self, s: Samples) -> Terms:
         """Cross entropy of the source at the resolution of its labels."""
         output = self.model(s.images)
-        return segmentation_terms(output, s.labels, align_corners=self.align_corners, prefix="source")
+        terms = segmentation_terms(output, s.labels, align_corners=self.align_corners, prefix="source")
+        return {**terms, **self.prototype_terms(output, s, "source")}
 
     def target_size(self, t: Samples) -> Size:
         """Resolution of the target losses."""
@@ -156,8 +158,9 @@ class Rectified(Method):
         valid = warp(shown[:, None].float(), t.strong.theta, "nearest")[:, 0] > 0.5
         return moved, valid & ~outside(t.strong.cutout, *shown.shape[-2:])
 
-    def follow(self) -> None:
+    def after_step(self, world: World) -> None:
         """G~ = m G~ + (1 - m) G."""
+        super().after_step(world)
         if self.teacher is not None:
             follow(self.teacher, self.model, self.config.teacher_momentum)
 

@@ -126,7 +126,7 @@ METHODS: dict[str, MethodInfo] = {
         DAFormer,
         papers.MPCL,
         "MPCL",
-        "several prototypes a class on DAFormer; 'mpcl: {}' joins hrda, mic and cbst too",
+        "several prototypes a class on DAFormer; 'mpcl: {}' joins every other method too",
         {"mpcl": {}},
     ),
     "adaptseg_mic": MethodInfo(

@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from segadapt.data.loader import Samples, Stream
-from segadapt.methods.method import Method, StageConfig, Terms, World, labelled_part
+from segadapt.methods.method import StageConfig, Terms, World, labelled_part
+from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.supervision import segmentation_terms
 
 
-class SourceOnlyConfig(StageConfig):
+class SourceOnlyConfig(PrototypedConfig, StageConfig):
     """Settings of supervised training.
 
     Attributes:
@@ -33,7 +34,7 @@ class SourceOnlyConfig(StageConfig):
     data: Literal["source", "oracle"] = "source"
 
 
-class SourceOnly(Method):
+class SourceOnly(Prototyped):
     """Supervised cross entropy on one domain."""
 
     Config = SourceOnlyConfig
@@ -52,4 +53,6 @@ class SourceOnly(Method):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """One supervised step."""
         x = batch["labelled"]
-        yield segmentation_terms(self.model(x.images), x.labels, align_corners=self.align_corners, prefix="labelled")
+        output = self.model(x.images)
+        terms = segmentation_terms(output, x.labels, align_corners=self.align_corners, prefix="labelled")
+        yield {**terms, **self.prototype_terms(output, x)}
