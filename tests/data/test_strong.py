@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from segadapt.data.strong import GREY, OPERATIONS, Operation, StrongAugmentation, outside, strong_view, warp
+from segadapt.data.strong import GREY, OPERATIONS, Operation, StrongAugmentation, in_cutout, strong_view, warp
 
 H, W = 48, 80
 LEVEL = 0.7  # the seventh of nine levels
@@ -124,7 +124,7 @@ def test_cutout_is_a_grey_square_that_the_mask_names() -> None:
     images = torch.rand(200, 3, H, W)
     numbers = np.random.default_rng(1).random((200, options.numbers)).astype(np.float32)
     got = strong_view(images, numbers, options)
-    mask = outside(got.cutout, H, W)
+    mask = in_cutout(got.cutout, H, W)
     assert torch.equal((got.images == GREY).all(1), mask)
     torch.testing.assert_close(
         got.images[~mask[:, None].expand(-1, 3, -1, -1)], images[~mask[:, None].expand(-1, 3, -1, -1)]
@@ -132,7 +132,7 @@ def test_cutout_is_a_grey_square_that_the_mask_names() -> None:
     rows, columns = mask.any(2).sum(1), mask.any(1).sum(1)
     assert (int(rows.max()), int(columns.max())) == (H // 3, H // 3)
     assert rows.min() >= H // 6 - 1
-    coarse = outside(got.cutout, H // 4, W // 4)
+    coarse = in_cutout(got.cutout, H // 4, W // 4)
     assert float((torch.nn.functional.avg_pool2d(mask.float(), 4) - coarse.float()).abs().mean()) < 0.05
 
 

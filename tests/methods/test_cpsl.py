@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segadapt.data.augment import Window
 from segadapt.data.loader import Samples
-from segadapt.data.strong import outside, warp
+from segadapt.data.strong import in_cutout, warp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.methods.cpsl import CPSL, Sampled
@@ -100,7 +100,7 @@ def test_a_complete_step_of_the_published_code() -> None:
     squares = torch.tensor(
         [(y0 // 4, x0 // 4, y1 // 4, x1 // 4) for x0, y0, x1, y1 in p["strong_CutoutAbs_x0_y0_x1_y1"]]
     )
-    valid = ~outside(squares / share, *quarter)
+    valid = ~in_cutout(squares / share, *quarter)
     similar = cosines(small(strong), slow)
     consistency = prototypical_consistency(-similar, warp(assigned, theta, "nearest"), valid, 1 / TAU).mean()
     golden.assert_close("consistency", consistency)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segadapt.data.strong import outside, warp
+from segadapt.data.strong import in_cutout, warp
 from segadapt.labels import IGNORE
 from segadapt.pieces.adversarial import SOURCE, TARGET, domain_loss
 from segadapt.pieces.denoising import hard_labels, rectified, reverse_cross_entropy, symmetric_cross_entropy
@@ -305,7 +305,7 @@ def test_strong_transform_of_labels() -> None:
                 seen = warp(seen, theta[None].float(), "nearest")
         x0, y0, x1, y1 = (v // 4 for v in golden.params["CutoutAbs_x0_y0_x1_y1"][i])
         square = torch.tensor([[y0 / height, x0 / width, y1 / height, x1 / width]])
-        seen = seen.masked_fill(outside(square, height, width)[:, None], 0)
+        seen = seen.masked_fill(in_cutout(square, height, width)[:, None], 0)
         moved.append(torch.where(seen == 0, golden.params["padding"], seen - 1))
     golden.assert_close("out", torch.cat(moved).double())
 
@@ -345,7 +345,7 @@ def test_first_stage_step() -> None:
     theta = torch.stack([torch.diag(torch.tensor([-1.0 if f else 1.0, 1.0, 1.0]))[:2] for f in p["strong_Hflip"]])
     squares = [(y0 // 4, x0 // 4, y1 // 4, x1 // 4) for x0, y0, x1, y1 in p["strong_CutoutAbs_x0_y0_x1_y1"]]
     share = torch.tensor([quarter[0], quarter[1]] * 2)
-    valid = ~outside(torch.tensor(squares) / share, *quarter)
+    valid = ~in_cutout(torch.tensor(squares) / share, *quarter)
     moved = warp(target, theta, "nearest")
     consistency = prototypical_consistency(distances(small(strong), prototypes), moved, valid)
     golden.assert_close("consistency", consistency.mean())

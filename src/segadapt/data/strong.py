@@ -129,7 +129,7 @@ def strong_view(images: Tensor, draws: npt.NDArray[np.float32], options: StrongA
     cutout = torch.from_numpy(np.stack([_square(row[1], row[2], options.cutout, height, width) for row in draws]))
     theta, cutout = theta.to(x.device, non_blocking=True), cutout.to(x.device, torch.float32, non_blocking=True)
     moved = warp(x - GREY, theta, "bilinear") + GREY
-    return Strong(torch.where(outside(cutout, height, width)[:, None], GREY, moved), theta, cutout)
+    return Strong(torch.where(in_cutout(cutout, height, width)[:, None], GREY, moved), theta, cutout)
 
 
 def warp(maps: Tensor, theta: Tensor, mode: Literal["bilinear", "nearest"]) -> Tensor:
@@ -138,7 +138,7 @@ def warp(maps: Tensor, theta: Tensor, mode: Literal["bilinear", "nearest"]) -> T
     return F.grid_sample(maps, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
-def outside(cutout: Tensor, height: int, width: int) -> Tensor:
+def in_cutout(cutout: Tensor, height: int, width: int) -> Tensor:
     """[B, height, width] bool: pixels whose centre lies in the cut-out square."""
     y = (torch.arange(height, device=cutout.device) + 0.5) / height
     x = (torch.arange(width, device=cutout.device) + 0.5) / width

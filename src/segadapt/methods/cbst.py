@@ -95,7 +95,7 @@ class CBST(Prototyped):
     """Self-training in rounds with class-wise thresholds.
 
     State: ``thresholds`` [K], lambda_c of the current round; ``counts`` [K], pixels predicted as
-    each class, from which rarity follows; ``prior`` [K, H, W] of SP.
+    each class, from which rarity follows. The spatial prior of SP is made anew in every round.
     """
 
     Config = CBSTConfig

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Size
-from segadapt.data.strong import Strong, StrongAugmentation, outside, warp
+from segadapt.data.strong import Strong, StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE
 from segadapt.methods.method import OptimiserConfig, TaughtConfig, TaughtMethod, Terms, World, labelled_part
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
@@ -109,4 +109,4 @@ def strong_labels(labels: Tensor, strong: Strong, size: Size) -> Tensor:
     small = nearest_labels(labels, size)
     # Shifted by one, so that the zeros from beyond the edge are no class.
     moved = warp((small + 1)[:, None].float(), strong.theta, "nearest")[:, 0].long() - 1
-    return moved.masked_fill((moved < 0) | outside(strong.cutout, *size), IGNORE)
+    return moved.masked_fill((moved < 0) | in_cutout(strong.cutout, *size), IGNORE)

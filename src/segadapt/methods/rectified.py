@@ -20,7 +20,7 @@ from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Size
-from segadapt.data.strong import StrongAugmentation, outside, warp
+from segadapt.data.strong import StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.method import OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
@@ -156,7 +156,7 @@ class Rectified(Prototyped):
         assert t.strong is not None
         moved = warp(maps, t.strong.theta, "nearest")
         valid = warp(shown[:, None].float(), t.strong.theta, "nearest")[:, 0] > 0.5
-        return moved, valid & ~outside(t.strong.cutout, *shown.shape[-2:])
+        return moved, valid & ~in_cutout(t.strong.cutout, *shown.shape[-2:])
 
     def after_step(self, world: World) -> None:
         """G~ = m G~ + (1 - m) G."""

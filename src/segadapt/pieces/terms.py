@@ -1,9 +1,8 @@
 """Loss terms as (sum, count), so that a mean is the same however the batch is split.
 
 A method hands the engine sums and counts instead of means. The engine adds the counts of all
-processes and accumulation steps before it divides: two processes give exactly the mean that one
-process would have taken over the whole batch, also when they hold different numbers of valid
-pixels.
+processes before it divides: two processes give exactly the mean that one process would have taken
+over the whole batch, also when they hold different numbers of valid pixels.
 """
 
 from __future__ import annotations
