@@ -19,10 +19,10 @@ def visible(draws: Tensor, ratio: float, size: Sequence[int]) -> Tensor:
 
     Args:
         draws: [B, rows, columns] uniform in [0, 1), a number for each block of :func:`blocks`.
-        ratio: r in [0, 1].
+        ratio: r in [0, 1]; 0 withholds nothing, 1 everything.
         size: (height, width) of the picture.
 
     Returns:
         [B, height, width] bool.
     """
-    return nearest_labels(draws > ratio, size)
+    return nearest_labels(draws >= ratio, size)
