@@ -144,7 +144,7 @@ def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) ->
     os.close(handle)
     try:
         save_file(tensors, temporary, metadata)
-        with Path(temporary).open("rb") as file:
+        with Path(temporary).open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
