@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from segadapt.data.decode import read_index
+from segadapt.data.writing import write_whole
 from segadapt.errors import RequestError
-from segadapt.evaluate.index_png import encode_index_png, write_whole
+from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.predict import find_images, label_id_table, predict_array, predict_path
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, predict_labels

@@ -20,8 +20,9 @@ from segadapt.data.decode import read_picture
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.data.resize import Resize
+from segadapt.data.writing import encode_picture, write_whole
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluate.index_png import encode_index_png, write_whole
+from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.pictures import overlay
 from segadapt.evaluate.scoring import Progress, ahead, as_batch, working_image
 from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
@@ -134,6 +135,7 @@ def predict_path(
 
     Raises:
         RequestError: nothing to predict, results in the way, or not a single image readable.
+        RunError: a result cannot be written.
     """
     started = time.monotonic()
     _require_kinds(what)
@@ -268,12 +270,5 @@ def _encoded(
     if kind == "confidence":
         return encode_index_png(np.rint(np.clip(confidence, 0, 1) * IGNORE).astype(np.uint8))
     if kind == "color":
-        return _opencv_encoded(".png", space.colorize(label))
-    return _opencv_encoded(".jpg", overlay(image, label, space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-
-
-def _opencv_encoded(suffix: str, picture: Picture, settings: Sequence[int] = ()) -> bytes:
-    done, content = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), list(settings))
-    if not done:
-        raise RuntimeError(f"a {picture.shape} picture could not be encoded as {suffix}")
-    return bytes(content.tobytes())
+        return encode_picture(".png", space.colorize(label))
+    return encode_picture(".jpg", overlay(image, label, space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,8 +21,9 @@ from segadapt.data.dataset import Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.readers import open_dataset
 from segadapt.data.resize import Resize
+from segadapt.data.writing import encode_picture, write_whole
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluate.index_png import encode_index_png, write_whole
+from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.predict import find_images, label_id_table, predict_array
 from segadapt.evaluate.scoring import Progress, ahead
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
@@ -212,10 +212,7 @@ def _read(path: Path) -> tuple[Path, Picture]:
 
 def _confidence_png(confidence: npt.NDArray[np.float32]) -> bytes:
     grey = np.rint(np.clip(confidence, 0, 1) * np.iinfo(np.uint16).max).astype(np.uint16)
-    done, content = cv2.imencode(".png", grey)
-    if not done:
-        raise RuntimeError(f"a {grey.shape} confidence map could not be encoded as PNG")
-    return bytes(content.tobytes())
+    return encode_picture(".png", grey)
 
 
 def _pack(output: Path, packed: Path, server: Server, images: list[Path]) -> None:

@@ -1,0 +1,41 @@
+"""Files that are there completely or not at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from segadapt.data.writing import encode_picture, write_whole
+from segadapt.errors import RunError
+
+
+def test_pictures_are_read_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for picture in (rng.integers(0, 256, (5, 7), np.uint8), rng.integers(0, 256, (5, 7, 3), np.uint8)):
+        write_whole(tmp_path / "deep" / "a.png", encode_picture(".png", picture))
+        stored = cv2.imread(str(tmp_path / "deep" / "a.png"), cv2.IMREAD_UNCHANGED)
+        assert stored is not None
+        assert np.array_equal(stored if picture.ndim == 2 else stored[..., ::-1], picture)
+
+
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(RunError, match=r"a\.png' cannot be written: No space left"):
+            write_whole(path, b"new content")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    with pytest.raises(RunError, match="cannot be written"):
+        write_whole(path / "b.png", b"x")
