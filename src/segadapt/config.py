@@ -68,7 +68,7 @@ class DataConfig(Frozen):
         space: label space of the run by name; the source's own space if None.
         measure_labels: compare pseudo labels with the labels of ``oracle`` in the report. Nothing
             of it reaches training or selection.
-        cache_mb: memory for decoded images.
+        cache_mb: memory for decoded images of each training process; its ``workers`` and their streams divide it.
         workers: decoding processes; 0 decodes in the training process.
         skip_damaged: replace unreadable files, named and counted, instead of stopping.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,9 @@ def _stage(loop: Loop, data: DataBundle, space: LabelSpace, measure: bool) -> di
 
 def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream], classes: int) -> float:
     """Median time of a few steps; target images go without pseudo labels, or with even ones: there are none yet."""
-    feeders = {name: loop.feeder(_without_pseudo_labels(stream, classes)) for name, stream in streams.items()}
+    feeders = {
+        name: loop.feeder(_without_pseudo_labels(stream, classes), len(streams)) for name, stream in streams.items()
+    }
     optimisers = loop.optimisers(0)
     loop.method.train()
     times = []
@@ -97,12 +99,19 @@ def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream], classes: int) -> 
     return sorted(times)[len(times) // 2]
 
 
-def _without_pseudo_labels(stream: Stream, classes: int) -> Stream:
-    def even(index: int) -> npt.NDArray[np.float16]:
-        return np.zeros((classes, 1, 1), np.float16)
+@dataclass(frozen=True)
+class _Even:
+    """Scores of an image without preference; a plain value, so that it can be sent to decoding processes."""
 
+    classes: int
+
+    def __call__(self, index: int) -> npt.NDArray[np.float16]:
+        return np.zeros((self.classes, 1, 1), np.float16)
+
+
+def _without_pseudo_labels(stream: Stream, classes: int) -> Stream:
     def bare(part: Part) -> Part:
-        scores = even if part.scores is not None else None
+        scores = _Even(classes) if part.scores is not None else None
         return replace(part, dataset=part.dataset.unlabelled(), scores=scores, focus=None)
 
     return replace(stream, parts=tuple(bare(part) if part.domain == 1 else part for part in stream.parts))

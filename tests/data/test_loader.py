@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from segadapt.data import loader
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
@@ -225,3 +227,35 @@ def test_strong_views_belong_to_the_sample_and_whole_images_come_along(tmp_path:
     assert torch.equal(late.strong.theta, one[3].strong.theta[1::2])
     assert torch.equal(late.strong.cutout, one[3].strong.cutout[1::2])
     assert not torch.equal(one[0].strong.theta, one[1].strong.theta)  # type: ignore[union-attr]
+
+
+def test_decoding_processes_divide_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is held is shared; the rest is divided over the workers of all streams. Alone, a process has it all."""
+    cache = DecodedCache(100)
+    held = cache.get(("a", None), lambda: np.zeros(20, np.uint8))
+    pools = []
+
+    def note(pool: loader._Pool, **options: object) -> list[object]:
+        pools.append(pool)
+        return []
+
+    monkeypatch.setattr(loader, "DataLoader", note)
+    for workers in (4, 0):
+        list(Feeder(pool(tmp_path / str(workers)), 0, CPU, workers=workers, cache=cache, streams=2).batches(0, 1))
+    part, whole = pools[0].cache, pools[1].cache
+    assert whole is cache
+    assert part.get(("a", None), lambda: np.ones(20, np.uint8)) is held
+    for name in ("b", "c"):
+        part.get((name, None), lambda: np.zeros(10, np.uint8))
+    assert part.get(("b", None), lambda: np.ones(10, np.uint8))[0] == 0  # (100 - 20) / (4 x 2) bytes are for it
+    assert part.get(("c", None), lambda: np.ones(10, np.uint8))[0] == 1
+
+
+def test_a_cache_is_sent_without_what_it_holds() -> None:
+    cache = DecodedCache(100)
+    cache.get(("a", None), lambda: np.zeros(60, np.uint8))
+    sent = pickle.loads(pickle.dumps(cache))
+    assert sent.get(("a", None), lambda: np.ones(60, np.uint8))[0] == 1
+    assert sent.get(("b", None), lambda: np.zeros(40, np.uint8)).nbytes == 40
+    assert sent.get(("b", None), lambda: np.ones(40, np.uint8))[0] == 0
+    assert cache.get(("a", None), lambda: np.ones(60, np.uint8))[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,10 @@ from segadapt.data.resize import Resize
 
 
 class DecodedCache:
-    """Decoded images and labels at working size, kept in memory up to a budget in bytes."""
+    """Decoded images and labels at working size, kept in memory up to a budget in bytes.
+
+    Sent to another process, it arrives empty, with what was left of its budget.
+    """
 
     def __init__(self, budget: int):
         self.budget = budget
@@ -27,3 +31,15 @@ class DecodedCache:
             self._held[key] = value
             self._bytes += value.nbytes
         return value
+
+    def divided(self, count: int) -> DecodedCache:
+        """A cache for one of ``count`` processes: what is held here, and its part of what is left of the budget.
+
+        Forked processes share the memory of what is held, so all of them together stay within the budget.
+        """
+        part = DecodedCache(self._bytes + (self.budget - self._bytes) // count)
+        part._held, part._bytes = dict(self._held), self._bytes
+        return part
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(DecodedCache(self.budget - self._bytes))

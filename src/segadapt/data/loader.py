@@ -189,8 +189,9 @@ class Feeder:
         device: where batches end up; augmentation runs there, on the whole batch at once.
         rank, world: this process and the number of processes; each global batch is dealt out.
         workers: decoding processes; 0 decodes in the training process.
-        cache: memory for decoded images.
+        cache: memory for decoded images; decoding processes divide what is left of it.
         skip_damaged: replace unreadable files by the next sample instead of stopping.
+        streams: how many streams are fed at a time, each by ``workers`` processes of its own.
     """
 
     stream: Stream
@@ -201,6 +202,7 @@ class Feeder:
     workers: int = 0
     cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
     skip_damaged: bool = False
+    streams: int = 1
     damaged: set[str] = field(default_factory=set)
 
     def batches(self, first: int, last: int) -> Iterator[Samples]:
@@ -214,8 +216,9 @@ class Feeder:
                 f"set batch_size to at least {self.world}"
             )
         numbers = [list(range(step * size + self.rank, (step + 1) * size, self.world)) for step in range(first, last)]
+        cache = self.cache.divided(self.workers * self.streams) if self.workers else self.cache
         loader: DataLoader[Any] = DataLoader(
-            _Pool(self.stream, self.seed, self.cache, self.skip_damaged),
+            _Pool(self.stream, self.seed, cache, self.skip_damaged),
             batch_sampler=numbers,
             num_workers=self.workers,
             collate_fn=_collate,

@@ -138,7 +138,7 @@ class Loop:
                 optimiser.load_state_dict(saved[name])
         else:
             self._save(round, 0, optimisers)
-        feeders = {name: self.feeder(stream) for name, stream in streams.items()}
+        feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
         self._train(world, round, first, steps, optimisers, feeders, stop)
         for feeder in feeders.values():
             for problem in sorted(feeder.damaged):
@@ -150,8 +150,8 @@ class Loop:
         factor = self.method.learning_rate_factor(round)
         return {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
 
-    def feeder(self, stream: Stream) -> Feeder:
-        """This process's batches of a stream."""
+    def feeder(self, stream: Stream, streams: int = 1) -> Feeder:
+        """This process's batches of a stream, one of ``streams`` that are fed at a time."""
         runtime, data = self.runtime, self.data
         return Feeder(
             stream,
@@ -162,6 +162,7 @@ class Loop:
             data.workers,
             data.cache,
             data.skip_damaged,
+            streams,
         )
 
     def _prepare(self, world: RoundWorld, round: int) -> None:
