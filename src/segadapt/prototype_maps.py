@@ -29,7 +29,7 @@ from segadapt.labels import IGNORE, LabelMap, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
-from segadapt.showcase import evenly_spaced, fitting, picture_index, write_picture
+from segadapt.showcase import evenly_spaced, fitting, picture_index, shown_images, write_picture
 
 IMAGES = 2
 """Images whose maps are drawn; the shares are of all that predictions are shown for."""
@@ -88,8 +88,7 @@ def show_prototypes(
     counts = np.zeros(view.means.shape[:2], np.int64)
     pictures: list[dict[str, Any]] = []
     shown: set[int] = set()
-    for number in numbers:
-        image = resize_image(dataset.image(number), size)
+    for number, image in shown_images(dataset, size):
         divided = divide(model, view, image, fitting(image.shape[0], image.shape[1], WIDEST_WHICH), inference)
         counts += divided.counts
         if number in drawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from segadapt.data.dataset import Dataset
+from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import read_index
 from segadapt.data.resize import Resize, Size, resize_image, resize_label
+from segadapt.data.writing import encode_picture, write_whole
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.evaluate.pictures import confidence_map
 from segadapt.labels import LabelSpace
@@ -37,9 +38,8 @@ def show_predictions(
     index = picture_index(folder)
     known: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in index["test"]}
     device = next(model.parameters()).device
-    for number in evenly_spaced(dataset):
+    for number, image in shown_images(dataset, size):
         item = dataset.items[number]
-        image = resize_image(dataset.image(number), size)
         shown = fitting(image.shape[0], image.shape[1])
         name = f"test/{number:06d}"
         entry = known.setdefault(item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}})
@@ -103,6 +103,16 @@ def evenly_spaced(dataset: Dataset) -> list[int]:
     return [int(n) for n in np.linspace(0, len(dataset) - 1, min(COUNT, len(dataset))).astype(int)]
 
 
+def shown_images(dataset: Dataset, size: Resize) -> Iterator[tuple[int, Picture]]:
+    """Those images at working size, with their numbers."""
+    for number in evenly_spaced(dataset):
+        try:
+            image = resize_image(dataset.image(number), size)
+        except DamagedFile:
+            continue  # whoever must read this image says so; for pictures the others do
+        yield number, image
+
+
 def picture_index(folder: Path) -> dict[str, Any]:
     """What ``index.json`` says of the pictures below ``folder``; without entries where there is none."""
     return read_json(folder / "index.json") or {"test": [], "pseudo": []}
@@ -115,7 +125,6 @@ def fitting(height: int, width: int, widest: int = WIDEST) -> Size:
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write an RGB picture [H, W, 3] as what its name says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else []
-    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    """Write an RGB picture [H, W, 3] as what its name says; RunError if that fails."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else []
+    write_whole(path, encode_picture(path.suffix, picture, settings))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segadapt.data.dataset import Dataset
+from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.readers import open_dataset, to_space
 from segadapt.data.statistics import class_statistics, content_key, spatial_frequencies
@@ -218,3 +218,24 @@ def test_ordered_map_passes_errors_on(threads: int) -> None:
 
     with pytest.raises(RequestError, match="five"):
         list(ordered_map(work, range(50), threads))
+
+
+def test_damaged_labels_stop_or_count_as_unlabelled(tmp_path: Path) -> None:
+    dataset, cache = write_folder(tmp_path), tmp_path / "cache"
+    whole, places = class_statistics(dataset), spatial_frequencies(dataset, 6, 8)
+    label = dataset.items[2].label
+    assert label is not None
+    others = dataset.subset([0, 1, 3, 4])
+    label.write_bytes(b"\x89PNG no more")
+    found: list[str] = []
+    skipping = class_statistics(dataset, cache, damaged=lambda problem: found.append(str(problem)))
+    assert [label.name in line for line in found] == [True]
+    assert skipping.counts[2].sum() == skipping.pixels[2] == 0
+    assert np.array_equal(np.delete(skipping.counts, 2, 0), np.delete(whole.counts, 2, 0))
+    got = spatial_frequencies(dataset, 6, 8, cache, damaged=lambda problem: found.append(str(problem)))
+    assert np.allclose(got * COUNT, spatial_frequencies(others, 6, 8) * (COUNT - 1))
+    assert not np.allclose(got, places)
+    assert len(found) == 2
+    for statistics in (class_statistics, lambda data, kept: spatial_frequencies(data, 6, 8, kept)):
+        with pytest.raises(DamagedFile, match=label.name):  # also where a result without it is kept
+            statistics(dataset, cache)

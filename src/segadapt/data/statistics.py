@@ -1,7 +1,7 @@
 """Class statistics of labelled data sets, computed on first use and kept by content.
 
-A kept result is found again when the data set has the same images, the same label files (size and
-time of change) and labels them alike, wherever the data lie. Anything else computes anew.
+A kept result is found again when the data set has the same items by name, the same label files
+(size and time of change) and reads them alike, wherever the data lie; the images do not matter.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segadapt.data.dataset import Dataset
+from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.labelling import label_key
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
@@ -29,6 +29,9 @@ from segadapt.labels import LabelMap
 _VERSION = 1
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all."""
+Skip = Callable[[DamagedFile], None]
+"""Called with every label that cannot be read; it then counts as without labelled pixels."""
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,11 @@ def content_key(dataset: Dataset, **settings: Any) -> str | None:
 
 
 def class_statistics(
-    dataset: Dataset, cache: Path | None = None, progress: Progress | None = None, threads: int | None = None
+    dataset: Dataset,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    damaged: Skip | None = None,
 ) -> ClassStatistics:
     """Pixel counts of every class in every image, at the size of the label files.
 
@@ -100,8 +107,9 @@ def class_statistics(
         cache: folder for results; None computes every time and writes nothing.
         progress: told after each image.
         threads: decoding threads.
+        damaged: see :data:`Skip`; not called for what is found in the cache. None raises DamagedFile.
     """
-    file = _cache_file(dataset, cache, "classes")
+    file = _cache_file(dataset, cache, "classes", damaged)
     ids = tuple(item.id for item in dataset.items)
     kept = _load(file)
     if kept is not None and kept["counts"].shape == (len(dataset), len(dataset.space)):
@@ -110,14 +118,11 @@ def class_statistics(
     counts = np.zeros((len(dataset), classes), np.int64)
     pixels = np.zeros(len(dataset), np.int64)
 
-    def count(index: int) -> tuple[npt.NDArray[np.int64], int]:
-        label = dataset.label(index)
+    def count(label: LabelMap) -> tuple[npt.NDArray[np.int64], int]:
         return count_classes(label, classes), label.size
 
-    for index, (row, size) in enumerate(ordered_map(count, range(len(dataset)), threads)):
+    for index, (row, size) in _each_label(dataset, count, progress, threads, damaged):
         counts[index], pixels[index] = row, size
-        if progress:
-            progress(index + 1, len(dataset))
     _save(file, counts=counts, pixels=pixels)
     return ClassStatistics(dataset.space.names, ids, counts, pixels)
 
@@ -134,6 +139,7 @@ def spatial_frequencies(
     cache: Path | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
+    damaged: Skip | None = None,
 ) -> npt.NDArray[np.float32]:
     """How often each class lies at each place of the image.
 
@@ -144,43 +150,67 @@ def spatial_frequencies(
     Args:
         dataset: labelled.
         height, width: size of the maps in pixels.
-        cache, progress, threads: as for :func:`class_statistics`.
+        cache, progress, threads, damaged: as for :func:`class_statistics`.
 
     Returns:
         [K, height, width] float32 shares in 0 .. 1.
     """
-    file = _cache_file(dataset, cache, "places", height=height, width=width)
+    file = _cache_file(dataset, cache, "places", damaged, height=height, width=width)
     kept = _load(file)
     classes = len(dataset.space)
     if kept is not None and kept["counts"].shape == (classes, height, width):
         counts = kept["counts"]
     else:
-        counts = _count_places(dataset, height, width, progress, threads)
+        counts = _count_places(dataset, height, width, progress, threads, damaged)
         _save(file, counts=counts)
     return np.asarray(counts.astype(np.float32) / max(len(dataset), 1), np.float32)
 
 
 def _count_places(
-    dataset: Dataset, height: int, width: int, progress: Progress | None, threads: int | None
+    dataset: Dataset, height: int, width: int, progress: Progress | None, threads: int | None, damaged: Skip | None
 ) -> npt.NDArray[np.uint32]:
     classes = len(dataset.space)
     counts = np.zeros((classes, height * width), np.uint32)
     places = np.arange(height * width)
 
-    def resized(index: int) -> LabelMap:
-        label = dataset.label(index)
+    def resized(label: LabelMap) -> LabelMap:
         return np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8).ravel()
 
-    for index, label in enumerate(ordered_map(resized, range(len(dataset)), threads)):
+    for _, label in _each_label(dataset, resized, progress, threads, damaged):
         known = label < classes
         counts[label[known], places[known]] += 1
-        if progress:
-            progress(index + 1, len(dataset))
     return counts.reshape(classes, height, width)
 
 
-def _cache_file(dataset: Dataset, cache: Path | None, kind: str, **settings: Any) -> Path | None:
-    key = content_key(dataset, kind=kind, **settings)
+def _each_label(
+    dataset: Dataset,
+    work: Callable[[LabelMap], R],
+    progress: Progress | None,
+    threads: int | None,
+    damaged: Skip | None,
+) -> Iterator[tuple[int, R]]:
+    """Index and ``work`` of every label, in order; ``damaged`` is told of those that cannot be read."""
+
+    def done(index: int) -> R | DamagedFile:
+        try:
+            return work(dataset.label(index))
+        except DamagedFile as problem:
+            if damaged is None:
+                raise
+            return problem
+
+    for index, result in enumerate(ordered_map(done, range(len(dataset)), threads)):
+        if not isinstance(result, DamagedFile):
+            yield index, result
+        elif damaged is not None:
+            damaged(result)
+        if progress:
+            progress(index + 1, len(dataset))
+
+
+def _cache_file(dataset: Dataset, cache: Path | None, kind: str, damaged: Skip | None, **settings: Any) -> Path | None:
+    """Where a result is kept; apart from others if it may lack damaged labels, which are to stop those who ask."""
+    key = content_key(dataset, kind=kind, **settings, **({} if damaged is None else {"skip_damaged": True}))
     return None if cache is None or key is None else cache / f"{kind}_{key}.npz"
 
 

@@ -5,30 +5,33 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from segadapt.data.cache import DecodedCache
-from segadapt.data.dataset import Dataset
+from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.decode import read_index
 from segadapt.data.resize import Resize, Size, resize_image, resize_label
 from segadapt.data.statistics import class_statistics, spatial_frequencies
+from segadapt.data.writing import encode_picture, write_whole
 from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.stored import KeptScores, SoftLabels
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap, LabelSpace
 from segadapt.methods.method import Prediction
 from segadapt.models.inference import InferenceConfig, scores
 from segadapt.models.segmenter import Segmenter
-from segadapt.pieces.pseudo_labels import encode_scores, fitting_scores, probabilities_from_scores
-from segadapt.pieces.soft_store import decode, encode
+from segadapt.pieces.pseudo_labels import encode_scores, probabilities_from_scores
+
+T = TypeVar("T")
 
 SHOWN = 6
 """Pseudo-labelled images a round that are kept with their confidence for the report."""
@@ -63,7 +66,11 @@ class DataBundle:
 
 
 class RoundWorld:
-    """The world of one round; implements :class:`segadapt.methods.method.World`."""
+    """The world of one round; implements :class:`segadapt.methods.method.World`.
+
+    Attributes:
+        kept_scores, soft_label: read what was stored of a target image; can be sent to decoding processes.
+    """
 
     def __init__(self, data: DataBundle, space: LabelSpace, seed: int, runtime: Runtime, record: Record, folder: Path):
         self.space = space
@@ -71,7 +78,10 @@ class RoundWorld:
         self.source, self.target = data.source, data.target
         self.source_size, self.target_size = data.source_size, data.target_size
         self._data, self._runtime, self._record, self._folder = data, runtime, record, folder
+        self.kept_scores, self.soft_label = KeptScores(folder / "scores"), SoftLabels(folder / "soft")
         self._reported: dict[str, Any] = {}
+        self._damaged: set[str] = set()
+        self._left_out: set[int] = set()
         classes = len(space)
         self._selected = torch.zeros(classes + 1, dtype=torch.int64)
         self._confusion = torch.zeros((classes, classes), dtype=torch.int64)
@@ -93,16 +103,43 @@ class RoundWorld:
 
     def target_shape(self) -> Size:
         """Working size of the target images."""
-        height, width = self.target_image(0).shape[:2]
-        return height, width
+        for index in range(len(self.target)):
+            image = self._if_readable(partial(self.target_image, index))
+            if image is not None:
+                return image.shape[0], image.shape[1]
+        raise RequestError(f"{self.target.name}: no image can be read; check the folders of the recipe")
 
     def source_frequencies(self, size: Size) -> Tensor:
         """Source label frequency by position, cached by content."""
-        return torch.from_numpy(spatial_frequencies(self.source, *size, cache=self._data.cache_folder))
+        return torch.from_numpy(
+            spatial_frequencies(self.source, *size, cache=self._data.cache_folder, damaged=self._skip)
+        )
 
     def source_shares(self) -> Tensor:
         """Class shares of every source image, cached by content."""
-        return torch.from_numpy(class_statistics(self.source, self._data.cache_folder).fractions).float()
+        statistics = class_statistics(self.source, self._data.cache_folder, damaged=self._skip)
+        return torch.from_numpy(statistics.fractions).float()
+
+    @property
+    def _skip(self) -> Callable[[DamagedFile], None] | None:
+        """What to do about a damaged file; None where it stops the run."""
+        return self._note_damaged if self._data.skip_damaged else None
+
+    def _note_damaged(self, problem: DamagedFile) -> None:
+        """Name a file that is skipped, once a round."""
+        if str(problem) not in self._damaged:
+            self._damaged.add(str(problem))
+            self._record.warn(f"skipped: {problem}")
+
+    def _if_readable(self, read: Callable[[], T]) -> T | None:
+        """What ``read`` gives; None for a damaged file where the run skips those."""
+        try:
+            return read()
+        except DamagedFile as problem:
+            if self._skip is None:
+                raise
+            self._skip(problem)
+            return None
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Add over processes."""
@@ -124,53 +161,52 @@ class RoundWorld:
         return range(self._runtime.rank, len(self.target), self._runtime.world)
 
     def target_images(self) -> Iterator[tuple[int, Tensor]]:
-        """This process's target images on its device, one after the other."""
+        """This process's target images on its device, one after the other; damaged ones may be left out."""
         with Steps("target images", len(self._share()), quiet=self._record.quiet) as steps:
             for index in self._share():
-                yield index, self._on_device(torch.from_numpy(self.target_image(index)))
+                image = self._if_readable(partial(self.target_image, index))
+                if image is None:
+                    self._left_out.add(index)
+                else:
+                    yield index, self._on_device(torch.from_numpy(image))
                 steps.advance()
 
     def source_images(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's labelled source images on its device, one after the other."""
+        """This process's labelled source images on its device, one after the other; damaged ones may be left out."""
         indices = range(self._runtime.rank, len(self.source), self._runtime.world)
         with Steps("source images", len(indices), quiet=self._record.quiet) as steps:
             for index in indices:
-                image = torch.from_numpy(resize_image(self.source.image(index), self.source_size))
-                label = torch.from_numpy(resize_label(self.source.label(index), self.source_size))
-                yield self._on_device(image), label[None].to(self._runtime.device).long()
+                pair = self._if_readable(partial(self._source_pair, index))
+                if pair is not None:
+                    image, label = (torch.from_numpy(array) for array in pair)
+                    yield self._on_device(image), label[None].to(self._runtime.device).long()
                 steps.advance()
+
+    def _source_pair(self, index: int) -> tuple[npt.NDArray[np.uint8], LabelMap]:
+        """A source image and its label at working size."""
+        image = resize_image(self.source.image(index), self.source_size)
+        return image, resize_label(self.source.label(index), self.source_size)
 
     def _on_device(self, image: Tensor) -> Tensor:
         return image.to(self._runtime.device).permute(2, 0, 1)[None].float() / 255
 
     def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> TargetPass:
         """Run the network once over this process's share of the target set."""
-        folder = self._folder / "scores"
+        folder = self.kept_scores.folder
         folder.mkdir(parents=True, exist_ok=True)
         if keep:
             (folder / "keep").touch()
+        sizes: dict[int, Size] = {}
         for index, image in self.target_images():
             with self._runtime.autocast():
                 compact = scores(model, image, inference)[0]
-            np.save(_score_file(folder, index), encode_scores(compact))
-        return TargetPass(folder, self._share(), self, self._runtime.device, inference.align_corners)
-
-    def kept_scores(self, index: int) -> npt.NDArray[np.float16]:
-        """Compact scores of one image."""
-        return np.asarray(np.load(_score_file(self._folder / "scores", index), allow_pickle=False), np.float16)
-
-    def _soft_file(self, index: int) -> Path:
-        return self._folder / "soft" / f"{index:06d}"
+            self.kept_scores.keep(index, encode_scores(compact))
+            sizes[index] = (image.shape[-2], image.shape[-1])
+        return TargetPass(self.kept_scores, sizes, self._runtime.device, inference.align_corners)
 
     def keep_soft_label(self, index: int, log_p: Tensor) -> None:
-        """Store a soft label, at the network's stride or, for large maps of fine strides, coarser."""
-        path = self._soft_file(index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(fitting_scores(log_p)))
-
-    def soft_label(self, index: int) -> npt.NDArray[np.float16]:
-        """A stored soft label."""
-        return decode(self._soft_file(index).read_bytes())
+        """Store a soft label."""
+        self.soft_label.keep(index, log_p)
 
     # ---- pseudo labels ----
 
@@ -178,11 +214,9 @@ class RoundWorld:
         return self._folder / "labels" / f"{self.target.items[index].id}.png"
 
     def keep_label(self, index: int, label: Tensor, confidence: Tensor | None = None) -> None:
-        """Store a pseudo label as an index PNG and count it for the record."""
+        """Store a pseudo label as an index PNG and count it for the record; RunError if it cannot be written."""
         array = label.to("cpu", torch.uint8).numpy()
-        path = self._label_file(index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), array)
+        write_whole(self._label_file(index), encode_picture(".png", array))
         classes = len(self.space)
         flat = torch.from_numpy(array.astype(np.int64)).reshape(-1).clamp(max=classes)
         self._selected += torch.bincount(flat, minlength=classes + 1)
@@ -191,15 +225,17 @@ class RoundWorld:
             self._confusion += confusion
             self._true += true
         if index in self._shown and confidence is not None:
-            shown = self._folder / "confidence" / f"{index:06d}.png"
-            shown.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(shown), (confidence.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy())
+            grey = (confidence.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+            write_whole(self._folder / "confidence" / f"{index:06d}.png", encode_picture(".png", grey))
 
     def _against_truth(self, index: int, label: LabelMap) -> tuple[Tensor, Tensor]:
         """Confusion [K, K] by truth and label of the labelled pixels; pixels [K] of each class in the truth."""
         assert self._data.truth is not None
         height, width = label.shape
-        truth = resize_label(self._data.truth.label(index), (height, width)).reshape(-1).astype(np.int64)
+        stored = self._if_readable(partial(self._data.truth.label, index))
+        if stored is None:
+            return torch.zeros_like(self._confusion), torch.zeros_like(self._true)
+        truth = resize_label(stored, (height, width)).reshape(-1).astype(np.int64)
         guess = label.reshape(-1).astype(np.int64)
         valid = (truth != IGNORE) & (guess != IGNORE)
         classes = len(self.space)
@@ -225,11 +261,14 @@ class RoundWorld:
     def finish_prepare(self, stage: str, round: int) -> dict[str, Any] | None:
         """Close the pass: drop scores nobody needs, write the summary. None if no label was kept."""
         self._runtime.barrier()
-        counts = [part.to(self._runtime.device) for part in (self._selected, self._confusion, self._true)]
+        left_out = torch.tensor(len(self._left_out))
+        counts = [part.to(self._runtime.device) for part in (self._selected, self._confusion, self._true, left_out)]
         self._runtime.sum(counts)
-        selected, confusion, true = (part.cpu() for part in counts)
+        selected, confusion, true, left_out = (part.cpu() for part in counts)
+        if int(left_out):
+            self._record.warn(f"{int(left_out)} of {len(self.target)} target images cannot be read and got no label")
         if self._runtime.main:
-            folder = self._folder / "scores"
+            folder = self.kept_scores.folder
             if folder.exists() and not (folder / "keep").exists():
                 shutil.rmtree(folder)
         if int(selected.sum()) == 0:
@@ -296,20 +335,13 @@ class RoundWorld:
 class TargetPass:
     """The compact scores of a pass; iterating gives full-size probabilities, one image at a time."""
 
-    def __init__(self, folder: Path, indices: Sequence[int], world: RoundWorld, device: torch.device, align: bool):
-        self._folder, self._indices, self._world, self._device, self._align = folder, indices, world, device, align
+    def __init__(self, kept: KeptScores, sizes: Mapping[int, Size], device: torch.device, align: bool):
+        self._kept, self._sizes, self._device, self._align = kept, sizes, device, align
 
     def __iter__(self) -> Iterator[Prediction]:
-        for index in self._indices:
-            compact = torch.from_numpy(np.load(_score_file(self._folder, index), allow_pickle=False))
-            height, width = self._world.target_image(index).shape[:2]
-            compact = compact[None].to(self._device)
-            full = probabilities_from_scores(compact, (height, width), align_corners=self._align)
-            yield Prediction(index, full[0])
-
-
-def _score_file(folder: Path, index: int) -> Path:
-    return folder / f"{index:06d}.npy"
+        for index, size in self._sizes.items():
+            compact = torch.from_numpy(self._kept(index))[None].to(self._device)
+            yield Prediction(index, probabilities_from_scores(compact, size, align_corners=self._align)[0])
 
 
 def _share(counts: Tensor | None, place: int) -> float | None:
