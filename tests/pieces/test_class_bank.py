@@ -7,9 +7,11 @@ import torch
 from sklearn.cluster import KMeans
 
 from segadapt.labels import IGNORE
+from segadapt.pieces import class_bank
 from segadapt.pieces.class_bank import NOWHERE, ClassBank
 from segadapt.pieces.kmeans import kmeans
 from segadapt.pieces.multi_prototypes import moments
+from segadapt.pieces.precision import wide
 
 C, K, D, LENGTH = 3, 2, 4, 10
 
@@ -89,3 +91,27 @@ def test_kmeans_of_fewer_points_than_clusters() -> None:
     torch.testing.assert_close(centres[member], points)
     centres, _ = kmeans(torch.zeros(1, 2), 3)
     assert not centres.any()
+
+
+def test_apples_gpus_have_no_float64() -> None:
+    assert [wide(torch.device(name)) for name in ("cpu", "cuda", "mps")] == [
+        torch.float64,
+        torch.float64,
+        torch.float32,
+    ]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_statistics_are_as_wide_as_the_device_allows(full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact, narrow = ClassBank(C, K, LENGTH, D, full).to("cpu"), ClassBank(C, K, LENGTH, D, full)
+    monkeypatch.setattr(class_bank, "wide", lambda device: torch.float32)
+    narrow.load_state_dict(exact.state_dict())
+    narrow.to("cpu")
+    for name in ("counts", "sums", "squares"):
+        assert exact.get_buffer(name).dtype == torch.float64
+        assert narrow.get_buffer(name).dtype == torch.float32
+    for seed in range(4):
+        exact.push(*batch(seed)[:3], 100, torch.linspace(0, 0.9, 12))
+        narrow.push(*batch(seed)[:3], 100, torch.linspace(0, 0.9, 12))
+    for a, b in zip(narrow.moments(), exact.moments(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)

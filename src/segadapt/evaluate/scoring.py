@@ -20,6 +20,7 @@ from segadapt.evaluate.metrics import ConfusionMatrix, Scores
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels, scores
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.precision import wide
 
 Progress = Callable[[int, int], None]
 """Called after every image with (done, total)."""
@@ -157,10 +158,10 @@ def describe_unlabelled(
 
 
 class _PredictionSums:
-    """Sums over pixels of compact scores, on the device; float64, so any number of images can be added."""
+    """Sums over pixels of compact scores, on the device; in its widest type, so any number of images can be added."""
 
     def __init__(self, classes: int, device: torch.device | str):
-        kind = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        kind = wide(torch.device(device))
         self.images = torch.zeros((), dtype=kind, device=device)
         self.entropy = torch.zeros((), dtype=kind, device=device)
         self.probability = torch.zeros(classes, dtype=kind, device=device)
@@ -182,7 +183,7 @@ class _PredictionSums:
         self.predicted.index_add_(0, label, torch.ones_like(confidence, dtype=kind))
 
     def description(self, name: str) -> UnlabelledDescription:
-        images, entropy, probability, confidence, predicted = (t.double().cpu() for t in self.tensors())
+        images, entropy, probability, confidence, predicted = (t.cpu().double() for t in self.tensors())
         pixels = float(predicted.sum())
         if not pixels:
             raise RequestError(f"{name}: there is no image to predict")

@@ -7,10 +7,13 @@ memory is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from segadapt.pieces.multi_prototypes import Moments
+from segadapt.pieces.precision import wide
 
 NOWHERE = -1
 """Prototype of a feature that was stored before its class had any."""
@@ -45,6 +48,12 @@ class ClassBank(nn.Module):
         self.register_buffer("sums", torch.zeros(parts, channels, dtype=torch.float64))
         self.register_buffer("squares", torch.zeros(parts, *shape, dtype=torch.float64))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ClassBank:
+        """As of every module, e.g. moving to a device; one without float64 gets narrower statistics."""
+        dtype = wide(fn(torch.zeros(0)).device)
+        self.counts, self.sums, self.squares = (x.to(dtype) for x in (self.counts, self.sums, self.squares))
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
     @property
     def filled(self) -> Tensor:
         """[C] features remembered of each class."""
@@ -63,7 +72,7 @@ class ClassBank(nn.Module):
         """
         valid = (labels >= 0) & (labels < self.classes)
         group = torch.where(valid, labels, self.classes)
-        order = (group + 0.999 * chance.double()).argsort()
+        order = (group + 0.999 * chance.to(wide(chance.device))).argsort()
         group, features, assigned = group[order], features[order], assigned[order]
         sizes = torch.zeros(self.classes + 1, dtype=torch.int64, device=group.device)
         sizes.index_add_(0, group, torch.ones_like(group))
@@ -82,11 +91,11 @@ class ClassBank(nn.Module):
     def _count(self, rows: Tensor, part: Tensor, kept: Tensor, sign: float) -> None:
         """Add rows to the statistics of their prototypes, or take them out; as they are stored, so nothing drifts."""
         place = torch.where(kept & (part >= 0), part, len(self.counts) - 1)
-        exact = rows.double()
+        exact = rows.to(self.sums.dtype)
         self.counts.index_add_(0, place, torch.full_like(exact[:, 0], sign))
         self.sums.index_add_(0, place, exact, alpha=sign)
         if self.full:
-            member = torch.zeros(len(self.counts), len(rows), dtype=torch.float64, device=rows.device)
+            member = torch.zeros(len(self.counts), len(rows), dtype=exact.dtype, device=rows.device)
             member[place, torch.arange(len(rows), device=rows.device)] = sign
             for one, weights in enumerate(member):  # [parts, N, D, D] would not fit
                 self.squares[one] += (exact * weights[:, None]).T @ exact

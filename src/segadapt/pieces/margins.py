@@ -41,10 +41,9 @@ def crop_margins(output: Sequence[int], margins: Margins, device: torch.device |
         margins: shares of the crop. A pixel belongs to a margin when its centre does.
         device: of the result.
     """
-    height, width = (
-        (torch.arange(int(n), dtype=torch.float64, device=device) + 0.5) / int(n) for n in (output[0], output[1])
-    )
-    return _within(height, margins.top, margins.bottom)[:, None] & _within(width, margins.left, margins.right)
+    height, width = ((torch.arange(int(n), dtype=torch.float64) + 0.5) / int(n) for n in (output[0], output[1]))
+    tall, wide = _within(height, margins.top, margins.bottom), _within(width, margins.left, margins.right)
+    return tall.to(device, non_blocking=True)[:, None] & wide.to(device, non_blocking=True)
 
 
 def image_margins(

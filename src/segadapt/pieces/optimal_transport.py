@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from segadapt.pieces.precision import wide
+
 _ABSENT = -1e30
 """Log mass of a row or class that takes no part; finite, so that no difference of infinities occurs."""
 
@@ -132,7 +134,7 @@ def class_balanced_sample(labels: Tensor, count: int, classes: int, stratified: 
     quota = torch.floor(count * class_shares(labels, classes) + 1e-4)
     quota = torch.cat([quota, quota.new_zeros(len(quota), 1)], 1)
     # Within a class, the place in the order of chances; sorting brings the classes one after the other.
-    order = (group + 0.999 * chance.double()).argsort(1)
+    order = (group + 0.999 * chance.to(wide(chance.device))).argsort(1)
     sizes = torch.zeros_like(quota).scatter_add_(1, group, torch.ones_like(chance))
     starts = sizes.cumsum(1) - sizes
     place = torch.empty_like(chance).scatter_(

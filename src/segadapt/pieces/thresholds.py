@@ -183,7 +183,7 @@ class ClassThresholds(nn.Module):
 
     def ranks(self) -> Tensor:
         """int64 ranks ``floor(p n_c)`` [K], or ``floor(p N)`` [1] when pooled."""
-        return (self._pool(self.ranked).double() * self.portion).floor().long()
+        return (self._pool(self.ranked).cpu().double() * self.portion).floor().long().to(self.ranked.device)
 
     def thresholds(self) -> Tensor:
         """[K] float32 thresholds; 1 for a class with too few pixels for a single selected one.

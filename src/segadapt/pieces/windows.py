@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.pieces.precision import wide
+
 
 class WindowLike(Protocol):
     """A rectangle in an image, in its pixels; the part [top, top + height) x [left, left + width)."""
@@ -62,14 +64,16 @@ def window_grid(
     align_corners: bool,
     device: torch.device,
 ) -> Tensor:
-    """Sampling positions [B, h, w, 2] (x, y) float64 in the coordinates of ``grid_sample``, -1 .. 1 over the image.
+    """Sampling positions [B, h, w, 2] (x, y) in the coordinates of ``grid_sample``, -1 .. 1 over the image.
+
+    Of the widest type of the device (:func:`segadapt.pieces.precision.wide`).
 
     With half-pixel geometry these depend on the relative place in the image only, so one grid
     serves maps of any resolution.
     """
     rows, columns = window_axes(windows, sizes, output, align_corners)
-    y = rows.to(device, non_blocking=True)[:, :, None]
-    x = columns.to(device, non_blocking=True)[:, None, :]
+    y, x = (axis.to(wide(device)).to(device, non_blocking=True) for axis in (rows, columns))
+    y, x = y[:, :, None], x[:, None, :]
     shape = (len(y), y.shape[1], x.shape[2])
     return torch.stack([x.expand(shape), y.expand(shape)], -1)
 
