@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluate import export
 from segadapt.evaluate.export import export_onnx
+from segadapt.evaluate.predict import predict_array
+from segadapt.models.inference import InferenceConfig
 from segadapt.models.prototype_net import Kind, PrototypeNet
 from tests.evaluate.tiny import TinySegmenter
 
@@ -41,6 +43,35 @@ def test_exported_model_runs_alone(tmp_path: Path, dynamic: bool) -> None:
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
     assert labels.dtype == np.uint8
     assert (labels == expected.argmax(1).numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_labels_are_those_of_a_prediction(tmp_path: Path, aligned: bool) -> None:
+    import onnxruntime
+
+    model, config = TinySegmenter(5), InferenceConfig(align_corners=aligned)
+    export_onnx(model, tmp_path / "model.onnx", 33, 50, inference=config)
+    image = np.random.default_rng(0).integers(0, 256, (33, 50, 3), np.uint8)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    given = (image.astype(np.float32) / 255).transpose(2, 0, 1)[None]
+    labels = session.run(["labels"], {"images": given})[0][0]
+    other = InferenceConfig(align_corners=not aligned)
+    assert (labels == predict_array(model, image, config)[0]).mean() > 0.999
+    assert (labels == predict_array(model, image, other)[0]).mean() < 0.99
+
+
+def test_another_enlargement_than_that_of_predictions_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = export.Deployed.forward
+
+    def not_aligned(self: export.Deployed, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return forward(export.Deployed(self.model, False), images)
+
+    monkeypatch.setattr(export.Deployed, "forward", not_aligned)
+    monkeypatch.setattr(export, "_write_dynamo", export._write_torchscript)
+    with pytest.raises(RunError, match="of the pixels get another class"):
+        export_onnx(TinySegmenter(5), tmp_path / "m.onnx", 33, 50, inference=InferenceConfig(align_corners=True))
 
 
 @pytest.mark.parametrize("kind", ["centroid", "gaussian"])
@@ -72,7 +103,7 @@ def test_a_model_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     write = export._write_torchscript
 
     def other_weights(deployed: export.Deployed, *rest: object) -> None:
-        write(export.Deployed(TinySegmenter(3, seed=5).eval()), *rest)  # type: ignore[arg-type]
+        write(export.Deployed(TinySegmenter(3, seed=5).eval(), False), *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(export, "_write_dynamo", other_weights)
     monkeypatch.setattr(export, "_write_torchscript", other_weights)

@@ -268,7 +268,7 @@ def export(
 ) -> None:
     """Export a model to ONNX and check it against torch."""
     loaded = load(model, prototypes=prototypes)
-    made = export_onnx(loaded.model, out, height, width, dynamic)
+    made = export_onnx(loaded.model, out, height, width, dynamic, inference(loaded, "", None, ""))
     if json:
         print_json(made.to_dict())
     else:

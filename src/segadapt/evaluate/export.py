@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segadapt.errors import RequestError, RunError
-from segadapt.models.inference import evaluation_mode
+from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 
@@ -60,21 +60,31 @@ class Deployed(nn.Module):
     """What is exported: the network with its preprocessing, and class scores at the size of the image.
 
     Input ``images`` [B, 3, H, W] float32 RGB in [0, 1]; outputs ``logits`` [B, K, H, W] float32 and
-    ``labels`` [B, H, W] uint8 train ids.
+    ``labels`` [B, H, W] uint8 train ids. Scores are enlarged as in all predictions of the model.
     """
 
-    def __init__(self, model: Segmenter):
+    def __init__(self, model: Segmenter, align_corners: bool):
         super().__init__()
         self.model = model
+        self.align_corners = align_corners
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model(images).logits
-        logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=self.align_corners)
         return logits, logits.argmax(1).to(torch.uint8)
 
 
-def export_onnx(model: Segmenter, path: Path, height: int, width: int, dynamic: bool = False) -> ExportReport:
+def export_onnx(
+    model: Segmenter,
+    path: Path,
+    height: int,
+    width: int,
+    dynamic: bool = False,
+    inference: InferenceConfig | None = None,
+) -> ExportReport:
     """Write ``model`` as an ONNX file and compare it with torch through onnxruntime.
+
+    The file holds one pass over the whole image; labels are compared with :func:`predict_labels` of one such pass.
 
     Args:
         model: the network; where it is and its training flags stay as they are.
@@ -82,6 +92,8 @@ def export_onnx(model: Segmenter, path: Path, height: int, width: int, dynamic: 
         height, width: size of the images in pixels.
         dynamic: let batch, height and width vary; otherwise batch 1 at this size only. The check
             then also covers a batch of 2 at another size.
+        inference: how the model predicts. Its ``align_corners`` holds here too; several scales, mirrored
+            views and windows are for the caller of the exported model.
 
     Raises:
         RequestError: onnx, onnxscript or onnxruntime is not installed; or it predicts by prototypes with full
@@ -106,7 +118,7 @@ def export_onnx(model: Segmenter, path: Path, height: int, width: int, dynamic: 
     try:
         with evaluation_mode(model), torch.no_grad():
             # Exporters leave the module in the mode in which they found its outermost part.
-            deployed = Deployed(model.cpu()).eval()
+            deployed = Deployed(model.cpu(), (inference or InferenceConfig()).align_corners).eval()
             exporter, error, disagreement = _write_and_compare(deployed, partial, shapes, dynamic)
         os.replace(partial, path)  # noqa: PTH105
     finally:
@@ -195,14 +207,17 @@ def _silence() -> Iterator[None]:
 
 
 def _compare(deployed: Deployed, path: Path, shapes: list[Shape]) -> tuple[float, float]:
-    """Largest relative difference of the logits, and share of differing labels, over the shapes."""
+    """Largest relative difference of the logits, and share of labels other than predicted, over the shapes."""
     import onnxruntime
+
+    once = InferenceConfig(align_corners=deployed.align_corners)
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     error = disagreement = 0.0
     for number, shape in enumerate(shapes):
         images = torch.rand(shape, generator=torch.Generator().manual_seed(number))
-        logits, labels = (t.numpy() for t in deployed(images))
+        logits = deployed(images)[0].numpy()
+        labels = predict_labels(deployed.model, images, (shape[2], shape[3]), once)[0].numpy()
         got_logits, got_labels = session.run(["logits", "labels"], {"images": images.numpy()})
         if got_logits.shape != logits.shape:
             raise ValueError(f"output {got_logits.shape} for images {shape} instead of {logits.shape}")
