@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from segadapt.config import build_config
+from segadapt.methods.method import Method
 from segadapt.methods.registry import METHODS
 from segadapt.models.store import load_model
 from segadapt.run import Run
-from tests.tiny import NAMES, ONLINE, ROUNDS, raw_config
+from tests.tiny import NAMES, ROUNDS, raw_config
 
 
 def label_rounds(method: str) -> list[int]:
-    """The rounds in which a method labels the target."""
-    if method.startswith("adaptseg") or method in ONLINE:
+    """The rounds in which a method labels the target, before it trains."""
+    if METHODS[method].method.prepare is Method.prepare:
         return []
     return [0, 1] if method in ROUNDS else [0]
 
