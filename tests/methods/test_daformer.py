@@ -17,6 +17,7 @@ from segadapt.methods.daformer import kept_near
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, recoloured
 from segadapt.methods.mic import MaskedConfig, masked
 from segadapt.methods.registry import stage_settings
+from segadapt.models.build import build_segmenter
 from segadapt.pieces.margins import Margins
 from tests.methods.small import SPACE, K, Pointwise, backward, gradients, make, samples
 
@@ -258,6 +259,15 @@ def test_features_are_kept_to_initial_weights_wherever_the_network_starts() -> N
     assert second() is None
     assert second(initial="previous") == "scratch"
     assert second(initial="previous", feature_distance=0) is None
+
+
+@pytest.mark.parametrize("name", ["fcn8s_vgg16", "deeplabv2_vgg16", "resnet38", "hrda:fcn8s_vgg16"])
+def test_a_network_without_encoder_features_is_refused_at_once(name: str) -> None:
+    with torch.device("meta"):
+        network = build_segmenter(name, K)
+    with pytest.raises(RequestError, match=f"network '{name}' does not name; set adapt.feature_distance=0"):
+        make("daformer", network, feature_classes="all")
+    assert make("daformer", network, feature_distance=0).reference is None
 
 
 def test_hrda_needs_two_resolutions() -> None:

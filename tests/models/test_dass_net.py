@@ -37,7 +37,11 @@ def test_both_stems_start_from_the_same_encoder_and_train_apart() -> None:
     images = torch.rand(2, 3, 33, 41)
     with torch.no_grad():
         model.eval()
-        torch.testing.assert_close(model(images), model.source(images))
+        target, source = model(images), model.source_network(model.preprocess(images))
+        for part in ("logits", "features", "deep"):
+            torch.testing.assert_close(getattr(target, part), getattr(source, part))
+        model.target_conv1.weight.mul_(2)
+        assert torch.equal(model(images).deep, model.deep_features(images)), "of the target stem"
     model.train()
     model(images).logits.square().mean().backward()
     silent = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is None}

@@ -110,6 +110,12 @@ class DAFormer(Prototyped):
 
     def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space)
+        if config.feature_distance and not model.names_deep:
+            raise RequestError(
+                f"stage '{config.name}': feature_distance compares encoder features, which the network "
+                f"'{model.architecture.get('name')}' does not name; set {config.name}.feature_distance=0, or take "
+                "another network"
+            )
         self.teacher = MeanTeacher(model, config, config.norm)
         self.reference = frozen_copy(reference or model) if config.feature_distance else None
         if reference is not None and reference.architecture != model.architecture:

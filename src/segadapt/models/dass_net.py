@@ -47,25 +47,25 @@ class DASSNet(DilatedResNet):
         self.layer5 = AtrousClassifier(512 * EXPANSION, classes, len(DILATIONS))
         self.feature_channels = classes * len(DILATIONS)
 
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Preprocessed target images [B, 3, H, W] to the outputs of layer3 and layer4."""
+        x = F.relu(self.target_bn1(self.target_conv1(x)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
+        middle: Tensor = self.layer3(self.layer2(self.target_layer1(x)))
+        deep: Tensor = self.layer4(middle)
+        return middle, deep
+
     def network(self, x: Tensor) -> Output:
         """Preprocessed target images [B, 3, H, W] to logits [B, K, h, w] and features [B, 4 K, h, w]."""
-        return self._classified(self.target_layer1(self._pooled(self.target_bn1(self.target_conv1(x)))))
+        return self._classified(self.encode(x)[1])
 
     def source_network(self, x: Tensor) -> Output:
         """The same for preprocessed images of the source domain, through their own stem."""
-        return self._classified(self.layer1(self._pooled(self.bn1(self.conv1(x)))))
+        return self._classified(super().encode(x)[1])
 
-    def source(self, images: Tensor) -> Output:
-        """RGB source images [B, 3, H, W] in [0, 1] to logits and features."""
-        return self.source_network(self.preprocess(images))
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(F.relu(x, inplace=True), 3, stride=2, padding=1, ceil_mode=True)
-
-    def _classified(self, shallow: Tensor) -> Output:
-        deep = self.layer4(self.layer3(self.layer2(shallow)))
+    def _classified(self, deep: Tensor) -> Output:
         parts = [conv(deep) for conv in self.layer5.conv2d_list]
-        return Output(torch.stack(parts).sum(0), torch.cat(parts, 1))
+        return Output(torch.stack(parts).sum(0), torch.cat(parts, 1), deep=deep)
 
     def head_modules(self) -> list[nn.Module]:
         return [self.layer5]

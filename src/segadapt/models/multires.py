@@ -163,6 +163,11 @@ class MultiRes(Segmenter):
         heads = self.base.head_modules()
         return heads if self.attention is None else [*heads, self.attention]
 
+    @property
+    def names_deep(self) -> bool:
+        """Whether the wrapped network does."""
+        return self.base.names_deep
+
     def deep_features(self, images: Tensor) -> Tensor:
         """Deepest encoder map of the context alone."""
         return self.base.deep_features(self._shrunk(self._padded(images)))

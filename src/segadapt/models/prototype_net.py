@@ -102,6 +102,11 @@ class PrototypeNet(Segmenter):
         rows = embedded(self.projection, features, self.unit)
         return similarity(rows, known, self.floor, self.per_dimension)
 
+    @property
+    def names_deep(self) -> bool:
+        """Whether the wrapped network does."""
+        return self.base.names_deep
+
     def deep_features(self, images: Tensor) -> Tensor:
         return self.base.deep_features(images)
 

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from segadapt.errors import RequestError
-
 
 class Detail(NamedTuple):
     """What a multi-resolution network saw of a crop at full resolution while training (HRDA).
@@ -126,12 +124,14 @@ class Segmenter(nn.Module):
         for top, left in places:
             yield self(images[..., top : top + window[0], left : left + window[1]]).logits
 
+    @property
+    def names_deep(self) -> bool:
+        """Whether the network names the deepest feature map of its encoder: ``Output.deep``."""
+        return type(self).deep_features is not Segmenter.deep_features
+
     def deep_features(self, images: Tensor) -> Tensor:
-        """``Output.deep`` of RGB images [B, 3, H, W] in [0, 1], without the head; RequestError where there is none."""
-        raise RequestError(
-            f"the network '{self.architecture.get('name')}' does not name its encoder's features; set "
-            "feature_distance=0, or take another network"
-        )
+        """``Output.deep`` of RGB images [B, 3, H, W] in [0, 1], without the head; of networks that name it."""
+        raise NotImplementedError
 
     def head_modules(self) -> list[nn.Module]:
         """The freshly initialised parts, which usually train with a higher learning rate."""
