@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from segadapt.config import DataSpec, load_config
 from segadapt.data.readers import open_dataset
+from segadapt.engine.world import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, LabelSpace
 from segadapt.opening import in_space, labels_read, open_data
@@ -44,6 +46,30 @@ def test_toy_classes_become_those_of_camvid(tmp_path: Path) -> None:
     assert test.label(0).tolist() == [[0, 1], [3, IGNORE]]
     assert bundle.oracle is not None
     assert bundle.oracle().labelled
+
+
+def test_labels_of_the_target_are_opened_to_measure_alone_and_only_where_asked(tmp_path: Path) -> None:
+    where = roots(tmp_path)
+    (tmp_path / "camvid" / "test.txt").write_text("0001TP_006690\n")
+    config = load_config("toy_camvid/cbst").data
+
+    def opened(**changes: Any) -> DataBundle:
+        return open_data(config.model_copy(update=changes), where, tmp_path / "cache")[0]
+
+    bundle = opened()
+    assert bundle.truth is not None
+    assert bundle.truth.labelled
+    assert [i.id for i in bundle.truth.items] == [i.id for i in bundle.target.items]
+    assert not bundle.target.labelled
+    assert opened(measure_labels=False).truth is None
+    with pytest.raises(
+        RequestError, match=r"measure_labels compares with data\.oracle, which the recipe does not give"
+    ):
+        opened(oracle=None)
+    with pytest.raises(
+        RequestError, match=r"measure_labels needs data\.oracle to hold the same images as data\.target"
+    ):
+        opened(oracle=config.test)
 
 
 def test_how_labels_are_read_is_part_of_what_a_stage_was_trained_on(tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ def test_every_network_has_an_optimiser_of_its_own() -> None:
     assert trained["discriminator/main"].optimiser.betas == (0.9, 0.99)
     assert trained["discriminator/main"].optimiser.weight_decay == 0
     assert list(make("adaptseg", Pointwise()).trained()) == ["model", "discriminator/main"]
+    changed = make("adaptseg", Pointwise(True), discriminator_optimiser={"lr": 0.25}).trained()
+    assert [changed[f"discriminator/{i}"].optimiser.lr for i in ("main", "aux")] == [0.25, 0.25]
+    assert changed["model"].optimiser.lr != 0.25
 
 
 def test_a_small_crop_is_refused() -> None:

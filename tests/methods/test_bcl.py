@@ -110,7 +110,15 @@ def test_rows_of_the_ablation() -> None:
     common = {"source", "source entropy", "target", "target entropy"}
     assert set(backward(bcl(**base).step(batches()))) == common
     assert set(backward(bcl(**{**base, "forward_contrast": 0.2}).step(batches()))) == common | {"forward contrast"}
-    assert set(backward(bcl(source_entropy=0, target_entropy=0).step(batches()))) >= {"source", "target"}
+    assert set(backward(bcl(source_entropy=0, target_entropy=0).step(batches()))) == {
+        "source",
+        "target",
+        "forward contrast",
+        "backward contrast",
+    }
+    usual, more = backward(bcl().step(batches())), backward(bcl(source_weight=3, target_weight=0.6).step(batches()))
+    wanted = {**usual, "source": 3 * usual["source"], "target": 2 * usual["target"]}
+    assert more == pytest.approx(wanted, rel=1e-5)
     method = bcl(dynamic="none")
     backward(method.step(batches()))
     assert method.online is not None

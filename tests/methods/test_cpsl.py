@@ -147,9 +147,15 @@ def cpsl(**settings: Any) -> CPSL:
     return method.train()  # type: ignore[return-value]
 
 
-def test_a_step_is_that_of_the_box() -> None:
-    method, batch = cpsl(stride=2, share_momentum=0.9, teacher_momentum=0.5, bank=0), batches()
+OFFICIAL = {"consistency_of": "assignment", "sampling": "uniform", "output_term": True, "partition": "fixed"}
+
+
+@pytest.mark.parametrize("terms", [{}, OFFICIAL], ids=["paper", "official"])
+def test_a_step_is_that_of_the_box(terms: dict[str, Any]) -> None:
+    official = bool(terms)
+    method, batch = cpsl(stride=2, share_momentum=0.9, teacher_momentum=0.5, bank=0, **terms), batches()
     before = copy.deepcopy(method)
+    torch.manual_seed(2)
     values = backward(method.step(batch))
     s, t = batch["source"], batch["target"]
     assert before.teacher is not None
@@ -163,28 +169,42 @@ def test_a_step_is_that_of_the_box() -> None:
         y = (p_sl * t.scores.float().softmax(1)).argmax(1)
     logits = before.model(t.images).logits
     assert values["ce"] == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-4)
-    p_w = seen.logits.softmax(1).flip(3)
-    p_s = before.model(t.strong.images).logits.softmax(1)
+    strong = before.model(t.strong.images)
+    if official:
+        cosine = torch.einsum("bdhw,kd->bkhw", F.normalize(strong.features, dim=1), c_slow)
+        p_w, p_s = p_sl.flip(3), (cosine / TAU).softmax(1)
+        divergence = (p_w * (p_w / p_s).log()).mean(1)
+    else:
+        p_w, p_s = seen.logits.softmax(1).flip(3), strong.logits.softmax(1)
+        divergence = (p_w * (p_w / p_s).log() + p_s * (p_s / p_w).log()).mean(1)
     keep = torch.ones_like(y, dtype=torch.bool)
     keep[-1, : keep.shape[1] // 2] = False
-    both = (p_w * (p_w / p_s).log() + p_s * (p_s / p_w).log()).mean(1)
-    assert values["consistency"] == pytest.approx(5 * both[keep].mean().item(), rel=1e-3)
+    assert values["consistency"] == pytest.approx(5 * divergence[keep].mean().item(), rel=1e-3)
 
     sampled = method._sampled
     assert sampled is not None
     flat = z.flatten(2).transpose(1, 2)
     place = (sampled.features[:, :, None] - flat[:, None]).norm(dim=3).argmin(2)
     torch.testing.assert_close(flat.gather(1, place[..., None].expand(-1, -1, D)), sampled.features)
+    outputs = F.normalize(seen.logits, dim=1).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(outputs.gather(1, place[..., None].expand(-1, -1, K)), sampled.outputs)
     shares = torch.stack([torch.bincount(image.flatten(), minlength=K) / image.numel() for image in y])
     torch.testing.assert_close(sampled.shares, shares)
-    found = torch.stack([torch.bincount(c, minlength=K) for c in y.flatten(1).gather(1, place)])
-    assert (found >= torch.floor(10 * shares)).all()
+    if official:
+        torch.manual_seed(2)
+        torch.rand(())  # whether a box is pasted
+        assert torch.equal(place, torch.rand(y.flatten(1).shape).topk(10, 1).indices)
+    else:
+        found = torch.stack([torch.bincount(c, minlength=K) for c in y.flatten(1).gather(1, place)])
+        assert (found >= torch.floor(10 * shares)).all()
 
     head = F.normalize(before.head.weight, dim=1)
     losses = []
-    for features in sampled.features:
+    for features, of_teacher in zip(sampled.features, sampled.outputs, strict=True):
         scores = features @ head.T
         q = sinkhorn(scores.detach(), before.shares, 0.05, 3)
+        if official:
+            q = q + sinkhorn(of_teacher, before.shares, 0.05, 3)
         losses.append(-(q * (scores / TAU).log_softmax(1)).sum(1).mean())
     loss = 0.1 * torch.stack(losses).mean()
     assert values["self-labelling"] == pytest.approx(loss.item(), rel=1e-4)
@@ -195,7 +215,7 @@ def test_a_step_is_that_of_the_box() -> None:
     method.after_step(OneProcess())  # type: ignore[arg-type]
     torch.testing.assert_close(method.slow_head.weight, 0.5 * (before.slow_head.weight + method.head.weight))
     r = before.shares
-    for share in shares:
+    for share in () if official else shares:
         r = 0.9 * r + 0.1 * share
     torch.testing.assert_close(method.shares, r)
     full = F.interpolate(before.model(s.images).logits, (H, W), mode="bilinear")
@@ -225,6 +245,14 @@ def test_self_labelling_reaches_the_head_alone() -> None:
     method._self_labelling(Sampled(*rows, torch.ones(2, K) / K)).mean().backward()
     assert gradients(method.head)
     assert not gradients(method.model)
+
+
+def test_the_head_has_an_optimiser_of_its_own() -> None:
+    method = cpsl(head_optimiser={"name": "adamw", "lr": 0.25})
+    trained = method.trained()
+    assert trained["head"].network is method.head
+    assert (trained["head"].optimiser.name, trained["head"].optimiser.lr) == ("adamw", 0.25)
+    assert trained["model"].optimiser == method.config.optimiser
 
 
 def test_ablations() -> None:

@@ -264,6 +264,14 @@ def test_unsure_pixels_do_not_enter_the_bank() -> None:
         assert int(bank.filled.sum()) == int(kept.sum())
 
 
+def test_no_more_pixels_of_a_class_enter_the_bank_in_a_step_than_asked_for() -> None:
+    made, seen = plugin(insert=7, bank=500, confident=False), mixed()
+    made.terms(output(), seen)
+    made.follow(OneProcess(), B)  # type: ignore[arg-type]
+    bank: Any = made.banks["low"]
+    assert bank.filled.tolist() == [7] * K
+
+
 @pytest.mark.parametrize("bank", [0, 500])
 def test_prototypes_follow_what_was_seen(bank: int) -> None:
     made, seen = plugin(kind="gaussian", bank=bank, momentum=0.9, confident=False), mixed()

@@ -132,6 +132,17 @@ def test_labels_of_a_round_are_those_of_the_paper(name: str, round: int) -> None
     assert world.reported["portion"] == pytest.approx((0.3, 0.0, 0.5)[round])
 
 
+def test_only_every_nth_confidence_of_a_class_in_an_image_may_be_ranked() -> None:
+    world, cbst = FakeWorld(), method("cbst", portion=0.3, subsample=4)
+    cbst.prepare(0, world)  # type: ignore[arg-type]
+    confidence, predicted = world.probabilities.max(1)
+    for c in range(K):
+        fourth = [sure[guess == c][::4] for sure, guess in zip(confidence, predicted, strict=True)]
+        ranked = torch.cat(fourth).sort(descending=True).values
+        rank = int(0.3 * len(ranked))
+        assert cbst.thresholds[c] == (ranked[rank - 1] if rank else 1)
+
+
 def test_class_balance_labels_rare_classes_that_one_threshold_leaves_out() -> None:
     shares = {}
     for name in ("st", "cbst"):
@@ -188,6 +199,16 @@ def test_mining_follows_the_predictions_and_stays_off_the_source_unless_asked() 
     assert target.focus(label) == (2, 3)  # both below 5 % of the predicted pixels; class 1 is not
     mined = method("cbst", mining_source=True)
     assert mined.streams(0, world)["pool"].parts[0].focus is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_without_a_rare_class_a_crop_may_show_one_of_the_three_rarest(fallback: bool) -> None:
+    cbst = method("cbst", mining_share=0.005, mining_fallback=fallback)
+    cbst.counts.copy_(torch.tensor([900, 60, 30, 10, 0]))
+    focus = cbst.streams(0, FakeWorld())["pool"].parts[1].focus  # type: ignore[arg-type]
+    assert focus is not None
+    assert focus(np.array([[0, 1], [3, 2]], np.uint8)) == ((3, 2) if fallback else ())
+    assert focus(np.array([[0, 1], [1, 4]], np.uint8)) == (4,)
 
 
 def test_no_source_share_trains_on_the_target_alone() -> None:
