@@ -183,8 +183,8 @@ def separation(features: Numbers, label: Classes) -> float | None:
     return between / within if within > 0 else None
 
 
-def compressed(features: Numbers, dimensions: int = DIMENSIONS) -> npt.NDArray[np.float16] | None:
-    """Features [N, D] centred, as at most ``dimensions`` principal components, scaled to fit into half precision.
+def compressed(features: Numbers) -> npt.NDArray[np.float16] | None:
+    """Features [N, D] centred, as at most :data:`DIMENSIONS` principal components, scaled to fit into half precision.
 
     None when they are not finite or all equal. Distances keep their ratios but for the components
     left out.
@@ -192,9 +192,9 @@ def compressed(features: Numbers, dimensions: int = DIMENSIONS) -> npt.NDArray[n
     if not np.isfinite(features).all():
         return None
     centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
-    if centred.shape[1] > dimensions:
+    if centred.shape[1] > DIMENSIONS:
         _, directions = np.linalg.eigh(centred.T @ centred)
-        centred = centred @ directions[:, : -dimensions - 1 : -1]
+        centred = centred @ directions[:, : -DIMENSIONS - 1 : -1]
     spread = float(np.sqrt((centred**2).sum(1).mean()))
     return (centred / spread).astype(np.float16) if spread > 0 else None
 

@@ -141,14 +141,6 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
     return tuple(colors)
 
 
-def lookup_table(ids: Mapping[int, int]) -> LabelMap:
-    """Look-up table [256] from raw label ids to train ids; ids not listed become IGNORE."""
-    table = np.full(256, IGNORE, np.uint8)
-    for raw, train_id in ids.items():
-        table[raw] = train_id
-    return table
-
-
 def _without(names: Sequence[str], *gone: str) -> tuple[str, ...]:
     return tuple(n for n in names if n not in gone)
 

@@ -18,7 +18,8 @@ from segadapt.data.toy.scene import Placed
 from segadapt.data.toy.vehicles import draw_vehicle
 from segadapt.data.toy.write import RECORD, image_seed
 from segadapt.errors import RequestError
-from segadapt.labels import CITYSCAPES, IGNORE, SYNTHIA, lookup_table
+from segadapt.labels import CITYSCAPES, IGNORE, SYNTHIA
+from tests.data.writing import lookup_table
 
 SMALL = (64, 128)
 THINGS = {"person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"}

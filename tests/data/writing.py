@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from segadapt.labels import IGNORE
 
 
 def picture(height: int = 6, width: int = 8, seed: int = 0) -> np.ndarray:
@@ -44,3 +47,11 @@ def save_16bit_rgb(path: Path, array: np.ndarray) -> Path:
 def odd_palette() -> list[int]:
     """A palette in which no index equals its colour's luma."""
     return [(37 * i + 11 * c + 5) % 256 for i in range(256) for c in range(3)]
+
+
+def lookup_table(ids: Mapping[int, int]) -> np.ndarray:
+    """[256] uint8 from raw label ids to train ids; ids not listed become IGNORE."""
+    table = np.full(256, IGNORE, np.uint8)
+    for raw, train_id in ids.items():
+        table[raw] = train_id
+    return table

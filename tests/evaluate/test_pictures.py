@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segadapt.evaluate.pictures import activation_map, confidence_map, index_map, legend, overlay, side_by_side
+from segadapt.evaluate.pictures import activation_map, confidence_map, index_map, overlay
 from segadapt.labels import CAMVID, IGNORE
 
 
@@ -55,30 +55,3 @@ def test_index_map_has_lines_between_classes() -> None:
     assert (got[:, 3] == 255).all()
     assert len(set(got[1, 5].tolist())) == 1
     assert 180 < got[1, 5, 0] < 255
-
-
-def test_legend_shows_the_colours_asked_for() -> None:
-    def has(picture: np.ndarray, train_id: int) -> bool:
-        return bool((picture == np.array(CAMVID.colors[train_id])).all(2).any())
-
-    full = legend(CAMVID)
-    assert all(has(full, i) for i in range(len(CAMVID)))
-    part = legend(CAMVID, [8, 3, 3, IGNORE])
-    assert has(part, 3)
-    assert has(part, 8)
-    assert not has(part, 10)
-    assert part.shape[0] == full.shape[0] * 2 // len(CAMVID)
-    assert (part < 60).any()
-    assert legend(CAMVID, []).size
-
-
-def test_side_by_side() -> None:
-    left, right = np.zeros((10, 4, 3), np.uint8), np.full((20, 6, 3), 50, np.uint8)
-    got = side_by_side([left, right], gap=2)
-    assert got.shape == (10, 4 + 2 + 3, 3)
-    assert (got[:, :4] == 0).all()
-    assert (got[:, 4:6] == 255).all()
-    assert (got[:, 6:] == 50).all()
-    assert side_by_side([left], height=20).shape == (20, 8, 3)
-    with pytest.raises(ValueError, match="no pictures"):
-        side_by_side([])

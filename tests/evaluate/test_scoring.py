@@ -1,4 +1,4 @@
-"""Scores and label-free indicators over data sets held in memory."""
+"""Scores over data sets held in memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch import Tensor
 from segadapt.data.dataset import DamagedFile, Dataset, Item
 from segadapt.errors import RequestError
 from segadapt.evaluate.metrics import ConfusionMatrix
-from segadapt.evaluate.scoring import ahead, describe_unlabelled, evaluate, spread
+from segadapt.evaluate.scoring import ahead, evaluate
 from segadapt.labels import IGNORE, LabelSpace, distinct_colors
-from segadapt.models.inference import InferenceConfig, probabilities
-from tests.evaluate.tiny import GreyLevels, TinySegmenter
+from segadapt.models.inference import InferenceConfig
+from tests.evaluate.tiny import GreyLevels, TinySegmenter, probabilities
 
 FOUR = LabelSpace("four", ("a", "b", "c", "d"), distinct_colors(4), {"dark": ("a", "b")})
 
@@ -110,7 +110,7 @@ def test_processes_together_equal_one_process() -> None:
     assert evaluate(GreyLevels(4), data.subset([0]), config, "cpu", reduce=total) == whole
 
 
-def test_progress_limit_and_autocast() -> None:
+def test_progress_and_autocast() -> None:
     calls: list[tuple[int, int]] = []
     entered: list[bool] = []
 
@@ -120,28 +120,17 @@ def test_progress_limit_and_autocast() -> None:
 
     got = evaluate(
         GreyLevels(4), dataset(LABELS), InferenceConfig(), "cpu",
-        limit=2, autocast=autocast, progress=lambda done, all: calls.append((done, all)),
+        autocast=autocast, progress=lambda done, all: calls.append((done, all)),
     )  # fmt: skip
-    assert calls == [(1, 2), (2, 2)]
-    assert len(entered) == 2
-    assert sum(got.pixels) == LABELS[0].size + LABELS[2].size
-    with pytest.raises(RequestError, match="limit"):
-        evaluate(GreyLevels(4), dataset(LABELS), InferenceConfig(), "cpu", limit=0)
-
-
-def test_spread() -> None:
-    assert spread(10, 3) == [0, 4, 9]
-    assert spread(3, 5) == [0, 1, 2]
-    assert spread(0, None) == []
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert len(entered) == 3
+    assert sum(got.pixels) == sum(label.size for label in LABELS)
 
 
 def test_wrong_requests_are_named() -> None:
     data, config = dataset(LABELS), InferenceConfig()
     with pytest.raises(RequestError, match=r"memory: its labels are in 'four' \(4 classes\), the model"):
         evaluate(GreyLevels(5), data, config, "cpu")
-    other = LabelSpace("other", ("a", "b", "c", "x"), distinct_colors(4))
-    with pytest.raises(RequestError, match="'other'"):
-        evaluate(GreyLevels(4), data, config, "cpu", space=other)
     with pytest.raises(RequestError, match="labels"):
         evaluate(GreyLevels(4), data.unlabelled(), config, "cpu")
     strange = LABELS[1].copy()
@@ -158,50 +147,6 @@ def test_damaged_image_stops_the_evaluation() -> None:
     broken = Dataset(data.name, data.space, data.items, damaged, data.read_label)
     with pytest.raises(DamagedFile, match="cut off"):
         evaluate(GreyLevels(4), broken, InferenceConfig(), "cpu")
-
-
-# ---- without labels ----
-
-
-def test_indicators_restated() -> None:
-    model = GreyLevels(4, sharpness=8.0)
-    images = [grey_image(LABELS[0]), grey_image(LABELS[2])]
-    got = describe_unlabelled(model, dataset([LABELS[0], LABELS[2]], images), InferenceConfig(), "cpu")
-    flat = []
-    for image in images:
-        batch = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        size = (image.shape[0] // 4, image.shape[1] // 4)
-        flat.append(probabilities(model, batch, size, InferenceConfig())[0].flatten(1))
-    p = torch.cat(flat, 1).double()
-    confidence, label = p.max(0)
-    mean = p.mean(1)
-    assert got.images == 2
-    assert got.entropy == pytest.approx(float(-(p * p.log()).sum(0).mean()) / math.log(4), rel=1e-5)
-    assert got.confidence == pytest.approx(float(confidence.mean()), rel=1e-5)
-    assert got.diversity == pytest.approx(float(-(mean * mean.log()).sum()) / math.log(4), rel=1e-5)
-    assert got.information == pytest.approx(got.diversity - got.entropy)
-    for c in range(4):
-        assert got.shares[c] == pytest.approx(float((label == c).double().mean()))
-        assert got.class_confidence[c] == pytest.approx(float(confidence[label == c].mean()), rel=1e-5)
-
-
-def test_indicators_tell_collapse_from_certainty() -> None:
-    """One class everywhere has low entropy too, but carries no information about the pixel."""
-    sure, unsure = GreyLevels(4, sharpness=2000.0), GreyLevels(4, sharpness=0.1)
-    data = dataset(LABELS).unlabelled()
-    collapsed_data = dataset([np.zeros((32, 32), np.uint8)]).unlabelled()
-    good = describe_unlabelled(sure, data, InferenceConfig(), "cpu")
-    vague = describe_unlabelled(unsure, data, InferenceConfig(), "cpu")
-    collapsed = describe_unlabelled(sure, collapsed_data, InferenceConfig(), "cpu")
-    assert good.information > 0.8
-    assert vague.entropy > 0.95
-    assert vague.information < 0.05
-    assert collapsed.entropy < 0.05
-    assert collapsed.information < 0.05
-    assert collapsed.class_confidence[1] is None
-    assert collapsed.to_dict()["shares"] == [1.0, 0.0, 0.0, 0.0]
-    with pytest.raises(RequestError, match="no image"):
-        describe_unlabelled(sure, data.subset([]), InferenceConfig(), "cpu")
 
 
 def test_reading_ahead_keeps_order_and_errors() -> None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segadapt.models.inference import InferenceConfig, Size, scores, upsample
 from segadapt.models.segmenter import Output, Preprocessing, Segmenter
 
 
@@ -46,3 +47,8 @@ class GreyLevels(Segmenter):
         features = F.avg_pool2d(x, 4, ceil_mode=True, count_include_pad=False)
         distance = features.mean(1, keepdim=True) - self.centres.view(1, -1, 1, 1)
         return Output(-self.sharpness * distance**2, features)
+
+
+def probabilities(model: Segmenter, images: Tensor, size: Size, config: InferenceConfig) -> Tensor:
+    """Class probabilities [B, K, H, W] at ``size``, from the compact scores."""
+    return upsample(scores(model, images, config), size, config.align_corners).softmax(1)

@@ -14,13 +14,12 @@ from segadapt.models.inference import (
     InferenceConfig,
     evaluation_mode,
     predict_labels,
-    probabilities,
     resize_images,
     scores,
     upsample,
     window_positions,
 )
-from tests.evaluate.tiny import GreyLevels, TinySegmenter
+from tests.evaluate.tiny import GreyLevels, TinySegmenter, probabilities
 
 FULL = InferenceConfig(scales=(0.5, 1.0, 1.5), flip=True)
 

@@ -1,4 +1,4 @@
-"""Wide ResNet-38: the table of the specification, MXNet names, sizes, gradients, dropout."""
+"""Wide ResNet-38: the table of the specification, sizes, gradients, dropout."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from math import ceil, prod
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from segadapt.errors import RequestError
 from segadapt.models.norm import set_norm_mode
-from segadapt.models.resnet38 import PreactivationBlock, ResNet38, from_mxnet
+from segadapt.models.resnet38 import PreactivationBlock, ResNet38
 
 BLOCKS = {
     "2a": (64, 128, 128),
@@ -30,70 +30,35 @@ BLOCKS = {
 """Channels from the input of a block to its output, written out once more from the description of the files."""
 
 
-def mxnet_entries(classes: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the entries of a published file."""
-    entries: dict[str, tuple[int, ...]] = {"arg:conv1a_weight": (64, 3, 3, 3)}
-
-    def norm(name: str, width: int) -> None:
-        entries.update({f"arg:{name}_{k}": (width,) for k in ("gamma", "beta")})
-        entries.update({f"aux:{name}_moving_{k}": (width,) for k in ("mean", "var")})
-
-    for block, (start, *widths) in BLOCKS.items():
-        kernels = (3, 3) if len(widths) == 2 else (1, 3, 1)
-        if start != widths[-1]:
-            entries[f"arg:res{block}_branch1_weight"] = (widths[-1], start, 1, 1)
-        for i, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
-            branch = f"{block}_branch2{f'b{i}' if i else 'a'}"
-            norm(f"bn{branch}", start)
-            entries[f"arg:res{branch}_weight"] = (width, start, kernel, kernel)
-            start = width
-    norm("bn7", 4096)
-    entries |= {"arg:conv6a_weight": (512, 4096, 3, 3), "arg:conv6a_bias": (512,)}
-    entries |= {f"arg:linear{classes}_weight": (classes, 512, 3, 3), f"arg:linear{classes}_bias": (classes,)}
-    return entries
-
-
-def mxnet_file(classes: int) -> dict[str, Tensor]:
-    """The entries as tensors without storage."""
-    return {name: torch.empty(shape, device="meta") for name, shape in mxnet_entries(classes).items()}
-
-
 @pytest.fixture(scope="module")
 def model() -> ResNet38:
     return ResNet38(7)
 
 
-def test_mxnet_file_maps_completely_both_ways() -> None:
-    entries = mxnet_file(19)
-    assert sum(n.startswith("arg:") for n in entries) == 121
-    assert sum(n.startswith("aux:") for n in entries) == 74
-    assert sum(prod(t.shape) for t in entries.values()) == pytest.approx(124.0e6, rel=1e-3)
-    state = from_mxnet(entries, 19)
-    assert {id(t) for t in state.values()} == {id(t) for t in entries.values()}
+def test_tensors_are_those_of_the_published_file() -> None:
+    expected: dict[str, tuple[int, ...]] = {"conv1a.weight": (64, 3, 3, 3)}
+
+    def norm(name: str, width: int) -> None:
+        expected.update({f"{name}.{k}": (width,) for k in ("weight", "bias", "running_mean", "running_var")})
+
+    for block, (start, *widths) in BLOCKS.items():
+        kernels = (3, 3) if len(widths) == 2 else (1, 3, 1)
+        if start != widths[-1]:
+            expected[f"blocks.{block}.res_branch1.weight"] = (widths[-1], start, 1, 1)
+        for i, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
+            branch = f"branch2{f'b{i}' if i else 'a'}"
+            norm(f"blocks.{block}.bn_{branch}", start)
+            expected[f"blocks.{block}.res_{branch}.weight"] = (width, start, kernel, kernel)
+            start = width
+    norm("bn7", 4096)
+    expected |= {"conv6a.weight": (512, 4096, 3, 3), "conv6a.bias": (512,)}
+    expected |= {"linear.weight": (19, 512, 3, 3), "linear.bias": (19,)}
     with torch.device("meta"):
-        network = ResNet38(19)
-    assert set(state) == {k for k in network.state_dict() if not k.endswith("num_batches_tracked")}
-    network.load_state_dict(state, assign=True)
-    # Four entries by hand, one of each kind.
-    assert state["blocks.4b5.res_branch2b1.weight"] is entries["arg:res4b5_branch2b1_weight"]
-    assert state["blocks.6a.bn_branch2b2.bias"] is entries["arg:bn6a_branch2b2_beta"]
-    assert state["bn7.running_var"] is entries["aux:bn7_moving_var"]
-    assert state["linear.bias"] is entries["arg:linear19_bias"]
-
-
-def test_wrong_mxnet_files_are_named() -> None:
-    entries = mxnet_file(7)
-    with pytest.raises(RequestError, match=r"with 5 classes: 'arg:linear7_weight' has no place .* \(4 such problems\)"):
-        from_mxnet(entries, 5)
-    lacking = {k: v for k, v in entries.items() if k != "aux:bn7_moving_mean"}
-    with pytest.raises(RequestError, match=r"'bn7\.running_mean' finds no entry;"):
-        from_mxnet(lacking, 7)
-    swapped = {**lacking, "arg:bn7_moving_mean": entries["aux:bn7_moving_mean"]}
-    with pytest.raises(RequestError, match="'arg:bn7_moving_mean' has no place"):
-        from_mxnet(swapped, 7)
-    doubled = {**entries, "arg:bn7_weight": entries["arg:bn7_gamma"]}
-    with pytest.raises(RequestError, match="'arg:bn7_weight' has no place"):
-        from_mxnet(doubled, 7)
+        state = ResNet38(19).state_dict()
+    assert {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")} == expected
+    assert sum("running" in k for k in expected) == 74
+    assert len(expected) == 121 + 74
+    assert sum(map(prod, expected.values())) == pytest.approx(124.0e6, rel=1e-3)
 
 
 def test_strides_dilations_and_epsilon() -> None:

@@ -6,17 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segadapt.labels import IGNORE
-from segadapt.pieces.spatial_prior import PAPER_WINDOW, add_frequencies, apply_prior, gaussian_window, spatial_prior
-
-
-def test_frequencies_are_counted_by_position():
-    labels = torch.tensor([[[0, 1], [IGNORE, 2]], [[0, 0], [1, -1]]])
-    total = torch.zeros(3, 2, 2, dtype=torch.int32)
-    add_frequencies(total, labels)
-    assert total.tolist() == [[[2, 1], [0, 0]], [[0, 1], [1, 0]], [[0, 0], [0, 1]]]
-    add_frequencies(total, labels.to(torch.int16))
-    assert int(total.sum()) == 2 * 6
+from segadapt.pieces.spatial_prior import PAPER_WINDOW, apply_prior, gaussian_window, spatial_prior
 
 
 def test_sum_is_one_for_seen_classes_and_zero_for_others():

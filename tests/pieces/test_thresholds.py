@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
@@ -141,29 +140,6 @@ def test_processes_that_share_the_images_agree_with_one():
         assert torch.equal(ranking.thresholds(), alone.thresholds())
         assert torch.equal(ranking.counts, alone.counts)
         assert torch.equal(ranking.selected, alone.selected)
-
-
-@pytest.mark.parametrize("looks_before_stop", [0, 1])
-def test_interrupted_ranking_goes_on_from_its_state_dict(looks_before_stop):
-    images, classes, _ = random_images(7)
-    whole = stream(images, ClassThresholds(classes, 0.3))
-    stopped = ClassThresholds(classes, 0.3)
-    for _ in range(looks_before_stop):
-        for pair in images:
-            stopped.count(*pair)
-        stopped.next_look()
-    stopped.count(*images[0])
-    file = io.BytesIO()
-    torch.save(stopped.state_dict(), file)
-    file.seek(0)
-    resumed = ClassThresholds(classes, 0.3)
-    resumed.load_state_dict(torch.load(file, weights_only=True))
-    for pair in images[1:]:
-        resumed.count(*pair)
-    if resumed.next_look():
-        stream(images, resumed)
-    assert torch.equal(resumed.thresholds(), whole.thresholds())
-    assert torch.equal(resumed.counts, whole.counts)
 
 
 def test_order_of_classes_does_not_matter():

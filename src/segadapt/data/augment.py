@@ -19,21 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segadapt.data.photometric import color_jitter, draw_blur, gaussian_blur
 from segadapt.labels import IGNORE, LabelMap
-
-__all__ = [
-    "Window",
-    "class_counts",
-    "color_jitter",
-    "crop_batch",
-    "crop_labels",
-    "draw_blur",
-    "draw_window",
-    "focus_pixel",
-    "gaussian_blur",
-    "pad_batch",
-]
 
 Size = tuple[int, int]
 """(height, width) in pixels."""

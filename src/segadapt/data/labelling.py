@@ -176,9 +176,9 @@ def color_of(code: int) -> Color:
     return code >> 16, (code >> 8) & 255, code & 255
 
 
-def some(values: list[int] | list[Color], most: int = 4) -> str:
-    """Up to ``most`` values as a text, with dots when there are more."""
-    return ", ".join(str(v) for v in values[:most]) + (", ..." if len(values) > most else "")
+def some(values: list[int] | list[Color]) -> str:
+    """Up to four values as a text, with dots when there are more."""
+    return ", ".join(str(v) for v in values[:4]) + (", ..." if len(values) > 4 else "")
 
 
 @lru_cache(maxsize=4)

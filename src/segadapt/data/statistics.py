@@ -55,21 +55,6 @@ class ClassStatistics:
         """[N, K] share of each class in the pixels of each image; ignored pixels make rows sum to less than 1."""
         return np.asarray(self.counts / np.maximum(self.pixels, 1)[:, None], np.float64)
 
-    @property
-    def frequencies(self) -> npt.NDArray[np.float64]:
-        """[K] share of each class in all labelled pixels (0 where nothing is labelled)."""
-        total = self.counts.sum(0)
-        return np.asarray(total / max(int(total.sum()), 1), np.float64)
-
-    @property
-    def images_per_class(self) -> npt.NDArray[np.int64]:
-        """[K] number of images in which a class occurs."""
-        return np.asarray(np.count_nonzero(self.counts, axis=0), np.int64)
-
-    def images_with(self, train_id: int, more_than: int = 0) -> npt.NDArray[np.int64]:
-        """Indices of the images with more than ``more_than`` pixels of a class."""
-        return np.flatnonzero(self.counts[:, train_id] > more_than)
-
 
 def content_key(dataset: Dataset, **settings: Any) -> str | None:
     """A hash of what the statistics of a data set depend on; None when its labelling cannot be told apart.

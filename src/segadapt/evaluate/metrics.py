@@ -123,21 +123,6 @@ class Scores:
             "pixels": dict(zip(self.names, self.pixels, strict=True)),
         }
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Scores:
-        """Inverse of :meth:`to_dict`."""
-        return cls(
-            names=tuple(raw["iou"]),
-            iou=tuple(_number(value) for value in raw["iou"].values()),
-            accuracy=tuple(_number(value) for value in raw["accuracy"].values()),
-            pixels=tuple(int(value) for value in raw["pixels"].values()),
-            miou=_number(raw["miou"]),
-            mpa=_number(raw["mpa"]),
-            pixel_accuracy=_number(raw["pixel_accuracy"]),
-            fwiou=_number(raw["fwiou"]),
-            subsets={name: _number(value) for name, value in raw["subsets"].items()},
-        )
-
 
 def _ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """``part / whole``, NaN where ``whole`` is zero."""
@@ -152,7 +137,3 @@ def _mean(values: npt.NDArray[np.float64]) -> float:
 
 def _plain(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

@@ -1,8 +1,8 @@
-"""Pictures of predictions, for people: overlays, confidence, legends. All are RGB [H, W, 3] uint8."""
+"""Pictures of predictions, for people: overlays, confidence, prototypes. All are RGB [H, W, 3] uint8."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from segadapt.data.dataset import Picture
 from segadapt.labels import Color, LabelMap, LabelSpace
-
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def overlay(image: Picture, label: LabelMap, space: LabelSpace, alpha: float = 0.55) -> Picture:
@@ -59,40 +57,3 @@ def _grey(image: Picture) -> Picture:
 
 def _pale(grey: Picture) -> Picture:
     return (grey // 4 + 184).astype(np.uint8)
-
-
-def legend(space: LabelSpace, present: Iterable[int] | None = None, row: int = 22) -> Picture:
-    """Colour and name of every class, one below the other; of all, or of the train ids in ``present``."""
-    ids = range(len(space)) if present is None else sorted({int(i) for i in present if 0 <= int(i) < len(space)})
-    names = [space.names[i] for i in ids]
-    scale = row / 44
-    widths = [cv2.getTextSize(name, _FONT, scale, 1)[0][0] for name in names]
-    picture = np.full((max(1, len(names)) * row, 2 * row + max(widths, default=0) + row // 2, 3), 255, np.uint8)
-    for place, (train_id, name) in enumerate(zip(ids, names, strict=True)):
-        top = place * row
-        picture[top + 3 : top + row - 3, 4 : 4 + row + row // 4] = space.colors[train_id]
-        cv2.putText(
-            picture, name, (2 * row - row // 4, top + row - row // 3), _FONT, scale, (20, 20, 20), 1, cv2.LINE_AA
-        )
-    return picture
-
-
-def side_by_side(pictures: Sequence[Picture], gap: int = 6, height: int | None = None) -> Picture:
-    """Pictures next to each other at equal height (that of the first unless given), with a white gap."""
-    if not pictures:
-        raise ValueError("no pictures to put side by side")
-    height = height or pictures[0].shape[0]
-    columns: list[Picture] = []
-    for picture in pictures:
-        if columns:
-            columns.append(np.full((height, gap, 3), 255, np.uint8))
-        columns.append(_with_height(picture, height))
-    return np.concatenate(columns, axis=1)
-
-
-def _with_height(picture: Picture, height: int) -> Picture:
-    if picture.shape[0] == height:
-        return picture
-    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-    method = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_NEAREST
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=method), np.uint8)

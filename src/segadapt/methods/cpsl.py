@@ -260,7 +260,7 @@ class CPSL(Rectified):
         logits = upsample(seen.logits, size, self.align_corners)  # a network's features may be coarser
         log_p = torch.zeros_like(logits)
         if c.labels == "stored":
-            p0 = probabilities_in_window(t.scores, everything, t.sizes, size, None, self.align_corners)
+            p0 = probabilities_in_window(t.scores, everything, t.sizes, size, self.align_corners)
             log_p += p0.clamp(min=torch.finfo(p0.dtype).tiny).log()
         if c.weights == "assignment":
             log_p += self._log_assignment(seen.features)

@@ -132,7 +132,7 @@ class Rectified(Prototyped):
     def stored(self, t: Samples, size: Size) -> Tensor:
         """p0 at the places of the crops."""
         assert t.scores is not None
-        return probabilities_in_window(t.scores, t.windows, t.sizes, size, None, self.align_corners)
+        return probabilities_in_window(t.scores, t.windows, t.sizes, size, self.align_corners)
 
     @torch.no_grad()
     def rectified_labels(self, fixed: Tensor, weights: Tensor | None, shown: Tensor, stored: Tensor) -> Tensor:

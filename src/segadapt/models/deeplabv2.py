@@ -293,11 +293,6 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def has_auxiliary(state: Mapping[str, Tensor]) -> bool:
-    """Whether the state dict of an official file is that of a network with a second classifier on layer3."""
-    return any(key.startswith("layer6.") for key in state)
-
-
 def _level(channels: int, width: int, count: int, stride: int, dilation: int, stride_in: StrideIn) -> nn.Sequential:
     """One level of the ResNet; its first block changes width and resolution."""
     first = Bottleneck(channels, width, stride, dilation, stride_in, downsample=True)

@@ -99,13 +99,6 @@ def scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
     return result.clone()
 
 
-def probabilities(model: Segmenter, images: Tensor, size: Size, config: InferenceConfig) -> Tensor:
-    """Class probabilities [B, K, H, W] float32 at ``size`` (H, W), e.g. that of the label map."""
-    compact = scores(model, images, config)
-    with torch.no_grad():
-        return upsample(compact, size, config.align_corners).softmax(1)
-
-
 def predict_labels(model: Segmenter, images: Tensor, size: Size, config: InferenceConfig) -> tuple[Tensor, Tensor]:
     """Most probable class and its probability at ``size`` (H, W).
 

@@ -1,16 +1,14 @@
 """The wide ResNet-38 that CBST adapts (Wu et al., "Wider or Deeper", Pattern Recognition 2019; Zou et al., ECCV 2018).
 
 Blocks normalise before they convolve. The last two levels are bottlenecks of up to 4096 channels,
-the output stride is 8. Names are near those of the MXNet files, see :func:`from_mxnet`.
+the output stride is 8. Names are near those of the MXNet files: ``bn4b5_branch2a_gamma`` is
+``blocks.4b5.bn_branch2a.weight`` here, beta is bias, moving is running, and ``linear19`` is ``linear``.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -155,70 +153,3 @@ class ResNet38(Segmenter):
 
     def head_modules(self) -> list[nn.Module]:
         return [self.conv6a, self.linear]
-
-
-LEAVES = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_var": "running_var",
-    "weight": "weight",
-    "bias": "bias",
-}
-
-
-def from_mxnet(arrays: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
-    """State dict of :class:`ResNet38` from the entries of an MXNet ``.params`` file.
-
-    Args:
-        arrays: entries ``arg:NAME`` and ``aux:NAME`` as tensors; convolutions have the same layout in both worlds.
-        classes: number of classes K, part of the name of the last layer (``linear{K}``).
-
-    Returns:
-        The arrays under our names, the same objects. Load with ``load_state_dict``; the counters of
-        seen batches, which MXNet does not have, may be missing there.
-
-    Raises:
-        RequestError: an entry is missing, unknown or of another shape.
-    """
-    with torch.device("meta"):
-        own = ResNet38(classes).state_dict()
-    shapes = {key: value.shape for key, value in own.items() if not key.endswith("num_batches_tracked")}
-    found: dict[str, Tensor] = {}
-    wrong = []
-    for name, array in arrays.items():
-        key = _our_name(name, classes)
-        if key is None or key in found or shapes.get(key) != array.shape:
-            wrong.append(name)
-        else:
-            found[key] = array
-    problems = [f"'{name}' has no place of its shape in it" for name in wrong]
-    problems += [f"'{key}' finds no entry" for key in shapes if key not in found]
-    if problems:
-        raise RequestError(
-            f"this file does not hold a ResNet-38 with {classes} classes: {problems[0]}"
-            + (f" ({len(problems)} such problems)" if len(problems) > 1 else "")
-            + "; give the number of classes in the file's name"
-        )
-    return found
-
-
-def _our_name(name: str, classes: int) -> str | None:
-    """Our name of an MXNet entry, None if it is of no known form."""
-    match = re.fullmatch(r"(arg|aux):(.+)_(gamma|beta|moving_mean|moving_var|weight|bias)", name)
-    if match is None or (match[1] == "aux") != match[3].startswith("moving_"):
-        return None
-    layer, leaf = match[2], LEAVES[match[3]]
-    inner = re.fullmatch(r"(bn|res)(\d[a-z]\d*)_(branch\w+)", layer)
-    if (inner is not None or layer == "bn7") and not _leaf_fits(layer, match[3]):
-        return None
-    if inner is not None:
-        return f"blocks.{inner[2]}.{inner[1]}_{inner[3]}.{leaf}"
-    if layer in ("conv1a", "bn7", "conv6a"):
-        return f"{layer}.{leaf}"
-    return f"linear.{leaf}" if layer == f"linear{classes}" else None
-
-
-def _leaf_fits(layer: str, leaf: str) -> bool:
-    """Normalisations have gamma, beta and moving statistics, convolutions a weight."""
-    return (leaf == "weight") != layer.startswith("bn")

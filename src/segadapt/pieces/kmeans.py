@@ -7,12 +7,12 @@ from torch import Tensor
 
 TRIES = 4
 """Candidates for each further starting point, of which the best is taken."""
+ITERATIONS = 20
+"""Of Lloyd's algorithm."""
 
 
 @torch.no_grad()
-def kmeans(
-    points: Tensor, count: int, iterations: int = 20, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
+def kmeans(points: Tensor, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Cluster points by Euclidean distance.
 
     A cluster that loses all its points is put on the point that is farthest from its own centre.
@@ -20,14 +20,13 @@ def kmeans(
     Args:
         points: [n, D], at least one.
         count: number of clusters; with fewer different points some centres coincide.
-        iterations: of Lloyd's algorithm.
         generator: on the CPU, for the starting points.
 
     Returns:
         Centres [count, D], and the cluster [n] of every point.
     """
     centres = _spread(points, count, generator)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         distance, member = _squares(points, centres).min(1)
         sizes = points.new_zeros(count).index_add_(0, member, torch.ones_like(distance))
         moved = torch.zeros_like(centres).index_add_(0, member, points) / sizes.clamp(min=1)[:, None]

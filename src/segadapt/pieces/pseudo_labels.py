@@ -105,7 +105,7 @@ def confident_labels(probabilities: Tensor, thresholds: Tensor, portion: float) 
 
 
 @torch.no_grad()
-def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float, drop: bool = True) -> tuple[Tensor, Tensor]:
+def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Soft pseudo labels regularised by their entropy (CRST, LRENT).
 
     ``y_c = (P_c / lambda_c)^(1/alpha) / Z`` with ``Z`` the sum over classes; a pixel is labelled
@@ -115,10 +115,9 @@ def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float, drop: b
         probabilities: [B, K, H, W] of any floating type.
         thresholds: [K] lambda.
         alpha: temperature, above 0; towards 0 the labels become those of :func:`select`.
-        drop: make the labels of pixels with Z <= 1 zero vectors, which the loss ignores.
 
     Returns:
-        Soft labels [B, K, H, W] float32 and the mask [B, H, W] of the labelled pixels.
+        Soft labels [B, K, H, W] float32, zero vectors where Z <= 1, and the mask [B, H, W] of the labelled pixels.
     """
     if not alpha > 0:
         raise RequestError(f"alpha of the soft labels is {alpha}; it must be above 0 (hard labels need no alpha)")
@@ -131,7 +130,7 @@ def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float, drop: b
         top = powers.amax(1, keepdim=True)
         total = powers.sub_(top).exp_().sum(1, keepdim=True)
         valid = top + total.log() > 0
-        soft[..., rows, :] = powers.div_(total).mul_(valid) if drop else powers.div_(total)
+        soft[..., rows, :] = powers.div_(total).mul_(valid)
         kept[:, rows] = valid[:, 0]
     return soft, kept
 
@@ -167,9 +166,7 @@ def fitting_scores(scores: Tensor, positions: int = STORED_POSITIONS) -> Tensor:
 
 
 @torch.no_grad()
-def probabilities_from_scores(
-    scores: Tensor, size: Sequence[int], prior: Tensor | None = None, align_corners: bool = False
-) -> Tensor:
+def probabilities_from_scores(scores: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     """Probabilities at full size: softmax of the bilinearly resized log scores.
 
     For a single network pass this equals the softmax of the resized logits, for the two differ by
@@ -178,7 +175,6 @@ def probabilities_from_scores(
     Args:
         scores: [B, K, h, w] as stored by :func:`encode_scores`, any floating type.
         size: (height, width) in pixels.
-        prior: spatial prior [K, h', w'] to multiply with.
         align_corners: geometry of the resizing; True for networks whose corner outputs lie on the
             corner pixels.
 
@@ -188,8 +184,6 @@ def probabilities_from_scores(
     height, width = int(size[0]), int(size[1])
     full = F.interpolate(scores.float(), (height, width), mode="bilinear", align_corners=align_corners)
     _softmax_(full)
-    if prior is not None:
-        full *= resize_prior(prior, height, width)
     return full
 
 
@@ -199,7 +193,6 @@ def probabilities_in_window(
     windows: Sequence[WindowLike],
     sizes: Sequence[Sequence[int]],
     output: Sequence[int],
-    prior: Tensor | None = None,
     align_corners: bool = False,
 ) -> Tensor:
     """Probabilities within one window of each image, without making the full map.
@@ -214,7 +207,6 @@ def probabilities_in_window(
             output left to right.
         sizes: (height, width) of each full-size image.
         output: (height, width) of the output.
-        prior: spatial prior [K, h', w'] of whole images to multiply with, sampled alike.
         align_corners: see :func:`probabilities_from_scores`.
 
     Returns:
@@ -222,8 +214,6 @@ def probabilities_in_window(
     """
     sampled = in_windows(scores.float(), windows, sizes, output, align_corners)
     _softmax_(sampled)
-    if prior is not None:
-        sampled *= in_windows(prior.float()[None].expand(len(scores), -1, -1, -1), windows, sizes, output)
     return sampled
 
 

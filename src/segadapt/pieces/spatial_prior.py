@@ -15,19 +15,6 @@ PAPER_WINDOW = 70 / 1024
 """Side of the paper's 70 x 70 pixel Gaussian window as a share of its 1024 pixel image height."""
 
 
-def add_frequencies(frequencies: Tensor, labels: Tensor) -> None:
-    """Count labels by position into a running total, in place.
-
-    Args:
-        frequencies: [K, H, W] of any dtype that can count.
-        labels: [B, H, W] train ids; labels outside 0 .. K-1, such as IGNORE, are not counted.
-    """
-    classes = frequencies.shape[0]
-    labels = labels.long()
-    known = ((labels >= 0) & (labels < classes)).to(frequencies.dtype)
-    frequencies.scatter_add_(0, labels.clamp(0, classes - 1), known)
-
-
 def gaussian_window(height: int, window: float = PAPER_WINDOW) -> Tensor:
     """The 1-D Gaussian [n] with which priors of this height are smoothed; n is odd, the sum is 1.
 

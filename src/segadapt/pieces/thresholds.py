@@ -81,14 +81,6 @@ class ClassThresholds(nn.Module):
             self.register_buffer(name, torch.zeros(classes, dtype=torch.int64))
         self.register_buffer("_bin", torch.zeros(classes, dtype=torch.int32))
 
-    def get_extra_state(self) -> Tensor:
-        """The number of looks closed, for the state dict."""
-        return torch.tensor(self.look)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Inverse of :meth:`get_extra_state`."""
-        self.look = int(state)
-
     @torch.no_grad()
     def count(self, confidence: Tensor, predicted: Tensor) -> None:
         """Add pixels to the current look.

@@ -67,16 +67,14 @@ def scatter(groups: Sequence[Dots], description: str) -> str:
 def curve_chart(
     curves: Sequence[Curve],
     levels: Sequence[Level] = (),
-    x_title: str = "step",
     from_zero: bool = True,
     description: str = "",
 ) -> str:
-    """Lines over a common x axis as an HTML fragment with a legend.
+    """Lines over training steps as an HTML fragment with a legend.
 
     Args:
         curves: at least one curve with at least one point.
         levels: reference lines, included in the y range.
-        x_title: written at the end of the x axis.
         from_zero: whether the y axis contains 0.
         description: what the figure shows, for screen readers.
     """
@@ -104,7 +102,7 @@ def curve_chart(
         f'<div class="chart" role="img" aria-label="{escape(description)}">'
         f'<div class="plot"><svg viewBox="0 0 {UNITS} {UNITS}" preserveAspectRatio="none" aria-hidden="true">'
         f"{''.join(drawn)}</svg>{''.join(y_labels)}{''.join(x_labels)}"
-        f'<span class="xtitle">{escape(x_title)}</span></div>{_legend(curves, levels)}</div>'
+        f'<span class="xtitle">step</span></div>{_legend(curves, levels)}</div>'
     )
 
 
@@ -133,15 +131,15 @@ def _legend(curves: Sequence[Curve], levels: Sequence[Level]) -> str:
     return f'<ul class="keys">{items}</ul>'
 
 
-def bar_group(values: Mapping[str, float | None], highest: float = 100.0) -> str:
-    """Thin horizontal bars below each other, one a value in ``0 .. highest``; the keys are CSS classes."""
+def bar_group(values: Mapping[str, float | None]) -> str:
+    """Thin horizontal bars below each other, one a value in percent; the keys are CSS classes."""
     height, gap = 6, 3
     drawn = []
     for place, (kind, value) in enumerate(values.items()):
         top = place * (height + gap)
         drawn.append(f'<rect class="rail" x="0" y="{top}" width="100%" height="{height}" rx="2"/>')
         if value is not None:
-            width = 100 * min(max(value / highest, 0.0), 1.0)
+            width = min(max(value, 0.0), 100.0)
             drawn.append(
                 f'<rect class="bar {escape(kind)}" x="0" y="{top}" width="{width:.2f}%" height="{height}" rx="2"/>'
             )

@@ -60,7 +60,7 @@ def add_vehicles(scene: Scene, rng: Rng) -> None:
     _parked(scene, rng)
 
 
-def _vehicle(scene: Scene, rng: Rng, kind: str, x: float, z: float, yaw: float, instance: int = 0) -> Placed | None:
+def _vehicle(scene: Scene, rng: Rng, kind: str, x: float, z: float, yaw: float) -> Placed | None:
     """Places a vehicle if its ground is free; ``z`` is the near end of its footprint."""
     width, height, length = (between(rng, limits) for limits in VEHICLES[kind])
     across = abs(math.sin(yaw)) > 0.7
@@ -70,7 +70,7 @@ def _vehicle(scene: Scene, rng: Rng, kind: str, x: float, z: float, yaw: float, 
     colors = {"truck": TRUCK_COLORS, "bus": BUS_COLORS, "tram": TRAM_COLORS}.get(kind, CAR_COLORS[scene.town.name])
     heading = yaw + math.atan(2 * scene.camera.bend * z) + (0.0 if across else float(rng.normal(0, 0.02)))
     color = pick_color(rng, colors, 8.0)
-    number = instance or scene.next_instance()
+    number = scene.next_instance()
     placed = Placed(kind, x, z + half_z, width, height, length, heading, color, draw_seed(rng), number)
     scene.placed.append(placed)
     return placed
