@@ -137,6 +137,7 @@ def test_blend_colours_classes_and_leaves_ignored_pixels() -> None:
     assert shown[0, 0].tolist() == [178, 50, 50]
     assert shown[0, 1].tolist() == [50, 178, 50]
     assert shown[1, 1].tolist() == [100, 100, 100]
+    assert np.array_equal(blend(image, np.zeros((2, 2), np.uint8), SPACE, opacity=0.0), image)
 
 
 def test_contact_picture_of_a_large_image_is_made_small() -> None:

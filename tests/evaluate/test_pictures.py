@@ -3,24 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from segadapt.evaluate.pictures import activation_map, confidence_map, index_map, overlay
-from segadapt.labels import CAMVID, IGNORE
-
-
-def test_overlay_mixes_classes_and_leaves_ignored_pixels() -> None:
-    image = np.full((2, 2, 3), 100, np.uint8)
-    label = np.array([[0, 1], [IGNORE, 10]], np.uint8)
-    got = overlay(image, label, CAMVID, alpha=0.5)
-    for y, x, train_id in ((0, 0, 0), (0, 1, 1), (1, 1, 10)):
-        np.testing.assert_allclose(got[y, x], (np.array(CAMVID.colors[train_id]) + 100) / 2, atol=1)
-    assert (got[1, 0] == 100).all()
-    assert np.array_equal(overlay(image, label, CAMVID, alpha=0.0), image)
-    full = overlay(image, label, CAMVID, alpha=1.0)
-    assert tuple(full[0, 1]) == CAMVID.colors[1]
-    with pytest.raises(ValueError, match="size"):
-        overlay(image, label[:1], CAMVID)
+from segadapt.evaluate.pictures import activation_map, confidence_map, index_map
+from segadapt.labels import IGNORE
 
 
 def test_confidence_map_gets_brighter() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segadapt.labels import CITYSCAPES
 from segadapt.pieces.thresholds import ClassThresholds
 
 _BASE_MAPS = 4
@@ -51,7 +52,7 @@ def bench_thresholds(
     images: int = 2975,
     height: int = 1024,
     width: int = 2048,
-    classes: int = 19,
+    classes: int = len(CITYSCAPES),
     sort_images: int = 8,
     portion: float = 0.2,
     seed: int = 0,

@@ -15,10 +15,9 @@ _INK, _PAPER = (30, 30, 30), 245
 
 
 def blend(image: Picture, label: LabelMap, space: LabelSpace, opacity: float = 0.55) -> Picture:
-    """The label's colours over the image [H, W, 3]; ignored pixels show the image alone."""
-    colors = space.colorize(label).astype(np.float32)
-    weight = np.where(label < len(space), np.float32(opacity), np.float32(0))[..., None]
-    return np.asarray(image * (1 - weight) + colors * weight + 0.5, np.uint8)
+    """The label's colours, ``opacity`` (0 to 1) strong, over the image [H, W, 3]; ignored pixels show it alone."""
+    mixed = cv2.addWeighted(space.colorize(label), opacity, image, 1.0 - opacity, 0.0)
+    return np.where((label < len(space))[..., None], mixed, image).astype(np.uint8)
 
 
 def legend(shares: npt.NDArray[np.float64], space: LabelSpace, width: int) -> Picture:

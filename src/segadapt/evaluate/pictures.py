@@ -1,4 +1,4 @@
-"""Pictures of predictions, for people: overlays, confidence, prototypes. All are RGB [H, W, 3] uint8."""
+"""Pictures of predictions, for people: confidence, prototypes. All are RGB [H, W, 3] uint8."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.dataset import Picture
-from segadapt.labels import Color, LabelMap, LabelSpace
-
-
-def overlay(image: Picture, label: LabelMap, space: LabelSpace, alpha: float = 0.55) -> Picture:
-    """The image with every class in its colour, ``alpha`` (0 to 1) strong; ignored pixels show the image alone."""
-    if image.shape[:2] != label.shape:
-        raise ValueError(f"image {image.shape[:2]} and label {label.shape} differ in size")
-    mixed = cv2.addWeighted(space.colorize(label), alpha, image, 1.0 - alpha, 0.0)
-    return np.where((label < len(space))[..., None], mixed, image).astype(np.uint8)
+from segadapt.labels import Color, LabelMap
 
 
 def confidence_map(confidence: npt.NDArray[np.floating]) -> Picture:

@@ -19,11 +19,11 @@ from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.overlay import blend
 from segadapt.data.resize import Resize
 from segadapt.data.writing import encode_picture, write_whole
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluate.index_png import encode_index_png
-from segadapt.evaluate.pictures import overlay
 from segadapt.evaluate.scoring import Progress, ahead, as_batch, working_image
 from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
@@ -271,4 +271,4 @@ def _encoded(
         return encode_index_png(np.rint(np.clip(confidence, 0, 1) * IGNORE).astype(np.uint8))
     if kind == "color":
         return encode_picture(".png", space.colorize(label))
-    return encode_picture(".jpg", overlay(image, label, space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encode_picture(".jpg", blend(image, label, space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

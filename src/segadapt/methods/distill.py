@@ -26,7 +26,15 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Size
 from segadapt.data.strong import Strong, StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE
-from segadapt.methods.method import OptimiserConfig, TaughtConfig, TaughtMethod, Terms, World, labelled_part
+from segadapt.methods.method import (
+    OptimiserConfig,
+    TaughtConfig,
+    TaughtMethod,
+    Terms,
+    World,
+    labelled_part,
+    paired_streams,
+)
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.inference import InferenceConfig
@@ -72,13 +80,10 @@ class Distill(TaughtMethod, Prototyped):
 
     def streams(self, round: int, world: World) -> dict[str, Stream]:
         """Labelled source crops; pseudo-labelled target crops with their strong views."""
-        c, key = self.config, f"{self.config.name}/{round}"
+        c = self.config
         source = labelled_part(world.source, 0, world.source_size, c)
         target = Part(world.pseudo_labelled(), 1, world.target_size, c.augmentation)
-        return {
-            "source": Stream((source,), c.batch_size, f"{key}/source"),
-            "target": Stream((target,), c.batch_size, f"{key}/target", strong=c.strong),
-        }
+        return paired_streams(source, target, c, round, strong=c.strong)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.pieces.precision import at_least_float32
 from segadapt.pieces.terms import Term
 
 Gan = Literal["vanilla", "ls"]
@@ -33,7 +34,7 @@ def domain_loss(scores: Tensor, domain: float, gan: Gan = "vanilla") -> Term:
     Returns:
         Sum and number of the scores.
     """
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    scores = at_least_float32(scores)
     wanted = torch.full_like(scores, domain)
     loss = F.binary_cross_entropy_with_logits if gan == "vanilla" else F.mse_loss
     return Term(loss(scores, wanted, reduction="sum"), wanted.new_tensor(float(scores.numel())))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.labels import IGNORE
+from segadapt.pieces.precision import at_least_float32
 from segadapt.pieces.prototypes import ClassMeans
 from segadapt.pieces.terms import Term
 
@@ -28,7 +29,7 @@ def image_similarities(features: Tensor, prototypes: ClassMeans) -> Tensor:
     Returns:
         [B, K, h, w] in -1 .. 1, and -1e4 for absent classes.
     """
-    f = features if features.dtype == torch.float64 else features.float()
+    f = at_least_float32(features)
     with torch.autocast(f.device.type, enabled=False):
         vectors = F.normalize(prototypes.vectors.to(f.dtype), dim=2)
         similar = torch.einsum("bdhw,bkd->bkhw", F.normalize(f, dim=1), vectors)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from segadapt.labels import IGNORE
+from segadapt.pieces.precision import at_least_float32
 from segadapt.pieces.terms import Term
 
 Over = Literal["valid", "all"]
@@ -39,7 +40,7 @@ def upsample(logits: Tensor, size: Sequence[int], align_corners: bool = False) -
     Returns:
         [B, K, height, width].
     """
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     height, width = int(size[0]), int(size[1])
     if tuple(logits.shape[-2:]) == (height, width):
         return logits
@@ -57,7 +58,7 @@ def log_probabilities(
     """
     if channels_last:
         logits = logits.contiguous(memory_format=torch.channels_last)
-    logits = _at_least_float32(logits) if size is None else upsample(logits, size, align_corners)
+    logits = at_least_float32(logits) if size is None else upsample(logits, size, align_corners)
     if channels_last:
         return F.log_softmax(logits.permute(0, 2, 3, 1), 3).permute(0, 3, 1, 2)
     return F.log_softmax(logits, 1)
@@ -219,10 +220,6 @@ def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     rows = torch.arange(int(size[0]), device=labels.device) * labels.shape[1] // int(size[0])
     columns = torch.arange(int(size[1]), device=labels.device) * labels.shape[2] // int(size[1])
     return labels[:, rows[:, None], columns]
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _count(valid: Tensor, like: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from segadapt.pieces.precision import at_least_float32
 from segadapt.pieces.terms import Term
 
 _ABSENT = -1e30
@@ -49,7 +50,8 @@ def centroid_similarity(features: Tensor, means: Tensor) -> Tensor:
     Returns:
         [N, C, K], at most 0, in at least float32.
     """
-    f, mu = _exact(features), means.to(_exact(features).dtype).flatten(0, 1)
+    f = at_least_float32(features)
+    mu = means.to(f.dtype).flatten(0, 1)
     with torch.autocast(f.device.type, enabled=False):
         squares = f.square().sum(1, keepdim=True) + mu.square().sum(1) - 2 * f @ mu.T
     return -squares.clamp(min=0).view(-1, *means.shape[:2])
@@ -66,7 +68,7 @@ def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> T
     Returns:
         [N, C, K] in at least float32.
     """
-    f = _exact(features)
+    f = at_least_float32(features)
     mu, var = means.to(f.dtype).flatten(0, 1), variances.to(f.dtype).flatten(0, 1)
     with torch.autocast(f.device.type, enabled=False):
         if var.ndim == 2:
@@ -205,7 +207,7 @@ def moments(features: Tensor, labels: Tensor, assigned: Tensor, classes: int, ea
         full: whole covariances instead of variances.
     """
     valid, own = _labelled(labels, classes)
-    f = _exact(features)
+    f = at_least_float32(features)
     place = torch.where(valid, own * each + assigned, classes * each)
     counts = f.new_zeros(classes * each + 1).index_add_(0, place, torch.ones_like(f[:, 0]))
     members = counts.clamp(min=1)[:, None]
@@ -240,7 +242,3 @@ def _labelled(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Which labels are classes, and the labels with zeros in place of the others."""
     valid = (labels >= 0) & (labels < classes)
     return valid, torch.where(valid, labels, 0).long()
-
-
-def _exact(features: Tensor) -> Tensor:
-    return features if features.dtype == torch.float64 else features.float()

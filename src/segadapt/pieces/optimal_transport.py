@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segadapt.pieces.precision import wide
+from segadapt.pieces.precision import at_least_float32, wide
 
 _ABSENT = -1e30
 """Log mass of a row or class that takes no part; finite, so that no difference of infinities occurs."""
@@ -40,7 +40,7 @@ def sinkhorn(
     Returns:
         [..., N, K] in at least float32.
     """
-    exact = scores if scores.dtype == torch.float64 else scores.float()
+    exact = at_least_float32(scores)
     log_q = exact / epsilon
     shares = classes.to(log_q.dtype).unsqueeze(-2)
     log_r = torch.where(shares > 0, shares, 1.0).log().masked_fill(shares <= 0, _ABSENT)
@@ -218,7 +218,7 @@ class _Grouped(NamedTuple):
 
 
 def _grouped(scores: Tensor, groups: Tensor, count: int, epsilon: float) -> _Grouped:
-    exact = scores if scores.dtype == torch.float64 else scores.float()
+    exact = at_least_float32(scores)
     valid = (groups >= 0) & (groups < count)
     place = torch.where(valid, groups, count)
     members = exact.new_zeros(count + 1).index_add_(0, place, torch.ones_like(exact[:, 0])).clamp(min=1)

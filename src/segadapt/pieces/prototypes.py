@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.pieces.precision import at_least_float32
+
 LEAST_PIXELS = 10
 """A class with fewer pixels in an image gives no mean there."""
 _LEAST_LENGTH = 1e-12
@@ -46,7 +48,7 @@ def distances(features: Tensor, prototypes: Tensor) -> Tensor:
     Returns:
         [B, K, h, w], at least 1e-6 so that the gradient is finite.
     """
-    f = features if features.dtype == torch.float64 else features.float()
+    f = at_least_float32(features)
     e = prototypes.to(f.dtype)
     with torch.autocast(f.device.type, enabled=False):
         centre = e.mean(0)
@@ -66,7 +68,7 @@ def cosines(features: Tensor, prototypes: Tensor) -> Tensor:
     Returns:
         [B, K, h, w] in -1 .. 1.
     """
-    f = features if features.dtype == torch.float64 else features.float()
+    f = at_least_float32(features)
     with torch.autocast(f.device.type, enabled=False):
         vectors = F.normalize(prototypes.to(f.dtype), dim=1)
         products = torch.bmm(vectors.expand(len(f), -1, -1), f.flatten(2)).view(len(f), -1, *f.shape[2:])
@@ -120,10 +122,8 @@ def moving_average(prototypes: Tensor, means: ClassMeans, rate: float) -> Tensor
         means: of B images; a class in several of them moves several times.
         rate: one minus the momentum of the paper.
     """
-    for vectors, present in zip(means.vectors, means.present, strict=True):
-        step = rate * (vectors.to(prototypes.dtype) - prototypes)
-        prototypes = torch.where(present[:, None], prototypes + step, prototypes)
-    return prototypes
+    everyone = torch.ones(len(prototypes), dtype=torch.bool, device=prototypes.device)
+    return seen_average(prototypes, everyone, means, rate)[0]
 
 
 @torch.no_grad()

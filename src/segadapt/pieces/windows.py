@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segadapt.pieces.precision import wide
+from segadapt.pieces.precision import at_least_float32, wide
 
 
 class WindowLike(Protocol):
@@ -52,7 +52,7 @@ def in_windows(
     Returns:
         [B, C, height, width] float32 (float64 of float64). Places outside an image repeat its border.
     """
-    maps = maps if maps.dtype == torch.float64 else maps.float()
+    maps = at_least_float32(maps)
     grid = window_grid(windows, sizes, output, align_corners, maps.device).to(maps.dtype)
     return F.grid_sample(maps, grid, padding_mode="border", align_corners=align_corners)
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.engine.checkpoint import read_json
 from segadapt.report.log import number
-from segadapt.report.reading import read_json
 
 THUMBNAIL_WIDTH = 200
 SHEET_WIDTH = 640

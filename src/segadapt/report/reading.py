@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from segadapt.engine.checkpoint import read_json
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.report.log import Log, number, read_log
@@ -109,14 +110,6 @@ class RunRecord:
     def role(self, role: str) -> list[Row]:
         """The rows of a role, in the order of the run."""
         return [row for row in self.rows if row.role == role]
-
-
-def read_json(path: Path) -> Any:
-    """Parsed JSON of a file, or None when it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def read_run(run: Path) -> RunRecord:
