@@ -257,10 +257,10 @@ def test_a_step_of_the_distillation(variant: str) -> None:
     p, q = (
         F.interpolate(m(target.strong.images).logits, SMALL, mode="bilinear").softmax(1) for m in (teacher, student)
     )
-    assert values["target"] == pytest.approx(float(F.cross_entropy(logits, labels, ignore_index=IGNORE)), rel=1e-5)
+    assert values["target"] == pytest.approx(F.cross_entropy(logits, labels, ignore_index=IGNORE).item(), rel=1e-5)
     divergence = (p * (p.log() - (q.log() if variant == "paper" else q))).sum(1).mean()
     per = 1 if variant == "paper" else K
-    assert values["distillation"] == pytest.approx(0.5 * float(divergence) / per, rel=1e-4)
+    assert values["distillation"] == pytest.approx(0.5 * divergence.item() / per, rel=1e-4)
     assert not gradients(teacher)
     assert not teacher.training
 
