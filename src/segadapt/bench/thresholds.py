@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segadapt.engine.runtime import process_peak
 from segadapt.labels import CITYSCAPES
 from segadapt.pieces.thresholds import ClassThresholds
 
@@ -80,9 +79,9 @@ def bench_thresholds(
         torch.set_num_threads(threads)
     try:
         stream = ConfidenceStream(classes, height, width, seed)
-        before = _peak_memory()
+        before = process_peak()
         whole, count_seconds, generate_seconds = _stream(stream, images, classes, portion)
-        streamed = _peak_memory()
+        streamed = process_peak()
         few, few_seconds, _ = _stream(stream, min(sort_images, images), classes, portion)
         by_sort, sort_seconds = _sort(stream, min(sort_images, images), classes, portion)
     finally:
@@ -153,9 +152,3 @@ def _sort(stream: ConfidenceStream, images: int, classes: int, portion: float) -
         if rank:
             thresholds[c] = values.sort(descending=True).values[rank - 1]
     return thresholds, time.perf_counter() - start
-
-
-def _peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

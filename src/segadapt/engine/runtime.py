@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -74,7 +74,7 @@ class Runtime:
         """Add tensors over all processes, in place; one message a dtype."""
         if self.world == 1:
             return
-        for dtype in {t.dtype for t in tensors}:
+        for dtype in dict.fromkeys(t.dtype for t in tensors):  # in the order given, which all processes share
             group = [t for t in tensors if t.dtype == dtype]
             flat = torch.cat([t.detach().reshape(-1) for t in group])
             torch.distributed.all_reduce(flat)
@@ -82,6 +82,23 @@ class Runtime:
             for tensor in group:
                 tensor.detach().copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
                 offset += tensor.numel()
+
+    def mean(self, tensors: Sequence[Tensor]) -> None:
+        """Average tensors over all processes, in place; where they are equal they stay so to the bit."""
+        if self.world == 1:
+            return
+        sums = [t.detach().double() for t in tensors]
+        self.sum(sums)
+        for tensor, total in zip(tensors, sums, strict=True):
+            tensor.detach().copy_(total / self.world)
+
+    def gather(self, words: Sequence[str]) -> list[str]:
+        """What the processes give, one after the other, at every one of them."""
+        if self.world == 1:
+            return list(words)
+        parts: list[list[str]] = [[] for _ in range(self.world)]
+        torch.distributed.all_gather_object(parts, list(words))
+        return [word for part in parts for word in part]
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Add gradients over all processes; a gradient missing here counts as zero."""
@@ -95,19 +112,35 @@ class Runtime:
 
 
 def seed_step(seed: int, *place: int) -> None:
-    """Seed torch's global generator for one place of a run (stage, round, step, rank).
+    """Seed torch's global generator for one place of a stage (what is done, round, step, rank).
 
     What is random inside a step (dropout) then depends on the place alone, so a resumed run needs
-    no stored generator state.
+    no stored generator state. The stage itself is no part of it: stages draw alike in equal steps.
     """
     torch.manual_seed(int(np.random.default_rng([seed, *place]).integers(2**62)))
 
 
 def peak_memory_mb(device: torch.device) -> int:
-    """Peak memory in MB: of the device on a GPU, of the process on a CPU."""
+    """Peak memory in MB (2^20 bytes): of a GPU since :func:`forget_peak_memory`, of the process so far on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+    return process_peak() >> 20
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Begin the peak of a GPU anew; that of a process cannot be taken back."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def process_peak() -> int:
+    """Largest resident size of this process so far, in bytes; 0 on a system that does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def logging_quiet() -> None:

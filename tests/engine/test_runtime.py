@@ -1,0 +1,54 @@
+"""What processes exchange, without other processes; peak memory on systems that we do not have."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from segadapt.engine.runtime import Runtime, peak_memory_mb, process_peak
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> tuple[Runtime, list[torch.dtype]]:
+    """A process of three that all hold the same, and the types of the messages that it sends."""
+    runtime, sent = Runtime("cpu"), []
+
+    def all_reduce(message: torch.Tensor) -> None:
+        sent.append(message.dtype)
+        message *= 3
+
+    runtime.world = 3
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    return runtime, sent
+
+
+def test_messages_go_in_the_order_of_the_tensors(three: tuple[Runtime, list[torch.dtype]]) -> None:
+    """An order of their own in every process would add numbers of one type to those of another."""
+    runtime, sent = three
+    dtypes = (torch.int64, torch.float64, torch.float32, torch.bfloat16)
+    for order in (dtypes, dtypes[::-1]):
+        sent.clear()
+        tensors = [torch.ones(2, dtype=dtype) for dtype in (*order, *order)]
+        runtime.sum(tensors)
+        assert tuple(sent) == order
+        assert all(t.tolist() == [3, 3] for t in tensors)
+
+
+def test_the_mean_of_equal_tensors_is_the_same_to_the_bit(three: tuple[Runtime, list[torch.dtype]]) -> None:
+    """Statistics that nothing trains do not wander with the number of checkpoints."""
+    values = torch.rand(10_000, generator=torch.Generator().manual_seed(0))
+    means = values.clone()
+    three[0].mean([means])
+    assert torch.equal(means, values)
+
+
+def test_peak_memory_in_the_units_of_each_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    kilobytes = process_peak()
+    assert 50 < kilobytes >> 20 == peak_memory_mb(torch.device("cpu"))
+    monkeypatch.setattr(sys, "platform", "darwin")  # tells bytes
+    assert process_peak() * 1024 == pytest.approx(kilobytes, rel=0.1)
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert process_peak() == 0
