@@ -75,7 +75,7 @@ def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterat
             getattr(method.mpcl, name).copy_(getattr(view, name))
     method.mpcl.projection.load_state_dict(view.projection.state_dict())
     runtime, record = Runtime("cpu", "32-true"), Record(scratch / "record", False, quiet=True)
-    loop = Loop(method, data, runtime, record, scratch, config.seed, lambda _: None, lambda _: None)
+    loop = Loop(method, data, runtime, record, scratch, config.seed, lambda *_: None, lambda _: None)
     streams = method.streams(0, RoundWorld(data, space, config.seed, runtime, record, scratch / "round0"))
     method.eval()
     feeders = [loop.feeder(stream).batches(0, batches) for stream in streams.values()]

@@ -58,7 +58,7 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
     }
 
 
-def _nothing(_: object) -> None:
+def _nothing(*_: object) -> None:
     """A plan shows no rounds and no labels."""
 
 

@@ -12,7 +12,7 @@ from segadapt.data.dataset import Dataset
 from segadapt.engine.checkpoint import read_json
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
-from segadapt.engine.runtime import Runtime, machine, peak_memory_mb
+from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
 from segadapt.engine.world import DataBundle
 from segadapt.errors import RequestError
 from segadapt.evaluate.scoring import evaluate
@@ -86,19 +86,26 @@ class StageRunner:
     runtime: Runtime
     record: Record
 
-    def train(self, stage: StageConfig, model: Segmenter, second: Segmenter | None, folder: Path) -> dict[str, Any]:
+    def train(
+        self, stage: StageConfig, model: Segmenter, second: Segmenter | None, folder: Path
+    ) -> dict[str, Any]:
         """Train a stage from its newest checkpoint on, or from ``model``; returns its row and its pseudo labels.
 
-        ``second`` is what the stage learns from, if anything. The model file lies in ``folder`` when this returns.
+        Args:
+            stage: one of the run.
+            model: the network with the weights that it starts from.
+            second: what the stage learns from, if anything.
+            folder: of the stage; the model file lies there when this returns.
         """
+        forget_peak_memory(self.runtime.device)
         others = [second] if second is not None else []
         method = method_info(stage.method).method(stage, model, self.space, *others)
 
-        def on_round(round: int) -> None:
+        def on_round(round: int, steps: int) -> None:
             if round + 1 < method.rounds:
                 scores = self.scores(method.result())
                 if scores is not None:
-                    self._record_scores(stage, round, loop.steps_done, scores)
+                    self._record_scores(stage, round, steps, scores)
                     self.record.say(f"  round {round + 1}: mIoU {scores['miou']:.1f}")
 
         loop = Loop(

@@ -144,7 +144,7 @@ def _prepared(
     target = _noise(space, size, labelled=False)
     data = DataBundle(_noise(space, size, True), target, None, None, None, None, folder, DecodedCache(1 << 30))
     record = Record(folder / "record", False, quiet=True)
-    loop = Loop(made, data, runtime, record, folder, 0, lambda _: None, lambda _: None)
+    loop = Loop(made, data, runtime, record, folder, 0, lambda *_: None, lambda _: None)
     world = RoundWorld(data, space, 0, runtime, record, folder / "round0")
     made.eval()
     with torch.no_grad():

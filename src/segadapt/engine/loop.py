@@ -8,11 +8,9 @@ state, the optimiser's state and the position; all randomness is a function of t
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -24,10 +22,11 @@ from segadapt.engine.online import OnlineRecord
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime, seed_step
+from segadapt.engine.stopping import StopRequest
 from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.errors import Interrupted, RequestError, RunError
 from segadapt.methods.method import Method, StageConfig, Terms
-from segadapt.models.norm import set_norm_mode
+from segadapt.models.norm import running_statistics, set_norm_mode
 
 Optimisers = Mapping[str, torch.optim.Optimizer]
 
@@ -53,29 +52,6 @@ def stage_length(config: StageConfig, streams: Mapping[str, Stream]) -> int:
     return max(max(1, round(config.epochs * len(s) / s.batch_size)) for s in streams.values())
 
 
-class StopRequest:
-    """Turns SIGTERM and SIGINT into a request to stop after the current step."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self._old[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: the caller's own handling stays
-                break
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-
 class Loop:
     """Trains one stage.
 
@@ -85,7 +61,7 @@ class Loop:
         runtime, record: of this process.
         folder: of the stage; holds checkpoints and pseudo labels.
         seed: of the run.
-        on_round: called with the round's number when a round is done (for evaluation).
+        on_round: called with the round's number and all steps so far when a round is done (for evaluation).
         on_labels: called with the summary of a round's pseudo labels.
     """
 
@@ -97,7 +73,7 @@ class Loop:
         record: Record,
         folder: Path,
         seed: int,
-        on_round: Callable[[int], None],
+        on_round: Callable[[int, int], None],
         on_labels: Callable[[dict[str, Any]], None],
     ):
         # Channels-last is the faster layout of convolutions on GPUs and on CPUs alike.
@@ -109,10 +85,17 @@ class Loop:
         self.seconds = 0.0
         self.steps_done = 0
         self.online = OnlineRecord(data.truth, len(method.space), data.target_size, data.cache, runtime)
+        self.stop = StopRequest(runtime.world)
+        self._told: set[str] = set()
         set_norm_mode(method.model, self.config.norm)
 
     def run(self) -> None:
-        """Train from the newest checkpoint, or from the start, to the end of the last round."""
+        """Train from the newest checkpoint, or from the start, to the end of the last round.
+
+        Raises:
+            RunError: a loss is not finite.
+            Interrupted: the process was asked to stop.
+        """
         state = load_checkpoint(self.folder / "checkpoints", self.record.warn)
         first, step = 0, 0
         if state is not None:
@@ -120,12 +103,12 @@ class Loop:
             first, step = int(state["round"]), int(state["step"])
             self.seconds, self.steps_done = float(state["seconds"]), int(state["steps_done"])
             self.record.say(f"  resuming at round {first + 1}, step {step}")
-        with StopRequest() as stop:
+        with self.stop:
             for round in range(first, self.method.rounds):
-                self._round(round, step, state["optimisers"] if state and round == first else None, stop)
+                self._round(round, step, state["optimisers"] if state and round == first else None)
                 step = 0
 
-    def _round(self, round: int, first: int, saved: dict[str, Any] | None, stop: StopRequest) -> None:
+    def _round(self, round: int, first: int, saved: dict[str, Any] | None) -> None:
         folder = self.folder / f"round{round}"
         world = RoundWorld(self.data, self.method.space, self.seed, self.runtime, self.record, folder)
         if saved is None:
@@ -139,11 +122,11 @@ class Loop:
         else:
             self._save(round, 0, optimisers)
         feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
-        self._train(world, round, first, steps, optimisers, feeders, stop)
-        for feeder in feeders.values():
-            for problem in sorted(feeder.damaged):
-                self.record.warn(f"skipped: {problem}")
-        self.on_round(round)
+        self._told.clear()
+        self._train(world, round, first, steps, optimisers, feeders)
+        self._name_damaged(feeders.values())
+        self._share_statistics()
+        self.on_round(round, self.steps_done)
 
     def optimisers(self, round: int) -> Optimisers:
         """A new optimiser for every network that the method trains."""
@@ -185,7 +168,6 @@ class Loop:
         steps: int,
         optimisers: Optimisers,
         feeders: Mapping[str, Feeder],
-        stop: StopRequest,
     ) -> None:
         started = time.monotonic()
         self.method.train()
@@ -205,15 +187,17 @@ class Loop:
                 note = ""
                 last = step + 1 == steps
                 due = (step + 1) % self.config.checkpoint_every == 0
-                if len(pending) == LOG_EVERY or last or due or stop.asked:
+                stop = self.stop.decided()
+                if len(pending) == LOG_EVERY or last or due or stop:
                     note = self._log(round, pending, optimisers)
                     pending = []
-                if (due and not last) or stop.asked:
+                if (due and not last) or stop:
                     self.seconds += time.monotonic() - started
                     started = time.monotonic()
+                    self._name_damaged(feeders.values())
                     self._save(round, step + 1, optimisers)
                 progress.advance(note)
-                if stop.asked:
+                if stop:
                     raise Interrupted(f"stopped at stage '{self.config.name}', step {step + 1}; the state is saved")
         self.seconds += time.monotonic() - started
 
@@ -250,11 +234,14 @@ class Loop:
         return Measured(step, names, torch.stack(values), [i for s in batch.values() for i in s.ids])
 
     def _global_means(self, terms: Terms) -> dict[str, Tensor]:
-        """This process's share of every weighted mean over the whole batch."""
-        counts = torch.stack([t.count.detach().to(self.runtime.device, torch.float32) for t in terms.values()])
-        self.runtime.sum([counts])
-        counts = counts.clamp(min=torch.finfo(torch.float32).tiny)
-        return {name: t.weight * t.total / counts[i] for i, (name, t) in enumerate(terms.items())}
+        """This process's share of every weighted mean over the whole batch; wishes to stop travel with the counts."""
+        device = self.runtime.device
+        counts = [t.count.detach().to(device, torch.float32) for t in terms.values()]
+        message = torch.stack([*counts, self.stop.wish(device)])
+        self.runtime.sum([message])
+        self.stop.heard(message[-1])
+        message = message.clamp(min=torch.finfo(torch.float32).tiny)
+        return {name: t.weight * t.total / message[i] for i, (name, t) in enumerate(terms.items())}
 
     def _log(self, round: int, pending: list[Measured], optimisers: Optimisers) -> str:
         table = torch.stack([m.values for m in pending])
@@ -262,12 +249,12 @@ class Loop:
         table = table.cpu()
         bad = (~torch.isfinite(table)).any(1).nonzero()
         if len(bad):
-            where = pending[int(bad[0])]
+            where, name = pending[int(bad[0])], self.config.name
             shown = ", ".join(f"{n}={v:.3g}" for n, v in zip(where.names, table[int(bad[0])].tolist(), strict=True))
             raise RunError(
-                f"loss is not finite in stage '{self.config.name}', round {round + 1}, step {where.step + 1} "
-                f"({shown}); "
-                f"batch: {', '.join(where.ids)}; lower optimiser.lr or set gradient_clip, then resume"
+                f"loss is not finite in stage '{name}', round {round + 1}, step {where.step + 1} ({shown}); "
+                f"batch: {', '.join(where.ids)}; start again in another --out with a lower {name}.optimiser.lr or "
+                f"with {name}.gradient_clip; --reuse {self.folder.parent.parent} takes over the stages before"
             )
         latest = pending[-1]
         losses = dict(zip(latest.names, table.mean(0).tolist(), strict=True))
@@ -288,7 +275,20 @@ class Loop:
             self.record.event("online_labels", stage=self.config.name, round=round, step=latest.step + 1, **found)
         return f"loss {total:.3f}"
 
+    def _name_damaged(self, feeders: Iterable[Feeder]) -> None:
+        """Warn of the files that any process skipped, of each once a round."""
+        if self.data.skip_damaged:
+            mine = {problem for feeder in feeders for problem in feeder.damaged} - self._told
+            for problem in sorted(set(self.runtime.gather(sorted(mine)))):
+                self._told.add(problem)
+                self.record.warn(f"skipped: {problem}")
+
+    def _share_statistics(self) -> None:
+        """Average the running statistics that each process took of its own part of the batches."""
+        self.runtime.mean(running_statistics(self.method))
+
     def _save(self, round: int, step: int, optimisers: Optimisers) -> None:
+        self._share_statistics()
         if self.runtime.main:
             state = {
                 "method": self.method.state_dict(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 NormMode = Literal["train", "affine", "frozen"]
 
@@ -34,3 +34,9 @@ def _pin(layer: nn.Module, pinned: bool) -> None:
             return layer
 
         layer.__dict__["train"] = stay
+
+
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """Running means and variances of all batch normalisation in a model; none of layers without them."""
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [b for layer in layers for b in layer.buffers(recurse=False) if b.is_floating_point()]
