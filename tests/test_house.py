@@ -17,7 +17,7 @@ FLOORS = [
     {"evaluate"},
     {"config", "report"},
     {"opening", "showcase", "feature_sample", "prototype_maps"},
-    {"stage"},
+    {"stage", "fingerprint"},
     {"planning", "labelling", "run"},
     {"bench", "api"},
     {"cli"},

@@ -159,6 +159,11 @@ def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def files_fingerprint(dataset: Dataset) -> str:
+    """A short hash of the names and file sizes of a data set."""
+    return hashlib.sha256(json.dumps([_file_fingerprint(i) for i in dataset.items]).encode()).hexdigest()[:16]
+
+
 def labels_read(spec: DataSpec) -> dict[str, Any]:
     """What decides, besides the files of a data set, which classes its labels mean; nothing where all is as usual."""
     read: dict[str, Any] = {"merge": spec.merge, "options": spec.options}

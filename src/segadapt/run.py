@@ -12,7 +12,6 @@ resumes from its newest checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,12 +24,13 @@ from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
+from segadapt.fingerprint import Fingerprints, made_alike
 from segadapt.methods.method import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import PROTOTYPES, LoadedModel, load_model, require_same_classes
-from segadapt.opening import check_files, data_fingerprint, labels_read, open_data, score_fingerprint
+from segadapt.opening import check_files, open_data, score_fingerprint
 from segadapt.stage import SELECTION, StageRunner, networks_known, untrained
 from segadapt.version import __version__
 
@@ -98,9 +98,9 @@ class Run:
             raise RequestError(f"no stage '{only}' in this run; its stages: {', '.join(names)}")
         self._models.clear()
         try:
-            fingerprint = data_fingerprint(self.data, self.space)
+            fingerprints = Fingerprints(self.config, self.data, self.space)
             for number, stage in enumerate(self.config.stages):
-                fingerprint = self._fingerprint(stage, fingerprint)
+                fingerprint = fingerprints.next(stage, self._files(stage))
                 if only in (None, stage.name):
                     self._stage(number, stage, fingerprint)
                 self._models[stage.name] = self._folder(stage) / "model.safetensors"
@@ -111,22 +111,6 @@ class Run:
     def _folder(self, stage: StageConfig) -> Path:
         return self.out / "stages" / stage.name
 
-    def _fingerprint(self, stage: StageConfig, before: str) -> str:
-        """A hash of all that decides the numbers of a stage, including the stages before it."""
-        ignored = {"title", "checkpoint_every"}
-        what = {
-            "stage": stage.model_dump(mode="json", exclude=ignored),
-            "model": self.config.model.model_dump(mode="json"),
-            "seed": self.config.seed,
-            "precision": self.config.precision,
-            "before": before if _builds_on_others(stage) else data_fingerprint(self.data, self.space),
-        }
-        data = self.config.data
-        read = {name: labels_read(spec) for name, spec in (("source", data.source), ("oracle", data.oracle)) if spec}
-        if any(read.values()):
-            what["labels"] = read
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
     def _stage(self, number: int, stage: StageConfig, fingerprint: str) -> None:
         folder = self._folder(stage)
         done = read_json(folder / "done.json")
@@ -134,15 +118,15 @@ class Run:
             done = self._take_over(stage, folder, fingerprint)
         label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
         if done is not None:
-            if done["fingerprint"] != fingerprint:
+            if not made_alike(done["fingerprint"], fingerprint):
                 raise RequestError(
-                    f"'{folder}' was made with other settings or other data; choose another --out or remove it"
+                    f"'{folder}' was made with other settings, weights or data; choose another --out or remove it"
                 )
             self.record.say(f"{label}: done before, reused")
         else:
             self.record.say(label)
             model, second = self._initial(stage), self._second(stage)
-            trained = self.runner.train(stage, model, second, folder)
+            trained = self.runner.train(stage, model, second, folder, fingerprint)
             done = {"fingerprint": fingerprint, "scored": self._scored, **trained}
             if self.runtime.main:
                 write_json(folder / "done.json", done)
@@ -160,7 +144,8 @@ class Run:
         for other in self.reuse:
             for path in sorted(other.glob("**/done.json")):
                 done = read_json(path)
-                if done and done["fingerprint"] == fingerprint and path.parent.resolve() != folder.resolve():
+                alike = done and made_alike(done["fingerprint"], fingerprint)
+                if alike and path.parent.resolve() != folder.resolve():
                     if self.runtime.main:
                         folder.mkdir(parents=True, exist_ok=True)
                         for name in ("model.safetensors", PROTOTYPES):
@@ -180,10 +165,9 @@ class Run:
     def _initial(self, stage: StageConfig) -> Segmenter:
         """The network with the weights that the stage starts from."""
         seed_step(self.config.seed, 9)
-        initial = "scratch" if stage.initial == "previous" and not self._models else stage.initial
-        if initial == "scratch":
+        if self._afresh(stage):
             return self._from_scratch(stage)
-        model = self._made_before(stage, initial)
+        model = self._made_before(stage, stage.initial)
         return model if stage.network is None else started_from(self._from_scratch(stage, trained=False), model)
 
     def _from_scratch(self, stage: StageConfig, trained: bool = True) -> Segmenter:
@@ -192,6 +176,24 @@ class Run:
         spec = stage.network or self.config.model
         weights = self._weights(spec) if trained else None
         return build_segmenter(spec.name, len(self.space), weights=weights, **spec.arguments)
+
+    def _afresh(self, stage: StageConfig) -> bool:
+        """Whether a stage starts from the network's initial weights."""
+        return stage.initial == "scratch" or (stage.initial == "previous" and stage is self.config.stages[0])
+
+    def _model_files(self, stage: StageConfig) -> list[str]:
+        """What a stage starts or learns from that is no stage before it."""
+        stages = self.config.stages
+        before = [s.name for s in stages[: stages.index(stage)]]
+        known = {"scratch", *before, *(["previous"] if before else [])}
+        names = (None if self._afresh(stage) else stage.initial, stage.learns_from)
+        return [name for name in names if name is not None and name not in known]
+
+    def _files(self, stage: StageConfig) -> list[Path]:
+        """The files outside the run, of weights or models, that a stage starts or learns from."""
+        afresh = self._afresh(stage) or stage.learns_from == "scratch"
+        weights = self._weights(stage.network or self.config.model) if afresh else None
+        return [Path(p) for p in (weights, *self._model_files(stage)) if p is not None and p != "imagenet"]
 
     def _weights(self, spec: ModelConfig) -> str | None:
         """``imagenet``, None, or the path of a weights file that exists."""
@@ -235,13 +237,9 @@ class Run:
         networks: dict[str, ModelConfig] = {}
         files: dict[str, ModelConfig] = {}
         for stage in self.config.stages:
-            earlier = {"previous", *networks} if networks else set()
-            afresh = stage.initial == "scratch" or (stage.initial == "previous" and not networks)
-            if afresh or stage.learns_from == "scratch":
-                self._weights(stage.network or self.config.model)
-            for name in (None if afresh else stage.initial, stage.learns_from):
-                if name is not None and name not in {"scratch", *earlier}:
-                    files[name] = model_config(self._fitting_model(stage, name, Path(name)).model)
+            self._files(stage)
+            for name in self._model_files(stage):
+                files[name] = model_config(self._fitting_model(stage, name, Path(name)).model)
             known = networks_known(self.config, stage, networks, files)
             if networks and not (self._folder(stage) / "done.json").exists():  # the first one would fail at once
                 untrained(self.config, stage, known, self.space)
@@ -273,10 +271,6 @@ class Run:
         if self.runtime.main:
             write_json(self.out / "results.json", results)
         return results
-
-
-def _builds_on_others(stage: StageConfig) -> bool:
-    return stage.initial != "scratch" or stage.learns_from not in (None, "scratch")
 
 
 def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = None) -> Run:

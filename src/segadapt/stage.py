@@ -87,7 +87,7 @@ class StageRunner:
     record: Record
 
     def train(
-        self, stage: StageConfig, model: Segmenter, second: Segmenter | None, folder: Path
+        self, stage: StageConfig, model: Segmenter, second: Segmenter | None, folder: Path, fingerprint: str
     ) -> dict[str, Any]:
         """Train a stage from its newest checkpoint on, or from ``model``; returns its row and its pseudo labels.
 
@@ -96,6 +96,7 @@ class StageRunner:
             model: the network with the weights that it starts from.
             second: what the stage learns from, if anything.
             folder: of the stage; the model file lies there when this returns.
+            fingerprint: see :class:`~segadapt.engine.loop.Loop`.
         """
         forget_peak_memory(self.runtime.device)
         others = [second] if second is not None else []
@@ -117,6 +118,7 @@ class StageRunner:
             self.config.seed,
             on_round=on_round,
             on_labels=self._record_labels,
+            fingerprint=fingerprint,
         )
         loop.run()
         result = method.result()

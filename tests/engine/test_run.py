@@ -178,6 +178,33 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> No
         assert a["scores"]["miou"] == pytest.approx(b["scores"]["miou"], abs=0.5)
 
 
+def test_two_processes_share_running_statistics_and_name_all_skipped_files(tmp_path: Path) -> None:
+    """After one step the first layer has seen the same images, dealt out or not; later ones normalise by parts."""
+    raw = raw_config(tmp_path, "source_only", test=False)
+    raw["stages"]["source"].update(steps=1, batch_size=8, norm="train")
+    raw["data"]["skip_damaged"] = True
+    for name in ("000", "002", "003", "005", "007"):
+        (tmp_path / f"source/images/{name}.png").write_bytes(b"\x89PNG no more")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(raw, sort_keys=False))
+    Run(build_config(raw, "tiny"), tmp_path / "one", quiet=True).execute()
+    two = start(
+        tmp_path,
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segadapt"),
+        *("adapt", str(recipe), "--out", str(tmp_path / "two"), "-q"),
+    )
+    _, err = two.communicate(timeout=200)
+    assert two.returncode == 0, err
+    one, other = (weights(tmp_path / run, "source") for run in ("one", "two"))
+    for name in ("mean", "var"):
+        key = next(k for k in one if k.endswith(f"conv1.1.running_{name}"))
+        torch.testing.assert_close(one[key], other[key], rtol=1e-2 if name == "var" else 1e-5, atol=1e-5)
+    logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("one", "two")]
+    skipped = [{e["text"] for e in map(json.loads, log) if "skipped: " in e.get("text", "")} for log in logs]
+    assert len(skipped[0]) == 5
+    assert skipped[0] == skipped[1]
+
+
 def test_a_finished_stage_is_reused_and_shared(tmp_path: Path) -> None:
     first = Run(config(tmp_path, "cbst"), tmp_path / "first", quiet=True)
     first.execute()
@@ -207,7 +234,7 @@ def test_a_stage_made_with_other_data_is_not_passed_off(tmp_path: Path) -> None:
     Run(config(tmp_path, "source_only"), tmp_path / "run", quiet=True).execute()
     mask = tmp_path / "source/labels/003.png"
     cv2.imwrite(str(mask), np.zeros_like(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)))
-    with pytest.raises(RequestError, match="other data"):
+    with pytest.raises(RequestError, match="settings, weights or data"):
         resumed(tmp_path / "run", quiet=True).execute()
 
 
@@ -233,7 +260,9 @@ def test_another_configuration_does_not_overwrite_a_run(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_names_step_and_batch(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "source_only")
     raw["stages"]["source"]["optimiser"] = {"name": "sgd", "lr": 1e30}
-    with pytest.raises(RunError, match=r"not finite in stage 'source', round 1, step \d+ .*batch: \d\d\d"):
+    with pytest.raises(
+        RunError, match=r"not finite in stage 'source', round 1, step \d+ .*batch: \d\d\d.*--reuse .*/run takes"
+    ):
         Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
 
 

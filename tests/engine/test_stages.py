@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +173,19 @@ def test_a_weights_file_behind_a_root(tmp_path: Path) -> None:
     wanted = torch.load(tmp_path / "encoder.pth", weights_only=True)
     for name, tensor in student.encoder.state_dict().items():  # type: ignore[union-attr]
         assert torch.equal(tensor, wanted[name]), name
+
+
+def test_a_trained_stage_leaves_no_network_behind(tmp_path: Path) -> None:
+    """Nothing that refers to itself keeps the networks of a stage while the next one trains."""
+    run = Run(build_config(raw_config(tmp_path, "source_only"), "tiny"), tmp_path / "run", quiet=True)
+    stage = run.config.stages[0]
+    model = run._initial(stage)
+    left = weakref.ref(model)
+    gc.collect()
+    gc.disable()
+    try:
+        run.runner.train(stage, model, None, tmp_path / "run/stages/source", "")
+        del model
+        assert left() is None
+    finally:
+        gc.enable()

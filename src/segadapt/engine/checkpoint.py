@@ -59,7 +59,7 @@ def save_checkpoint(folder: Path, position: int, state: dict[str, Any]) -> Path:
     path = folder / f"checkpoint-{position:09d}.pt"
     write_atomically(path, lambda file: torch.save(state, file))
     entries = [e for e in _entries(folder) if e["position"] != position]
-    entries.append({"position": position, "file": path.name, "sha256": _digest(path)})
+    entries.append({"position": position, "file": path.name, "sha256": file_digest(path)})
     entries.sort(key=lambda e: int(e["position"]))
     write_json(folder / _MANIFEST, entries[-KEPT:])
     kept = {str(e["file"]) for e in entries[-KEPT:]}
@@ -74,7 +74,7 @@ def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> dict[str, Any]
     for entry in reversed(_entries(folder)):
         path = folder / str(entry["file"])
         try:
-            if _digest(path) != entry["sha256"]:
+            if file_digest(path) != entry["sha256"]:
                 raise ValueError("its checksum does not match")
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as problem:
@@ -89,7 +89,8 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
     return list(read_json(folder / _MANIFEST) or [])
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

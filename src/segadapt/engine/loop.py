@@ -63,6 +63,7 @@ class Loop:
         seed: of the run.
         on_round: called with the round's number and all steps so far when a round is done (for evaluation).
         on_labels: called with the summary of a round's pseudo labels.
+        fingerprint: of all that decides the stage's numbers; a checkpoint with another one is refused.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Loop:
         seed: int,
         on_round: Callable[[int, int], None],
         on_labels: Callable[[dict[str, Any]], None],
+        fingerprint: str = "",
     ):
         # Channels-last is the faster layout of convolutions on GPUs and on CPUs alike.
         self.method = method.to(runtime.device).to(memory_format=torch.channels_last)
@@ -82,6 +84,7 @@ class Loop:
         self.data, self.runtime, self.record = data, runtime, record
         self.folder, self.seed = folder, seed
         self.on_round, self.on_labels = on_round, on_labels
+        self.fingerprint = fingerprint
         self.seconds = 0.0
         self.steps_done = 0
         self.online = OnlineRecord(data.truth, len(method.space), data.target_size, data.cache, runtime)
@@ -93,12 +96,19 @@ class Loop:
         """Train from the newest checkpoint, or from the start, to the end of the last round.
 
         Raises:
+            RequestError: the checkpoint was made with other files than there are now.
             RunError: a loss is not finite.
             Interrupted: the process was asked to stop.
         """
-        state = load_checkpoint(self.folder / "checkpoints", self.record.warn)
+        folder = self.folder / "checkpoints"
+        state = load_checkpoint(folder, self.record.warn)
         first, step = 0, 0
         if state is not None:
+            if state.get("fingerprint", self.fingerprint) != self.fingerprint:
+                raise RequestError(
+                    f"'{folder}' was made with other settings, weights or data than this run has now; choose another "
+                    "--out, or remove that folder to train the stage anew"
+                )
             self.method.load_state_dict(state["method"])
             first, step = int(state["round"]), int(state["step"])
             self.seconds, self.steps_done = float(state["seconds"]), int(state["steps_done"])
@@ -291,6 +301,7 @@ class Loop:
         self._share_statistics()
         if self.runtime.main:
             state = {
+                "fingerprint": self.fingerprint,
                 "method": self.method.state_dict(),
                 "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
                 "round": round,
