@@ -24,7 +24,7 @@ from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
-from segadapt.fingerprint import Fingerprints, made_alike
+from segadapt.fingerprint import Fingerprints
 from segadapt.methods.method import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.multires import started_from
@@ -118,7 +118,7 @@ class Run:
             done = self._take_over(stage, folder, fingerprint)
         label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
         if done is not None:
-            if not made_alike(done["fingerprint"], fingerprint):
+            if done["fingerprint"] != fingerprint:
                 raise RequestError(
                     f"'{folder}' was made with other settings, weights or data; choose another --out or remove it"
                 )
@@ -144,8 +144,7 @@ class Run:
         for other in self.reuse:
             for path in sorted(other.glob("**/done.json")):
                 done = read_json(path)
-                alike = done and made_alike(done["fingerprint"], fingerprint)
-                if alike and path.parent.resolve() != folder.resolve():
+                if done and done["fingerprint"] == fingerprint and path.parent.resolve() != folder.resolve():
                     if self.runtime.main:
                         folder.mkdir(parents=True, exist_ok=True)
                         for name in ("model.safetensors", PROTOTYPES):

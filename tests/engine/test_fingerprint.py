@@ -13,9 +13,8 @@ import torch
 
 import segadapt.engine.loop as loop_module
 from segadapt.config import build_config
-from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
 from segadapt.errors import RequestError
-from segadapt.fingerprint import Fingerprints, made_alike
+from segadapt.fingerprint import Fingerprints
 from segadapt.models.build import build_segmenter
 from segadapt.models.store import save_model
 from segadapt.run import Run, resumed
@@ -52,7 +51,7 @@ def test_other_weights_under_the_same_path(tmp_path: Path) -> None:
         next(network.encoder.parameters()).add_(1)
     torch.save(network.encoder.state_dict(), weights)
     third = fingerprints(raw, tmp_path / "run")
-    assert changed(second, third) == ["source", "adapt", "other"], "the last one goes on the chain before it"
+    assert changed(second, third) == ["source", "adapt"], "the last one builds on neither"
 
 
 def test_a_stage_holds_the_one_that_it_names(tmp_path: Path) -> None:
@@ -76,10 +75,7 @@ def test_the_labels_of_an_oracle(tmp_path: Path) -> None:
     assert changed(before, limited) == ["oracle"]
     mask = tmp_path / "test/labels/000.png"
     cv2.imwrite(str(mask), np.zeros_like(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)))
-    other = fingerprints(raw, tmp_path / "run")
-    assert changed(limited, other) == ["oracle"]
-    assert not made_alike(limited["oracle"], other["oracle"])
-    assert made_alike(other["oracle"].split("-")[0], other["oracle"]), "made before the oracle's files were part of it"
+    assert changed(limited, fingerprints(raw, tmp_path / "run")) == ["oracle"]
 
 
 def test_a_checkpoint_made_with_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,9 +96,5 @@ def test_a_checkpoint_made_with_other_data_is_refused(tmp_path: Path, monkeypatc
         RequestError, match=r"source/checkpoints' was made with other .* choose another --out, or remove"
     ):
         resumed(tmp_path / "run", quiet=True).execute()
-    folder = tmp_path / "run/stages/source/checkpoints"
-    state = load_checkpoint(folder, pytest.fail)
-    assert state is not None
-    del state["fingerprint"]  # as before checkpoints had one
-    save_checkpoint(folder, state["step"], state)
+    shutil.rmtree(tmp_path / "run/stages/source/checkpoints")
     assert resumed(tmp_path / "run", quiet=True).execute()["rows"][0]["steps"] == 6

@@ -104,7 +104,7 @@ class Loop:
         state = load_checkpoint(folder, self.record.warn)
         first, step = 0, 0
         if state is not None:
-            if state.get("fingerprint", self.fingerprint) != self.fingerprint:
+            if state["fingerprint"] != self.fingerprint:
                 raise RequestError(
                     f"'{folder}' was made with other settings, weights or data than this run has now; choose another "
                     "--out, or remove that folder to train the stage anew"

@@ -45,7 +45,7 @@ class OnlineRecord:
                 size = (labels.shape[1], labels.shape[2])
                 pixels = inside(samples.windows, samples.sizes, size, labels.device).sum()
                 truth = None if self._truth is None else self._crops(samples, size).to(labels.device)
-            row = torch.cat([self._confusion(labels, truth), pixels[None]]).double()
+            row = torch.cat([self._confusion(labels, truth), pixels[None]])
             self._counts[name] = self._counts[name] + row if name in self._counts else row
         if truth is not None:
             found = torch.bincount(truth.clamp(max=self._classes).reshape(-1), minlength=self._classes + 1)[:-1]
@@ -86,7 +86,7 @@ class OnlineRecord:
         if not counts:
             return {}
         self._runtime.sum([*counts.values(), *([] if true is None else [true])])
-        found: dict[str, Any] = {"sets": {name: self._shares(row.cpu()) for name, row in counts.items()}}
+        found: dict[str, Any] = {"sets": {name: self._shares(row.cpu().double()) for name, row in counts.items()}}
         return found if true is None else {**found, "truth": _class_shares(true.cpu())}
 
     def _shares(self, row: torch.Tensor) -> dict[str, Any]:
