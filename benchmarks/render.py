@@ -71,25 +71,33 @@ def with_block(text: str, where: str, task: str, body: str) -> str:
 
 
 def summary(table: Mapping[str, Any]) -> str:
-    """The short table: what every recipe ends with, beside the source model; the best adapted one is bold."""
+    """The short table: what every recipe ends with, beside the source model; the best adapted ones are bold."""
     source = bound(table, "source")
     rows = results(table)
-    best = max((row["miou"] for row in rows if row["role"] == "adapted"), default=None)
+    best = best_of(rows)
     lines = ["| method | network | mIoU | against source only |", "|---|---|---|---|"]
     for row in rows:
-        bold = "**" if row["role"] == "adapted" and row["miou"] == best else ""
+        bold = "**" if row in best else ""
         gain = f"{row['miou'] - source['miou']:+.1f}" if source and row is not source else ""
         lines.append(f"| {bold}{row['title']}{bold} | `{row['network']}` | {bold}{score(row)}{bold} | {gain} |")
     return "\n".join(lines)
 
 
+def best_of(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The adapted rows of the highest score: all that are equal to the decimal that tables show."""
+    adapted = [row for row in rows if row["role"] == "adapted"]
+    highest = max((round(row["miou"], 1) for row in adapted), default=None)
+    return [row for row in adapted if round(row["miou"], 1) == highest]
+
+
 def alternative(table: Mapping[str, Any], heading: str) -> str:
     """The picture in words."""
-    adapted = [row for row in results(table) if row["role"] == "adapted"]
+    best = best_of(results(table))
     words = [f"{row['title']} {row['miou']:.1f}" for row in results(table) if row["role"] != "adapted"]
-    if adapted:
-        best = max(adapted, key=lambda row: row["miou"])
-        words.insert(0, f"{len(adapted)} methods, best {best['title']} {best['miou']:.1f}")
+    if best:
+        adapted = sum(row["role"] == "adapted" for row in results(table))
+        names = ", ".join(row["title"] for row in best)
+        words.insert(0, f"{adapted} methods, best {names} {best[0]['miou']:.1f}")
     return f"{heading}, mIoU: {'; '.join(words)}"
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from benchmarks.chart import ABOVE, BELOW, chart
-from benchmarks.render import ROOT, begin, main, rendered, summary, with_block
+from benchmarks.render import ROOT, alternative, begin, main, rendered, summary, with_block
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -84,6 +84,14 @@ def test_the_short_table_has_results_alone_and_the_best_is_bold() -> None:
         "| **CBST** | `lite` | **41.0** | +2.0 |",
         "| ORACLE | `lite` | 51.0 ± 1.4 | +12.0 |",
     ]
+
+
+def test_equal_to_the_decimal_shown_is_equally_good() -> None:
+    lines = summary(table(SOURCE, row("cbst", 41), row("bcl", 41.04), row("st", 40.9), ORACLE)).splitlines()
+    assert [line.split("|")[1].strip() for line in lines if "**" in line] == ["**CBST**", "**BCL**"]
+    assert "3 methods, best CBST, BCL 41.0" in alternative(
+        table(SOURCE, row("cbst", 41), row("bcl", 41.04), row("st", 3)), "x"
+    )
 
 
 def test_blocks_and_picture_are_written_and_the_text_around_them_stays(tmp_path: Path) -> None:
