@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from segadapt.data.writing import encode_picture, write_whole
-from segadapt.errors import RunError
+from segadapt.data.writing import encode_picture, require_writable, write_whole
+from segadapt.errors import RequestError, RunError
 
 
 def test_pictures_are_read_back(tmp_path: Path) -> None:
@@ -39,3 +40,18 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, monkeypatch
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
     with pytest.raises(RunError, match="cannot be written"):
         write_whole(path / "b.png", b"x")
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    require_writable(tmp_path, "--out")
+    require_writable(tmp_path / "new/deep", "--out")
+    for folder in (tmp_path / "file", tmp_path / "file/new"):
+        with pytest.raises(RequestError, match=r"file' is no folder; choose another --out"):
+            require_writable(folder, "--out")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr("os.access", lambda place, mode: not (Path(place) == tmp_path and mode & os.W_OK))
+    with pytest.raises(RequestError, match=f"no permission to write into '{tmp_path}'"):
+        require_writable(tmp_path / "new", "--out")

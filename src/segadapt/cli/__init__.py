@@ -66,6 +66,13 @@ def _top(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
+def _of_files(problem: OSError) -> str:
+    """One line about a file that could not be read or written."""
+    files = " and ".join(f"'{file}'" for file in (problem.filename, problem.filename2) if file is not None)
+    said = " ".join(f"{files or 'a file'} cannot be read or written: {problem.strerror or problem}".split())
+    return f"{said}; mend that, or choose another place, and start again"
+
+
 def main() -> None:
     """Entry point of the command."""
     try:
@@ -75,6 +82,9 @@ def main() -> None:
         sys.exit(2)
     except RunError as failure:
         print(f"segadapt: {' '.join(str(failure).split())}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as problem:
+        print(f"segadapt: {_of_files(problem)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("segadapt: interrupted", file=sys.stderr)

@@ -14,6 +14,7 @@ from segadapt.cli.common import (
     Quiet,
     Roots,
     console,
+    out_folder,
     parse_ids,
     parse_roots,
     print_json,
@@ -54,7 +55,7 @@ def adapt(
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
     method: MethodName = "cbst",
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
     root: Roots = None,
     seed: Seed = None,
     stage: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
@@ -156,7 +157,9 @@ def plan(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the toy world, the run and the predictions.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the toy world, the run and the predictions.", callback=out_folder)
+    ] = Path("demo"),
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

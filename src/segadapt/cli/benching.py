@@ -11,7 +11,7 @@ import typer
 from segadapt.bench.step import bench_step
 from segadapt.bench.table import bench_table, markdown
 from segadapt.bench.thresholds import bench_thresholds
-from segadapt.cli.common import Json, Quiet, Roots, console, parse_roots, parse_size, print_json
+from segadapt.cli.common import Json, Quiet, Roots, console, out_folder, parse_roots, parse_size, print_json
 from segadapt.config import apply_overrides
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError
@@ -82,7 +82,7 @@ def table(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Settings to change, e.g. source.steps=400.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the runs and the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs and the table.", callback=out_folder)] = None,
     root: Roots = None,
     quiet: Quiet = False,
     json: Json = False,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segadapt.config import DataSpec
+from segadapt.data.writing import require_writable
 from segadapt.errors import RequestError
 
 console = Console(highlight=False)
@@ -85,6 +86,22 @@ def data_spec(
         ignore_ids=parse_ids(ignore_id),
         limit=limit,
     )
+
+
+def out_folder(option: typer.CallbackParam, folder: Path | None) -> Path | None:
+    """The folder of an option for results; RequestError where nothing can be written into it."""
+    if folder is not None:
+        require_writable(folder, option.opts[0])
+    return folder
+
+
+def out_file(option: typer.CallbackParam, file: Path | None) -> Path | None:
+    """The file of an option for a result; RequestError where it is a folder or cannot be written."""
+    if file is not None and file.is_dir():
+        raise RequestError(f"{option.opts[0]} '{file}' is a folder; name a file in it")
+    if file is not None:
+        require_writable(file.parent, option.opts[0])
+    return file
 
 
 def print_json(value: Any) -> None:

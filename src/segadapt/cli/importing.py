@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from segadapt.cli.common import Json, console, print_json
+from segadapt.cli.common import Json, console, out_file, print_json
 from segadapt.data.classes_file import read_classes, space_of
 from segadapt.errors import RequestError
 from segadapt.labels import SPACES, LabelSpace
@@ -20,7 +20,7 @@ PROJECTS = [layout.title for layout in LAYOUTS.values()]
 
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help=f"A checkpoint of {', '.join(PROJECTS)} or MIC.")],
-    out: Annotated[Path, typer.Option(help="The model file.")] = Path("model.safetensors"),
+    out: Annotated[Path, typer.Option(help="The model file.", callback=out_file)] = Path("model.safetensors"),
     layout: Annotated[str, typer.Option(help=f"{', '.join(LAYOUTS)}; empty recognises it.")] = "",
     space: Annotated[
         str, typer.Option(help=f"{', '.join(SPACES)}, or a classes file; empty goes by the number of classes.")

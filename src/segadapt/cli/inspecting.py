@@ -20,6 +20,7 @@ from segadapt.cli.common import (
     Split,
     console,
     data_spec,
+    out_folder,
     parse_roots,
     print_json,
     print_rows,
@@ -41,7 +42,9 @@ def check(
     data_root: DataRoot = "",
     split: Split = "",
     unlabelled: Annotated[bool, typer.Option(help="Check the images alone.")] = False,
-    pictures: Annotated[Path | None, typer.Option(help="Write overlay pictures into this folder.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Write overlay pictures into this folder.", callback=out_folder)
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Check only this many images, evenly spaced.")] = None,
     root: Roots = None,
     json: Json = False,
@@ -78,7 +81,7 @@ def readers(json: Json = False) -> None:
 
 
 def toy(
-    out: Annotated[Path, typer.Option(help="Folder of the toy world.")] = Path("toy"),
+    out: Annotated[Path, typer.Option(help="Folder of the toy world.", callback=out_folder)] = Path("toy"),
     source: Annotated[int, typer.Option(min=1, help="Source images (game look).")] = 240,
     target: Annotated[int, typer.Option(min=1, help="Target training images (camera look).")] = 160,
     test: Annotated[int, typer.Option(min=1, help="Target test images.")] = 50,

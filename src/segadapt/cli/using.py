@@ -22,6 +22,8 @@ from segadapt.cli.common import (
     Split,
     console,
     data_spec,
+    out_file,
+    out_folder,
     parse_roots,
     parse_size,
     print_json,
@@ -127,7 +129,7 @@ def evaluate(
 def predict(
     model: Model,
     images: Annotated[Path, typer.Argument(help="An image or a folder of images, any sizes.")],
-    out: Annotated[Path, typer.Option(help="Where the predictions go.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Where the predictions go.", callback=out_folder)] = Path("predictions"),
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -197,7 +199,7 @@ def _say_submission(made: SubmissionSummary, quiet: bool, json: bool) -> None:
 def label(
     model: Model,
     images: Annotated[Path, typer.Argument(help="Folder of unlabelled images.")],
-    out: Annotated[Path, typer.Option(help="Where the pseudo labels go.")] = Path("pseudo_labels"),
+    out: Annotated[Path, typer.Option(help="Where the pseudo labels go.", callback=out_folder)] = Path("pseudo_labels"),
     portion: Annotated[float, typer.Option(help="Share of the pixels to label, of every class.")] = 0.2,
     policy: Annotated[str, typer.Option(help="class_balanced (CBST) or global (ST).")] = "class_balanced",
     labels: Annotated[
@@ -248,7 +250,7 @@ def label(
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     out: Annotated[
-        Path | None, typer.Option(help="The HTML file; report.html in the run's folder if left out.")
+        Path | None, typer.Option(help="The HTML file; report.html in the run's folder if left out.", callback=out_file)
     ] = None,
     json: Json = False,
 ) -> None:
@@ -259,7 +261,7 @@ def report(
 
 def export(
     model: Model,
-    out: Annotated[Path, typer.Option(help="The ONNX file.")] = Path("model.onnx"),
+    out: Annotated[Path, typer.Option(help="The ONNX file.", callback=out_file)] = Path("model.onnx"),
     height: Annotated[int, typer.Option(min=1)] = 512,
     width: Annotated[int, typer.Option(min=1)] = 1024,
     dynamic: Annotated[bool, typer.Option(help="Let batch, height and width vary.")] = True,

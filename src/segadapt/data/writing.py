@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segadapt.errors import RunError
+from segadapt.errors import RequestError, RunError
 
 
 def encode_picture(suffix: str, picture: npt.NDArray[np.unsignedinteger[Any]], settings: Sequence[int] = ()) -> bytes:
@@ -28,6 +28,23 @@ def encode_picture(suffix: str, picture: npt.NDArray[np.unsignedinteger[Any]], s
     if not done:
         raise RuntimeError(f"a {picture.shape} picture could not be encoded as {suffix}")
     return bytes(content.tobytes())
+
+
+def require_writable(folder: Path, what: str) -> None:
+    """Refuse, before any work, a folder into which nothing could be written; it need not exist yet.
+
+    Raises:
+        RequestError: it, or the nearest folder above it that exists, is no folder or write-protected; ``what`` says
+            which setting to mend, e.g. ``--out``.
+    """
+    there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
+    if not there.is_dir():
+        raise RequestError(f"nothing can be written into '{folder}': '{there}' is no folder; choose another {what}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RequestError(
+            f"nothing can be written into '{folder}': there is no permission to write into '{there}'; choose another "
+            f"{what}"
+        )
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -1,0 +1,60 @@
+"""Mistakes at the command: one line that names what is wrong and how to mend it, before any work."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import assert_refused, call
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["adapt", "toy/cbst", "--out", "FILE/run"],
+        ["predict", "model.safetensors", "images", "--out", "FILE"],
+        ["label", "model.safetensors", "images", "--out", "FILE"],
+        ["data", "toy", "--out", "FILE"],
+        ["data", "check", "--images", "images", "--pictures", "FILE"],
+        ["demo", "--out", "FILE"],
+        ["bench", "table", "toy", "--out", "FILE"],
+        ["report", "run", "--out", "FILE/r.html"],
+        ["export", "model.safetensors", "--out", "FILE/m.onnx"],
+    ],
+)
+def test_a_file_in_the_way_of_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("")
+    option = arguments[-2]
+    assert_refused(call(monkeypatch, capsys, *arguments), "'FILE' is no folder", f"choose another {option}")
+
+
+def test_a_folder_in_the_way_of_an_exported_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = call(monkeypatch, capsys, "export", "model.safetensors", "--out", str(tmp_path))
+    assert_refused(result, f"--out '{tmp_path}' is a folder", "name a file")
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "runs/log.jsonl"), "'runs/log.jsonl' cannot be"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; mend that"),
+    ],
+)
+def test_what_the_system_refuses_later_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], problem: OSError, words: str
+) -> None:
+    def refuse() -> None:
+        raise problem
+
+    monkeypatch.setattr("segadapt.cli.app", refuse)
+    code, _, err = call(monkeypatch, capsys, "anything")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert words in err
