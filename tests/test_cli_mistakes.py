@@ -58,3 +58,10 @@ def test_what_the_system_refuses_later_is_one_line(
     assert code == 1
     assert len(err.splitlines()) == 1
     assert words in err
+
+
+def test_a_wrong_number_of_images_to_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = call(monkeypatch, capsys, "data", "check", "--images", str(tmp_path), "--limit", "0")
+    assert_refused(result, "'limit' input should be greater than or equal to 1, not 0")

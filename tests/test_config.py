@@ -64,6 +64,12 @@ def test_a_resolved_configuration_reads_back_equal(recipe: str) -> None:
         (["adapt.rounds"], "not of the form key=value"),
         (["data.target.size=[0,5]"], r"'data.target.size' must be \[height, width\], .*not \[0, 5\]"),
         (["data.target.size=[null,null]"], r"'data.target.size' must be"),
+        (["adapt.augmentation.crop=[0,0]"], r"'augmentation.crop.0' input should be greater than 0, not 0"),
+        (["adapt.augmentation.crop=[-32,32]"], r"'augmentation.crop.0' input should be greater than 0"),
+        (["adapt.augmentation.scales=[2,1]"], r"'augmentation.scales' must be \[smallest, largest\], .*not \[2, 1\]"),
+        (["adapt.augmentation.scales=[0,0]"], r"'augmentation.scales' must be"),
+        (["adapt.target_scales=[0,1]"], r"'target_scales' must be"),
+        (["adapt.optimiser.betas=[0.9,1]"], r"'optimiser.betas.1' input should be less than 1"),
         (["data.target.size=1.5"], r"'data.target.size' must be"),
         (["adapt=null", "adapt.method=mpcl", "adapt.mpcl=null"], "without prototypes MPCL is DAFormer"),
         (["adapt.method=crst_lrent", "adapt.spatial_prior=true"], "not defined for the soft labels"),
@@ -81,6 +87,9 @@ def test_unknown_recipes(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("stages: [")
     with pytest.raises(RequestError, match="not valid YAML"):
         load_config(str(tmp_path / "bad.yaml"))
+    (tmp_path / "latin.yaml").write_bytes("title: Stra\u00dfe".encode("latin-1"))
+    with pytest.raises(RequestError, match="not a text file in UTF-8"):
+        load_config(str(tmp_path / "latin.yaml"))
     (tmp_path / "empty.yaml").write_text("seed: 1\n")
     with pytest.raises(RequestError, match="no stages"):
         load_config(str(tmp_path / "empty.yaml"))

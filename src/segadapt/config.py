@@ -141,7 +141,9 @@ def find_recipe(name: str) -> Path:
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe with its bases merged in, not yet checked."""
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise RequestError(f"recipe '{path}' is not a text file in UTF-8; save it as one") from None
     except yaml.YAMLError as problem:
         raise RequestError(f"recipe '{path}' is not valid YAML: {' '.join(str(problem).split())}") from problem
     if not isinstance(raw, dict):

@@ -81,6 +81,9 @@ def test_wrong_names_are_answered() -> None:
         build_segmenter("lit", 2)
     with pytest.raises(RequestError, match="timm has no encoder 'resnet18x'"):
         build_segmenter("timm:resnet18x", 2)
+    for encoder in ("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"):
+        with pytest.raises(RequestError, match=f"timm's '{encoder}' takes images of one size only; choose a convol"):
+            build_segmenter(f"timm:{encoder}", 2)
     with pytest.raises(RequestError, match="does not take these arguments"):
         build_segmenter("lite", 2, depth=3)
     assert set(MODELS) >= {"lite", "deeplabv2_resnet101", "fcn8s_vgg16", "resnet38"}

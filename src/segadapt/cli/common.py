@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from segadapt.config import DataSpec
+from segadapt.config import DataSpec, checked
 from segadapt.data.writing import require_writable
 from segadapt.errors import RequestError
 
@@ -76,16 +76,18 @@ def data_spec(
     limit: int | None = None,
 ) -> DataSpec:
     """One data set from the options of a command."""
-    return DataSpec(
-        reader=reader,
-        root=data_root,
-        split=split,
-        images=str(images) if images else None,
-        labels=str(labels) if labels else None,
-        classes=str(classes) if classes else None,
-        ignore_ids=parse_ids(ignore_id),
-        limit=limit,
-    )
+    values = {
+        "reader": reader,
+        "root": data_root,
+        "split": split,
+        "images": str(images) if images else None,
+        "labels": str(labels) if labels else None,
+        "classes": str(classes) if classes else None,
+        "ignore_ids": parse_ids(ignore_id),
+        "limit": limit,
+    }
+    spec: DataSpec = checked(DataSpec, values, "the data set")
+    return spec
 
 
 def out_folder(option: typer.CallbackParam, folder: Path | None) -> Path | None:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from segadapt.data.augment import Window, class_counts, draw_window, focus_pixel
 from segadapt.data.dataset import Dataset
 from segadapt.data.rare_classes import RareClasses
-from segadapt.data.resize import Resize, Size
+from segadapt.data.resize import Resize, Scales, Size
 from segadapt.data.strong import StrongAugmentation
 from segadapt.labels import IGNORE, LabelMap
 
@@ -47,8 +47,8 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    crop: Size | None = None
-    scales: tuple[float, float] = (0.7, 1.3)
+    crop: tuple[PositiveInt, PositiveInt] | None = None
+    scales: Scales = (0.7, 1.3)
     long_side: int | None = Field(default=None, gt=0)
     flip: bool = True
     jitter: float = Field(default=0.0, ge=0.0, le=1.0)

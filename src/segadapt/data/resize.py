@@ -7,7 +7,7 @@ from typing import Annotated
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from segadapt.labels import LabelMap
 
@@ -22,6 +22,15 @@ def _checked(size: object) -> object:
         raise ValueError("must be [height, width], one of them null to keep the proportions, or the longest side")
     return size
 
+
+def _range(scales: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < scales[0] <= scales[1]:
+        raise ValueError("must be [smallest, largest], both above 0")
+    return scales
+
+
+Scales = Annotated[tuple[float, float], AfterValidator(_range)]
+"""A range of factors by which images are enlarged."""
 
 Resize = Annotated[tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None, BeforeValidator(_checked)]
 """A working size: (height, width), one of them None to keep the proportions; or one number for the longest side,

@@ -68,7 +68,7 @@ class StrongAugmentation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    operations: tuple[Operation, ...] = OPERATIONS
+    operations: tuple[Operation, ...] = Field(default=OPERATIONS, min_length=1)
     count: int = Field(default=2, ge=0)
     probability: float = Field(default=0.5, ge=0, le=1)
     cutout: float = Field(default=1 / 3, ge=0, le=1)

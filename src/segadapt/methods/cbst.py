@@ -36,6 +36,7 @@ from torch import Tensor
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Part, Samples, Stream
+from segadapt.data.resize import Scales
 from segadapt.labels import LabelMap, LabelSpace
 from segadapt.methods.method import StageConfig, Terms, World, labelled_part
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
@@ -86,7 +87,7 @@ class CBSTConfig(PrototypedConfig, StageConfig):
     mining_source: bool = False
     mining_fallback: bool = True
     lr_factor: float = Field(default=1.0, gt=0)
-    target_scales: tuple[float, float] | None = None
+    target_scales: Scales | None = None
     subsample: int = Field(default=1, ge=1)
     loss_resolution: Literal["image", "logits"] = "image"
 

@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from segadapt.errors import RequestError, nearest
+from segadapt.models.inference import evaluation_mode
 from segadapt.models.segmenter import Output, Preprocessing, Segmenter
 
 LITE_ENCODER = "tf_efficientnet_lite0"
+_OTHER_SIZE = (128, 192)
+"""A height and a width for which no network of one size is made."""
 
 
 class TimmSegmenter(Segmenter):
@@ -106,9 +111,24 @@ def create_encoder(encoder: str) -> Any:
     if encoder not in timm.list_models():
         raise RequestError(f"timm has no encoder '{encoder}'{nearest(encoder, timm.list_models())}")
     try:
-        return timm.create_model(encoder, features_only=True, pretrained=False)
+        body = timm.create_model(encoder, features_only=True, pretrained=False)
     except (AttributeError, RuntimeError, ValueError) as problem:
         raise RequestError(f"timm's '{encoder}' gives no feature maps; choose a convolutional encoder") from problem
+    if not _takes_any_size(body):
+        raise RequestError(f"timm's '{encoder}' takes images of one size only; choose a convolutional encoder")
+    return body
+
+
+def _takes_any_size(body: nn.Module) -> bool:
+    """Whether an encoder gives maps [B, C_i, h, w] of images of a size that is not its own; without computing any.
+
+    Transformers with positions or windows of a fixed number refuse such images by an assertion of theirs.
+    """
+    shapes = {name: torch.empty_like(value, device="meta") for name, value in body.state_dict().items()}
+    with evaluation_mode(body), torch.no_grad(), suppress(AssertionError):
+        maps = functional_call(body, shapes, (torch.empty(1, 3, *_OTHER_SIZE, device="meta"),))
+        return [x.shape[1] for x in maps] == list(body.feature_info.channels())  # type: ignore[union-attr, operator]
+    return False
 
 
 def stated_preprocessing(encoder: str) -> Preprocessing:
