@@ -37,6 +37,21 @@ def test_overrides_reach_stages_and_settings() -> None:
     assert adapt.optimiser.name == "adamw"
 
 
+def test_the_length_given_last_counts(tmp_path: Path) -> None:
+    source, adapt = load_config("toy/cbst", ["source.epochs=1.5", "adapt.steps=3"]).stages[:2]
+    assert (source.steps, source.epochs) == (None, 1.5)
+    assert adapt.steps == 3
+    (tmp_path / "mine.yaml").write_text("base: toy/cbst\nstages:\n  source: {epochs: 2}\n")
+    mine = load_config(str(tmp_path / "mine.yaml")).stages[0]
+    assert (mine.steps, mine.epochs) == (None, 2)
+    again = load_config(str(tmp_path / "mine.yaml"), ["source.steps=5"]).stages[0]
+    assert again.steps == 5
+    assert load_config("toy/cbst", ["source.steps=null", "source.epochs=1"]).stages[0].epochs == 1
+    (tmp_path / "both.yaml").write_text("base: toy/cbst\nstages:\n  source: {epochs: 2, steps: 3}\n")
+    with pytest.raises(RequestError, match=r"both\.yaml': stage 'source' gets both steps and epochs"):
+        load_config(str(tmp_path / "both.yaml"))
+
+
 def test_a_stage_like_another() -> None:
     config = load_config("toy/cbst")
     source, oracle = config.stages[0], config.stages[-1]
@@ -70,6 +85,7 @@ def test_a_resolved_configuration_reads_back_equal(recipe: str) -> None:
         (["adapt.augmentation.scales=[0,0]"], r"'augmentation.scales' must be"),
         (["adapt.target_scales=[0,1]"], r"'target_scales' must be"),
         (["adapt.optimiser.betas=[0.9,1]"], r"'optimiser.betas.1' input should be less than 1"),
+        (["source.steps=3", "source.epochs=1"], "'source.epochs=1': stage 'source' gets both steps and epochs"),
         (["data.target.size=1.5"], r"'data.target.size' must be"),
         (["adapt=null", "adapt.method=mpcl", "adapt.mpcl=null"], "without prototypes MPCL is DAFormer"),
         (["adapt.method=crst_lrent", "adapt.spatial_prior=true"], "not defined for the soft labels"),

@@ -3,7 +3,8 @@
 A recipe may build on another (``base``); mappings merge, everything else replaces. ``stages`` is a
 mapping from name to settings, run in order. Overrides are ``key.key=value`` with a YAML value; a
 key that starts with a stage's name means that stage: ``adapt.rounds=2``; ``adapt=null`` leaves it
-out. A stage that says ``like: other`` starts from the settings of that other stage.
+out. ``epochs`` given above ``steps`` replace them, as
+``steps`` do ``epochs``. A stage that says ``like: other`` starts from the settings of that other stage.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from segadapt.methods.method import Frozen, StageConfig
 from segadapt.methods.registry import stage_settings
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
+
+_TWO_LENGTHS = "stage '{}' gets both steps and epochs, which say the same; give one of the two"
 
 
 class DataSpec(Frozen):
@@ -148,6 +151,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise RequestError(f"recipe '{path}' is not valid YAML: {' '.join(str(problem).split())}") from problem
     if not isinstance(raw, dict):
         raise RequestError(f"recipe '{path}' is not a mapping of settings")
+    stages = raw.get("stages")
+    for name, stage in stages.items() if isinstance(stages, Mapping) else ():
+        if isinstance(stage, Mapping) and None not in (stage.get("steps"), stage.get("epochs")):
+            raise RequestError(f"recipe '{path}': {_TWO_LENGTHS.format(name)}")
     base = raw.pop("base", None)
     if base is None:
         return raw
@@ -160,8 +167,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``above`` laid over ``below``; mappings merge key by key."""
+    """``above`` laid over ``below``; mappings merge key by key, and ``epochs`` above replace ``steps`` below."""
     result = dict(below)
+    if above.get("epochs") is not None and result.get("steps") is not None:
+        result["steps"] = None  # where both stand, steps would count
     for key, value in above.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
             result[key] = merge(result[key], value)
@@ -174,6 +183,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
     """Settings with ``key.key=value`` overrides laid over them."""
     result = dict(raw)
     stages = result.get("stages", {})
+    lengths: dict[tuple[str, ...], str] = {}
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign or not key:
@@ -191,6 +201,9 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
             value: Any = yaml.safe_load(text)
         except yaml.YAMLError as problem:
             raise RequestError(f"override '{override}': the value is not valid YAML") from problem
+        length = path[-1] in ("steps", "epochs") and value is not None
+        if length and lengths.setdefault(tuple(path[:-1]), path[-1]) != path[-1]:
+            raise RequestError(f"override '{override}': {_TWO_LENGTHS.format(path[-2])}")
         for part in reversed(path):
             value = {part: value}
         result = merge(result, value)
