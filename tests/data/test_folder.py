@@ -120,6 +120,9 @@ def test_ignore_ids(tmp_path: Path) -> None:
         ("c.json", json.dumps([{"name": n, "id": i} for i, n in enumerate(["road", "traffic light", "sky"])])),
         ("c.txt", "# my classes\nroad\ntraffic light\nsky\n"),
         ("c.txt", "road, 0\ntraffic light, 1\nsky, 2\n"),
+        ("c.csv", "class;id\nroad;0\ntraffic light;1\nsky;2\n"),
+        ("c.txt", "road;0\ntraffic light;1\nsky;2\n"),
+        ("c.txt", "road\t0\ntraffic light\t1\nsky\t2\n"),
         ("c.csv", "name,id\nroad,0\ntraffic light,1\nsky,2\n"),
         ("c.csv", "id;x\n".replace(";x", ",name") + "0,road\n1,traffic light\n2,sky\n"),
     ],
@@ -343,3 +346,8 @@ def test_missing_classes_file(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(RequestError, match="not a text file"):
         read_classes(tmp_path / "c.txt")
+
+
+def test_a_class_may_be_called_like_a_column(tmp_path: Path) -> None:
+    classes = read_classes(write(tmp_path / "c.csv", "class,0\nname,1\n"))
+    assert [(c.name, c.id) for c in classes] == [("class", 0), ("name", 1)]

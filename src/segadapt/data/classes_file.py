@@ -6,7 +6,8 @@ Four ways to write it:
 * YAML or JSON mapping: ``{background: 0, tumour: 255}``, ``{0: background, 255: tumour}`` or
   ``{road: [128, 64, 128], car: [0, 0, 142]}``.
 * YAML or JSON list of entries: ``[{name: road, id: 7, color: [128, 64, 128]}, ...]``.
-* TXT or CSV, one class a line: ``name``, ``name,id`` or ``name,r,g,b``; a CSV may have a header.
+* TXT or CSV, one class a line: ``name``, ``name,id`` or ``name,r,g,b``, also with semicolons or tabs; a CSV may
+  have a header with ``name`` or ``class``, ``id``, ``r``, ``g``, ``b``.
 
 A class named ``void`` or ``ignore`` marks pixels that belong to no class.
 """
@@ -129,12 +130,12 @@ def _entry(entry: Mapping[str, Any], path: Path) -> MaskClass:
 
 def _from_lines(text: str, path: Path) -> tuple[MaskClass, ...]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    delimiter = "\t" if any("\t" in line for line in lines) else ","
+    delimiter = next((d for d in ("\t", ";") if any(d in line for line in lines)), ",")
     rows = [[field.strip() for field in row] for row in csv.reader(lines, delimiter=delimiter)]
     if not rows:
         raise RequestError(f"classes file {path} is empty; write one class a line")
-    header = [field.lower() for field in rows[0]]
-    if len(header) > 1 and "name" in header:
+    header = ["name" if field.lower() == "class" else field.lower() for field in rows[0]]
+    if len(header) > 1 and "name" in header and not any(field.isdigit() for field in header):
         return tuple(_from_row(dict(zip(header, row, strict=False)), path) for row in rows[1:])
     columns = {1: ["name"], 2: ["name", "id"], 4: ["name", "r", "g", "b"]}
     for row in rows:
