@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from tests.test_cli import assert_refused, call
+from tests.test_cli import adapt_arguments, assert_refused, call, folders
+
+__all__ = ["folders"]
 
 
 @pytest.mark.parametrize(
@@ -65,3 +69,12 @@ def test_a_wrong_number_of_images_to_check(
 ) -> None:
     result = call(monkeypatch, capsys, "data", "check", "--images", str(tmp_path), "--limit", "0")
     assert_refused(result, "'limit' input should be greater than or equal to 1, not 0")
+
+
+def test_masks_without_a_labelled_pixel(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (folders / "source/labels").iterdir():
+        cv2.imwrite(str(path), np.full((40, 56), 255, np.uint8))
+    result = call(monkeypatch, capsys, *adapt_arguments(folders))
+    assert_refused(result, "source: no mask holds a pixel of any class", "ground, box, disc")

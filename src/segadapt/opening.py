@@ -98,7 +98,8 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
     which names a bad file when it meets it.
 
     Raises:
-        RequestError: a file is bad; damaged images are only warned of with ``skip_damaged``.
+        RequestError: a file is bad, or labels hold no class at all; damaged images are only warned of with
+            ``skip_damaged``.
     """
     for where, dataset in datasets.items():
         if len(dataset) > CHECKED_AT_START:
@@ -108,6 +109,11 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
         if wrong:
             more = f" (and {len(wrong) - 1} more; 'segadapt data check' lists them)" if len(wrong) > 1 else ""
             raise RequestError(f"{where}: {wrong[0].message}{more}")
+        if report.labels and not report.pixels.any():
+            raise RequestError(
+                f"{where}: no mask holds a pixel of any class, all are ignored; check the values of the masks against "
+                f"the classes ({', '.join(dataset.space.names[:4])}{', ...' if len(dataset.space) > 4 else ''})"
+            )
         for problem in report.errors:
             warn(f"{where}: {problem.message}")
 
