@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from segadapt.config import DataSpec, load_config
+from segadapt.config import DataConfig, DataSpec, load_config
 from segadapt.data.readers import open_dataset
 from segadapt.engine.world import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, LabelSpace
-from segadapt.opening import in_space, labels_read, open_data
+from segadapt.opening import check_files, in_space, labels_read, open_data
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
+from tests.tiny import write_folder
 
 # Cityscapes label id -> class of CamVid, typed from the groups of its 32 classes, not from the recipe
 CAMVID_CLASS = {
@@ -82,6 +84,27 @@ def test_how_labels_are_read_is_part_of_what_a_stage_was_trained_on(tmp_path: Pa
     assert labels_read(DataSpec(images="a", labels="b", ignore_ids=(0,))) == {"ignore_ids": (0,)}
     lanes = DataSpec(reader="synthia", root="s", options={"lane_marking": "road"})
     assert labels_read(lanes) == {"options": {"lane_marking": "road"}}
+
+
+def test_test_masks_are_read_as_those_of_the_source(tmp_path: Path) -> None:
+    """Classes found in the source's masks are those of the test's, also where these hold but one, or one more."""
+    write_folder(tmp_path / "source", 2, classes=3)
+    write_folder(tmp_path / "test", 2, classes=1)
+    config = DataConfig(
+        source=DataSpec(images=str(tmp_path / "source/images"), labels=str(tmp_path / "source/labels")),
+        target=DataSpec(images=str(tmp_path / "test/images")),
+        test=DataSpec(images=str(tmp_path / "test/images"), labels=str(tmp_path / "test/labels")),
+    )
+    _, test, space = open_data(config, {}, tmp_path / "cache")
+    assert space.names == ("class_0", "class_1", "class_2")
+    assert test is not None
+    assert test.space.same_classes(space)
+    assert set(np.unique(test.label(0))) == {0, IGNORE}
+    cv2.imwrite(str(tmp_path / "test/labels/001.png"), np.full((40, 56), 9, np.uint8))
+    _, test, _ = open_data(config, {}, tmp_path / "cache")
+    assert test is not None
+    with pytest.raises(RequestError, match=r"001\.png holds 9, which are no ids of this data set .*--ignore-id"):
+        check_files({"test": test}, False, lambda _: None)
 
 
 def test_what_is_merged_is_scored_and_what_is_not_is_named(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def label_images(
     target = open_folder(images, None, None, name="label")
     truth = None
     if labels is not None:
-        truth = in_space(open_folder(images, labels, classes, name="label"), loaded.space, "label")
+        truth = in_space(
+            open_folder(images, labels, classes, name="label", like=loaded.space.names), loaded.space, "label"
+        )
         if [i.id for i in truth.items] != [i.id for i in target.items]:
             raise RequestError(f"'{labels}' does not hold a mask for every image of '{images}'")
     _require_free(truth or target, labels, out)

@@ -25,8 +25,18 @@ CHECKED_AT_START = 1000
 """Data sets of up to so many images are read once before a run starts."""
 
 
-def open_spec(spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: str) -> Dataset:
-    """The data set of a spec; without ``labelled`` no path to a label is ever formed."""
+def open_spec(
+    spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: str, like: LabelSpace | None = None
+) -> Dataset:
+    """The data set of a spec; without ``labelled`` no path to a label is ever formed.
+
+    Args:
+        spec: what to open.
+        labelled: whether its labels are wanted.
+        roots: where named data sets lie.
+        where: its part in the run, for messages.
+        like: label space of a data set whose masks folders without a classes file are read like.
+    """
     if spec.reader == "folder":
         if spec.images is None:
             raise RequestError(f"{where}: a folder data set needs 'images'")
@@ -38,6 +48,7 @@ def open_spec(spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: s
             Path(spec.classes).expanduser() if labelled and spec.classes else None,
             spec.ignore_ids,
             name=where,
+            like=like.names if like is not None else (),
         )
     else:
         if not spec.root:
@@ -55,14 +66,15 @@ def open_data(
 ) -> tuple[DataBundle, Dataset | None, LabelSpace]:
     """The training data, the test data, and the label space of the run."""
     source = open_spec(config.source, True, roots, "source")
-    space = label_space(config.space) if config.space else source.space
+    given = source.space
+    space = label_space(config.space) if config.space else given
     source = in_space(source, space, "source", config.source.merge)
     target = open_spec(config.target, False, roots, "target").unlabelled()
     oracle_spec = config.oracle
 
     def oracle() -> Dataset:
         assert oracle_spec is not None
-        opened = open_spec(_with_classes(oracle_spec, config), True, roots, "oracle")
+        opened = open_spec(_with_classes(oracle_spec, config), True, roots, "oracle", given)
         return in_space(opened, space, "oracle", oracle_spec.merge)
 
     truth = None
@@ -74,7 +86,7 @@ def open_data(
             raise RequestError("data.measure_labels needs data.oracle to hold the same images as data.target")
     test = None
     if config.test is not None:
-        test = open_spec(_with_classes(config.test, config), True, roots, "test")
+        test = open_spec(_with_classes(config.test, config), True, roots, "test", given)
         test = in_space(test, space, "test", config.test.merge)
     bundle = DataBundle(
         source=source,

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segadapt.data.classes_file import read_classes
+from segadapt.data.classes_file import MaskClass, read_classes
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import UnknownLabel
 from segadapt.data.folder import class_rows, describe_classes, open_folder
+from segadapt.data.infer_classes import classes_named
 from segadapt.data.labelling import SizeMismatch
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
@@ -346,6 +347,15 @@ def test_missing_classes_file(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(RequestError, match="not a text file"):
         read_classes(tmp_path / "c.txt")
+
+
+def test_inferred_names_say_how_masks_show_their_classes() -> None:
+    assert classes_named(["class_0", "class_26001"]) == (MaskClass("class_0", 0), MaskClass("class_26001", 26001))
+    assert classes_named(["#0ab41e", "#000000"]) == (
+        MaskClass("#0ab41e", color=GREEN),
+        MaskClass("#000000", color=BLACK),
+    )
+    assert classes_named(["class_0", "road"]) == classes_named([]) == ()
 
 
 def test_a_class_may_be_called_like_a_column(tmp_path: Path) -> None:

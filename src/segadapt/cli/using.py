@@ -105,7 +105,7 @@ def evaluate(
     """Score a model on labelled images."""
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
-    dataset = in_space(open_spec(spec, True, parse_roots(root), "labels"), loaded.space, "labels")
+    dataset = in_space(open_spec(spec, True, parse_roots(root), "labels", loaded.space), loaded.space, "labels")
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
             loaded.model,

@@ -12,7 +12,7 @@ import numpy as np
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.decode import Stored, UnknownLabel, Values, as_indices, read_picture, read_stored
-from segadapt.data.infer_classes import infer_classes
+from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.errors import RequestError
@@ -111,6 +111,7 @@ def open_folder(
     classes: Path | None = None,
     ignore_ids: Sequence[int] = (IGNORE,),
     name: str = "folder",
+    like: Sequence[str] = (),
 ) -> Dataset:
     """A data set from a folder of images and a folder of masks.
 
@@ -125,6 +126,8 @@ def open_folder(
             read once and every value or colour found is a class of its own.
         ignore_ids: values of index masks that belong to no class, unless the classes file names them.
         name: for messages.
+        like: class names of a data set whose masks are read in the same way. Without a classes file their values or
+            colours, where these names were inferred from them, are those of the classes here, and no others are.
 
     Raises:
         RequestError: folder missing or empty, image without mask, ambiguous or unusable masks.
@@ -137,7 +140,7 @@ def open_folder(
             name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
         )
     masks = _pair(images, found, labels, name)
-    known = read_classes(classes) if classes else infer_classes(masks, ignore_ids, name)
+    known = read_classes(classes) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = FolderLabels(known, tuple(ignore_ids))
     return Dataset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from segadapt.data.labelling import color_codes, color_of
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color
 
+_NAME = re.compile(r"class_\d+|#[0-9a-f]{6}")
 MOST_CLASSES = 64
 """More values or colours than this are taken for pictures that are no masks."""
 
@@ -67,6 +69,18 @@ def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -
         colors = [color_of(code) for code in sorted(found.codes)]
         return tuple(MaskClass(_hex(color), color=color) for color in colors)
     return _index_classes(found, ignore_ids, name)
+
+
+def classes_named(names: Sequence[str]) -> tuple[MaskClass, ...]:
+    """The classes that :func:`infer_classes` gave these names to; none where a name does not say how masks show it."""
+    return tuple(_class_named(name) for name in names) if all(map(_NAME.fullmatch, names)) else ()
+
+
+def _class_named(name: str) -> MaskClass:
+    if name.startswith("#"):
+        red, green, blue = bytes.fromhex(name[1:])
+        return MaskClass(name, color=(red, green, blue))
+    return MaskClass(name, int(name.removeprefix("class_")))
 
 
 def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple[MaskClass, ...]:
