@@ -78,3 +78,16 @@ def test_masks_without_a_labelled_pixel(
         cv2.imwrite(str(path), np.full((40, 56), 255, np.uint8))
     result = call(monkeypatch, capsys, *adapt_arguments(folders))
     assert_refused(result, "source: no mask holds a pixel of any class", "ground, box, disc")
+
+
+def test_a_setting_without_a_value_behind_folders(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = call(monkeypatch, capsys, "adapt", "source.steps", *adapt_arguments(folders)[1:])
+    assert_refused(result, "'source.steps' is no setting: give KEY=VALUE")
+
+
+def test_an_unknown_reader_is_named_before_its_folder_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_refused(call(monkeypatch, capsys, "data", "check", "--reader", "camvd"), "did you mean 'camvid'")

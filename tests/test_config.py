@@ -86,6 +86,7 @@ def test_a_resolved_configuration_reads_back_equal(recipe: str) -> None:
         (["adapt.target_scales=[0,1]"], r"'target_scales' must be"),
         (["adapt.optimiser.betas=[0.9,1]"], r"'optimiser.betas.1' input should be less than 1"),
         (["source.steps=3", "source.epochs=1"], "'source.epochs=1': stage 'source' gets both steps and epochs"),
+        (["source=null", "adapt=null", "oracle=null"], "every stage is left out; keep at least one"),
         (["data.target.size=1.5"], r"'data.target.size' must be"),
         (["adapt=null", "adapt.method=mpcl", "adapt.mpcl=null"], "without prototypes MPCL is DAFormer"),
         (["adapt.method=crst_lrent", "adapt.spatial_prior=true"], "not defined for the soft labels"),
@@ -109,6 +110,11 @@ def test_unknown_recipes(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("seed: 1\n")
     with pytest.raises(RequestError, match="no stages"):
         load_config(str(tmp_path / "empty.yaml"))
+
+
+def test_settings_of_a_stage_that_a_recipe_leaves_out() -> None:
+    with pytest.raises(RequestError, match=r"'source\.steps': the recipe has no stage 'source'; its stages: adapt"):
+        load_config("toy/hrda", ["source.steps=3"])
 
 
 def test_roots_come_from_options_environment_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,6 +207,13 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         for part in reversed(path):
             value = {part: value}
         result = merge(result, value)
+    for name in (name for name, settings in stages.items() if settings is None):
+        changed = result["stages"][name]
+        if changed and not {"method", "like"} & set(changed):
+            there = ", ".join(other for other, settings in stages.items() if settings is not None)
+            raise RequestError(
+                f"override '{name}.{next(iter(changed))}': the recipe has no stage '{name}'; its stages: {there}"
+            )
     return result
 
 
@@ -219,6 +226,8 @@ def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     if not isinstance(raw_stages, Mapping) or not raw_stages:
         raise RequestError(f"{where}: no stages; a recipe needs at least one")
     raw_stages = {name: settings for name, settings in raw_stages.items() if settings is not None}
+    if not raw_stages:
+        raise RequestError(f"{where}: every stage is left out; keep at least one")
     for name, settings in raw_stages.items():
         if not isinstance(settings, Mapping):
             raise RequestError(f"{where}: stage '{name}' is not a mapping of settings")

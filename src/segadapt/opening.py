@@ -16,7 +16,7 @@ from segadapt.data.cache import DecodedCache
 from segadapt.data.check import DAMAGED_IMAGE, check_dataset
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.folder import open_folder
-from segadapt.data.readers import open_dataset, to_space
+from segadapt.data.readers import open_dataset, reader_info, to_space
 from segadapt.engine.world import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
@@ -51,6 +51,7 @@ def open_spec(
             like=like.names if like is not None else (),
         )
     else:
+        reader_info(spec.reader)
         if not spec.root:
             raise RequestError(f"{where}: reader '{spec.reader}' needs 'root', the folder of the data set")
         dataset = open_dataset(spec.reader, resolve_root(spec.root, roots), spec.split, labelled, **spec.options)

@@ -15,6 +15,7 @@ from segadapt.data.decode import UnknownLabel
 from segadapt.data.folder import class_rows, describe_classes, open_folder
 from segadapt.data.infer_classes import classes_named
 from segadapt.data.labelling import SizeMismatch
+from segadapt.data.listing import walk
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from tests.data.writing import odd_palette, picture, save, save_16bit_rgb
@@ -302,7 +303,9 @@ def test_mixed_masks(tmp_path: Path) -> None:
 
 def test_one_class_is_not_enough(tmp_path: Path) -> None:
     images, masks = folder(tmp_path, np.zeros((2, 2), np.uint8), np.array([[0, 255, 3]], np.uint8))
-    assert "hold only 0, 3, 255; at least two classes" in message(images, masks, ignore_ids=(255, 3))
+    assert "hold only 0, 3, 255, of which --ignore-id leaves out 3, 255; at least two classes" in message(
+        images, masks, ignore_ids=(255, 3)
+    )
 
 
 def test_damaged_mask_is_named_while_inferring(tmp_path: Path) -> None:
@@ -356,6 +359,19 @@ def test_inferred_names_say_how_masks_show_their_classes() -> None:
         MaskClass("#000000", color=BLACK),
     )
     assert classes_named(["class_0", "road"]) == classes_named([]) == ()
+
+
+def test_a_folder_is_entered_once_whatever_links_to_it(tmp_path: Path) -> None:
+    images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    (images / "a").mkdir(parents=True)
+    elsewhere.mkdir()
+    for file in (images / "0.png", images / "a" / "1.png", elsewhere / "2.png"):
+        file.touch()
+    (images / "a" / "up").symlink_to(images)
+    (images / "b").symlink_to(elsewhere)
+    (elsewhere / "again").symlink_to(elsewhere)
+    (images / "c").symlink_to(elsewhere)
+    assert [str(p.relative_to(images)) for p in walk(images)] == ["0.png", "a/1.png", "b/2.png"]
 
 
 def test_a_class_may_be_called_like_a_column(tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ def adapt(
         if recipe is not None and "=" in recipe:
             changes, recipe = [recipe, *changes], None
         if recipe is not None:
-            raise RequestError(f"give a recipe ('{recipe}') or folders (--source-images ...), not both")
+            raise RequestError(
+                f"'{recipe}' is no setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
+                "(--source-images ...)"
+            )
         given = {"--source-images": source_images, "--source-labels": source_labels, "--target-images": target_images}
         missing = [option for option, value in given.items() if value is None]
         if missing or source_images is None or source_labels is None or target_images is None:

@@ -91,8 +91,11 @@ def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple
         )
     values = sorted(found.values - set(ignore_ids))
     if len(values) < 2:
-        shown = ", ".join(map(str, sorted(found.values)))
-        raise RequestError(f"{name}: the masks hold only {shown}; at least two classes are needed, or a classes file")
+        shown, left_out = (", ".join(map(str, sorted(some))) for some in (found.values, found.values - set(values)))
+        cause = f", of which --ignore-id leaves out {left_out}" if left_out else ""
+        raise RequestError(
+            f"{name}: the masks hold only {shown}{cause}; at least two classes are needed, or a classes file"
+        )
     return tuple(MaskClass(f"class_{value}", value, _palette_color(found, value)) for value in values)
 
 

@@ -16,14 +16,20 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path | None = None) -> Iterator[Path]:
-    """Files below ``folder`` with one of the suffixes, sorted; not hidden ones, nor those in ``leave_out``."""
+    """Files below ``folder`` with one of the suffixes, sorted; not hidden ones, nor those in ``leave_out``.
+
+    Links are followed, but each folder is entered once, so that a link to a folder above it ends.
+    """
     endings = tuple(suffix.lower() for suffix in suffixes)
-    closed = leave_out.resolve() if leave_out is not None else None
+    entered = {leave_out.resolve()} - {folder.resolve()} if leave_out is not None else set()
     for place, folders, files in os.walk(folder, followlinks=True):
         here = Path(place)
+        real = here.resolve()
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        if closed is not None:
-            folders[:] = [f for f in folders if (here / f).resolve() != closed]
         for name in sorted(files):
             if not name.startswith(".") and name.lower().endswith(endings):
                 yield here / name

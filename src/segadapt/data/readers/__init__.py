@@ -91,6 +91,13 @@ READERS: dict[str, ReaderInfo] = {
 """All readers by name."""
 
 
+def reader_info(reader: str) -> ReaderInfo:
+    """A reader by name; RequestError naming the nearest one."""
+    if reader not in READERS:
+        raise RequestError(f"no reader '{reader}'{nearest(reader, READERS)}; there are: folder, {', '.join(READERS)}")
+    return READERS[reader]
+
+
 def open_dataset(reader: str, root: Path, split: str = "", labelled: bool = True, **options: Any) -> Dataset:
     """Open a data set in its official layout.
 
@@ -105,9 +112,7 @@ def open_dataset(reader: str, root: Path, split: str = "", labelled: bool = True
     Raises:
         RequestError: unknown reader, split or option; missing folder; no image; image without label.
     """
-    if reader not in READERS:
-        raise RequestError(f"no reader '{reader}'{nearest(reader, READERS)}; there are: folder, {', '.join(READERS)}")
-    info = READERS[reader]
+    info = reader_info(reader)
     split = split or info.splits[0]
     if split not in info.splits and not info.list_files:
         raise RequestError(
