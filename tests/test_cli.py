@@ -378,6 +378,19 @@ def test_data_check_exits_with_2_when_something_is_wrong(
     assert "000.png" in out + err
 
 
+def test_data_check_lists_all_damaged_masks_without_a_classes_file_too(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 4):
+        (folders / f"source/labels/{number:03d}.png").write_text("no picture")
+    data = ("--images", folders / "source/images", "--labels", folders / "source/labels")
+    code, out, err = call(monkeypatch, capsys, "data", "check", *map(str, data))
+    assert code == 2
+    for number in (1, 4):
+        assert f"labels/{number:03d}.png is not an image that can be decoded; fetch it again" in out
+    assert "2 files cannot be used" in err
+
+
 def test_data_check_says_when_images_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -372,6 +373,15 @@ def test_a_folder_is_entered_once_whatever_links_to_it(tmp_path: Path) -> None:
     (elsewhere / "again").symlink_to(elsewhere)
     (images / "c").symlink_to(elsewhere)
     assert [str(p.relative_to(images)) for p in walk(images)] == ["0.png", "a/1.png", "b/2.png"]
+
+
+def test_jpeg_masks_do_not_say_what_their_classes_are(tmp_path: Path) -> None:
+    images, masks = folder(tmp_path, MASK, MASK)
+    cv2.imwrite(str(masks / "0.jpg"), MASK)
+    (masks / "0.png").unlink()
+    said = message(images, masks)
+    assert "1 masks are JPEG files" in said
+    assert f"{masks / '0.jpg'}; save masks as PNG" in said
 
 
 def test_a_class_may_be_called_like_a_column(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _decode(data: bytes, flags: int, path: Path) -> Values:
     with suppress(cv2.error):
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if picture is None:
-        raise DamagedFile(f"{path} is not an image that can be decoded")
+        raise DamagedFile(f"{path} is not an image that can be decoded; fetch it again, or take it out")
     return np.asarray(picture)
 
 

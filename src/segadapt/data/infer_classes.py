@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.classes_file import MaskClass
+from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import as_indices, read_stored
 from segadapt.data.labelling import color_codes, color_of
 from segadapt.errors import RequestError
@@ -49,17 +50,25 @@ def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -
     """One class for each value (``class_7``) or colour (``#804080``) that occurs in any of the masks.
 
     Names say the value, so that masks of another folder that lack a class still agree on the rest.
-    Reads every mask once, one at a time.
+    Reads every mask once, one at a time. Damaged ones are passed over; whoever reads them next names them.
 
     Raises:
-        RequestError: more than :data:`MOST_CLASSES` values; values 0 and 255 alone, which may mean
+        DamagedFile: no mask can be read.
+        RequestError: a JPEG; more than :data:`MOST_CLASSES` values; values 0 and 255 alone, which may mean
             one class and ignored pixels or two classes; fewer than two classes; colour and index
             masks together.
     """
+    _require_lossless(masks, name)
     found = _Found()
+    damaged: list[DamagedFile] = []
     for path in masks:
-        found.add(path)
+        try:
+            found.add(path)
+        except DamagedFile as problem:
+            damaged.append(problem)
         _few_enough(found, path, name)
+    if damaged and len(damaged) == len(masks):
+        raise damaged[0]
     if found.color_mask and found.index_mask:
         raise RequestError(
             f"{name}: {found.color_mask} is a colour mask but {found.index_mask} an index mask; "
@@ -106,6 +115,16 @@ def _palette_color(found: _Found, value: int) -> Color | None:
         return None
     red, green, blue = (int(part) for part in palette[value])
     return red, green, blue
+
+
+def _require_lossless(masks: Sequence[Path], name: str) -> None:
+    """What a JPEG shows is near what was saved: each of its values would become a class."""
+    lossy = [path for path in masks if path.suffix.lower() in (".jpg", ".jpeg")]
+    if lossy:
+        raise RequestError(
+            f"{name}: {len(lossy)} masks are JPEG files, whose values are not those that were saved, the first is "
+            f"{lossy[0]}; save masks as PNG, or give a classes file if these do hold their ids or colours"
+        )
 
 
 def _few_enough(found: _Found, path: Path, name: str) -> None:
