@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator
 
 from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
@@ -38,7 +38,7 @@ class DataSpec(Frozen):
             or the environment variable ``SEGADAPT_<NAME>``.
         split: of the data set, as its reader names them.
         options: further settings of the reader.
-        images, labels, classes: for ``folder``: image folder, mask folder, classes file.
+        images, labels, classes: for ``folder``: image folder, mask folder, classes file; kept as absolute paths.
         ignore_ids: for ``folder``: mask values that belong to no class.
         merge: its classes that count as a class of another name in the run's label space, e.g.
             ``{truck: car}``; the others are matched by name, and ignored where that fails.
@@ -58,6 +58,12 @@ class DataSpec(Frozen):
     merge: dict[str, str] = Field(default_factory=dict)
     size: Resize = None
     limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("images", "labels", "classes")
+    @classmethod
+    def _absolute(cls, path: str | None) -> str | None:
+        """So that a run can be resumed from another folder."""
+        return None if path is None else str(Path(path).expanduser().absolute())
 
 
 class DataConfig(Frozen):

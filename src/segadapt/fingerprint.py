@@ -1,11 +1,12 @@
-"""What decides the numbers of a stage, as a hash: a finished stage with the same one is reused."""
+"""Whether runs and stages are the same: a finished stage is reused where all that decides its numbers is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from segadapt.config import RunConfig
 from segadapt.engine.checkpoint import file_digest
@@ -52,3 +53,25 @@ class Fingerprints:
         made = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         self._made[stage.name] = self._made["previous"] = made
         return made
+
+
+def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Settings that two configurations, as JSON, do not share, by the names of overrides; not the title."""
+
+    def by_stage(config: Mapping[str, Any]) -> dict[str, Any]:
+        rest = {key: value for key, value in config.items() if key not in ("stages", "title")}
+        return {**rest, **{stage["name"]: stage for stage in config["stages"]}}
+
+    order = [[stage["name"] for stage in config["stages"]] for config in (one, other)]
+    return _differing(by_stage(one), by_stage(other)) or ["stages"] * (order[0] != order[1])
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    for key in dict.fromkeys([*one, *other]):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += [f"{key}.{inner}" for inner in _differing(a, b)]
+        elif a != b:
+            found.append(key)
+    return found

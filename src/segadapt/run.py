@@ -24,7 +24,7 @@ from segadapt.engine.checkpoint import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
-from segadapt.fingerprint import Fingerprints
+from segadapt.fingerprint import Fingerprints, differing_settings
 from segadapt.methods.method import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.multires import started_from
@@ -56,28 +56,37 @@ class Run:
     def __post_init__(self) -> None:
         self.runtime = Runtime(self.config.accelerator, self.config.precision)
         self.data, self.test, self.space = open_data(self.config.data, self.roots, self.out / "cache")
-        self._claim_folder()
+        self._refuse_other_run()
         self.record = Record(self.out, self.runtime.main, self.quiet)
         self._models: dict[str, Path] = {}
         self._check_stages()
         self._check_files()
+        self._claim_folder()
         self.runner = StageRunner(self.config, self.data, self.test, self.space, self.runtime, self.record)
         self._scored = score_fingerprint(self.test, self.space, self.config)
 
+    def _refuse_other_run(self) -> None:
+        """Refuse a folder that holds another configuration, and stages to reuse that are not there."""
+        held = read_json(self.out / "config.json")
+        if held is not None:
+            other = differing_settings(held["config"], self.config.model_dump(mode="json"))
+            if other:
+                names = ", ".join([*other[:3], *["..."] * (len(other) > 3)])
+                raise RequestError(
+                    f"'{self.out}' holds a run with other settings ({names}); choose another --out, "
+                    f"or 'segadapt resume {self.out}'"
+                )
+        missing = [str(folder) for folder in self.reuse if not folder.is_dir()]
+        if missing:
+            raise RequestError(f"--reuse: there is no folder '{missing[0]}'; give the folder of a run, or one of runs")
+
     def _claim_folder(self) -> None:
-        """Write config.json, or refuse a folder that holds another configuration."""
+        """Write config.json; after all checks, so that what was refused can be mended and asked for again."""
         path = self.out / "config.json"
-        mine = self.config.model_dump(mode="json")
-        held = read_json(path)
-        if held is not None and {**held["config"], "title": ""} != {**mine, "title": ""}:
-            raise RequestError(
-                f"'{self.out}' holds a run with other settings; choose another --out, or 'segadapt resume {self.out}'"
-            )
         self.runtime.barrier()
-        if self.runtime.main and held is None:
-            self.out.mkdir(parents=True, exist_ok=True)
+        if self.runtime.main and not path.exists():
             roots = {k: str(Path(v).expanduser().resolve()) for k, v in self.roots.items()}
-            write_json(path, {"config": mine, "roots": roots, "segadapt": __version__})
+            write_json(path, {"config": self.config.model_dump(mode="json"), "roots": roots, "segadapt": __version__})
         self.runtime.barrier()
 
     def _check_files(self) -> None:

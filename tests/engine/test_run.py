@@ -253,8 +253,41 @@ def test_a_stage_trained_on_other_classes_is_not_taken_over(tmp_path: Path) -> N
 
 def test_another_configuration_does_not_overwrite_a_run(tmp_path: Path) -> None:
     Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
-    with pytest.raises(RequestError, match="other settings"):
+    with pytest.raises(RequestError, match=r"other settings \(adapt\.method, adapt\.title, adapt\.policy\)"):
         Run(config(tmp_path, "st"), tmp_path / "run", quiet=True)
+    raw = raw_config(tmp_path, "cbst")
+    raw["stages"]["more"] = raw["stages"]["adapt"]
+    with pytest.raises(RequestError, match=r"other settings \(more\)"):
+        Run(build_config({**raw, "title": "renamed"}, "tiny"), tmp_path / "run", quiet=True)
+    Run(build_config({**raw_config(tmp_path, "cbst"), "title": "renamed"}, "tiny"), tmp_path / "run", quiet=True)
+
+
+def test_what_is_refused_does_not_claim_its_folder(tmp_path: Path) -> None:
+    raw = raw_config(tmp_path, "cbst")
+    raw["model"]["weights"] = "./nothing.pth"
+    with pytest.raises(RequestError, match="nothing"):
+        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+    damaged = tmp_path / "target/images/000.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"no picture")
+    with pytest.raises(RequestError, match=r"000\.png"):
+        Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
+    damaged.write_bytes(whole)
+    with pytest.raises(RequestError, match="--reuse: there is no folder"):
+        Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True, reuse=(tmp_path / "nowhere",))
+    assert not (tmp_path / "run/config.json").exists()
+    Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
+
+
+def test_a_run_between_folders_is_resumed_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = raw_config(tmp_path, "source_only")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for spec in raw["data"].values():
+        spec.update({key: str(Path(path).relative_to(tmp_path)) for key, path in spec.items() if key != "size"})
+    Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(resumed(tmp_path / "run", quiet=True).data.source) == 8
 
 
 def test_a_loss_that_is_not_finite_names_step_and_batch(tmp_path: Path) -> None:
