@@ -168,7 +168,7 @@ def demo(
 ) -> None:
     """From nothing to an adapted model: render a toy world, adapt to it, look at the result."""
     from segadapt.data.toy import write_world
-    from segadapt.evaluate.predict import predict_path
+    from segadapt.evaluate.predict import find_images, predict_path
     from segadapt.models.store import load_model
 
     with Steps("render the toy world", DEMO_IMAGES, quiet=quiet or json) as steps:
@@ -181,16 +181,18 @@ def demo(
     loaded = load_model(model_path)
     images = out / "toy" / "cityscapes" / "leftImg8bit" / "val"
     size = config.data.target.size
-    predict_path(
-        loaded.model,
-        loaded.space,
-        images,
-        out / "predictions",
-        config.evaluation,
-        run.runtime.device,
-        size=size,
-        overwrite=True,
-    )
+    with Steps("predict", len(find_images(images)), quiet=quiet or json) as steps:
+        predict_path(
+            loaded.model,
+            loaded.space,
+            images,
+            out / "predictions",
+            config.evaluation,
+            run.runtime.device,
+            size=size,
+            overwrite=True,
+            progress=lambda *_: steps.advance(),
+        )
     if not json:
         console.print(f"predictions on {images} are in {out / 'predictions'}", soft_wrap=True)
         console.print(f"now try: segadapt predict {model_path} YOUR_IMAGES --out predictions", soft_wrap=True)

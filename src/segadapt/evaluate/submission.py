@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,6 @@ def predict_submission(
     size: Resize = None,
     archive: bool = False,
     overwrite: bool = False,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Progress | None = None,
 ) -> SubmissionSummary:
     """Predict the test images of a benchmark into the files that its server wants.
@@ -115,7 +113,7 @@ def predict_submission(
         input: the data set as downloaded, of which the test split is taken; or any folder of its images.
         output: folder for the files, made if needed.
         benchmark: a key of :data:`SERVERS`.
-        config, device, size, autocast: see :func:`segadapt.evaluate.predict.predict_array`.
+        config, device, size: see :func:`segadapt.evaluate.predict.predict_array`.
         archive: also write ``output`` with the ending .zip.
         overwrite: replace files that exist; otherwise their presence is an error.
         progress: called after every image with (done, total).
@@ -132,7 +130,7 @@ def predict_submission(
     _require_free(output, packed, server, images, overwrite)
     table = _ids(space, server)
     for done, (path, image) in enumerate(ahead(_read, images), start=1):
-        label, confidence = predict_array(model, image, config, device, size=size, autocast=autocast)
+        label, confidence = predict_array(model, image, config, device, size=size)
         for folder, holds in server.folders.items():
             content = encode_index_png(table[label]) if holds == LABELS else _confidence_png(confidence)
             write_whole(output / folder / _name(path), content)

@@ -1,0 +1,44 @@
+"""What the command shows of the machine and of its own progress."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from segadapt.cli.looking import EXTRAS
+from segadapt.labels import LabelSpace
+from segadapt.models.build import build_segmenter
+from segadapt.models.store import save_model
+from tests.test_cli import call
+from tests.tiny import write_folder
+
+
+def test_doctor_looks_for_the_packages_of_every_extra() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    section = text.partition("[project.optional-dependencies]")[2].partition("dev =")[0]
+    stated = {
+        name: re.findall(r'"([\w-]+)>=', packages)
+        for name, packages in re.findall(r"^(\w+) = \[(.*)\]$", section, re.M)
+    }
+    assert stated == EXTRAS
+
+
+@pytest.mark.parametrize("command", ["predict", "data check"])
+def test_long_commands_show_how_far_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    write_folder(tmp_path, 3, labels=False)
+    space = LabelSpace("two", ("a", "b"), ((0, 0, 0), (9, 9, 9)))
+    save_model(tmp_path / "m.safetensors", build_segmenter("timm:resnet10t", 2, width=16), space, {})
+    images = str(tmp_path / "images")
+    arguments = {
+        "predict": ["predict", str(tmp_path / "m.safetensors"), images, "--out", str(tmp_path / "p")],
+        "data check": ["data", "check", "--images", images],
+    }[command]
+    steps: list[str] = []
+    monkeypatch.setattr("segadapt.engine.record.Steps.advance", lambda self: steps.append(self._title))
+    code, _, err = call(monkeypatch, capsys, *arguments)
+    assert code == 0, err
+    assert steps == [command.split()[-1]] * 3
