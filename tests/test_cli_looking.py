@@ -25,6 +25,19 @@ def test_doctor_looks_for_the_packages_of_every_extra() -> None:
     assert stated == EXTRAS
 
 
+def test_export_says_what_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript")
+    space = LabelSpace("two", ("a", "b"), ((0, 0, 0), (9, 9, 9)))
+    save_model(tmp_path / "m.safetensors", build_segmenter("timm:resnet10t", 2, width=16), space, {})
+    size = ("--height", "32", "--width", "32", "--out", str(tmp_path / "m.onnx"))
+    code, out, err = call(monkeypatch, capsys, "export", str(tmp_path / "m.safetensors"), *size)
+    assert code == 0, err
+    assert "at 32x32; where this takes minutes, --no-dynamic is quicker" in err
+    assert "agrees with torch" in out
+
+
 @pytest.mark.parametrize("command", ["predict", "data check"])
 def test_long_commands_show_how_far_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str

@@ -88,13 +88,20 @@ def test_full_covariances_are_refused(tmp_path: Path) -> None:
         export_onnx(PrototypeNet(TinySegmenter(3), "full", 2, 6), tmp_path / "model.onnx", 32, 48)
 
 
-def test_older_exporter_steps_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dynamic", "first", "second"), [(False, "dynamo", "torchscript"), (True, "torchscript", "dynamo")]
+)
+def test_another_exporter_steps_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dynamic: bool, first: str, second: str
+) -> None:
+    """The quick one for varying sizes is asked first, and the other one where the first cannot."""
+    assert export_onnx(TinySegmenter(3), tmp_path / "model.onnx", 32, 32, dynamic).exporter == first
+
     def broken(*_: object) -> None:
         raise ValueError("cannot")
 
-    monkeypatch.setattr(export, "_write_dynamo", broken)
-    made = export_onnx(TinySegmenter(3), tmp_path / "model.onnx", 32, 32, True)
-    assert made.exporter == "torchscript"
+    monkeypatch.setattr(export, f"_write_{first}", broken)
+    assert export_onnx(TinySegmenter(3), tmp_path / "model.onnx", 32, 32, dynamic).exporter == second
 
 
 def test_a_model_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,6 +277,9 @@ def export(
 ) -> None:
     """Export a model to ONNX and check it against torch."""
     loaded = load(model, prototypes=prototypes)
+    if not json:
+        slow = "; where this takes minutes, --no-dynamic is quicker" if dynamic else ""
+        typer.echo(f"exporting, and comparing with torch at {height}x{width}{slow}", err=True)
     made = export_onnx(loaded.model, out, height, width, dynamic, inference(loaded, "", None, ""))
     if json:
         print_json(made.to_dict())

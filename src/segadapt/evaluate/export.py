@@ -134,16 +134,21 @@ def _require_libraries() -> None:
 
 
 def _other_size(pixels: int, stride: int) -> int:
-    """A different size for the second comparison, a few strides larger."""
-    return pixels + 3 * stride
+    """A different size for the second comparison, a few strides and a pixel larger."""
+    return pixels + 3 * stride + 1
 
 
 def _write_and_compare(deployed: Deployed, path: Path, shapes: list[Shape], dynamic: bool) -> tuple[str, float, float]:
-    """Export with the current exporter, or with the older one if the result of that is no good."""
+    """Export with the current exporter, or with the older one if the result of that is no good.
+
+    The other way round where sizes vary: the current one then reasons about them for minutes, the older one takes
+    seconds, and the comparison at two sizes tells whether it wrote one of them down.
+    """
     # A batch of 2 keeps a varying batch dimension from being specialised to 1.
     example = torch.rand(2 if dynamic else 1, *shapes[0][1:])
     problems = []
-    for exporter, attempt in (("dynamo", _write_dynamo), ("torchscript", _write_torchscript)):
+    exporters = [("dynamo", _write_dynamo), ("torchscript", _write_torchscript)]
+    for exporter, attempt in reversed(exporters) if dynamic else exporters:
         try:
             with _silence():
                 attempt(deployed, path, example, dynamic)
