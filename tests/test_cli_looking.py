@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from segadapt.cli.looking import EXTRAS
+from segadapt.engine.record import Record
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
 from segadapt.models.store import save_model
@@ -55,3 +57,14 @@ def test_long_commands_show_how_far_they_are(
     code, _, err = call(monkeypatch, capsys, *arguments)
     assert code == 0, err
     assert steps == [command.split()[-1]] * 3
+
+
+def test_a_line_stays_one_line_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("segadapt.engine.record.console", Console(stderr=True, width=80))
+    record = Record(tmp_path, True)
+    record.warn("word " * 40)
+    record.say("word " * 40)
+    record.close()
+    assert len(capsys.readouterr().err.splitlines()) == 2

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from segadapt.version import __version__
 from tests.test_cli import adapt_arguments, assert_refused, call, folders
 
 __all__ = ["folders"]
@@ -54,7 +55,7 @@ def test_a_folder_in_the_way_of_an_exported_model(
 def test_what_the_system_refuses_later_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], problem: OSError, words: str
 ) -> None:
-    def refuse() -> None:
+    def refuse(**_: object) -> None:
         raise problem
 
     monkeypatch.setattr("segadapt.cli.app", refuse)
@@ -91,3 +92,27 @@ def test_an_unknown_reader_is_named_before_its_folder_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert_refused(call(monkeypatch, capsys, "data", "check", "--reader", "camvd"), "did you mean 'camvid'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["adapt", "toy/cbst", "--sead", "1"], ("--sead", "see 'segadapt adapt --help'")),
+        (["adapt", "toy/cbst", "--seed", "x"], ("--seed", "integer")),
+        (["data", "chekc"], ("chekc", "see 'segadapt data --help'")),
+        (["predict"], ("argument", "see 'segadapt predict --help'")),
+    ],
+)
+def test_options_and_commands_that_there_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: tuple[str, ...]
+) -> None:
+    assert_refused(call(monkeypatch, capsys, *arguments), *words)
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["--version"], 0), ([], 2), (["data"], 2)])
+def test_help_comes_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int
+) -> None:
+    code, out, err = call(monkeypatch, capsys, *arguments)
+    assert code == status
+    assert out + err == f"segadapt {__version__}\n" if "--version" in arguments else "Usage: " in out + err

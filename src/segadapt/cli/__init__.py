@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -66,6 +67,18 @@ def _top(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""What typer raises for unknown commands and options, and for values that these do not take."""
+
+
+def _of_usage(mistake: Any) -> str:
+    """One line about it; or the help, where it was asked for by giving nothing."""
+    said = mistake.format_message()
+    if mistake.ctx is None or "\n" in said:
+        return str(said)
+    return f"{said.rstrip('.')}; see '{mistake.ctx.command_path} --help'"
+
+
 def _of_files(problem: OSError) -> str:
     """One line about a file that could not be read or written."""
     files = " and ".join(f"'{file}'" for file in (problem.filename, problem.filename2) if file is not None)
@@ -76,7 +89,10 @@ def _of_files(problem: OSError) -> str:
 def main() -> None:
     """Entry point of the command."""
     try:
-        app()
+        sys.exit(app(prog_name="segadapt", standalone_mode=False))
+    except _UsageError as mistake:
+        print(f"segadapt: {_of_usage(mistake)}", file=sys.stderr)
+        sys.exit(2)
     except RequestError as mistake:
         print(f"segadapt: {' '.join(str(mistake).split())}", file=sys.stderr)
         sys.exit(2)

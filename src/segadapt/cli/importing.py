@@ -31,7 +31,7 @@ def import_(
     json: Json = False,
 ) -> None:
     """Turn a published checkpoint into a model file."""
-    if out.is_dir() or out.suffix != ".safetensors":
+    if out.suffix != ".safetensors":
         raise RequestError(f"--out '{out}' is no name of a model file; end it in .safetensors")
     if out.resolve() == checkpoint.resolve():
         raise RequestError(f"--out '{out}' is the checkpoint itself; give the model another name")

@@ -46,12 +46,12 @@ class Record:
     def say(self, text: str) -> None:
         """A line for the person who watches."""
         if not self.quiet:
-            console.print(text)
+            console.print(text, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A line that matters even when output is off."""
         if self.active:
-            console.print(f"warning: {text}", style="yellow", markup=False)
+            console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
             self.event("warning", text=text)
 
     def close(self) -> None:
@@ -102,4 +102,5 @@ class Steps(AbstractContextManager["Steps"]):
         if self._plain and now - self._said > 30:
             self._said = now
             left = (self._total - self._done) / max(rate, 1e-9)
-            console.print(f"{self._title}: {self._done}/{self._total}, {shown}, {left:.0f} s left {note}", markup=False)
+            said = f"{self._title}: {self._done}/{self._total}, {shown}, {left:.0f} s left {note}"
+            console.print(said, markup=False, soft_wrap=True)
