@@ -58,6 +58,7 @@ def bench_table(
     methods = task_recipes(task) if methods is None else methods
     table: dict[str, Any] = {}
     known = _settings_by_method(task, methods, overrides)
+    out.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         for method in methods:
             config = load_config(f"{task}/{method}", [*known[method], f"seed={seed}"])
