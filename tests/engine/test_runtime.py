@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from segadapt.engine.runtime import Runtime, peak_memory_mb, process_peak
+from segadapt.errors import RequestError
+
+WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
 @pytest.fixture
@@ -22,6 +25,12 @@ def three(monkeypatch: pytest.MonkeyPatch) -> tuple[Runtime, list[torch.dtype]]:
     runtime.world = 3
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
     return runtime, sent
+
+
+@pytest.mark.parametrize("accelerator", ["abacus", pytest.param("cuda", marks=WITHOUT_GPU)])
+def test_an_accelerator_that_is_not_here(accelerator: str) -> None:
+    with pytest.raises(RequestError, match=f"accelerator '{accelerator}' cannot be used here.*accelerator=auto"):
+        Runtime(accelerator)
 
 
 def test_messages_go_in_the_order_of_the_tensors(three: tuple[Runtime, list[torch.dtype]]) -> None:

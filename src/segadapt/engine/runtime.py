@@ -48,9 +48,12 @@ class Runtime:
                 strategy="ddp" if local * nodes > 1 else "auto",
                 precision=precision,
             )
-            self.fabric.launch()
-        except (ValueError, lightning_fabric.utilities.exceptions.MisconfigurationException) as problem:
-            raise RequestError(f"accelerator '{accelerator}' cannot be used here: {first_line(problem)}") from problem
+        except (ValueError, RuntimeError, lightning_fabric.utilities.exceptions.MisconfigurationException) as problem:
+            raise RequestError(
+                f"accelerator '{accelerator}' cannot be used here: {first_line(problem)}; set accelerator=auto to take "
+                "what there is"
+            ) from problem
+        self.fabric.launch()
         self.device: torch.device = self.fabric.device
         self.rank: int = self.fabric.global_rank
         self.world: int = self.fabric.world_size
