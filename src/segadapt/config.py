@@ -3,8 +3,8 @@
 A recipe may build on another (``base``); mappings merge, everything else replaces. ``stages`` is a
 mapping from name to settings, run in order. Overrides are ``key.key=value`` with a YAML value; a
 key that starts with a stage's name means that stage: ``adapt.rounds=2``; ``adapt=null`` leaves it
-out. ``epochs`` given above ``steps`` replace them, as
-``steps`` do ``epochs``. A stage that says ``like: other`` starts from the settings of that other stage.
+out. ``epochs`` given above ``steps`` replace them, as ``steps`` do ``epochs``. A stage that says
+``like: other`` starts from the settings of that other stage.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from segadapt.engine.world import DataBundle
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import StageConfig
 from segadapt.methods.source_only import SourceOnlyConfig
-from segadapt.opening import data_fingerprint, files_fingerprint, labels_read
+from segadapt.opening import data_fingerprint, files_fingerprint, labels_read, short_hash
 
 
 class Fingerprints:
@@ -50,7 +48,7 @@ class Fingerprints:
             "files": [file_digest(f) for f in files],
             "builds on": [self._made[n] for n in (stage.initial, stage.learns_from) if n in self._made],
         }
-        made = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+        made = short_hash(what)
         self._made[stage.name] = self._made["previous"] = made
         return made
 

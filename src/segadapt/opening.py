@@ -16,6 +16,7 @@ from segadapt.data.cache import DecodedCache
 from segadapt.data.check import DAMAGED_IMAGE, check_dataset
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.folder import open_folder
+from segadapt.data.labelling import some
 from segadapt.data.readers import open_dataset, reader_info, to_space
 from segadapt.engine.world import DataBundle
 from segadapt.errors import RequestError
@@ -43,9 +44,9 @@ def open_spec(
         if labelled and spec.labels is None:
             raise RequestError(f"{where}: labels are needed here; give 'labels', the folder of the masks")
         dataset = open_folder(
-            Path(spec.images).expanduser(),
-            Path(spec.labels).expanduser() if labelled and spec.labels else None,
-            Path(spec.classes).expanduser() if labelled and spec.classes else None,
+            Path(spec.images),
+            Path(spec.labels) if labelled and spec.labels else None,
+            Path(spec.classes) if labelled and spec.classes else None,
             spec.ignore_ids,
             name=where,
             like=like.names if like is not None else (),
@@ -125,7 +126,7 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
         if report.labels and not report.pixels.any():
             raise RequestError(
                 f"{where}: no mask holds a pixel of any class, all are ignored; check the values of the masks against "
-                f"the classes ({', '.join(dataset.space.names[:4])}{', ...' if len(dataset.space) > 4 else ''})"
+                f"the classes ({some(dataset.space.names)})"
             )
         for problem in report.errors:
             warn(f"{where}: {problem.message}")
@@ -165,7 +166,7 @@ def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str
 
 def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:
     """A short hash of what a run trains on: names and file sizes, independent of where the files lie."""
-    text = json.dumps(
+    return short_hash(
         [
             space.names,
             bundle.source.name,
@@ -175,12 +176,16 @@ def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:
             bundle.target_size,
         ]
     )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def files_fingerprint(dataset: Dataset) -> str:
     """A short hash of the names and file sizes of a data set."""
-    return hashlib.sha256(json.dumps([_file_fingerprint(i) for i in dataset.items]).encode()).hexdigest()[:16]
+    return short_hash([_file_fingerprint(i) for i in dataset.items])
+
+
+def short_hash(value: Any) -> str:
+    """Sixteen hexadecimal digits for a JSON value, in whatever order its keys are."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def labels_read(spec: DataSpec) -> dict[str, Any]:
@@ -189,7 +194,7 @@ def labels_read(spec: DataSpec) -> dict[str, Any]:
     if spec.reader == "folder" and spec.ignore_ids != DataSpec().ignore_ids:
         read["ignore_ids"] = spec.ignore_ids
     if spec.classes is not None:
-        read["classes"] = hashlib.sha256(Path(spec.classes).expanduser().read_bytes()).hexdigest()
+        read["classes"] = hashlib.sha256(Path(spec.classes).read_bytes()).hexdigest()
     return {name: value for name, value in read.items() if value}
 
 
@@ -203,7 +208,7 @@ def score_fingerprint(test: Dataset | None, space: LabelSpace, config: RunConfig
         config.evaluation.model_dump(mode="json"),
         labels_read(config.data.test) if config.data.test is not None else None,
     ]
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    return short_hash(what)
 
 
 def _file_fingerprint(item: Item) -> list[str | int]:

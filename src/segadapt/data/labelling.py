@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -176,7 +176,7 @@ def color_of(code: int) -> Color:
     return code >> 16, (code >> 8) & 255, code & 255
 
 
-def some(values: list[int] | list[Color]) -> str:
+def some(values: Sequence[object]) -> str:
     """Up to four values as a text, with dots when there are more."""
     return ", ".join(str(v) for v in values[:4]) + (", ..." if len(values) > 4 else "")
 

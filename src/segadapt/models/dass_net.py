@@ -10,7 +10,6 @@ import copy
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segadapt.models.deeplabv2 import DILATIONS, EXPANSION, AtrousClassifier, DilatedResNet, StrideIn, from_official
@@ -49,11 +48,7 @@ class DASSNet(DilatedResNet):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Preprocessed target images [B, 3, H, W] to the outputs of layer3 and layer4."""
-        x = F.relu(self.target_bn1(self.target_conv1(x)), inplace=True)
-        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
-        middle: Tensor = self.layer3(self.layer2(self.target_layer1(x)))
-        deep: Tensor = self.layer4(middle)
-        return middle, deep
+        return self._encoded(x, self.target_conv1, self.target_bn1, self.target_layer1)
 
     def network(self, x: Tensor) -> Output:
         """Preprocessed target images [B, 3, H, W] to logits [B, K, h, w] and features [B, 4 K, h, w]."""

@@ -138,9 +138,12 @@ class DilatedResNet(Segmenter):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Preprocessed images [B, 3, H, W] to the outputs of layer3 [B, 1024, h, w] and layer4 [B, 2048, h, w]."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
-        middle: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        return self._encoded(x, self.conv1, self.bn1, self.layer1)
+
+    def _encoded(self, x: Tensor, conv: nn.Module, norm: nn.Module, first: nn.Module) -> tuple[Tensor, Tensor]:
+        """The same through a given stem and first layer."""
+        x = F.max_pool2d(F.relu(norm(conv(x)), inplace=True), 3, stride=2, padding=1, ceil_mode=True)
+        middle: Tensor = self.layer3(self.layer2(first(x)))
         deep: Tensor = self.layer4(middle)
         return middle, deep
 
