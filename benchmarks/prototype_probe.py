@@ -26,13 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segadapt.config import build_config
+from segadapt.core.files import read_json
 from segadapt.data.loader import Samples
-from segadapt.engine.checkpoint import read_json
+from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, seed_step
-from segadapt.engine.world import RoundWorld
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
@@ -40,8 +39,9 @@ from segadapt.methods.mean_teacher import recoloured
 from segadapt.methods.registry import method_info
 from segadapt.models.multires import MultiRes
 from segadapt.models.store import PROTOTYPES, load_model, load_prototypes
-from segadapt.opening import open_data
 from segadapt.pieces.multi_prototypes import own_class, prototype_contrast, prototype_cross_entropy
+from segadapt.runs.config import build_config
+from segadapt.runs.opening import open_data
 
 
 def probe(folder: Path, batches: int) -> dict[str, dict[str, float]]:
@@ -76,7 +76,7 @@ def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterat
     method.mpcl.projection.load_state_dict(view.projection.state_dict())
     runtime, record = Runtime("cpu", "32-true"), Record(scratch / "record", False, quiet=True)
     loop = Loop(method, data, runtime, record, scratch, config.seed, lambda *_: None, lambda _: None)
-    streams = method.streams(0, RoundWorld(data, space, config.seed, runtime, record, scratch / "round0"))
+    streams = method.streams(0, RoundEnvironment(data, space, config.seed, runtime, record, scratch / "round0"))
     method.eval()
     feeders = [loop.feeder(stream).batches(0, batches) for stream in streams.values()]
     return method, (dict(zip(streams, drawn, strict=True)) for drawn in zip(*feeders, strict=True))

@@ -14,13 +14,13 @@ from rich.console import Console
 
 import segadapt
 from segadapt.cli import main
-from segadapt.config import build_config, recipe_names
 from segadapt.labels import CAMVID, CITYSCAPES
 from segadapt.methods.registry import METHODS
 from segadapt.models.build import build_segmenter
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.store import save_model
-from segadapt.run import Run
+from segadapt.runs.config import build_config, recipe_names
+from segadapt.runs.run import Run
 from tests.data.test_readers import write_gta5
 from tests.tiny import raw_config, write_classes, write_folder
 

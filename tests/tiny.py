@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from segadapt.config import RunConfig, build_config
+from segadapt.runs.config import RunConfig, build_config
 
 NAMES = ("ground", "box", "disc", "bar", "dot", "frame", "stripe")
 COLORS = ((90, 90, 90), (200, 60, 50), (60, 170, 70), (60, 80, 200), (210, 190, 60), (170, 70, 180), (70, 190, 190))

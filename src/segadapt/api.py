@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segadapt.config import RunConfig, folder_config, load_config
 from segadapt.errors import RequestError
 from segadapt.evaluate.predict import predict_array
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.report import write_report
-from segadapt.run import Run, find_model
+from segadapt.runs.config import RunConfig, folder_config, load_config
+from segadapt.runs.run import Run, find_model
 
 PathLike = str | os.PathLike[str]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
 
-from segadapt.engine.checkpoint import load_checkpoint, read_json, save_checkpoint, write_atomically
+from segadapt.core.files import read_json, replace_file
+from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
+from segadapt.errors import RunError
 
 
 def save(folder: Path, *positions: int) -> None:
@@ -82,13 +85,14 @@ def test_reading_executes_no_code(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "value"
-    write_atomically(path, lambda file: file.write(b"old"))
+    replace_file(path, lambda file: file.write(b"old"))
 
-    def fail(file: object) -> None:
+    def fail(file: BinaryIO) -> None:
+        file.write(b"ne")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
+    with pytest.raises(RunError, match=r"value' cannot be written: disk full"):
+        replace_file(path, fail)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["value"]
 

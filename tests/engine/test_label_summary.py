@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from segadapt.data.dataset import Dataset, Item
+from segadapt.engine.environment import DataBundle, RoundEnvironment
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
-from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.labels import IGNORE, LabelSpace
 
 SPACE = LabelSpace("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
@@ -20,18 +20,18 @@ TRUTH = np.array([[0, 0, 0, 1], [1, 1, 2, IGNORE]], np.uint8)
 LABEL = np.array([[0, 0, 0, 0], [1, IGNORE, IGNORE, 0]], np.uint8)
 
 
-def world(folder: Path, measured: bool) -> RoundWorld:
+def environment(folder: Path, measured: bool) -> RoundEnvironment:
     items = tuple(Item(str(i), Path(f"{i}"), Path(f"{i}.y")) for i in range(2))
     truth = Dataset("truth", SPACE, items, lambda path: np.zeros((2, 4, 3), np.uint8), lambda path: TRUTH)
     target = replace(truth, items=tuple(replace(item, label=None) for item in items))
     data = DataBundle(truth, target, None, truth if measured else None, None, None, folder)
-    return RoundWorld(data, SPACE, 0, Runtime("cpu"), Record(folder, False), folder / "round0")
+    return RoundEnvironment(data, SPACE, 0, Runtime("cpu"), Record(folder, False), folder / "round0")
 
 
 @pytest.mark.parametrize("measured", [True, False])
 def test_classes_of_the_labels_and_of_the_truth(tmp_path: Path, measured: bool) -> None:
     """Labels where the truth is unknown do not count; the truth counts where there is no label."""
-    made = world(tmp_path, measured)
+    made = environment(tmp_path, measured)
     for index in range(2):
         made.keep_label(index, torch.from_numpy(LABEL))
     summary = made.finish_prepare("stage", 0)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from segadapt.data.dataset import Dataset
+from segadapt.engine.environment import DataBundle
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
-from segadapt.engine.world import DataBundle
 from tests.methods.small import SPACE, Pointwise, make, samples
 
 
@@ -36,5 +36,5 @@ def test_gradients_are_clipped_to_the_norm_that_is_asked_for(tmp_path: Path, lim
 
 def test_the_learning_rate_may_decay_from_round_to_round(tmp_path: Path) -> None:
     trained = loop(tmp_path, "cbst", lr_factor=0.5, optimiser={"lr": 0.8, "head_factor": 1.0})
-    rates = [{g["base_lr"] for g in trained.optimisers(round)["model"].param_groups} for round in range(3)]
+    rates = [{g["base_lr"] for g in trained.optimisers(round_index)["model"].param_groups} for round_index in range(3)]
     assert rates == [{0.8}, {0.4}, {0.2}]

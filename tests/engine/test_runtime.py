@@ -22,7 +22,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> tuple[Runtime, list[torch.dtype]]:
         sent.append(message.dtype)
         message *= 3
 
-    runtime.world = 3
+    runtime.processes = 3
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
     return runtime, sent
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 
-from segadapt.config import build_config
 from segadapt.engine.checkpoint import load_checkpoint
 from segadapt.engine.record import Steps
 from segadapt.engine.stopping import StopRequest
 from segadapt.errors import Interrupted
-from segadapt.run import Run, resumed
-from tests.engine.test_run import start
+from segadapt.runs.config import build_config
+from segadapt.runs.run import Run, resumed
+from tests.runs.test_run import start
 from tests.tiny import raw_config
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from segadapt.core.files import write_bytes
 from segadapt.data.decode import read_index
-from segadapt.data.writing import write_whole
 from segadapt.errors import RequestError
 from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.predict import find_images, label_id_table, predict_array, predict_path
@@ -179,7 +179,7 @@ def test_index_png_is_read_back_by_others(tmp_path: Path, shape: tuple[int, int]
         ("grey.png", encode_index_png(label), "L"),
         ("palette.png", encode_index_png(label, palette), "P"),
     ):
-        write_whole(tmp_path / file, content)
+        write_bytes(tmp_path / file, content)
         stored = Image.open(tmp_path / file)
         assert stored.mode == mode
         assert np.array_equal(np.asarray(stored), label)

@@ -120,7 +120,7 @@ def test_progress_and_autocast() -> None:
 
     got = evaluate(
         GreyLevels(4), dataset(LABELS), InferenceConfig(), "cpu",
-        autocast=autocast, progress=lambda done, all: calls.append((done, all)),
+        autocast=autocast, progress=lambda done, total: calls.append((done, total)),
     )  # fmt: skip
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert len(entered) == 3

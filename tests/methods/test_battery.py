@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from segadapt.config import build_config
 from segadapt.methods.method import Method
 from segadapt.methods.registry import METHODS
 from segadapt.models.store import load_model
-from segadapt.run import Run
+from segadapt.runs.config import build_config
+from segadapt.runs.run import Run
 from tests.tiny import NAMES, ROUNDS, raw_config
 
 

@@ -126,7 +126,7 @@ def test_rows_of_the_ablation() -> None:
     assert not torch.equal(*method.online.alternatives().values())
 
 
-class World:
+class Environment:
     def __init__(self) -> None:
         rng = torch.Generator().manual_seed(0)
         self.maps = [torch.randn(K, H, W, generator=rng).softmax(0) for _ in range(3)]
@@ -148,14 +148,14 @@ class World:
 
 @pytest.mark.parametrize("static", ["cbst", "official"])
 def test_static_labels(static: str) -> None:
-    method, world = bcl(static=static, portion=0.2), World()
-    method.prepare(0, world)  # type: ignore[arg-type]
-    p = torch.stack(world.maps)
+    method, environment = bcl(static=static, portion=0.2), Environment()
+    method.prepare(0, environment)  # type: ignore[arg-type]
+    p = torch.stack(environment.maps)
     confidence, predicted = p.max(1)
     for c in range(K):
         ranked = confidence[predicted == c].sort(descending=True).values
         assert method.thresholds[c] == pytest.approx(float(ranked[int(0.2 * len(ranked)) - 1]))
-    chosen = torch.stack([world.labels[i] for i in range(3)])
+    chosen = torch.stack([environment.labels[i] for i in range(3)])
     wanted = (p >= method.thresholds[:, None, None]).any(1)
     if static == "official":
         limits = confidence.flatten(1).sort(1, descending=True).values[:, int(0.2 * H * W) - 1]

@@ -10,10 +10,10 @@ from types import ModuleType
 
 import pytest
 
-from segadapt.config import build_config
 from segadapt.methods import papers
 from segadapt.methods.registry import METHODS, MethodInfo
-from segadapt.run import Run
+from segadapt.runs.config import build_config
+from segadapt.runs.run import Run
 from tests.tiny import raw_config
 
 PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"

@@ -279,12 +279,12 @@ def test_ablations() -> None:
 @pytest.mark.parametrize("initial", ["prototypes", "random"])
 @torch.no_grad()
 def test_preparation(partition: str, initial: str) -> None:
-    method, world = cpsl(partition=partition, head_initial=initial), FewImages()
+    method, environment = cpsl(partition=partition, head_initial=initial), FewImages()
     before = method.head.weight.clone()
     method.eval()
-    method.prepare(0, world)  # type: ignore[arg-type]
+    method.prepare(0, environment)  # type: ignore[arg-type]
     features, classes = [], []
-    for _, image in world.target_images():
+    for _, image in environment.target_images():
         out = method.model(image)
         features.append(F.normalize(out.features, dim=1)[0].flatten(1).T)
         classes.append(out.logits.argmax(1).flatten())

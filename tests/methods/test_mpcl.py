@@ -27,7 +27,7 @@ B, H, W, CHANNELS, D, PARTS = 2, 8, 12, 6, 4, 3
 
 
 class OneProcess:
-    """As much of a world as prototypes ask for."""
+    """As much of a environment as prototypes ask for."""
 
     def gather(self, tensor: Tensor, samples: int) -> Tensor:
         assert len(tensor) == samples

@@ -222,21 +222,21 @@ class FewImages:
 @pytest.mark.parametrize("initial", ["target", "source"])
 @torch.no_grad()
 def test_preparation(initial: str) -> None:
-    method, world = proda(prototype_initial=initial, least_pixels=2), FewImages()
+    method, environment = proda(prototype_initial=initial, least_pixels=2), FewImages()
     method.eval()
-    method.prepare(0, world)  # type: ignore[arg-type]
+    method.prepare(0, environment)  # type: ignore[arg-type]
     vectors: list[list[Tensor]] = [[] for _ in range(K)]
-    for index, image in world.target_images():
+    for index, image in environment.target_images():
         out = method.model(image)
-        torch.testing.assert_close(world.soft[index], out.logits[0].log_softmax(0))
-        classes = out.logits.argmax(1)[0] if initial == "target" else world.truth[index][0, ::2, ::2]
+        torch.testing.assert_close(environment.soft[index], out.logits[0].log_softmax(0))
+        classes = out.logits.argmax(1)[0] if initial == "target" else environment.truth[index][0, ::2, ::2]
         for k in range(K):
             if (classes == k).sum() >= 2:
                 vectors[k].append(out.features[0][:, classes == k].mean(1))
     for k in range(K):
         wanted = torch.stack(vectors[k]).mean(0) if vectors[k] else torch.zeros(D)
         torch.testing.assert_close(method.prototypes[k], wanted)
-    assert len(world.labels) == 3
+    assert len(environment.labels) == 3
 
 
 # ---- distillation ----
@@ -296,8 +296,8 @@ def test_confident_labels_of_the_teacher() -> None:
     teacher = Pointwise(seed=4)
     method = make("distill", Pointwise(), teacher)
     assert isinstance(method, Distill)
-    world = Predicting()
-    method.prepare(0, world)  # type: ignore[arg-type]
-    assert world.asked[0] is teacher
-    assert world.asked[1].flip
-    assert world.labels[0].tolist() == [[3, IGNORE], [IGNORE, IGNORE]]
+    environment = Predicting()
+    method.prepare(0, environment)  # type: ignore[arg-type]
+    assert environment.asked[0] is teacher
+    assert environment.asked[1].flip
+    assert environment.labels[0].tolist() == [[3, IGNORE], [IGNORE, IGNORE]]

@@ -52,7 +52,7 @@ def dataset(name: str, count: int, labelled: bool) -> Dataset:
     return Dataset(name, SPACE, items, lambda path: pytest.fail("opened"), lambda path: pytest.fail("opened"))
 
 
-class FakeWorld:
+class FakeEnvironment:
     """A target set of four images whose probabilities are known."""
 
     def __init__(self, seed: int = 0, sharpness: float = 2.0) -> None:
@@ -115,27 +115,27 @@ def restated_labels(p: np.ndarray, portion: float, balanced: bool) -> tuple[np.n
 
 
 @pytest.mark.parametrize("name", ["st", "cbst", "st_sp", "cbst_sp", "crst_mrkld"])
-@pytest.mark.parametrize("round", [0, 2])
-def test_labels_of_a_round_are_those_of_the_paper(name: str, round: int) -> None:
-    world, cbst = FakeWorld(), method(name, portion=0.3, portion_step=0.15)
-    cbst.prepare(round, world)  # type: ignore[arg-type]
-    weighted = world.probabilities
+@pytest.mark.parametrize("round_index", [0, 2])
+def test_labels_of_a_round_are_those_of_the_paper(name: str, round_index: int) -> None:
+    environment, cbst = FakeEnvironment(), method(name, portion=0.3, portion_step=0.15)
+    cbst.prepare(round_index, environment)  # type: ignore[arg-type]
+    weighted = environment.probabilities
     if name.endswith("_sp"):
-        weighted = weighted * spatial_prior(world.frequencies)
-    thresholds, labels = restated_labels(weighted.numpy(), (0.3, 0.0, 0.5)[round], not name.startswith("st"))
+        weighted = weighted * spatial_prior(environment.frequencies)
+    thresholds, labels = restated_labels(weighted.numpy(), (0.3, 0.0, 0.5)[round_index], not name.startswith("st"))
     assert np.array_equal(cbst.thresholds.numpy(), thresholds)
     for index in range(IMAGES):
-        assert np.array_equal(world.labels[index].numpy(), labels[index])
+        assert np.array_equal(environment.labels[index].numpy(), labels[index])
     share = (labels != IGNORE).mean()
     assert 0.25 < share < 0.7
     assert cbst.counts.tolist() == np.bincount(weighted.argmax(1).flatten(), minlength=K).tolist()
-    assert world.reported["portion"] == pytest.approx((0.3, 0.0, 0.5)[round])
+    assert environment.reported["portion"] == pytest.approx((0.3, 0.0, 0.5)[round_index])
 
 
 def test_only_every_nth_confidence_of_a_class_in_an_image_may_be_ranked() -> None:
-    world, cbst = FakeWorld(), method("cbst", portion=0.3, subsample=4)
-    cbst.prepare(0, world)  # type: ignore[arg-type]
-    confidence, predicted = world.probabilities.max(1)
+    environment, cbst = FakeEnvironment(), method("cbst", portion=0.3, subsample=4)
+    cbst.prepare(0, environment)  # type: ignore[arg-type]
+    confidence, predicted = environment.probabilities.max(1)
     for c in range(K):
         fourth = [sure[guess == c][::4] for sure, guess in zip(confidence, predicted, strict=True)]
         ranked = torch.cat(fourth).sort(descending=True).values
@@ -146,23 +146,23 @@ def test_only_every_nth_confidence_of_a_class_in_an_image_may_be_ranked() -> Non
 def test_class_balance_labels_rare_classes_that_one_threshold_leaves_out() -> None:
     shares = {}
     for name in ("st", "cbst"):
-        world, chosen = FakeWorld(sharpness=1.0), method(name, portion=0.3)
-        chosen.prepare(0, world)  # type: ignore[arg-type]
-        labels = torch.stack(list(world.labels.values()))
-        predicted = world.probabilities.argmax(1)
+        environment, chosen = FakeEnvironment(sharpness=1.0), method(name, portion=0.3)
+        chosen.prepare(0, environment)  # type: ignore[arg-type]
+        labels = torch.stack(list(environment.labels.values()))
+        predicted = environment.probabilities.argmax(1)
         shares[name] = [float(((labels == c) & (predicted == c)).sum()) / int((predicted == c).sum()) for c in range(3)]
     assert max(shares["cbst"]) - min(shares["cbst"]) < 0.1
     assert shares["st"][0] > 0.3 > 0.2 > shares["st"][2]
 
 
 def test_lrent_selects_where_the_regularised_mass_exceeds_one() -> None:
-    world, crst = FakeWorld(), method("crst_lrent", portion=0.3, alpha=1.0)
-    crst.prepare(0, world)  # type: ignore[arg-type]
-    assert world.kept_pass
-    thresholds, hard = restated_labels(world.probabilities.numpy(), 0.3, True)
-    powers = world.probabilities.double().numpy() / thresholds[:, None, None]
+    environment, crst = FakeEnvironment(), method("crst_lrent", portion=0.3, alpha=1.0)
+    crst.prepare(0, environment)  # type: ignore[arg-type]
+    assert environment.kept_pass
+    thresholds, hard = restated_labels(environment.probabilities.numpy(), 0.3, True)
+    powers = environment.probabilities.double().numpy() / thresholds[:, None, None]
     expected = np.where(powers.sum(1) > 1, powers.argmax(1), IGNORE)
-    got = torch.stack([world.labels[i] for i in range(IMAGES)]).numpy()
+    got = torch.stack([environment.labels[i] for i in range(IMAGES)]).numpy()
     assert np.array_equal(got, expected)
     assert (got != IGNORE).mean() > (hard != IGNORE).mean()
 
@@ -172,11 +172,11 @@ def names(items: Sequence[Item]) -> set[str]:
 
 
 def test_the_source_share_grows_and_is_kept_or_redrawn() -> None:
-    world = FakeWorld()
+    environment = FakeEnvironment()
     settings = {"source_portion": 0.2, "source_portion_step": 0.1, "source_portion_max": 0.35}
     kept, drawn = method("cbst", **settings), method("cbst", source_policy="redrawn", **settings)
     subsets = {
-        m: [names(m.streams(r, world)["pool"].parts[0].dataset.items) for r in range(4)]  # type: ignore[arg-type]
+        m: [names(m.streams(r, environment)["pool"].parts[0].dataset.items) for r in range(4)]  # type: ignore[arg-type]
         for m in (kept, drawn)
     }
     for found in subsets.values():
@@ -187,9 +187,9 @@ def test_the_source_share_grows_and_is_kept_or_redrawn() -> None:
 
 
 def test_mining_follows_the_predictions_and_stays_off_the_source_unless_asked() -> None:
-    world, cbst = FakeWorld(), method("cbst", mining=0.6, mining_share=0.05)
+    environment, cbst = FakeEnvironment(), method("cbst", mining=0.6, mining_share=0.05)
     cbst.counts.copy_(torch.tensor([900, 60, 30, 10, 0]))
-    source, target = cbst.streams(0, world)["pool"].parts  # type: ignore[arg-type]
+    source, target = cbst.streams(0, environment)["pool"].parts  # type: ignore[arg-type]
     assert source.focus is None
     assert (source.domain, target.domain, target.focus_probability) == (0, 1, 0.6)
     assert target.focus is not None
@@ -198,21 +198,21 @@ def test_mining_follows_the_predictions_and_stays_off_the_source_unless_asked() 
     label[0, 0], label[0, 1], label[1, 1] = 1, 3, 2
     assert target.focus(label) == (2, 3)  # both below 5 % of the predicted pixels; class 1 is not
     mined = method("cbst", mining_source=True)
-    assert mined.streams(0, world)["pool"].parts[0].focus is not None  # type: ignore[arg-type]
+    assert mined.streams(0, environment)["pool"].parts[0].focus is not None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fallback", [True, False])
 def test_without_a_rare_class_a_crop_may_show_one_of_the_three_rarest(fallback: bool) -> None:
     cbst = method("cbst", mining_share=0.005, mining_fallback=fallback)
     cbst.counts.copy_(torch.tensor([900, 60, 30, 10, 0]))
-    focus = cbst.streams(0, FakeWorld())["pool"].parts[1].focus  # type: ignore[arg-type]
+    focus = cbst.streams(0, FakeEnvironment())["pool"].parts[1].focus  # type: ignore[arg-type]
     assert focus is not None
     assert focus(np.array([[0, 1], [3, 2]], np.uint8)) == ((3, 2) if fallback else ())
     assert focus(np.array([[0, 1], [1, 4]], np.uint8)) == (4,)
 
 
 def test_no_source_share_trains_on_the_target_alone() -> None:
-    parts = method("cbst", source_portion=0.0, source_portion_step=0.0).streams(0, FakeWorld())["pool"].parts  # type: ignore[arg-type]
+    parts = method("cbst", source_portion=0.0, source_portion_step=0.0).streams(0, FakeEnvironment())["pool"].parts  # type: ignore[arg-type]
     assert [part.domain for part in parts] == [1]
 
 
@@ -263,15 +263,15 @@ def test_logits_are_enlarged_in_training_as_in_inference(name: str, align_corner
 def test_shares_grow_to_a_bound_but_start_where_they_are_told_to() -> None:
     made = method("cbst", portion=0.7, portion_step=0.1, source_portion=1.0)
     assert [made.portion(r) for r in range(3)] == [0.7, 0.7, 0.7]
-    world = FakeWorld()
-    assert len(made.streams(0, world)["pool"].parts[0].dataset) == len(world.source)  # type: ignore[arg-type]
+    environment = FakeEnvironment()
+    assert len(made.streams(0, environment)["pool"].parts[0].dataset) == len(environment.source)  # type: ignore[arg-type]
     growing = method("cbst", portion=0.2, portion_step=0.2, portion_max=0.5)
     assert [growing.portion(r) for r in range(3)] == pytest.approx([0.2, 0.4, 0.5])
 
 
 def test_target_crops_may_have_scales_of_their_own() -> None:
     made = method("cbst", target_scales=(0.6, 1.5), augmentation={"scales": (0.8, 1.2)})
-    parts = made.streams(0, FakeWorld())["pool"].parts  # type: ignore[arg-type]
+    parts = made.streams(0, FakeEnvironment())["pool"].parts  # type: ignore[arg-type]
     assert [part.augmentation.scales for part in parts] == [(0.8, 1.2), (0.6, 1.5)]
 
 

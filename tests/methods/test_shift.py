@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from segadapt.config import build_config
 from segadapt.methods.registry import METHODS
-from segadapt.run import Run
+from segadapt.runs.config import build_config
+from segadapt.runs.run import Run
 from tests.tiny import ONLINE, raw_config, write_folder
 
 ADAPTING = [name for name in METHODS if name not in ("source_only", "oracle")]
@@ -17,7 +17,7 @@ TRAINING = {"batch_size": 4, "augmentation": {"crop": list(SIZE)}, "checkpoint_e
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders with a shift of colours and noise; the source model in them is trained once."""
     folder = tmp_path_factory.mktemp("shift")
     write_folder(folder / "source", 24, CLASSES, SIZE, 0.0, 0)
@@ -27,8 +27,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("method", ADAPTING)
-def test_beats_source_only(world: Path, method: str) -> None:
-    raw = raw_config(world, method, classes=CLASSES, size=SIZE)
+def test_beats_source_only(environment: Path, method: str) -> None:
+    raw = raw_config(environment, method, classes=CLASSES, size=SIZE)
     raw["stages"]["source"].update(
         **TRAINING, steps=120, norm="train", optimiser={"name": "adamw", "lr": 3e-3, "weight_decay": 0.01}
     )
@@ -42,7 +42,7 @@ def test_beats_source_only(world: Path, method: str) -> None:
         raw["stages"]["adapt"].update(
             steps=120, norm="train", optimiser=raw["stages"]["source"]["optimiser"], teacher_momentum=0.99
         )
-    results = Run(build_config(raw, "shift"), world / method, quiet=True, reuse=(world,)).execute()
+    results = Run(build_config(raw, "shift"), environment / method, quiet=True, reuse=(environment,)).execute()
     source, adapted = (row["scores"]["miou"] for row in results["rows"])
     assert source > 60
     assert adapted > source + 2

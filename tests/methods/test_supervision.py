@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segadapt.config import build_config
 from segadapt.labels import IGNORE
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Detail, Output
 from segadapt.pieces.fusion import fuse_scales, in_cells, kept_within, placed
-from segadapt.run import Run
+from segadapt.runs.config import build_config
+from segadapt.runs.run import Run
 from tests.golden_vectors import golden_op
 from tests.methods.small import Pointwise, make, samples
 from tests.tiny import raw_config

@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segadapt.cli import main
-from segadapt.config import build_config
 from segadapt.errors import RequestError
 from segadapt.evaluate.predict import predict_array
 from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace, distinct_colors
@@ -30,7 +29,8 @@ from segadapt.models.inference import InferenceConfig
 from segadapt.models.proda_net import UNIT, ProDANet
 from segadapt.models.segmenter import CAFFE, IMAGENET
 from segadapt.models.store import load_model, save_model
-from segadapt.run import Run
+from segadapt.runs.config import build_config
+from segadapt.runs.run import Run
 from tests.golden_vectors import FOLDER
 from tests.models.golden import GoldenModel, golden_model
 from tests.models.imported import assert_holds, saved

@@ -45,6 +45,6 @@ def test_larger_maps_have_a_larger_budget() -> None:
 
 def test_damaged_bytes_are_named() -> None:
     packed = encode(prediction(4, 2.0, (9, 9)))
-    for bytes in (b"", packed[:20], packed[:8] + b"rubbish", b"\x63" + packed[1:]):
+    for content in (b"", packed[:20], packed[:8] + b"rubbish", b"\x63" + packed[1:]):
         with pytest.raises(RequestError, match="damaged"):
-            decode(bytes)
+            decode(content)

@@ -115,10 +115,10 @@ def write_run(run: Path) -> Path:
     return run
 
 
-def online_labels(round: int, step: int, accuracy: float | None) -> dict[str, Any]:
+def online_labels(round_index: int, step: int, accuracy: float | None) -> dict[str, Any]:
     known: dict[str, Any] = {"accuracy": accuracy, "mean_accuracy": accuracy, "miou": accuracy}
     sets = {"rectified": {**known, "density": 1.0}, "stored": {**known, "density": 0.25}}
-    event = {"event": "online_labels", "stage": "cbst", "round": round, "step": step, "sets": sets}
+    event = {"event": "online_labels", "stage": "cbst", "round": round_index, "step": step, "sets": sets}
     if accuracy is None:
         return event
     sets["rectified"]["classes"] = [0.5, 0.49, 0.01]

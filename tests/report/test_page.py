@@ -233,5 +233,5 @@ def test_where_the_page_goes(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is a folder"):
         write_report(tmp_path / "run", tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(RequestError, match="cannot write"):
+    with pytest.raises(RequestError, match="nothing can be written into"):
         write_report(tmp_path / "run", tmp_path / "file" / "page.html")

@@ -18,8 +18,8 @@ from segadapt.report.pictures import read_album
 from tests.report.making import HEIGHT, SPACE, WIDTH, online_labels, write_pictures
 
 
-def step(round: int, number: int, loss: float) -> str:
-    return json.dumps({"event": "step", "stage": "s", "round": round, "step": number, "losses": {"a": loss}})
+def step(round_index: int, number: int, loss: float) -> str:
+    return json.dumps({"event": "step", "stage": "s", "round": round_index, "step": number, "losses": {"a": loss}})
 
 
 def test_steps_are_counted_over_rounds_and_redone_steps_replace(tmp_path: Path) -> None:

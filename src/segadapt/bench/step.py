@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segadapt.config import checked
+from segadapt.core.settings import checked
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.loader import Samples
+from segadapt.engine.environment import DataBundle, RoundEnvironment
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Precision, Runtime, machine, peak_memory_mb
-from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.labels import CITYSCAPES, LabelSpace
 from segadapt.methods.registry import method_info, stage_settings
 from segadapt.models.build import build_segmenter
@@ -92,13 +92,13 @@ def bench_step(
         folder = Path(scratch)
         stage = {"method": method, "batch_size": batch, "augmentation": {"crop": crop}, **(settings or {})}
         loop, batches, drawing = _prepared(stage, network, size, classes, repeats + 2, runtime, folder)
-        world = RoundWorld(loop.data, loop.method.space, 0, runtime, loop.record, folder / "round0")
+        environment = RoundEnvironment(loop.data, loop.method.space, 0, runtime, loop.record, folder / "round0")
         optimisers = loop.optimisers(0)
 
         def whole(samples: dict[str, Samples]) -> None:
             loop.step(0, 0, samples, optimisers)
             with torch.no_grad():
-                loop.method.after_step(world)
+                loop.method.after_step(environment)
 
         with _recorded(loop.method) as calls:
             whole(batches[0])
@@ -145,12 +145,12 @@ def _prepared(
     data = DataBundle(_noise(space, size, True), target, None, None, None, None, folder, DecodedCache(1 << 30))
     record = Record(folder / "record", False, quiet=True)
     loop = Loop(made, data, runtime, record, folder, 0, lambda *_: None, lambda _: None)
-    world = RoundWorld(data, space, 0, runtime, record, folder / "round0")
+    environment = RoundEnvironment(data, space, 0, runtime, record, folder / "round0")
     made.eval()
     with torch.no_grad():
-        made.prepare(0, world)
+        made.prepare(0, environment)
     made.train()
-    streams = made.streams(0, world)
+    streams = made.streams(0, environment)
     started = time.perf_counter()
     sources = [loop.feeder(stream).batches(0, count) for stream in streams.values()]
     batches = [dict(zip(streams, drawn, strict=True)) for drawn in zip(*sources, strict=True)]

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segadapt.config import load_config, recipe_names
-from segadapt.engine.checkpoint import read_json, write_atomically, write_json
+from segadapt.core.files import read_json, write_json, write_text
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS
-from segadapt.run import Run
+from segadapt.runs.config import load_config, recipe_names
+from segadapt.runs.run import Run
 
 
 def task_recipes(task: str) -> list[str]:
@@ -66,7 +66,7 @@ def bench_table(
             Run(config, folder, roots, quiet, reuse=(out,)).execute()
             table = summarise(task, _measured(task, methods, out), seeds, out)
             write_json(out / "table.json", table)
-            _write_text(out / "table.md", markdown(table))
+            write_text(out / "table.md", markdown(table))
             for row in _own_rows(folder):
                 on_row(seed, row)
     return table
@@ -94,10 +94,6 @@ def _settings_by_method(task: str, methods: Sequence[str], overrides: Sequence[s
         if not taken and problem is not None:
             raise problem
     return result
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path) -> dict[str, Any]:

@@ -21,12 +21,12 @@ from segadapt.cli.common import (
     print_results,
     print_rows,
 )
-from segadapt.config import folder_config, load_config
 from segadapt.engine.record import Steps
 from segadapt.errors import RequestError
-from segadapt.planning import plan_run
 from segadapt.report import write_report
-from segadapt.run import Run, resumed
+from segadapt.runs.config import folder_config, load_config
+from segadapt.runs.plan import plan_run
+from segadapt.runs.run import Run, resumed
 
 DEMO_IMAGES = 240 + 160 + 50
 """What the demo renders: source, target and test images."""
@@ -167,9 +167,9 @@ def demo(
     json: Json = False,
 ) -> None:
     """From nothing to an adapted model: render a toy world, adapt to it, look at the result."""
-    from segadapt.data.toy import write_world
     from segadapt.evaluate.predict import find_images, predict_path
     from segadapt.models.store import load_model
+    from segadapt.toy import write_world
 
     with Steps("render the toy world", DEMO_IMAGES, quiet=quiet or json) as steps:
         write_world(out / "toy", everything=False, announce=lambda *_: steps.advance())

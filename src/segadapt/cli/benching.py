@@ -12,10 +12,10 @@ from segadapt.bench.step import bench_step
 from segadapt.bench.table import bench_table, markdown
 from segadapt.bench.thresholds import bench_thresholds
 from segadapt.cli.common import Json, Quiet, Roots, console, out_folder, parse_roots, parse_size, print_json
-from segadapt.config import apply_overrides
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError
 from segadapt.labels import CITYSCAPES
+from segadapt.runs.config import apply_overrides
 
 
 def thresholds(

@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from segadapt.config import DataSpec, checked
-from segadapt.data.writing import require_writable
+from segadapt.core.files import require_writable
+from segadapt.core.settings import checked
 from segadapt.errors import RequestError
+from segadapt.runs.config import DataSpec
 
 console = Console(highlight=False)
 

@@ -30,7 +30,7 @@ from segadapt.data.folder import describe_classes
 from segadapt.data.readers import READERS
 from segadapt.engine.record import Steps
 from segadapt.errors import RequestError
-from segadapt.opening import open_spec
+from segadapt.runs.opening import open_spec
 
 
 def check(
@@ -92,7 +92,7 @@ def toy(
     quiet: Quiet = False,
 ) -> None:
     """Render the toy world in the layouts of GTA5, SYNTHIA and Cityscapes."""
-    from segadapt.data.toy import write_world
+    from segadapt.toy import write_world
 
     total = 2 * source + 2 * (target + test)
     with Steps("render", total, quiet=quiet) as steps:

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from segadapt.cli.common import Json, console, print_json, print_rows
-from segadapt.config import find_recipe, load_config, read_recipe, recipe_names
 from segadapt.engine.runtime import machine
 from segadapt.labels import CITYSCAPES
 from segadapt.methods.papers import Paper
 from segadapt.methods.registry import METHODS
 from segadapt.models.build import MODELS, build_segmenter
+from segadapt.runs.config import find_recipe, load_config, read_recipe, recipe_names
 
 PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
 """Where the stages of a method are looked up: as published, or, for an oracle, where its labels may be opened."""

@@ -29,7 +29,7 @@ from segadapt.cli.common import (
     print_json,
     print_rows,
 )
-from segadapt.config import checked
+from segadapt.core.settings import checked
 from segadapt.data.resize import Resize
 from segadapt.engine.record import Steps
 from segadapt.engine.runtime import Runtime
@@ -38,11 +38,11 @@ from segadapt.evaluate.export import export_onnx
 from segadapt.evaluate.predict import find_images, predict_path
 from segadapt.evaluate.scoring import evaluate as score
 from segadapt.evaluate.submission import SubmissionSummary, predict_submission, submission_images
-from segadapt.labelling import label_images
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel
-from segadapt.opening import in_space, open_spec
 from segadapt.report import write_report
+from segadapt.runs.labelling import label_images
+from segadapt.runs.opening import in_space, open_spec
 
 Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), or the folder of a run.")]
 Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0; empty: the model's own.")]

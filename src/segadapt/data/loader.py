@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader
 from segadapt.data.augment import Window, crop_batch, crop_labels, pad_batch
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.drawing import Augmentation, Drawing, Member, Part, Stream
 from segadapt.data.photometric import color_jitter
 from segadapt.data.resize import Size, resize_image, resize_label
+from segadapt.data.streams import Augmentation, Drawing, Member, Part, Stream
 from segadapt.data.strong import Strong, strong_view
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap
@@ -188,7 +188,7 @@ class Feeder:
         stream: what to draw from.
         seed: of the run.
         device: where batches end up; augmentation runs there, on the whole batch at once.
-        rank, world: this process and the number of processes; each global batch is dealt out.
+        rank, processes: this process and how many there are; each global batch is dealt out.
         workers: decoding processes; 0 decodes in the training process.
         cache: memory for decoded images; decoding processes divide what is left of it.
         skip_damaged: replace unreadable files by the next sample instead of stopping.
@@ -199,7 +199,7 @@ class Feeder:
     seed: int
     device: torch.device
     rank: int = 0
-    world: int = 1
+    processes: int = 1
     workers: int = 0
     cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
     skip_damaged: bool = False
@@ -211,12 +211,14 @@ class Feeder:
         if len(self.stream) == 0:
             raise RequestError("there is no training image; check the folders of the recipe")
         size = self.stream.batch_size
-        if size < self.world:
+        if size < self.processes:
             raise RequestError(
-                f"a batch of {size} cannot be dealt out to {self.world} processes; "
-                f"set batch_size to at least {self.world}"
+                f"a batch of {size} cannot be dealt out to {self.processes} processes; "
+                f"set batch_size to at least {self.processes}"
             )
-        numbers = [list(range(step * size + self.rank, (step + 1) * size, self.world)) for step in range(first, last)]
+        numbers = [
+            list(range(step * size + self.rank, (step + 1) * size, self.processes)) for step in range(first, last)
+        ]
         cache = self.cache.divided(self.workers * self.streams) if self.workers else self.cache
         loader: DataLoader[Any] = DataLoader(
             _Pool(self.stream, self.seed, cache, self.skip_damaged),

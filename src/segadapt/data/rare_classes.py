@@ -55,7 +55,7 @@ def rare_classes(
     of which it covers more than ``min_share``; where there is none, all that have any of it.
 
     Args:
-        shares: [N, K] share of each class in the pixels of each image (``World.source_shares``).
+        shares: [N, K] share of each class in the pixels of each image (``Environment.source_shares``).
         temperature: T; small values ask for the rarest classes, large ones for all alike.
         min_share: in 0 .. 1, of the image.
         crop_share: in 0 .. 1, of the crop.

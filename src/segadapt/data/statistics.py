@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.core.files import replace_file
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.labelling import label_key
 from segadapt.data.streaming import ordered_map
@@ -212,11 +212,6 @@ def _load(file: Path | None) -> dict[str, npt.NDArray[Any]] | None:
 
 
 def _save(file: Path | None, **arrays: Any) -> None:
-    """Write atomically; several processes may compute and write the same file."""
-    if file is None:
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.stem}.{os.getpid()}.partial")
-    with partial.open("wb") as out:
-        np.savez(out, **arrays)
-    partial.replace(file)
+    """Keep a result; several processes may compute and write the same file."""
+    if file is not None:
+        replace_file(file, lambda out: np.savez(out, **arrays))

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.settings import Settings
 from segadapt.data.photometric import (
     adjust_brightness,
     adjust_contrast,
@@ -53,7 +54,7 @@ _NOISE_DRAWS = 6
 _Matrix = npt.NDArray[np.float64]
 
 
-class StrongAugmentation(BaseModel):
+class StrongAugmentation(Settings):
     """What the strong view may do to the weak one.
 
     Attributes:
@@ -65,8 +66,6 @@ class StrongAugmentation(BaseModel):
         blur: standard deviation in pixels of a Gaussian blur of half of the samples; 0 for none.
         jitter: strength of the colour changes of half of the samples, before everything else; 0 for none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     operations: tuple[Operation, ...] = Field(default=OPERATIONS, min_length=1)
     count: int = Field(default=2, ge=0)

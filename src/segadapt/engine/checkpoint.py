@@ -7,57 +7,23 @@ the one before it is used. Reading executes no code (``weights_only``).
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
 import pickle
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
+
+from segadapt.core.files import file_digest, read_json, replace_file, write_json
 
 KEPT = 2
 _MANIFEST = "checkpoints.json"
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that it is either the old one or the whole new one, even after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 (the name is a plain string here)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
-    text = json.dumps(value, indent=1, allow_nan=False)
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def read_json(path: Path) -> Any:
-    """Parsed JSON of a file, or None when it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def save_checkpoint(folder: Path, position: int, state: dict[str, Any]) -> Path:
     """Save ``state`` as the checkpoint at ``position`` (any growing number); drop all but the last two."""
     path = folder / f"checkpoint-{position:09d}.pt"
-    write_atomically(path, lambda file: torch.save(state, file))
+    replace_file(path, lambda file: torch.save(state, file))
     entries = [e for e in _entries(folder) if e["position"] != position]
     entries.append({"position": position, "file": path.name, "sha256": file_digest(path)})
     entries.sort(key=lambda e: int(e["position"]))
@@ -87,12 +53,3 @@ def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> dict[str, Any]
 
 def _entries(folder: Path) -> list[dict[str, Any]]:
     return list(read_json(folder / _MANIFEST) or [])
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

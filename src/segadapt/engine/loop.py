@@ -18,12 +18,12 @@ from torch import Tensor
 
 from segadapt.data.loader import Feeder, Samples, Stream
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
+from segadapt.engine.environment import DataBundle, RoundEnvironment
 from segadapt.engine.online import OnlineRecord
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime, seed_step
 from segadapt.engine.stopping import StopRequest
-from segadapt.engine.world import DataBundle, RoundWorld
 from segadapt.errors import Interrupted, RequestError, RunError
 from segadapt.methods.method import Method, StageConfig, Terms
 from segadapt.models.norm import running_statistics, set_norm_mode
@@ -88,7 +88,7 @@ class Loop:
         self.seconds = 0.0
         self.steps_done = 0
         self.online = OnlineRecord(data.truth, len(method.space), data.target_size, data.cache, runtime)
-        self.stop = StopRequest(runtime.world)
+        self.stop = StopRequest(runtime.processes)
         self._told: set[str] = set()
         set_norm_mode(method.model, self.config.norm)
 
@@ -114,33 +114,33 @@ class Loop:
             self.seconds, self.steps_done = float(state["seconds"]), int(state["steps_done"])
             self.record.say(f"  resuming at round {first + 1}, step {step}")
         with self.stop:
-            for round in range(first, self.method.rounds):
-                self._round(round, step, state["optimisers"] if state and round == first else None)
+            for round_index in range(first, self.method.rounds):
+                self._round(round_index, step, state["optimisers"] if state and round_index == first else None)
                 step = 0
 
-    def _round(self, round: int, first: int, saved: dict[str, Any] | None) -> None:
-        folder = self.folder / f"round{round}"
-        world = RoundWorld(self.data, self.method.space, self.seed, self.runtime, self.record, folder)
+    def _round(self, round_index: int, first: int, saved: dict[str, Any] | None) -> None:
+        folder = self.folder / f"round{round_index}"
+        environment = RoundEnvironment(self.data, self.method.space, self.seed, self.runtime, self.record, folder)
         if saved is None:
-            self._prepare(world, round)
-        streams = self.method.streams(round, world)
+            self._prepare(environment, round_index)
+        streams = self.method.streams(round_index, environment)
         steps = stage_length(self.config, streams)
-        optimisers = self.optimisers(round)
+        optimisers = self.optimisers(round_index)
         if saved is not None:
             for name, optimiser in optimisers.items():
                 optimiser.load_state_dict(saved[name])
         else:
-            self._save(round, 0, optimisers)
+            self._save(round_index, 0, optimisers)
         feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
         self._told.clear()
-        self._train(world, round, first, steps, optimisers, feeders)
+        self._train(environment, round_index, first, steps, optimisers, feeders)
         self._name_damaged(feeders.values())
         self._share_statistics()
-        self.on_round(round, self.steps_done)
+        self.on_round(round_index, self.steps_done)
 
-    def optimisers(self, round: int) -> Optimisers:
+    def optimisers(self, round_index: int) -> Optimisers:
         """A new optimiser for every network that the method trains."""
-        factor = self.method.learning_rate_factor(round)
+        factor = self.method.learning_rate_factor(round_index)
         return {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
 
     def feeder(self, stream: Stream, streams: int = 1) -> Feeder:
@@ -151,29 +151,29 @@ class Loop:
             self.seed,
             runtime.device,
             runtime.rank,
-            runtime.world,
+            runtime.processes,
             data.workers,
             data.cache,
             data.skip_damaged,
             streams,
         )
 
-    def _prepare(self, world: RoundWorld, round: int) -> None:
+    def _prepare(self, environment: RoundEnvironment, round_index: int) -> None:
         started = time.monotonic()
-        world.discard_labels()
-        seed_step(self.seed, 7, round)
+        environment.discard_labels()
+        seed_step(self.seed, 7, round_index)
         self.method.eval()
         with torch.no_grad():
-            self.method.prepare(round, world)
-        summary = world.finish_prepare(self.config.name, round)
+            self.method.prepare(round_index, environment)
+        summary = environment.finish_prepare(self.config.name, round_index)
         self.seconds += time.monotonic() - started
         if summary is not None:
             self.on_labels(summary)
 
     def _train(
         self,
-        world: RoundWorld,
-        round: int,
+        environment: RoundEnvironment,
+        round_index: int,
         first: int,
         steps: int,
         optimisers: Optimisers,
@@ -183,14 +183,14 @@ class Loop:
         self.method.train()
         pending: list[Measured] = []
         sources = [feeder.batches(first, steps) for feeder in feeders.values()]
-        title = self.config.name if self.method.rounds == 1 else f"{self.config.name} round {round + 1}"
+        title = self.config.name if self.method.rounds == 1 else f"{self.config.name} round {round_index + 1}"
         with Steps(title, steps, first, quiet=self.record.quiet) as progress:
             for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
-                set_learning_rate(optimisers.values(), self._rate(round, step, steps))
+                set_learning_rate(optimisers.values(), self._rate(round_index, step, steps))
                 batch = dict(zip(feeders, batches, strict=True))
-                pending.append(self.step(round, step, batch, optimisers))
+                pending.append(self.step(round_index, step, batch, optimisers))
                 with torch.no_grad():
-                    self.method.after_step(world)
+                    self.method.after_step(environment)
                 if self.method.online is not None:
                     self.online.add(batch[self.method.online.stream], self.method.online)
                 self.steps_done += 1
@@ -199,28 +199,28 @@ class Loop:
                 due = (step + 1) % self.config.checkpoint_every == 0
                 stop = self.stop.decided()
                 if len(pending) == LOG_EVERY or last or due or stop:
-                    note = self._log(round, pending, optimisers)
+                    note = self._log(round_index, pending, optimisers)
                     pending = []
                 if (due and not last) or stop:
                     self.seconds += time.monotonic() - started
                     started = time.monotonic()
                     self._name_damaged(feeders.values())
-                    self._save(round, step + 1, optimisers)
+                    self._save(round_index, step + 1, optimisers)
                 progress.advance(note)
                 if stop:
                     raise Interrupted(f"stopped at stage '{self.config.name}', step {step + 1}; the state is saved")
         self.seconds += time.monotonic() - started
 
-    def _rate(self, round: int, step: int, steps: int) -> float:
+    def _rate(self, round_index: int, step: int, steps: int) -> float:
         """Factor on the learning rates at a step of a round."""
         schedule = self.config.schedule
         if schedule.over == "stage":
-            step, steps = round * steps + step, self.method.rounds * steps
+            step, steps = round_index * steps + step, self.method.rounds * steps
         return schedule_factor(schedule, step, steps)
 
-    def step(self, round: int, step: int, batch: dict[str, Samples], optimisers: Optimisers) -> Measured:
+    def step(self, round_index: int, step: int, batch: dict[str, Samples], optimisers: Optimisers) -> Measured:
         """One training step on one batch of every stream."""
-        seed_step(self.seed, 8, round, step, self.runtime.rank)
+        seed_step(self.seed, 8, round_index, step, self.runtime.rank)
         for optimiser in optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         names: list[str] = []
@@ -253,7 +253,7 @@ class Loop:
         message = message.clamp(min=torch.finfo(torch.float32).tiny)
         return {name: t.weight * t.total / message[i] for i, (name, t) in enumerate(terms.items())}
 
-    def _log(self, round: int, pending: list[Measured], optimisers: Optimisers) -> str:
+    def _log(self, round_index: int, pending: list[Measured], optimisers: Optimisers) -> str:
         table = torch.stack([m.values for m in pending])
         self.runtime.sum([table])
         table = table.cpu()
@@ -262,7 +262,7 @@ class Loop:
             where, name = pending[int(bad[0])], self.config.name
             shown = ", ".join(f"{n}={v:.3g}" for n, v in zip(where.names, table[int(bad[0])].tolist(), strict=True))
             raise RunError(
-                f"loss is not finite in stage '{name}', round {round + 1}, step {where.step + 1} ({shown}); "
+                f"loss is not finite in stage '{name}', round {round_index + 1}, step {where.step + 1} ({shown}); "
                 f"batch: {', '.join(where.ids)}; start again in another --out with a lower {name}.optimiser.lr or "
                 f"with {name}.gradient_clip; --reuse {self.folder.parent.parent} takes over the stages before"
             )
@@ -273,7 +273,7 @@ class Loop:
         self.record.event(
             "step",
             stage=self.config.name,
-            round=round,
+            round=round_index,
             step=latest.step + 1,
             losses={**losses, "total": total},
             lr=rate,
@@ -282,7 +282,7 @@ class Loop:
         self.record.scalars(f"{self.config.name}", {"lr": rate}, self.steps_done)
         found = self.online.take()
         if found:
-            self.record.event("online_labels", stage=self.config.name, round=round, step=latest.step + 1, **found)
+            self.record.event("online_labels", stage=self.config.name, round=round_index, step=latest.step + 1, **found)
         return f"loss {total:.3f}"
 
     def _name_damaged(self, feeders: Iterable[Feeder]) -> None:
@@ -297,17 +297,17 @@ class Loop:
         """Average the running statistics that each process took of its own part of the batches."""
         self.runtime.mean(running_statistics(self.method))
 
-    def _save(self, round: int, step: int, optimisers: Optimisers) -> None:
+    def _save(self, round_index: int, step: int, optimisers: Optimisers) -> None:
         self._share_statistics()
         if self.runtime.main:
             state = {
                 "fingerprint": self.fingerprint,
                 "method": self.method.state_dict(),
                 "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
-                "round": round,
+                "round": round_index,
                 "step": step,
                 "seconds": self.seconds,
                 "steps_done": self.steps_done,
             }
-            save_checkpoint(self.folder / "checkpoints", round * _ROUND + step, state)
+            save_checkpoint(self.folder / "checkpoints", round_index * _ROUND + step, state)
         self.runtime.barrier()

@@ -61,13 +61,13 @@ class OnlineRecord:
 
     def _crops(self, samples: Samples, output: tuple[int, int]) -> torch.Tensor:
         """The truth of the crops at the resolution of the labels."""
-        labels, _ = pad_batch([self._label(id) for id in samples.ids])
+        labels, _ = pad_batch([self._label(name) for name in samples.ids])
         windows: list[Window] = samples.windows
         return crop_labels(labels, windows, samples.sizes, output)
 
-    def _label(self, id: str) -> LabelMap:
+    def _label(self, name: str) -> LabelMap:
         assert self._truth is not None
-        index, truth = self._places[id], self._truth
+        index, truth = self._places[name], self._truth
         return self._cache.get(
             (str(truth.items[index].label), self._size), lambda: resize_label(truth.label(index), self._size)
         )

@@ -56,7 +56,7 @@ class Runtime:
         self.fabric.launch()
         self.device: torch.device = self.fabric.device
         self.rank: int = self.fabric.global_rank
-        self.world: int = self.fabric.world_size
+        self.processes: int = self.fabric.world_size
         self.precision = precision
 
     @property
@@ -70,12 +70,12 @@ class Runtime:
 
     def barrier(self) -> None:
         """Wait for all processes."""
-        if self.world > 1:
+        if self.processes > 1:
             torch.distributed.barrier()
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Add tensors over all processes, in place; one message a dtype."""
-        if self.world == 1:
+        if self.processes == 1:
             return
         for dtype in dict.fromkeys(t.dtype for t in tensors):  # in the order given, which all processes share
             group = [t for t in tensors if t.dtype == dtype]
@@ -88,24 +88,24 @@ class Runtime:
 
     def mean(self, tensors: Sequence[Tensor]) -> None:
         """Average tensors over all processes, in place; where they are equal they stay so to the bit."""
-        if self.world == 1:
+        if self.processes == 1:
             return
         sums = [t.detach().double() for t in tensors]
         self.sum(sums)
         for tensor, total in zip(tensors, sums, strict=True):
-            tensor.detach().copy_(total / self.world)
+            tensor.detach().copy_(total / self.processes)
 
     def gather(self, words: Sequence[str]) -> list[str]:
         """What the processes give, one after the other, at every one of them."""
-        if self.world == 1:
+        if self.processes == 1:
             return list(words)
-        parts: list[list[str]] = [[] for _ in range(self.world)]
+        parts: list[list[str]] = [[] for _ in range(self.processes)]
         torch.distributed.all_gather_object(parts, list(words))
         return [word for part in parts for word in part]
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Add gradients over all processes; a gradient missing here counts as zero."""
-        if self.world == 1:
+        if self.processes == 1:
             return
         parameters = [p for p in parameters if p.requires_grad]
         for parameter in parameters:

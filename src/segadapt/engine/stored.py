@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.writing import write_whole
 from segadapt.pieces.pseudo_labels import fitting_scores
 from segadapt.pieces.soft_store import decode, encode
 
@@ -29,7 +29,7 @@ class KeptScores:
         """Store those of one image."""
         content = io.BytesIO()
         np.save(content, scores)
-        write_whole(self._file(index), content.getvalue())
+        write_bytes(self._file(index), content.getvalue())
 
     def __call__(self, index: int) -> npt.NDArray[np.float16]:
         """Scores [K, h, w] of one image; DamagedFile when there are none."""
@@ -47,7 +47,7 @@ class SoftLabels:
 
     def keep(self, index: int, log_p: Tensor) -> None:
         """Store that of one image, at the network's stride or, for large maps of fine strides, coarser."""
-        write_whole(self._file(index), encode(fitting_scores(log_p)))
+        write_bytes(self._file(index), encode(fitting_scores(log_p)))
 
     def __call__(self, index: int) -> npt.NDArray[np.float16]:
         """Log-probabilities [K, h, w] of one image; DamagedFile when there are none."""

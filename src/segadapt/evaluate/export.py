@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segadapt.core.files import replacing
 from segadapt.errors import RequestError, RunError
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels
 from segadapt.models.prototype_net import PrototypeNet
@@ -113,17 +113,13 @@ def export_onnx(
     if dynamic:
         shapes.append((2, 3, _other_size(height, model.stride), _other_size(width, model.stride)))
     device = next(model.parameters()).device
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     try:
-        with evaluation_mode(model), torch.no_grad():
+        with replacing(path) as temporary, evaluation_mode(model), torch.no_grad():
             # Exporters leave the module in the mode in which they found its outermost part.
             deployed = Deployed(model.cpu(), (inference or InferenceConfig()).align_corners).eval()
-            exporter, error, disagreement = _write_and_compare(deployed, partial, shapes, dynamic)
-        os.replace(partial, path)  # noqa: PTH105
+            exporter, error, disagreement = _write_and_compare(deployed, temporary, shapes, dynamic)
     finally:
         model.to(device)
-        partial.unlink(missing_ok=True)
     return ExportReport(str(path), error, disagreement, tuple(shapes), exporter, path.stat().st_size)
 
 

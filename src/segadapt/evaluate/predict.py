@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.data.overlay import blend
 from segadapt.data.resize import Resize
-from segadapt.data.writing import encode_picture, write_whole
+from segadapt.data.writing import encode_picture
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.scoring import Progress, ahead, as_batch, working_image
@@ -93,7 +94,7 @@ def predict_array(
 def predict_path(
     model: Segmenter,
     space: LabelSpace,
-    input: Path,
+    given: Path,
     output: Path,
     config: InferenceConfig | None = None,
     device: torch.device | str | None = None,
@@ -119,8 +120,8 @@ def predict_path(
     Args:
         model: the network; moved to ``device`` if one is given.
         space: its label space.
-        input: an image or a folder.
-        output: folder for the results, made if needed. If it lies inside ``input``, what is in it
+        given: an image or a folder.
+        output: folder for the results, made if needed. If it lies inside ``given``, what is in it
             is not predicted.
         config, device, size: see :func:`predict_array`.
         ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
@@ -137,8 +138,8 @@ def predict_path(
     if len(space) != model.classes:
         raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
     table = label_id_table(space, ids)
-    images = find_images(input, output)
-    root = input.resolve() if input.is_dir() else images[0].parent
+    images = find_images(given, output)
+    root = given.resolve() if given.is_dir() else images[0].parent
     targets = _result_files(images, root, output, what)
     _require_free(images, targets, overwrite)
 
@@ -149,11 +150,11 @@ def predict_path(
         else:
             label, confidence = predict_array(model, image, config, device, size=size)
             for kind, file in targets[path].items():
-                write_whole(file, _encoded(kind, image, label, confidence, space, table))
+                write_bytes(file, _encoded(kind, image, label, confidence, space, table))
         if progress is not None:
             progress(done, len(images))
     if len(skipped) == len(images):
-        raise RequestError(f"none of the {len(images)} images in '{input}' can be read; the first: {skipped[0]}")
+        raise RequestError(f"none of the {len(images)} images in '{given}' can be read; the first: {skipped[0]}")
     return PredictionSummary(
         len(images) - len(skipped), tuple(skipped), round(time.monotonic() - started, 3), str(output)
     )
@@ -182,19 +183,19 @@ def label_id_table(space: LabelSpace, ids: str) -> LabelMap | None:
     return table
 
 
-def find_images(input: Path, output: Path | None = None) -> list[Path]:
+def find_images(given: Path, output: Path | None = None) -> list[Path]:
     """The image itself, or all images below a folder, sorted; hidden files and all in ``output`` left out."""
-    if input.is_file():
-        if input.suffix.lower() not in IMAGE_SUFFIXES:
-            raise RequestError(f"'{input}' is no image file; known are {', '.join(IMAGE_SUFFIXES)}")
-        return [input.resolve()]
-    if not input.is_dir():
-        raise RequestError(f"no image or folder '{input}'")
-    if output is not None and output.resolve() == input.resolve():
-        raise RequestError(f"results cannot go into the folder of the images '{input}'; name another output folder")
-    found = list(walk(input.resolve(), leave_out=output.resolve() if output is not None else None))
+    if given.is_file():
+        if given.suffix.lower() not in IMAGE_SUFFIXES:
+            raise RequestError(f"'{given}' is no image file; known are {', '.join(IMAGE_SUFFIXES)}")
+        return [given.resolve()]
+    if not given.is_dir():
+        raise RequestError(f"no image or folder '{given}'")
+    if output is not None and output.resolve() == given.resolve():
+        raise RequestError(f"results cannot go into the folder of the images '{given}'; name another output folder")
+    found = list(walk(given.resolve(), leave_out=output.resolve() if output is not None else None))
     if not found:
-        raise RequestError(f"no images in '{input}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
+        raise RequestError(f"no images in '{given}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
     return found
 
 

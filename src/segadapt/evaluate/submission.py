@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from segadapt.core.files import replacing, write_bytes
 from segadapt.data.dataset import Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.readers import open_dataset
 from segadapt.data.resize import Resize
-from segadapt.data.writing import encode_picture, write_whole
+from segadapt.data.writing import encode_picture
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.predict import find_images, label_id_table, predict_array
@@ -89,7 +90,7 @@ class SubmissionSummary:
 def predict_submission(
     model: Segmenter,
     space: LabelSpace,
-    input: Path,
+    given: Path,
     output: Path,
     benchmark: str,
     config: InferenceConfig | None = None,
@@ -110,7 +111,7 @@ def predict_submission(
     Args:
         model: the network; moved to ``device`` if one is given.
         space: its label space, the classes of Cityscapes in any order.
-        input: the data set as downloaded, of which the test split is taken; or any folder of its images.
+        given: the data set as downloaded, of which the test split is taken; or any folder of its images.
         output: folder for the files, made if needed.
         benchmark: a key of :data:`SERVERS`.
         config, device, size: see :func:`segadapt.evaluate.predict.predict_array`.
@@ -125,7 +126,7 @@ def predict_submission(
     started = time.monotonic()
     server = _server(benchmark)
     _require_cityscapes(space, model)
-    images = submission_images(input, output, benchmark)
+    images = submission_images(given, output, benchmark)
     packed = output.with_name(f"{output.name}.zip") if archive else None
     _require_free(output, packed, server, images, overwrite)
     table = _ids(space, server)
@@ -133,7 +134,7 @@ def predict_submission(
         label, confidence = predict_array(model, image, config, device, size=size)
         for folder, holds in server.folders.items():
             content = encode_index_png(table[label]) if holds == LABELS else _confidence_png(confidence)
-            write_whole(output / folder / _name(path), content)
+            write_bytes(output / folder / _name(path), content)
         if progress is not None:
             progress(done, len(images))
     if packed is not None:
@@ -144,22 +145,22 @@ def predict_submission(
     )
 
 
-def submission_images(input: Path, output: Path, benchmark: str) -> list[Path]:
+def submission_images(given: Path, output: Path, benchmark: str) -> list[Path]:
     """The images to predict: the test split of a data set as downloaded, or all of its images below a folder.
 
     Reference images, which no server asks for, are left out.
     """
     server = _server(benchmark)
-    if (input / server.marker).is_dir():
-        images = [item.image for item in open_dataset(benchmark, input, "test", labelled=False).items]
+    if (given / server.marker).is_dir():
+        images = [item.image for item in open_dataset(benchmark, given, "test", labelled=False).items]
     else:
-        images = [path for path in find_images(input, output) if path.name.endswith(server.ending)]
+        images = [path for path in find_images(given, output) if path.name.endswith(server.ending)]
     if not images:
-        raise RequestError(f"{benchmark}: no image in '{input}' is called *{server.ending}")
+        raise RequestError(f"{benchmark}: no image in '{given}' is called *{server.ending}")
     names = [_name(path) for path in images]
     twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if twice:
-        raise RequestError(f"{benchmark}: two images in '{input}' are called {twice}; a submission has one folder")
+        raise RequestError(f"{benchmark}: two images in '{given}' are called {twice}; a submission has one folder")
     return images
 
 
@@ -215,9 +216,8 @@ def _confidence_png(confidence: npt.NDArray[np.float32]) -> bytes:
 
 def _pack(output: Path, packed: Path, server: Server, images: list[Path]) -> None:
     """All files of the submission in one archive, with the folders at its top; whole or not at all."""
-    partial = packed.with_name(packed.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # PNG files are compressed already
+    # PNG files are compressed already.
+    with replacing(packed) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for folder in server.folders:
             for path in images:
                 archive.write(output / folder / _name(path), str(Path(folder) / _name(path)))
-    partial.replace(packed)

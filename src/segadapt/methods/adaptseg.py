@@ -26,11 +26,11 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import (
+    Environment,
     OptimiserConfig,
     StageConfig,
     Terms,
     Trained,
-    World,
     labelled_part,
     paired_streams,
 )
@@ -91,7 +91,7 @@ class AdaptSeg(Prototyped):
         optimiser = self.config.discriminator_optimiser
         return {**super().trained(), **{f"discriminator/{i}": Trained(d, optimiser) for i, d in self._levels()}}
 
-    def streams(self, round: int, world: World) -> dict[str, Stream]:
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Labelled source images and target images, as many of each."""
         c = self.config
         if c.augmentation.crop is not None and min(c.augmentation.crop) < LEAST_SIDE:
@@ -99,9 +99,9 @@ class AdaptSeg(Prototyped):
                 f"stage '{c.name}': a crop of {c.augmentation.crop} is too small for the discriminator; "
                 f"set augmentation.crop to at least [{LEAST_SIDE}, {LEAST_SIDE}]"
             )
-        source = labelled_part(world.source, 0, world.source_size, c)
-        target = Part(world.target, 1, world.target_size, c.augmentation)
-        return paired_streams(source, target, c, round)
+        source = labelled_part(environment.source, 0, environment.source_size, c)
+        target = Part(environment.target, 1, environment.target_size, c.augmentation)
+        return paired_streams(source, target, c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box; the discriminators see outputs of before the step."""

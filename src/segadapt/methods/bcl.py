@@ -30,7 +30,7 @@ from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
+from segadapt.methods.method import Environment, OnlineLabels, StageConfig, Terms, labelled_part, paired_streams
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
 from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
@@ -123,32 +123,32 @@ class BCL(Prototyped):
 
     # ---- static labels ----
 
-    def prepare(self, round: int, world: World) -> None:
+    def prepare(self, round_index: int, environment: Environment) -> None:
         """y_F of all target images, in constant memory."""
         c = self.config
-        predictions = world.predict_target(self.model, c.inference)
+        predictions = environment.predict_target(self.model, c.inference)
         ranking = ClassThresholds(len(self.space), c.portion).to(self.thresholds.device)
-        rank_target(ranking, predictions, world)
+        rank_target(ranking, predictions, environment)
         self.thresholds.copy_(ranking.thresholds())
-        world.report({"portion": c.portion, "thresholds": self.thresholds, "predicted": ranking.counts})
+        environment.report({"portion": c.portion, "thresholds": self.thresholds, "predicted": ranking.counts})
         for seen in predictions:
             p = seen.probabilities[None]
             labels = (
                 select(p, self.thresholds) if c.static == "cbst" else confident_labels(p, self.thresholds, c.portion)
             )
-            world.keep_label(seen.index, labels[0], p[0].amax(0))
+            environment.keep_label(seen.index, labels[0], p[0].amax(0))
 
     # ---- training ----
 
-    def streams(self, round: int, world: World) -> dict[str, Stream]:
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Labelled source crops, rare classes more often; target crops with their static labels."""
         c = self.config
         weights = None
         if c.rare_sampling is not None:
-            weights = rare_class_weights(world.source_shares().double().numpy(), c.rare_sampling)
-        source = labelled_part(world.source, 0, world.source_size, c, weights=weights)
-        target = Part(world.pseudo_labelled(), 1, world.target_size, c.augmentation)
-        return paired_streams(source, target, c, round)
+            weights = rare_class_weights(environment.source_shares().double().numpy(), c.rare_sampling)
+        source = labelled_part(environment.source, 0, environment.source_size, c, weights=weights)
+        target = Part(environment.pseudo_labelled(), 1, environment.target_size, c.augmentation)
+        return paired_streams(source, target, c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box; sample i of the source is paired with sample i of the target."""
@@ -216,13 +216,13 @@ class BCL(Prototyped):
         dynamic = nearest_labels(labels.dynamic, t.labels.shape[-2:])
         return torch.where(dynamic != IGNORE, dynamic, t.labels)
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """mu_S and mu_T follow the prototypes of the step (eq. 4, 5)."""
-        super().after_step(world)
+        super().after_step(environment)
         assert self._rho is not None
         c = self.config
         for domain, rho in enumerate(self._rho):
-            vectors, present = (world.gather(part.detach().float(), c.batch_size) for part in rho)
+            vectors, present = (environment.gather(part.detach().float(), c.batch_size) for part in rho)
             means = ClassMeans(vectors, present > 0)
             mu, seen = seen_average(self.mu[domain], self.seen[domain], means, 1 - c.prototype_momentum)
             self.mu[domain], self.seen[domain] = mu, seen

@@ -38,7 +38,7 @@ from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Scales
 from segadapt.labels import LabelMap, LabelSpace
-from segadapt.methods.method import StageConfig, Terms, World, labelled_part
+from segadapt.methods.method import Environment, StageConfig, Terms, labelled_part
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
@@ -115,46 +115,48 @@ class CBST(Prototyped):
         """R."""
         return self.config.rounds
 
-    def portion(self, round: int) -> float:
+    def portion(self, round_index: int) -> float:
         """p of a round: grows by a fixed step up to a maximum (section 4.3)."""
         c = self.config
-        return grown(c.portion, c.portion_step, c.portion_max, round)
+        return grown(c.portion, c.portion_step, c.portion_max, round_index)
 
-    def prepare(self, round: int, world: World) -> None:
+    def prepare(self, round_index: int, environment: Environment) -> None:
         """Step a): thresholds, then pseudo labels, for the whole target set."""
-        prior = self._prior(world)
-        predictions = world.predict_target(self.model, self.config.inference, keep=self.keeps_scores)
+        prior = self._prior(environment)
+        predictions = environment.predict_target(self.model, self.config.inference, keep=self.keeps_scores)
         ranking = ClassThresholds(
             len(self.space),
-            self.portion(round),
+            self.portion(round_index),
             every=self.config.subsample,
             pooled=self.config.policy == "global",
         ).to(self.thresholds.device)
-        rank_target(ranking, predictions, world, prior)
+        rank_target(ranking, predictions, environment, prior)
         self.thresholds.copy_(ranking.thresholds())
         self.counts.copy_(ranking.counts)
-        world.report({"portion": self.portion(round), "thresholds": self.thresholds, "predicted": self.counts})
+        environment.report(
+            {"portion": self.portion(round_index), "thresholds": self.thresholds, "predicted": self.counts}
+        )
         for seen in predictions:
             probabilities = seen.probabilities[None]
             confidence, _ = confidence_and_prediction(probabilities)
             weighted = probabilities if prior is None else apply_prior(probabilities, prior)
-            world.keep_label(seen.index, self.pseudo_label(weighted)[0], confidence[0])
+            environment.keep_label(seen.index, self.pseudo_label(weighted)[0], confidence[0])
 
     def pseudo_label(self, probabilities: Tensor) -> Tensor:
         """Pseudo labels [B, H, W] of (prior-weighted) probabilities [B, K, H, W], eq. 8 / eq. 5."""
         return select(probabilities, self.thresholds)
 
-    def _prior(self, world: World) -> Tensor | None:
+    def _prior(self, environment: Environment) -> Tensor | None:
         if not self.config.spatial_prior:
             return None
-        return spatial_prior(world.source_frequencies(world.target_shape())).to(self.thresholds.device)
+        return spatial_prior(environment.source_frequencies(environment.target_shape())).to(self.thresholds.device)
 
-    def streams(self, round: int, world: World) -> dict[str, Stream]:
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Step b): a growing share of the source pooled with the pseudo-labelled target."""
         source = labelled_part(
-            self._source_subset(round, world),
+            self._source_subset(round_index, environment),
             0,
-            world.source_size,
+            environment.source_size,
             self.config,
             focus=self._focus() if self.config.mining_source else None,
             focus_probability=self.config.mining,
@@ -163,23 +165,23 @@ class CBST(Prototyped):
         if self.config.target_scales is not None:
             augmentation = augmentation.model_copy(update={"scales": self.config.target_scales})
         target = Part(
-            world.pseudo_labelled(),
+            environment.pseudo_labelled(),
             1,
-            world.target_size,
+            environment.target_size,
             augmentation,
             focus=self._focus(),
             focus_probability=self.config.mining,
-            scores=world.kept_scores if self.keeps_scores else None,
+            scores=environment.kept_scores if self.keeps_scores else None,
         )
         parts = (source, target) if len(source.dataset) else (target,)
-        return {"pool": Stream(parts, self.config.batch_size, f"{self.config.name}/{round}")}
+        return {"pool": Stream(parts, self.config.batch_size, f"{self.config.name}/{round_index}")}
 
-    def _source_subset(self, round: int, world: World) -> Dataset:
+    def _source_subset(self, round_index: int, environment: Environment) -> Dataset:
         c = self.config
-        share = grown(c.source_portion, c.source_portion_step, c.source_portion_max, round)
-        draw = round if c.source_policy == "redrawn" else 0
-        order = np.random.default_rng([world.seed, 3, draw]).permutation(len(world.source))
-        return world.source.subset([int(i) for i in order[: round_half_up(share * len(order))]])
+        share = grown(c.source_portion, c.source_portion_step, c.source_portion_max, round_index)
+        draw = round_index if c.source_policy == "redrawn" else 0
+        order = np.random.default_rng([environment.seed, 3, draw]).permutation(len(environment.source))
+        return environment.source.subset([int(i) for i in order[: round_half_up(share * len(order))]])
 
     def _focus(self) -> Callable[[LabelMap], Sequence[int]]:
         """Which classes of a label map a crop may be centred on; rarity follows from the model's predictions."""
@@ -206,14 +208,14 @@ class CBST(Prototyped):
         """Whether training needs the class scores beside the hard labels."""
         return False
 
-    def learning_rate_factor(self, round: int) -> float:
+    def learning_rate_factor(self, round_index: int) -> float:
         """Geometric decay from round to round."""
-        return self.config.lr_factor**round
+        return self.config.lr_factor**round_index
 
 
-def grown(start: float, step: float, most: float, round: int) -> float:
+def grown(start: float, step: float, most: float, round_index: int) -> float:
     """A share that grows from round to round up to ``most``, but never below its start."""
-    return min(start + round * step, max(start, most))
+    return min(start + round_index * step, max(start, most))
 
 
 def round_half_up(value: float) -> int:

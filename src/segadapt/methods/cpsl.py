@@ -37,7 +37,7 @@ from segadapt.data.loader import Samples
 from segadapt.data.strong import StrongAugmentation
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import OptimiserConfig, Terms, Trained, World
+from segadapt.methods.method import Environment, OptimiserConfig, Terms, Trained
 from segadapt.methods.prototyped import labelled
 from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
 from segadapt.models.segmenter import Output, Segmenter
@@ -169,15 +169,15 @@ class CPSL(Rectified):
 
     # ---- before training: p0, C and r ----
 
-    def prepare(self, round: int, world: World) -> None:
+    def prepare(self, round_index: int, environment: Environment) -> None:
         """Soft pseudo labels of all target images, the head and the class shares to begin with."""
         sums, counts = torch.zeros_like(self.head.weight), torch.zeros_like(self.shares)
-        for out in self.label_target(world):
+        for out in self.label_target(environment):
             z = F.normalize(out.features.float(), dim=1)
             image_sums, image_counts = class_sums(z, seen_classes(out), len(self.space))
             sums += image_sums.sum(0)
             counts += image_counts.sum(0)
-        world.sum([sums, counts])
+        environment.sum([sums, counts])
         if self.config.head_initial == "prototypes":
             found = (counts > 0)[:, None]  # a class that the model never predicts keeps its random vector
             self.head.weight.copy_(torch.where(found, F.normalize(sums, dim=1), self.head.weight))
@@ -293,15 +293,15 @@ class CPSL(Rectified):
         c = self.config
         return sinkhorn_with_bank(scores, bank, self.bank.valid, self.shares, c.epsilon, c.iterations)
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """Teacher and slow head follow; the bank and the class shares take in what the step saw."""
-        super().after_step(world)
+        super().after_step(environment)
         c, sampled = self.config, self._sampled
         follow(self.slow_head, self.head, c.teacher_momentum)
         assert sampled is not None
-        rows = world.gather(torch.cat([sampled.features, sampled.outputs], 2), c.batch_size)
+        rows = environment.gather(torch.cat([sampled.features, sampled.outputs], 2), c.batch_size)
         if c.bank:
             self.bank.push(rows.flatten(0, 1))
         if c.partition == "aligned":
-            for shares in world.gather(sampled.shares, c.batch_size):
+            for shares in environment.gather(sampled.shares, c.batch_size):
                 self.shares.lerp_(shares, 1 - c.share_momentum)

@@ -32,12 +32,12 @@ from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, THINGS, LabelSpace
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
 from segadapt.methods.method import (
+    Environment,
     OnlineLabels,
     OptimiserConfig,
     ScheduleConfig,
     StageConfig,
     Terms,
-    World,
     labelled_part,
     paired_streams,
 )
@@ -135,15 +135,15 @@ class DAFormer(Prototyped):
             self.reference.eval()
         return self
 
-    def streams(self, round: int, world: World) -> dict[str, Stream]:
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Labelled source crops, rare classes more often; target crops."""
         c = self.config
         rare = None
         if c.rare_temperature is not None:
-            rare = rare_classes(world.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
-        source = labelled_part(world.source, 0, world.source_size, c, rare=rare)
-        target = Part(world.target, 1, world.target_size, c.augmentation)
-        return paired_streams(source, target, c, round)
+            rare = rare_classes(environment.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
+        source = labelled_part(environment.source, 0, environment.source_size, c, rare=rare)
+        target = Part(environment.target, 1, environment.target_size, c.augmentation)
+        return paired_streams(source, target, c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box."""
@@ -195,9 +195,9 @@ class DAFormer(Prototyped):
         labels = torch.where(pasted, s.labels, pseudo.labels)
         return images, Mixed(labels, torch.where(pasted, 1.0, pseudo.weights), pasted, pasted | pseudo.sure)
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """The teacher follows, quickly at first, and so do prototypes."""
-        super().after_step(world)
+        super().after_step(environment)
         self.teacher.follow(self.model)
 
 

@@ -27,11 +27,11 @@ from segadapt.data.resize import Size
 from segadapt.data.strong import Strong, StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE
 from segadapt.methods.method import (
+    Environment,
     OptimiserConfig,
     TaughtConfig,
     TaughtMethod,
     Terms,
-    World,
     labelled_part,
     paired_streams,
 )
@@ -72,18 +72,20 @@ class Distill(TaughtMethod, Prototyped):
     title = "Distillation"
     config: DistillConfig
 
-    def prepare(self, round: int, world: World) -> None:
+    def prepare(self, round_index: int, environment: Environment) -> None:
         """The teacher's confident labels for all target images."""
-        for seen in world.predict_target(self.teacher, self.config.inference):
+        for seen in environment.predict_target(self.teacher, self.config.inference):
             confidence, label = seen.probabilities.max(0)
-            world.keep_label(seen.index, label.masked_fill(confidence <= self.config.threshold, IGNORE), confidence)
+            environment.keep_label(
+                seen.index, label.masked_fill(confidence <= self.config.threshold, IGNORE), confidence
+            )
 
-    def streams(self, round: int, world: World) -> dict[str, Stream]:
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Labelled source crops; pseudo-labelled target crops with their strong views."""
         c = self.config
-        source = labelled_part(world.source, 0, world.source_size, c)
-        target = Part(world.pseudo_labelled(), 1, world.target_size, c.augmentation)
-        return paired_streams(source, target, c, round, strong=c.strong)
+        source = labelled_part(environment.source, 0, environment.source_size, c)
+        target = Part(environment.pseudo_labelled(), 1, environment.target_size, c.augmentation)
+        return paired_streams(source, target, c, round_index, strong=c.strong)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box."""

@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from segadapt.core.settings import Settings
 from segadapt.data.loader import Samples
 from segadapt.data.photometric import color_jitter, draw_blur, gaussian_blur
-from segadapt.methods.method import Frozen
 from segadapt.models.norm import NormMode, set_norm_mode
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.confidence import confident_share, labels_and_confidence
@@ -23,7 +23,7 @@ from segadapt.pieces.teacher import follow, frozen_copy, growing_momentum
 from segadapt.pieces.windows import inside
 
 
-class MeanTeacherConfig(Frozen):
+class MeanTeacherConfig(Settings):
     """Settings of the teacher and of strong views; defaults are those of DAFormer.
 
     Attributes:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from segadapt.core.settings import Settings
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Augmentation, Part, Samples, Stream
 from segadapt.data.resize import Resize, Size
@@ -28,13 +29,7 @@ Terms = Mapping[str, Term]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Frozen(BaseModel):
-    """Base of all settings: typed, frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class OptimiserConfig(Frozen):
+class OptimiserConfig(Settings):
     """The optimiser of one network.
 
     Attributes:
@@ -54,7 +49,7 @@ class OptimiserConfig(Frozen):
     weight_decay: float = Field(default=5e-4, ge=0)
 
 
-class ScheduleConfig(Frozen):
+class ScheduleConfig(Settings):
     """Learning-rate schedule.
 
     Attributes:
@@ -72,7 +67,7 @@ class ScheduleConfig(Frozen):
     over: Literal["round", "stage"] = "round"
 
 
-class StageConfig(Frozen):
+class StageConfig(Settings):
     """Settings that every stage has; each method adds its own.
 
     Attributes:
@@ -183,7 +178,7 @@ class Predictions(Protocol):
     def __iter__(self) -> Iterator[Prediction]: ...
 
 
-class World(Protocol):
+class Environment(Protocol):
     """What the engine lends to a method: data sets, passes over them, and a place for labels.
 
     Attributes:
@@ -300,10 +295,10 @@ class Method(nn.Module):
         """The network that is scored and kept."""
         return self.model
 
-    def prepare(self, round: int, world: World) -> None:
+    def prepare(self, round_index: int, environment: Environment) -> None:
         """What happens before the steps of a round, e.g. new pseudo labels."""
 
-    def streams(self, round: int, world: World) -> dict[str, Stream]:
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """The batches that :meth:`step` wants, by name."""
         raise NotImplementedError
 
@@ -311,10 +306,10 @@ class Method(nn.Module):
         """Loss terms of one training step, one yield a backward pass."""
         raise NotImplementedError
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """What follows the optimisers' step, without gradient: moving averages of weights or prototypes."""
 
-    def learning_rate_factor(self, round: int) -> float:
+    def learning_rate_factor(self, round_index: int) -> float:
         """Factor on all learning rates in this round."""
         return 1.0
 
@@ -338,9 +333,11 @@ def labelled_part(dataset: Dataset, domain: int, resize: Resize, config: StageCo
     return Part(dataset, domain, resize, config.augmentation, **focus)
 
 
-def paired_streams(source: Part, target: Part, config: StageConfig, round: int, **of_target: Any) -> dict[str, Stream]:
+def paired_streams(
+    source: Part, target: Part, config: StageConfig, round_index: int, **of_target: Any
+) -> dict[str, Stream]:
     """As many samples of the ``source`` as of the ``target`` in every step; ``of_target``: see :class:`Stream`."""
-    key = f"{config.name}/{round}"
+    key = f"{config.name}/{round_index}"
     return {
         "source": Stream((source,), config.batch_size, f"{key}/source"),
         "target": Stream((target,), config.batch_size, f"{key}/target", **of_target),

@@ -22,19 +22,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.settings import Settings
 from segadapt.data.loader import Samples
 from segadapt.labels import LabelSpace
 from segadapt.methods.adaptseg import AdaptSeg, AdaptSegConfig
 from segadapt.methods.daformer import DAFormer, DAFormerConfig
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Frozen, Method, Terms, World
+from segadapt.methods.method import Environment, Method, Terms
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import Over
 from segadapt.pieces.masking import blocks, visible
 
 
-class MaskedConfig(Frozen):
+class MaskedConfig(Settings):
     """Settings of masked consistency; defaults are those of HRDA on GTA5 and SYNTHIA.
 
     Attributes:
@@ -100,9 +101,9 @@ class MIC(DAFormer):
             pseudo = pseudo._replace(weights=pseudo.trusted.float())
         yield masked_terms(self, batch, pseudo, self.config, self.config.over)
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """All that follows the network does."""
-        super().after_step(world)
+        super().after_step(environment)
         if self.masked_teacher is not None:
             self.masked_teacher.follow(self.model)
 
@@ -127,9 +128,9 @@ class AdaptSegMIC(AdaptSeg):
         pseudo = self.teacher.label(batch["target"], self.align_corners)
         yield masked_terms(self, batch, pseudo, self.config, "valid")
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """The teacher follows."""
-        super().after_step(world)
+        super().after_step(environment)
         self.teacher.follow(self.model)
 
 

@@ -28,8 +28,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from segadapt.core.settings import Settings
 from segadapt.labels import IGNORE
-from segadapt.methods.method import Frozen, World
+from segadapt.methods.method import Environment
 from segadapt.models.prototype_net import PrototypeNet, embedded
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.class_bank import NOWHERE, ClassBank
@@ -54,7 +55,7 @@ _WAIT = 25
 """Steps between two looks for classes that can begin; looking asks the device."""
 
 
-class MPCLConfig(Frozen):
+class MPCLConfig(Settings):
     """Settings of MPCL; defaults are the paper's, where it gives them.
 
     Attributes:
@@ -277,7 +278,7 @@ class MPCL(nn.Module):
         return made.to(self.means.device)
 
     @torch.no_grad()
-    def follow(self, world: World, batch_size: int) -> None:
+    def follow(self, environment: Environment, batch_size: int) -> None:
         """The banks take in what the step saw, prototypes follow, and classes begin."""
         c = self.config
         done = int(self.steps) if self._done is None else self._done
@@ -285,7 +286,7 @@ class MPCL(nn.Module):
         for name, seen in self._seen.items():
             if not seen:
                 continue
-            gathered = ([world.gather(x, batch_size).flatten(0, 1) for x in one] for one in seen.values())
+            gathered = ([environment.gather(x, batch_size).flatten(0, 1) for x in one] for one in seen.values())
             rows, labels, places = (torch.cat(x) for x in zip(*gathered, strict=True))
             seen.clear()
             chance = torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)

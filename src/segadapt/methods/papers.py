@@ -86,7 +86,7 @@ DAFORMER = Paper(
     "docs/methods/daformer.md",
     (
         "tests/pieces/test_daformer_pieces.py",
-        "tests/data/test_drawing.py",
+        "tests/data/test_streams.py",
         "tests/methods/test_supervision.py",
         "tests/models/test_mit.py",
         "tests/models/test_daformer_net.py",

@@ -34,7 +34,7 @@ from torch import Tensor
 from segadapt.data.loader import Samples
 from segadapt.data.resize import Size
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import OptimiserConfig, Terms, World
+from segadapt.methods.method import Environment, OptimiserConfig, Terms
 from segadapt.methods.prototyped import labelled
 from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
 from segadapt.models.segmenter import Segmenter
@@ -109,21 +109,21 @@ class ProDA(Rectified):
         """Only the prototypical consistency looks at strong views."""
         return self.config.structure > 0
 
-    def prepare(self, round: int, world: World) -> None:
+    def prepare(self, round_index: int, environment: Environment) -> None:
         """Soft pseudo labels of all target images, and the prototypes to begin with."""
         prototypes, counts = torch.zeros_like(self.prototypes), torch.zeros_like(self.prototypes[:, 0])
-        for out in self.label_target(world):
+        for out in self.label_target(environment):
             if self.config.prototype_initial == "target":
                 means = self._means(out.features, seen_classes(out))
                 prototypes, counts = running_mean(prototypes, counts, means)
         if self.config.prototype_initial == "source":
-            for image, labels in world.source_images():
+            for image, labels in environment.source_images():
                 features = self.model(image).features
                 small = F.interpolate(labels[:, None].float(), features.shape[-2:], mode="nearest")[:, 0]
                 prototypes, counts = running_mean(prototypes, counts, self._means(features, small))
         # Every process has the mean of its share; the mean of all weighs them by their counts.
         prototypes *= counts[:, None]
-        world.sum([prototypes, counts])
+        environment.sum([prototypes, counts])
         self.prototypes.copy_(prototypes / counts.clamp(min=1)[:, None])
 
     def _means(self, features: Tensor, labels: Tensor) -> ClassMeans:
@@ -174,14 +174,14 @@ class ProDA(Rectified):
             weights = log_p.exp()
         return self.rectified_labels(stored if c.labels == "stored" else log_p.exp(), weights, shown, stored)
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """The teacher follows; the prototypes move to the class means that it saw (eq. 6)."""
-        super().after_step(world)
+        super().after_step(environment)
         c, seen = self.config, self._seen
         if seen is None:
             return
         vectors, present = (
-            world.gather(part.float(), c.batch_size) for part in self._means(seen.features, seen.labels)
+            environment.gather(part.float(), c.batch_size) for part in self._means(seen.features, seen.labels)
         )
         self.prototypes.copy_(
             moving_average(self.prototypes, ClassMeans(vectors, present > 0), 1 - c.prototype_momentum)

@@ -13,9 +13,10 @@ import torch
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
+from segadapt.core.settings import Settings
 from segadapt.data.loader import Samples
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Frozen, Method, StageConfig, Terms, Trained, World
+from segadapt.methods.method import Environment, Method, StageConfig, Terms, Trained
 from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
 from segadapt.models.multires import MultiRes
 from segadapt.models.prototype_net import PrototypeNet
@@ -23,7 +24,7 @@ from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.losses import nearest_labels
 
 
-class PrototypedConfig(Frozen):
+class PrototypedConfig(Settings):
     """Settings of a method that MPCL can join.
 
     Attributes:
@@ -75,10 +76,10 @@ class Prototyped(Method):
         """The network with its prototypes as classifier, whichever of the two is kept."""
         return None if self.mpcl is None else self.mpcl.around(self.model)
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """Prototypes follow the features of the step."""
         if self.mpcl is not None:
-            self.mpcl.follow(world, self.config.batch_size)
+            self.mpcl.follow(environment, self.config.batch_size)
 
 
 def labelled(x: Samples, labels: Tensor | None = None) -> Mixed:

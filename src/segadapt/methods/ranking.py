@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from segadapt.methods.method import Predictions, World
+from segadapt.methods.method import Environment, Predictions
 from segadapt.pieces.pseudo_labels import confidence_and_prediction
 from segadapt.pieces.thresholds import ClassThresholds
 
 
-def rank_target(ranking: ClassThresholds, predictions: Predictions, world: World, prior: Tensor | None = None) -> None:
+def rank_target(
+    ranking: ClassThresholds, predictions: Predictions, environment: Environment, prior: Tensor | None = None
+) -> None:
     """Count the confidences of all target images, over all processes, until ``ranking`` knows its thresholds.
 
     Args:
         ranking: empty, on the device of the predictions.
         predictions: of the target set; looked at twice.
-        world: adds counters over processes.
+        environment: adds counters over processes.
         prior: spatial prior to multiply with.
     """
     while True:
         for seen in predictions:
             ranking.count(*confidence_and_prediction(seen.probabilities[None], prior))
-        world.sum(ranking.tensors())
+        environment.sum(ranking.tensors())
         if not ranking.next_look():
             return

@@ -22,7 +22,7 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Size
 from segadapt.data.strong import StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import OnlineLabels, StageConfig, Terms, World, labelled_part, paired_streams
+from segadapt.methods.method import Environment, OnlineLabels, StageConfig, Terms, labelled_part, paired_streams
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import see_whole
@@ -82,22 +82,27 @@ class Rectified(Prototyped):
             see_whole(self.teacher)
         return self
 
-    def label_target(self, world: World) -> Iterator[Output]:
+    def label_target(self, environment: Environment) -> Iterator[Output]:
         """Store p0 of every target image; what the network gave for each, one after the other."""
-        for index, image in world.target_images():
+        for index, image in environment.target_images():
             out = self.model(image)
-            world.keep_soft_label(index, log_probabilities(out.logits)[0])
+            environment.keep_soft_label(index, log_probabilities(out.logits)[0])
             confidence, label = log_probabilities(out.logits, image.shape[-2:], self.align_corners)[0].exp().max(0)
-            world.keep_label(index, label, confidence)
+            environment.keep_label(index, label, confidence)
             yield out
 
-    def streams(self, round: int, world: World) -> dict[str, Stream]:
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Labelled source crops; target crops with their soft labels, strong views and whole images."""
         c = self.config
-        source = labelled_part(world.source, 0, world.source_size, c)
-        target = Part(world.target, 1, world.target_size, c.augmentation, scores=world.soft_label)
+        source = labelled_part(environment.source, 0, environment.source_size, c)
+        target = Part(environment.target, 1, environment.target_size, c.augmentation, scores=environment.soft_label)
         return paired_streams(
-            source, target, c, round, strong=c.strong if self.wants_strong else None, whole=self.teacher is not None
+            source,
+            target,
+            c,
+            round_index,
+            strong=c.strong if self.wants_strong else None,
+            whole=self.teacher is not None,
         )
 
     @property
@@ -158,9 +163,9 @@ class Rectified(Prototyped):
         valid = warp(shown[:, None].float(), t.strong.theta, "nearest")[:, 0] > 0.5
         return moved, valid & ~in_cutout(t.strong.cutout, *shown.shape[-2:])
 
-    def after_step(self, world: World) -> None:
+    def after_step(self, environment: Environment) -> None:
         """G~ = m G~ + (1 - m) G."""
-        super().after_step(world)
+        super().after_step(environment)
         if self.teacher is not None:
             follow(self.teacher, self.model, self.config.teacher_momentum)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from segadapt.data.loader import Samples, Stream
-from segadapt.methods.method import StageConfig, Terms, World, labelled_part
+from segadapt.methods.method import Environment, StageConfig, Terms, labelled_part
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.supervision import segmentation_terms
 
@@ -42,13 +42,13 @@ class SourceOnly(Prototyped):
     uses_target = False
     config: SourceOnlyConfig
 
-    def streams(self, round: int, world: World) -> dict[str, Stream]:
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """All labelled images of the chosen domain."""
         if self.config.data == "oracle":
-            part = labelled_part(world.labelled_target(), 1, world.target_size, self.config)
+            part = labelled_part(environment.labelled_target(), 1, environment.target_size, self.config)
         else:
-            part = labelled_part(world.source, 0, world.source_size, self.config)
-        return {"labelled": Stream((part,), self.config.batch_size, f"{self.config.name}/{round}")}
+            part = labelled_part(environment.source, 0, environment.source_size, self.config)
+        return {"labelled": Stream((part,), self.config.batch_size, f"{self.config.name}/{round_index}")}
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """One supervised step."""

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from segadapt.core.settings import Settings
 from segadapt.errors import RequestError, nearest
 from segadapt.models.daformer_net import DAFormerNet
 from segadapt.models.dass_net import DASSNet
@@ -59,10 +60,8 @@ MODELS: Mapping[str, str] = {
 }
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Settings):
     """A network: a name known to ``segadapt models``, initial weights, further arguments."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "lite"
     weights: str | None = "imagenet"

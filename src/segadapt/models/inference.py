@@ -18,9 +18,10 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from segadapt.core.settings import Settings
 from segadapt.models.segmenter import Segmenter
 
 Size = tuple[int, int]
@@ -30,7 +31,7 @@ STRIP = 32
 """Rows of a full-size image that are reduced to label and confidence at a time; they fit a processor's cache."""
 
 
-class InferenceConfig(BaseModel):
+class InferenceConfig(Settings):
     """How images are predicted.
 
     Attributes:
@@ -46,8 +47,6 @@ class InferenceConfig(BaseModel):
             coincide) is what current networks are trained with; True (corner *centres* coincide)
             reproduces numbers of networks from before torch 0.4, whose only convention it was.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
     flip: bool = False

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from segadapt.core.files import replacing
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
@@ -139,19 +137,8 @@ def _few(space: LabelSpace) -> str:
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors so that the file is either the old one or the whole new one."""
     tensors = {k: v.detach().to("cpu").contiguous() for k, v in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
-        with Path(temporary).open("r+b") as file:  # Windows flushes only what may be written
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -46,7 +46,7 @@ def _score_chart(record: RunRecord, rows: Mapping[str, Row | None], titles: Mapp
             "var(--adapted)" if len(several) == 1 else LINE_COLORS[place % len(LINE_COLORS)],
             [(e.position, e.miou) for e in found],
             marked=True,
-            notes=[f"round {e.round + 1}, step {e.position:.0f}: {e.miou:.1f}" for e in found],
+            notes=[f"round {e.round_index + 1}, step {e.position:.0f}: {e.miou:.1f}" for e in found],
         )
         for place, (stage, found) in enumerate(several.items())
     ]

@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from segadapt.engine.checkpoint import write_atomically
+from segadapt.core.files import replace_file
 
 PERPLEXITY = 30.0
 FEWEST = 8
@@ -118,7 +118,7 @@ def _layout(features: npt.NDArray[np.float16], cache: Path) -> Numbers | None:
     embedding = TSNE(n_components=2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=0)
     points = embedding.fit_transform(features.astype(np.float32))
     with contextlib.suppress(OSError):  # a folder that cannot be written costs the time again, no more
-        write_atomically(cache, lambda file: np.savez_compressed(file, key=key, points=points))
+        replace_file(cache, lambda file: np.savez_compressed(file, key=key, points=points))
     return np.asarray(points, np.float64)
 
 

@@ -26,7 +26,7 @@ class Step:
 class Evaluation:
     """Mean IoU (percent) of a stage after ``position`` steps."""
 
-    round: int
+    round_index: int
     position: float
     miou: float
 
@@ -91,18 +91,18 @@ def read_log(path: Path) -> Log:
     for event in _events(path):
         last = number(event.get("time")) or last
         kind, stage, step = event.get("event"), str(event.get("stage", "")), number(event.get("step"))
-        round = int(number(event.get("round")) or 0)
+        round_index = int(number(event.get("round")) or 0)
         if step is None:
             continue
         if kind == "step" and isinstance(event.get("losses"), dict):
             values = {str(k): v for k, raw in event["losses"].items() if (v := number(raw)) is not None}
-            losses.setdefault(stage, {})[round, step] = values
+            losses.setdefault(stage, {})[round_index, step] = values
         elif kind == "online_labels" and (sets := _label_sets(event.get("sets"))):
-            online.setdefault(stage, {})[round, step] = sets, _shares(event.get("truth"))
+            online.setdefault(stage, {})[round_index, step] = sets, _shares(event.get("truth"))
         elif kind == "evaluation" and isinstance(event.get("scores"), dict):
             miou = number(event["scores"].get("miou"))
             if miou is not None:
-                evaluations.setdefault(stage, {})[int(step)] = Evaluation(round, step, miou)
+                evaluations.setdefault(stage, {})[int(step)] = Evaluation(round_index, step, miou)
     starts = {stage: _starts([*losses.get(stage, {}), *online.get(stage, {})]) for stage in {*losses, *online}}
     return Log(
         {stage: [Step(p, v) for p, v in _placed(found, starts[stage])] for stage, found in losses.items()},
@@ -147,15 +147,18 @@ def _shares(raw: Any) -> tuple[float, ...] | None:
 def _starts(places: Iterable[tuple[int, float]]) -> dict[int, float]:
     """The position at which every round starts: where the one before ended."""
     ends: dict[int, float] = {}
-    for round, step in places:
-        ends[round] = max(step, ends.get(round, 0.0))
+    for round_index, step in places:
+        ends[round_index] = max(step, ends.get(round_index, 0.0))
     starts, position = {}, 0.0
-    for round in sorted(ends):
-        starts[round] = position
-        position += ends[round]
+    for round_index in sorted(ends):
+        starts[round_index] = position
+        position += ends[round_index]
     return starts
 
 
 def _placed(found: Found, starts: Mapping[int, float]) -> list[tuple[float, Any]]:
     """Logged values in order, with their position in the stage."""
-    return [(starts[round] + step, values) for (round, step), values in sorted(found.items(), key=lambda e: e[0])]
+    return [
+        (starts[round_index] + step, values)
+        for (round_index, step), values in sorted(found.items(), key=lambda e: e[0])
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segadapt.engine.checkpoint import write_atomically
+from segadapt.core.files import require_writable, write_text
 from segadapt.errors import RequestError
 from segadapt.report import words
 from segadapt.report.charts import charts
@@ -29,20 +29,18 @@ def write_report(run: Path, output: Path | None = None) -> Path:
         output: the HTML file; ``report.html`` in ``run`` if None.
 
     Raises:
-        RequestError: no or damaged results, jinja2 not installed, or a path that cannot be written.
+        RequestError: no or damaged results, jinja2 not installed, or a folder into which nothing can be written.
     """
     output = output or run / NAME
     if output.is_dir():
         raise RequestError(
             f"cannot write the report to '{output}': it is a folder; name a file, e.g. '{output / NAME}'"
         )
+    require_writable(output.parent, "file for the report")
     record = read_run(run)
     features = read_features(run / "pictures" / "features", [row.stage for row in record.rows])
     text = render(record, read_album(run / "pictures"), features)
-    try:
-        write_atomically(output, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise RequestError(f"cannot write the report to '{output}': {error.strerror or error}") from None
+    write_text(output, text)
     return output
 
 

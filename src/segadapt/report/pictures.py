@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segadapt.engine.checkpoint import read_json
+from segadapt.core.files import read_json
 from segadapt.report.log import number
 
 THUMBNAIL_WIDTH = 200

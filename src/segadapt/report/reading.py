@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from segadapt.engine.checkpoint import read_json
+from segadapt.core.files import read_json
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.report.log import Log, number, read_log

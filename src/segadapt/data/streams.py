@@ -1,0 +1,215 @@
+"""What a training sample is: which image, and which window of it.
+
+Every choice is a pure function of ``(seed, key, sample number)``. Each kind of choice has random
+numbers of its own, so that one that is drawn again and again (a window, until it shows enough)
+moves none of the others.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+
+from segadapt.core.settings import Settings
+from segadapt.data.augment import Window, class_counts, draw_window, focus_pixel
+from segadapt.data.dataset import Dataset
+from segadapt.data.rare_classes import RareClasses
+from segadapt.data.resize import Resize, Scales, Size
+from segadapt.data.strong import StrongAugmentation
+from segadapt.labels import IGNORE, LabelMap
+
+REDRAWS = 10
+"""How often a window is drawn anew at most (DAFormer's code, for rare classes as for the largest class)."""
+
+_EPOCH, _SAMPLE, _WEIGHTS, _RARE, _REDRAWS = range(5)
+
+
+class Augmentation(Settings):
+    """Geometric and photometric augmentation of one training sample.
+
+    Attributes:
+        crop: (height, width) in pixels of the network's input; None takes the whole image.
+        scales: the image is enlarged by a factor drawn uniformly from this range before cropping.
+        long_side: the scales are relative to an image whose longer side has so many pixels; None
+            takes the working size.
+        flip: mirror half of the samples.
+        jitter: strength of brightness, contrast, saturation and hue changes (0 is none; 0.5 is the
+            strength that the field calls strong).
+        max_class_share: draw the crop anew, up to 10 times, until it shows more than one class and
+            none covers so large a share of its labelled pixels (DAFormer: 0.75 of source crops);
+            None takes the first crop, and so do images without labels.
+    """
+
+    crop: tuple[PositiveInt, PositiveInt] | None = None
+    scales: Scales = (0.7, 1.3)
+    long_side: int | None = Field(default=None, gt=0)
+    flip: bool = True
+    jitter: float = Field(default=0.0, ge=0.0, le=1.0)
+    max_class_share: float | None = Field(default=None, gt=0.0, le=1.0)
+
+    @model_serializer(mode="wrap")
+    def _without_later_options(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Options younger than the first runs stand in a run's record only where they are used.
+
+        What a finished stage was made with then still reads the same, and the stage can be reused.
+        """
+        return {k: v for k, v in plain(self).items() if k != "max_class_share" or v is not None}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set within a stream.
+
+    Args:
+        dataset: where images and labels come from; without labels every pixel is IGNORE.
+        domain: 0 for source, 1 for target; kept with every sample.
+        resize: working size of its images before augmentation.
+        augmentation: see :class:`Augmentation`.
+        focus: given a label map, the classes one of which the crop shall be centred on (hard-class
+            mining), or an empty sequence.
+        focus_probability: share of the samples for which ``focus`` is asked.
+        scores: compact class scores of an image for soft labels, by item index.
+        weights: [N] draw images with replacement in proportion to these; for a stream of one part.
+        rare: draw a class, then an image that has it, then a crop that shows it (the crop anew up to
+            10 times, the last one kept); for a stream of one part, instead of ``weights``.
+    """
+
+    dataset: Dataset
+    domain: int
+    resize: Resize = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    focus: Callable[[LabelMap], Sequence[int]] | None = None
+    focus_probability: float = 0.0
+    scores: Callable[[int], npt.NDArray[np.float16]] | None = None
+    weights: npt.NDArray[np.float64] | None = None
+    rare: RareClasses | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Batches drawn from the union of ``parts``, without replacement unless its part has weights or rare classes.
+
+    Args:
+        parts: the data sets.
+        batch_size: samples a step, over all processes together.
+        key: separates its randomness from that of other streams.
+        strong: also make strong views of the crops.
+        whole: also hand out the whole images that the crops come from.
+    """
+
+    parts: tuple[Part, ...]
+    batch_size: int
+    key: str = "pool"
+    strong: StrongAugmentation | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        chosen = [part for part in self.parts if part.weights is not None or part.rare is not None]
+        if chosen and (len(self.parts) > 1 or (chosen[0].weights is not None and chosen[0].rare is not None)):
+            raise ValueError("weights or rare classes, one of the two, are for a stream of one part")
+
+    def __len__(self) -> int:
+        """Number of samples in one pass over the union."""
+        return sum(len(part.dataset) for part in self.parts)
+
+
+class Member(NamedTuple):
+    """One image of a stream, by its place in a part; ``wanted`` is the rare class it was drawn for, if any."""
+
+    part: Part
+    place: int
+    wanted: int | None = None
+
+
+class Drawing:
+    """The random choices of one stream, by sample number."""
+
+    def __init__(self, stream: Stream, seed: int):
+        self.stream = stream
+        self._seed = [seed, zlib.crc32(stream.key.encode())]
+        self._starts = np.cumsum([0] + [len(p.dataset) for p in stream.parts])
+        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+
+    def numbers(self, number: int, kind: int = _SAMPLE) -> np.random.Generator:
+        """Random numbers of one kind for one sample."""
+        return np.random.default_rng([*self._seed, kind, number])
+
+    def member(self, number: int) -> Member:
+        """The image of a sample."""
+        first = self.stream.parts[0]
+        if first.rare is not None:
+            wanted, drawn = first.rare.draw(self.numbers(number, _RARE))
+            return Member(first, drawn, wanted)
+        if first.weights is not None:
+            chance = self.numbers(number, _WEIGHTS).random()
+            bounds = np.cumsum(first.weights) / first.weights.sum()
+            return Member(first, int(np.searchsorted(bounds, chance, side="right")))
+        total = len(self.stream)
+        epoch, place = divmod(number, total)
+        if self._order[0] != epoch:
+            self._order = (epoch, self.numbers(epoch, _EPOCH).permutation(total))
+        chosen = int(self._order[1][place])
+        part = int(np.searchsorted(self._starts, chosen, side="right")) - 1
+        return Member(self.stream.parts[part], chosen - int(self._starts[part]))
+
+    def window(self, member: Member, label: LabelMap, rng: np.random.Generator, number: int) -> tuple[Window, Size]:
+        """The window of a sample, and the size (height, width) of its crop.
+
+        Args:
+            member: the image.
+            label: its label map at working size.
+            rng: random numbers of the sample, which a first window consumes.
+            number: of the sample, for the windows after the first.
+        """
+        part, (height, width) = member.part, label.shape
+        options = part.augmentation
+        focus = None
+        if part.focus is not None and rng.random() < part.focus_probability:
+            focus = focus_pixel(rng, label, part.focus(label))
+        crop = options.crop or (height, width)
+        unit = options.long_side / max(height, width) if options.long_side else 1.0
+        scales = (options.scales[0] * unit, options.scales[1] * unit)
+
+        def candidate(numbers: np.random.Generator) -> Window:
+            return draw_window(numbers, (height, width), crop, scales, options.flip, focus)
+
+        first = candidate(rng)
+        anything = member.wanted is None and options.max_class_share is None
+        if anything or part.dataset.items[member.place].label is None:
+            return first, crop
+        redraws = self.numbers(number, _REDRAWS)
+        return _fitting_window(member, label, crop, first, lambda: candidate(redraws)), crop
+
+
+def _fitting_window(member: Member, label: LabelMap, crop: Size, first: Window, again: Callable[[], Window]) -> Window:
+    """The first window, or a later one that shows several classes and enough of the rare class.
+
+    As in DAFormer's code, the search for the rare class is around that for several classes, and
+    each keeps its last window where none was good enough.
+    """
+
+    def varied(window: Window) -> Window:
+        limit = member.part.augmentation.max_class_share
+        for _ in range(REDRAWS if limit is not None else 0):
+            labelled = class_counts(label, window, crop)[:IGNORE]
+            if np.count_nonzero(labelled) > 1 and labelled.max() < limit * labelled.sum():
+                break
+            window = again()
+        return window
+
+    window = varied(first)
+    rare = member.part.rare
+    if rare is None or member.wanted is None:
+        return window
+    enough = rare.crop_share * crop[0] * crop[1]
+    for _ in range(REDRAWS):
+        if class_counts(label, window, crop)[member.wanted] > enough:
+            break
+        window = varied(again())
+    return window

@@ -1,0 +1,130 @@
+"""Pictures of a run for its report: predictions on test images, pseudo labels on target images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segadapt.core.files import read_json, write_bytes, write_json
+from segadapt.data.dataset import DamagedFile, Dataset, Picture
+from segadapt.data.decode import read_index
+from segadapt.data.resize import Resize, Size, resize_image, resize_label
+from segadapt.data.writing import encode_picture
+from segadapt.evaluate.pictures import confidence_map
+from segadapt.labels import LabelSpace
+from segadapt.models.inference import InferenceConfig, predict_labels
+from segadapt.models.segmenter import Segmenter
+
+COUNT = 8
+WIDEST = 1024
+
+
+def show_predictions(
+    folder: Path,
+    stage: str,
+    model: Segmenter,
+    dataset: Dataset,
+    inference: InferenceConfig,
+    size: Resize,
+    space: LabelSpace,
+) -> None:
+    """Write image, truth and this stage's prediction and confidence for a few evenly spaced images."""
+    index = picture_index(folder)
+    known: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in index["test"]}
+    device = next(model.parameters()).device
+    for number, image in shown_images(dataset, size):
+        item = dataset.items[number]
+        shown = fitting(image.shape[0], image.shape[1])
+        name = f"test/{number:06d}"
+        entry = known.setdefault(item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}})
+        write_picture(folder / entry["image"], resize_image(image, shown))
+        if item.label is not None and entry["truth"] is None:
+            truth = entry["truth"] = f"{name}_truth.png"
+            write_picture(folder / truth, space.colorize(resize_label(dataset.label(number), shown)))
+        tensor = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
+        label, confidence = predict_labels(model, tensor, shown, inference)
+        paths = {"label": f"{name}_{stage}.png", "confidence": f"{name}_{stage}_confidence.jpg"}
+        write_picture(folder / paths["label"], space.colorize(label[0].cpu().numpy()))
+        write_picture(folder / paths["confidence"], confidence_map(confidence[0].float().cpu().numpy()))
+        entry["stages"][stage] = paths
+    index["test"] = list(known.values())
+    write_json(folder / "index.json", index)
+
+
+def show_labels(
+    folder: Path,
+    stage: str,
+    stage_folder: Path,
+    rounds: Sequence[Mapping[str, Any]],
+    target: Dataset,
+    space: LabelSpace,
+) -> None:
+    """Write the pseudo labels of a few target images, every round, with their confidence."""
+    index = picture_index(folder)
+    index["pseudo"] = [e for e in index["pseudo"] if e["stage"] != stage]
+    for summary in rounds:
+        for number in summary["shown"]:
+            item = target.items[number]
+            source = stage_folder / f"round{summary['round']}"
+            confidence = cv2.imread(str(source / "confidence" / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE)
+            if confidence is None:
+                continue
+            label = read_index(source / "labels" / f"{item.id}.png")
+            shown = fitting(*label.shape)
+            name = f"pseudo/{stage}_{summary['round']}_{number:06d}"
+            write_picture(folder / f"{name}_image.jpg", resize_image(target.image(number), shown))
+            write_picture(folder / f"{name}_label.png", space.colorize(resize_label(label, shown)))
+            write_picture(
+                folder / f"{name}_confidence.jpg",
+                confidence_map(resize_image(np.asarray(confidence, np.uint8), shown).astype(np.float32) / 255),
+            )
+            index["pseudo"].append(
+                {
+                    "id": item.id,
+                    "stage": stage,
+                    "round": summary["round"],
+                    "image": f"{name}_image.jpg",
+                    "label": f"{name}_label.png",
+                    "confidence": f"{name}_confidence.jpg",
+                    "density": float((label < len(space)).mean()),
+                }
+            )
+    write_json(folder / "index.json", index)
+
+
+def evenly_spaced(dataset: Dataset) -> list[int]:
+    """Numbers of the few images that are shown of a data set."""
+    return [int(n) for n in np.linspace(0, len(dataset) - 1, min(COUNT, len(dataset))).astype(int)]
+
+
+def shown_images(dataset: Dataset, size: Resize) -> Iterator[tuple[int, Picture]]:
+    """Those images at working size, with their numbers."""
+    for number in evenly_spaced(dataset):
+        try:
+            image = resize_image(dataset.image(number), size)
+        except DamagedFile:
+            continue  # whoever must read this image says so; for pictures the others do
+        yield number, image
+
+
+def picture_index(folder: Path) -> dict[str, Any]:
+    """What ``index.json`` says of the pictures below ``folder``; without entries where there is none."""
+    return read_json(folder / "index.json") or {"test": [], "pseudo": []}
+
+
+def fitting(height: int, width: int, widest: int = WIDEST) -> Size:
+    """(height, width) of a picture that is shrunk to at most ``widest`` pixels."""
+    scale = min(1.0, widest / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write an RGB picture [H, W, 3] as what its name says; RunError if that fails."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else []
+    write_bytes(path, encode_picture(path.suffix, picture, settings))

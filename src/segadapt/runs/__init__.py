@@ -1,0 +1,1 @@
+"""A run: configuration, stages in order, fingerprints, plan."""

@@ -1,0 +1,87 @@
+"""Pseudo labels for a folder of images, outside any training."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from segadapt.core.files import read_json
+from segadapt.core.settings import checked
+from segadapt.data.dataset import Dataset
+from segadapt.data.folder import open_folder
+from segadapt.data.resize import Resize
+from segadapt.engine.environment import DataBundle, RoundEnvironment
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime
+from segadapt.errors import RequestError
+from segadapt.methods.cbst import CBST, CBSTConfig
+from segadapt.models.inference import InferenceConfig
+from segadapt.models.store import LoadedModel
+from segadapt.runs.opening import in_space
+
+STAGE = "label"
+"""Stands for a stage's name in ``labels.json``; by it a later call knows what an earlier one wrote."""
+
+
+def label_images(
+    loaded: LoadedModel,
+    images: Path,
+    out: Path,
+    portion: float,
+    policy: str,
+    labels: Path | None,
+    classes: Path | None,
+    size: Resize,
+    inference: InferenceConfig,
+    runtime: Runtime,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Write ``out/labels/ID.png`` (index masks, 255 unlabelled) and ``out/labels.json``; return the summary.
+
+    ``labels`` are true masks with which the pseudo labels are compared afterwards; thresholds and
+    selection never see them. Until all is done, nothing in ``out`` is changed; results of an earlier call are
+    replaced then.
+
+    Raises:
+        RequestError: something else is in the way of the results, the masks do not fit, or nothing could be labelled.
+    """
+    target = open_folder(images, None, None, name="label")
+    truth = None
+    if labels is not None:
+        truth = in_space(
+            open_folder(images, labels, classes, name="label", like=loaded.space.names), loaded.space, "label"
+        )
+        if [i.id for i in truth.items] != [i.id for i in target.items]:
+            raise RequestError(f"'{labels}' does not hold a mask for every image of '{images}'")
+    _require_free(truth or target, labels, out)
+    settings = {"name": STAGE, "portion": portion, "policy": policy, "inference": inference}
+    method = CBST(checked(CBSTConfig, settings, "label"), loaded.model, loaded.space).to(runtime.device).eval()
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".label-") as private:
+        scratch = Path(private)
+        bundle = DataBundle(target, target, None, truth, None, size, scratch)
+        environment = RoundEnvironment(bundle, loaded.space, 0, runtime, Record(scratch, False, quiet), scratch)
+        method.prepare(0, environment)
+        summary = environment.finish_prepare(STAGE, 0)
+        if summary is None:
+            raise RequestError(f"no image in '{images}' could be labelled")
+        for file in (*sorted((scratch / "labels").rglob("*.png")), *scratch.glob("labels.json")):
+            place = out / file.relative_to(scratch)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+    return summary
+
+
+def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
+    """No result may replace an image or a true mask, nor anything that is no earlier result."""
+    if labels is not None and labels.resolve() == (out / "labels").resolve():
+        raise RequestError(f"the pseudo labels would replace the true masks in '{labels}'; name another output folder")
+    sources = {path.resolve() for item in dataset.items for path in (item.image, item.label) if path is not None}
+    summary = read_json(out / "labels.json")
+    earlier = isinstance(summary, dict) and summary.get("stage") == STAGE
+    for file in (out / "labels.json", *(out / "labels" / f"{item.id}.png" for item in dataset.items)):
+        if file.resolve() in sources:
+            raise RequestError(f"the result '{file}' would replace an image or a mask; name another output folder")
+        if file.exists() and not earlier:
+            raise RequestError(f"'{file}' exists, and no earlier 'segadapt label' wrote it; name another output folder")

@@ -1,0 +1,119 @@
+"""What a run will do and cost, before it starts."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segadapt.data.loader import Part, Stream
+from segadapt.engine.environment import DataBundle, RoundEnvironment
+from segadapt.engine.loop import Loop, stage_length
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime
+from segadapt.labels import LabelSpace
+from segadapt.models.build import ModelConfig
+from segadapt.runs.config import RunConfig
+from segadapt.runs.opening import open_data
+from segadapt.runs.stage import networks_known, untrained
+
+_TIMED = 3
+
+
+def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) -> dict[str, Any]:
+    """Stages with rounds, steps and, if ``measure``, minutes extrapolated from a few steps here.
+
+    The minutes are those of the training steps; passes over the target set come on top. Nothing is
+    kept on the disk.
+    """
+    runtime = Runtime(config.accelerator, config.precision)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data, test, space = open_data(config.data, roots, folder)
+        record = Record(folder / "record", False)
+        networks: dict[str, ModelConfig] = {}
+        stages = []
+        for stage in config.stages:
+            known = networks_known(config, stage, networks, {})
+            method = untrained(config, stage, known, space)
+            loop = Loop(method, data, runtime, record, folder / stage.name, config.seed, _nothing, _nothing)
+            stages.append({**_stage(loop, data, space, measure), "network": known["trained"].name})
+            networks[stage.name] = known["trained"]
+    return {
+        "title": config.title,
+        "model": config.model.name,
+        "data": {
+            "source": len(data.source),
+            "target": len(data.target),
+            "test": len(test) if test is not None else 0,
+            "classes": list(space.names),
+        },
+        "stages": stages,
+    }
+
+
+def _nothing(*_: object) -> None:
+    """A plan shows no rounds and no labels."""
+
+
+def _stage(loop: Loop, data: DataBundle, space: LabelSpace, measure: bool) -> dict[str, Any]:
+    method, stage = loop.method, loop.config
+    steps: list[int] = []
+    streams: dict[str, Stream] = {}
+    for round_index in range(method.rounds):
+        environment = RoundEnvironment(
+            data, space, loop.seed, loop.runtime, loop.record, loop.folder / f"round{round_index}"
+        )
+        streams = method.streams(round_index, environment)
+        steps.append(stage_length(stage, streams))
+    minutes = sum(steps) * _seconds_a_step(loop, streams, len(space)) / 60 if measure else None
+    return {
+        "name": stage.name,
+        "method": stage.method,
+        "title": stage.title,
+        "initial": stage.initial,
+        "rounds": method.rounds,
+        "steps": sum(steps),
+        "batch_size": stage.batch_size,
+        "minutes": minutes,
+    }
+
+
+def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream], classes: int) -> float:
+    """Median time of a few steps; target images go without pseudo labels, or with even ones: there are none yet."""
+    feeders = {
+        name: loop.feeder(_without_pseudo_labels(stream, classes), len(streams)) for name, stream in streams.items()
+    }
+    optimisers = loop.optimisers(0)
+    loop.method.train()
+    times = []
+    sources = [feeder.batches(0, _TIMED) for feeder in feeders.values()]
+    for step in range(_TIMED):
+        started = time.perf_counter()
+        loop.step(0, step, {name: next(source) for name, source in zip(feeders, sources, strict=True)}, optimisers)
+        times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+@dataclass(frozen=True)
+class _Even:
+    """Scores of an image without preference; a plain value, so that it can be sent to decoding processes."""
+
+    classes: int
+
+    def __call__(self, index: int) -> npt.NDArray[np.float16]:
+        return np.zeros((self.classes, 1, 1), np.float16)
+
+
+def _without_pseudo_labels(stream: Stream, classes: int) -> Stream:
+    def bare(part: Part) -> Part:
+        scores = _Even(classes) if part.scores is not None else None
+        return replace(part, dataset=part.dataset.unlabelled(), scores=scores, focus=None)
+
+    return replace(stream, parts=tuple(bare(part) if part.domain == 1 else part for part in stream.parts))

@@ -1,0 +1,222 @@
+"""One stage of a run: a method trained on the run's data, scored on its test images, kept as a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segadapt.core.files import read_json
+from segadapt.data.dataset import Dataset
+from segadapt.engine.environment import DataBundle
+from segadapt.engine.loop import Loop
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
+from segadapt.errors import RequestError
+from segadapt.evaluate.scoring import evaluate
+from segadapt.labels import LabelSpace
+from segadapt.methods.method import Method, StageConfig
+from segadapt.methods.prototyped import Prototyped
+from segadapt.methods.registry import method_info
+from segadapt.models.build import ModelConfig, build_segmenter
+from segadapt.models.multires import started_from
+from segadapt.models.prototype_net import PrototypeNet
+from segadapt.models.segmenter import Segmenter
+from segadapt.models.store import PROTOTYPES, load_model, load_prototypes, save_model, save_prototypes
+from segadapt.report.write_features import show_features
+from segadapt.report.write_pictures import show_labels, show_predictions
+from segadapt.report.write_prototypes import show_prototypes
+from segadapt.runs.config import RunConfig
+
+SELECTION = "last checkpoint"
+"""Which weights every score of the house belongs to; nothing is chosen by target labels."""
+
+
+def networks_known(
+    config: RunConfig, stage: StageConfig, earlier: Mapping[str, ModelConfig], files: Mapping[str, ModelConfig]
+) -> dict[str, ModelConfig]:
+    """Networks by what ``initial`` and ``teacher`` may say; ``trained`` is the one that the stage trains.
+
+    Args:
+        config: of the run.
+        stage: one of its stages.
+        earlier: networks that the stages before it train, by name.
+        files: those of model files, by path; one that is not there is taken to be the run's.
+    """
+    own = stage.network or config.model
+    known = {**files, "scratch": own, "previous": [own, *earlier.values()][-1], **earlier}
+    return {**known, "trained": stage.network or known.get(stage.initial, config.model)}
+
+
+def untrained(config: RunConfig, stage: StageConfig, known: Mapping[str, ModelConfig], space: LabelSpace) -> Method:
+    """A stage's method with networks of the right shapes and any weights; ``known``: see :func:`networks_known`.
+
+    Raises:
+        RequestError: the method does not work with these networks.
+    """
+
+    def network(name: str) -> Segmenter:
+        spec = known.get(name, config.model)
+        return build_segmenter(spec.name, len(space), weights=None, **spec.arguments)
+
+    model = network(stage.initial)
+    if known["trained"] is not known.get(stage.initial, config.model):
+        model = started_from(network("trained"), model)
+    others = [] if stage.learns_from is None else [network(stage.learns_from)]
+    return method_info(stage.method).method(stage, model, space, *others)
+
+
+@dataclass(frozen=True)
+class StageRunner:
+    """Trains, scores and shows the stages of a run; holds what they share.
+
+    Attributes:
+        config: of the run.
+        data: opened source and target.
+        test: labelled test images, or None.
+        space: label space of the run.
+        runtime, record: of this process.
+    """
+
+    config: RunConfig
+    data: DataBundle
+    test: Dataset | None
+    space: LabelSpace
+    runtime: Runtime
+    record: Record
+
+    def train(
+        self, stage: StageConfig, model: Segmenter, second: Segmenter | None, folder: Path, fingerprint: str
+    ) -> dict[str, Any]:
+        """Train a stage from its newest checkpoint on, or from ``model``; returns its row and its pseudo labels.
+
+        Args:
+            stage: one of the run.
+            model: the network with the weights that it starts from.
+            second: what the stage learns from, if anything.
+            folder: of the stage; the model file lies there when this returns.
+            fingerprint: see :class:`~segadapt.engine.loop.Loop`.
+        """
+        forget_peak_memory(self.runtime.device)
+        others = [second] if second is not None else []
+        method = method_info(stage.method).method(stage, model, self.space, *others)
+
+        def on_round(round_index: int, steps: int) -> None:
+            if round_index + 1 < method.rounds:
+                scores = self.scores(method.result())
+                if scores is not None:
+                    self._record_scores(stage, round_index, steps, scores)
+                    self.record.say(f"  round {round_index + 1}: mIoU {scores['miou']:.1f}")
+
+        loop = Loop(
+            method,
+            self.data,
+            self.runtime,
+            self.record,
+            folder,
+            self.config.seed,
+            on_round=on_round,
+            on_labels=self._record_labels,
+            fingerprint=fingerprint,
+        )
+        loop.run()
+        result = method.result()
+        scores = self.scores(result)
+        if scores is not None:
+            self._record_scores(stage, method.rounds - 1, loop.steps_done, scores)
+        if self.runtime.main:
+            save_model(folder / "model.safetensors", result, self.space, self._provenance(stage))
+            self._keep_prototypes(method, result, folder)
+        row = {
+            "stage": stage.name,
+            "method": stage.method,
+            "title": stage.title,
+            "role": stage.role,
+            "scores": scores,
+            "seconds": round(loop.seconds, 1),
+            "steps": loop.steps_done,
+            "peak_memory_mb": peak_memory_mb(self.runtime.device),
+            "selection": SELECTION,
+        }
+        summaries = [read_json(folder / f"round{r}" / "labels.json") for r in range(method.rounds)]
+        return {"row": row, "labels": [s for s in summaries if s]}
+
+    def _keep_prototypes(self, method: Method, result: Segmenter, folder: Path) -> None:
+        """The prototypes of a stage, beside a result that does not hold them."""
+        view = method.prototype_view() if isinstance(method, Prototyped) else None
+        if view is None:
+            return
+        if not view.active.any():
+            self.record.warn(
+                f"stage '{folder.name}': no class got prototypes before the last step; lower mpcl.warmup (steps) or "
+                "mpcl.start (features of a class)"
+            )
+        if not isinstance(result, PrototypeNet):
+            save_prototypes(folder / PROTOTYPES, view)
+
+    def scores(self, model: Segmenter) -> dict[str, Any] | None:
+        """Scores on the test set; the processes share the images."""
+        if self.test is None:
+            return None
+        mine = self.test.subset(range(self.runtime.rank, len(self.test), self.runtime.processes))
+        return evaluate(
+            model,
+            mine,
+            self.config.evaluation,
+            self.runtime.device,
+            size=self.config.data.test_size,
+            reduce=self.runtime.sum,
+            autocast=self.runtime.autocast,
+            progress=None,
+        ).to_dict()
+
+    def show(self, pictures: Path, stage: StageConfig, folder: Path, done: Mapping[str, Any]) -> None:
+        """Pictures of a finished stage for the report, once."""
+        if (folder / "shown").exists():
+            return
+        model = load_model(folder / "model.safetensors").model.to(self.runtime.device)
+        shown = self.test if self.test is not None else self.data.target
+        show_predictions(
+            pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size, self.space
+        )
+        show_labels(pictures, stage.name, folder, done["labels"], self.data.target, self.space)
+        show_features(pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size)
+        view = self._prototype_view(folder, model)
+        if view is not None:
+            show_prototypes(
+                pictures, stage.name, model, view, shown, self.config.evaluation, self.config.data.test_size, self.space
+            )
+        (folder / "shown").touch()
+
+    def _prototype_view(self, folder: Path, model: Segmenter) -> PrototypeNet | None:
+        """The stage's network with its prototypes; None where there are none, or none that can be read."""
+        if isinstance(model, PrototypeNet):
+            return model
+        if not (folder / PROTOTYPES).exists():
+            return None
+        try:
+            return load_prototypes(folder / PROTOTYPES, model)
+        except RequestError as problem:
+            self.record.warn(f"no pictures of prototypes: {problem}")
+            return None
+
+    def _record_scores(self, stage: StageConfig, round_index: int, step: int, scores: Mapping[str, Any]) -> None:
+        self.record.event("evaluation", stage=stage.name, round=round_index, step=step, scores=scores)
+        self.record.scalars(f"{stage.name}/test", {"miou": scores["miou"]}, step)
+
+    def _record_labels(self, summary: Mapping[str, Any]) -> None:
+        accuracy = f", {summary['accuracy']:.1%} right" if summary["accuracy"] is not None else ""
+        self.record.event("labels", **{k: v for k, v in summary.items() if k != "classes"})
+        self.record.say(f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}")
+
+    def _provenance(self, stage: StageConfig) -> dict[str, Any]:
+        return {
+            "run": self.config.title,
+            "stage": stage.name,
+            "settings": stage.model_dump(mode="json"),
+            "seed": self.config.seed,
+            "size": self.config.data.test_size,
+            "inference": self.config.evaluation.model_dump(mode="json"),
+            **machine(),
+        }
