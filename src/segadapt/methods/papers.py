@@ -1,4 +1,4 @@
-"""Where each method was published, and where the house proves that its own is the same."""
+"""Where each method was published, and where the library proves that its implementation agrees."""
 
 from __future__ import annotations
 

@@ -1,25 +1,25 @@
-"""The methods of the house by name."""
+"""Methods by name: the library's own, and those of other packages.
+
+A package of one's own adds a method with :func:`register_method`, or with an entry point of the group
+``segadapt.methods``. A class is enough; title, summary, paper and presets are for tables and lists. Nothing here
+imports torch before a method is used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from segadapt.errors import RequestError, nearest
+from segadapt.core.registry import Registry, resolve
+from segadapt.errors import RequestError
 from segadapt.methods import papers
-from segadapt.methods.adaptseg import AdaptSeg
-from segadapt.methods.bcl import BCL
-from segadapt.methods.cbst import CBST
-from segadapt.methods.cpsl import CPSL
-from segadapt.methods.crst import CRST
-from segadapt.methods.daformer import HRDA, DAFormer
-from segadapt.methods.distill import Distill
-from segadapt.methods.method import Method, StageConfig
-from segadapt.methods.mic import MIC, AdaptSegMIC
 from segadapt.methods.papers import Paper
-from segadapt.methods.proda import ProDA
-from segadapt.methods.source_only import SourceOnly
+
+if TYPE_CHECKING:
+    from segadapt.methods.method import Method, StageConfig
+
+M = TypeVar("M", bound="type[Method]")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class MethodInfo:
     """A method under the name that recipes use.
 
     Attributes:
-        method: the class.
-        paper: where it was published and where ours is proved.
+        implementation: the class, or where it lies as ``module:name``.
+        paper: where it was published and where ours is proved; None for neither.
         title: for tables.
         summary: one line.
         presets: settings that make this name what it is; a recipe may override them.
@@ -37,59 +37,100 @@ class MethodInfo:
         network: a small network that it runs on.
     """
 
-    method: type[Method]
-    paper: Paper
-    title: str
-    summary: str
+    implementation: type[Method] | str
+    paper: Paper | None = None
+    title: str = ""
+    summary: str = ""
     presets: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = ""
     overrides: tuple[str, ...] = ()
     network: str = "lite"
 
+    @property
+    def method(self) -> type[Method]:
+        """The class; imported when it is first asked for."""
+        found: type[Method] = (
+            resolve(self.implementation) if isinstance(self.implementation, str) else self.implementation
+        )
+        return found
 
-METHODS: dict[str, MethodInfo] = {
+
+_OWN: dict[str, MethodInfo] = {
     "source_only": MethodInfo(
-        SourceOnly, papers.BOUNDS, "Source only", "supervised training on the source; the lower bound"
+        "segadapt.methods.source_only:SourceOnly",
+        papers.BOUNDS,
+        "Source only",
+        "supervised training on the source; the lower bound",
     ),
     "oracle": MethodInfo(
-        SourceOnly,
+        "segadapt.methods.source_only:SourceOnly",
         papers.BOUNDS,
         "Oracle",
         "supervised training on labelled target images; the upper bound",
         {"data": "oracle", "role": "oracle", "initial": "scratch"},
     ),
     "st": MethodInfo(
-        CBST, papers.CBST, "ST", "self-training in rounds, one threshold for all classes", {"policy": "global"}
+        "segadapt.methods.cbst:CBST",
+        papers.CBST,
+        "ST",
+        "self-training in rounds, one threshold for all classes",
+        {"policy": "global"},
     ),
     "st_sp": MethodInfo(
-        CBST, papers.CBST, "ST-SP", "self-training with spatial priors", {"policy": "global", "spatial_prior": True}
+        "segadapt.methods.cbst:CBST",
+        papers.CBST,
+        "ST-SP",
+        "self-training with spatial priors",
+        {"policy": "global", "spatial_prior": True},
     ),
-    "cbst": MethodInfo(CBST, papers.CBST, "CBST", "class-balanced self-training: one threshold a class"),
+    "cbst": MethodInfo(
+        "segadapt.methods.cbst:CBST", papers.CBST, "CBST", "class-balanced self-training: one threshold a class"
+    ),
     "cbst_sp": MethodInfo(
-        CBST, papers.CBST, "CBST-SP", "class-balanced self-training with spatial priors", {"spatial_prior": True}
+        "segadapt.methods.cbst:CBST",
+        papers.CBST,
+        "CBST-SP",
+        "class-balanced self-training with spatial priors",
+        {"spatial_prior": True},
     ),
     "crst_mrkld": MethodInfo(
-        CRST, papers.CRST, "CRST-MRKLD", "CBST with a KL regulariser on the model", {"regulariser": "mrkld"}
+        "segadapt.methods.crst:CRST",
+        papers.CRST,
+        "CRST-MRKLD",
+        "CBST with a KL regulariser on the model",
+        {"regulariser": "mrkld"},
     ),
     "crst_lrent": MethodInfo(
-        CRST, papers.CRST, "CRST-LRENT", "CBST with entropy-regularised soft labels", {"regulariser": "lrent"}
+        "segadapt.methods.crst:CRST",
+        papers.CRST,
+        "CRST-LRENT",
+        "CBST with entropy-regularised soft labels",
+        {"regulariser": "lrent"},
     ),
-    "adaptseg": MethodInfo(AdaptSeg, papers.ADAPTSEG, "AdaptSeg", "adversarial adaptation of the output space"),
+    "adaptseg": MethodInfo(
+        "segadapt.methods.adaptseg:AdaptSeg", papers.ADAPTSEG, "AdaptSeg", "adversarial adaptation of the output space"
+    ),
     "adaptseg_ls": MethodInfo(
-        AdaptSeg,
+        "segadapt.methods.adaptseg:AdaptSeg",
         papers.ADAPTSEG,
         "AdaptSeg-LS",
         "the same with a least-squares GAN",
         {"gan": "ls", "adversarial": 1e-2, "adversarial_aux": 2e-3},
     ),
     "proda": MethodInfo(
-        ProDA, papers.PRODA, "ProDA", "soft labels denoised online by prototypes; target structure learning"
+        "segadapt.methods.proda:ProDA",
+        papers.PRODA,
+        "ProDA",
+        "soft labels denoised online by prototypes; target structure learning",
     ),
     "cpsl": MethodInfo(
-        CPSL, papers.CPSL, "CPSL", "soft labels rectified by class-balanced self-labelling (optimal transport)"
+        "segadapt.methods.cpsl:CPSL",
+        papers.CPSL,
+        "CPSL",
+        "soft labels rectified by class-balanced self-labelling (optimal transport)",
     ),
     "cpsl_official": MethodInfo(
-        CPSL,
+        "segadapt.methods.cpsl:CPSL",
         papers.CPSL,
         "CPSL (official)",
         "the same with the terms of the published code",
@@ -106,31 +147,43 @@ METHODS: dict[str, MethodInfo] = {
         overrides=("stage1.method=cpsl_official",),
     ),
     "bcl": MethodInfo(
-        BCL, papers.BCL, "BCL", "contrast of pixels and prototypes across domains; dynamic, calibrated labels"
+        "segadapt.methods.bcl:BCL",
+        papers.BCL,
+        "BCL",
+        "contrast of pixels and prototypes across domains; dynamic, calibrated labels",
     ),
     "dacs": MethodInfo(
-        DAFormer,
+        "segadapt.methods.daformer:DAFormer",
         papers.DACS,
         "DACS",
         "online self-training on mixed images",
         {"feature_distance": 0.0, "rare_temperature": None, "teacher_momentum": 0.99},
     ),
     "daformer": MethodInfo(
-        DAFormer, papers.DAFORMER, "DAFormer", "DACS with rare classes sampled and ImageNet features kept"
+        "segadapt.methods.daformer:DAFormer",
+        papers.DAFORMER,
+        "DAFormer",
+        "DACS with rare classes sampled and ImageNet features kept",
     ),
     "hrda": MethodInfo(
-        HRDA, papers.HRDA, "HRDA", "DAFormer on two resolutions, with a network 'hrda:NAME'", network="hrda:lite"
+        "segadapt.methods.daformer:HRDA",
+        papers.HRDA,
+        "HRDA",
+        "DAFormer on two resolutions, with a network 'hrda:NAME'",
+        network="hrda:lite",
     ),
-    "mic": MethodInfo(MIC, papers.MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"),
+    "mic": MethodInfo(
+        "segadapt.methods.mic:MIC", papers.MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"
+    ),
     "mpcl": MethodInfo(
-        DAFormer,
+        "segadapt.methods.daformer:DAFormer",
         papers.MPCL,
         "MPCL",
         "several prototypes a class on DAFormer; 'mpcl: {}' joins every other method too",
         {"mpcl": {}},
     ),
     "adaptseg_mic": MethodInfo(
-        AdaptSegMIC,
+        "segadapt.methods.mic:AdaptSegMIC",
         papers.MIC,
         "AdaptSeg + MIC",
         "AdaptSeg, and masked images labelled as whole ones",
@@ -138,21 +191,92 @@ METHODS: dict[str, MethodInfo] = {
         overrides=("adapt.method=adaptseg_mic",),
     ),
     "distill": MethodInfo(
-        Distill, papers.PRODA, "Distillation", "a fresh student learns from the stage before", recipe="proda"
+        "segadapt.methods.distill:Distill",
+        papers.PRODA,
+        "Distillation",
+        "a fresh student learns from the stage before",
+        recipe="proda",
     ),
 }
 
 
+def _of_entry_point(name: str, found: Any) -> MethodInfo:
+    """Return the entry of a class that an installed package names."""
+    _require_method(name, found)
+    return MethodInfo(found, title=name)
+
+
+METHODS: Registry[MethodInfo] = Registry("method", _OWN, "segadapt.methods", _of_entry_point)
+"""All methods by name."""
+
+
+def register_method(
+    name: str,
+    *,
+    title: str = "",
+    summary: str = "",
+    paper: str = "",
+    presets: Mapping[str, Any] | None = None,
+    network: str = "lite",
+) -> Callable[[M], M]:
+    """Make a class a method that recipes, overrides and commands know by ``name``.
+
+    Args:
+        name: as recipes use it; one class may have several, with other presets.
+        title: for tables; the name if empty.
+        summary: one line for lists.
+        paper: citation.
+        presets: settings that make this name what it is; a recipe may override them.
+        network: a small network that it runs on, for ``segadapt bench step``.
+
+    Raises:
+        RequestError: the name is one of the library's own, or the class is not a Method.
+
+    >>> from segadapt.methods import Method, register_method
+    >>> @register_method("mymethod")
+    ... class MyMethod(Method):
+    ...     ...
+    >>> METHODS["mymethod"].method is MyMethod
+    True
+    """
+
+    def decorate(cls: M) -> M:
+        _require_method(name, cls)
+        cited = Paper(paper) if paper else None
+        METHODS.register(name, MethodInfo(cls, cited, title or name, summary, dict(presets or {}), network=network))
+        return cls
+
+    return decorate
+
+
 def method_info(name: str) -> MethodInfo:
-    """A method by name; RequestError with the nearest name otherwise."""
-    if name not in METHODS:
-        raise RequestError(f"no method '{name}'{nearest(name, METHODS)}; there are: {', '.join(METHODS)}")
-    return METHODS[name]
+    """Return a method by name.
+
+    Raises:
+        RequestError: there is none of that name; the message has the nearest one.
+    """
+    hint = "; a method of another package needs 'plugins: [PACKAGE]' in the recipe, or its entry point installed"
+    return METHODS.find(name, hint)
 
 
 def stage_settings(name: str, settings: Mapping[str, Any]) -> tuple[type[StageConfig], dict[str, Any]]:
-    """The settings class of a stage and its settings with the method's presets beneath."""
+    """Return the settings class of a stage, and its settings with the method's presets beneath.
+
+    Args:
+        name: of the stage.
+        settings: of the stage, as in a recipe.
+
+    Raises:
+        RequestError: no method is named, or it is unknown.
+    """
     if "method" not in settings:
         raise RequestError(f"stage '{name}' names no method; add e.g. 'method: cbst'")
     info = method_info(str(settings["method"]))
     return info.method.Config, {"title": info.title, **info.presets, **settings, "name": name}
+
+
+def _require_method(name: str, found: Any) -> None:
+    from segadapt.methods.method import Method
+
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise RequestError(f"method '{name}': {found!r} is not a class that derives from segadapt.methods.Method")

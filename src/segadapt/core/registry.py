@@ -1,0 +1,131 @@
+"""Open lists: entries of the library, entries that a decorator adds, entries of installed packages.
+
+A package of one's own adds a method, reader or augmentation in one of two ways. It calls a decorator such as
+:func:`segadapt.methods.register_method` when it is imported, and a recipe names it: ``plugins: [my_package]``. Or it
+declares an entry point, which needs no recipe key::
+
+    [project.entry-points."segadapt.methods"]
+    mymethod = "my_package.mymethod:MyMethod"
+
+Networks come from entry points alone, so that opening a model file imports nothing but installed packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from segadapt.errors import RequestError, nearest
+
+T = TypeVar("T")
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Entries by name. Iteration and ``in`` cover the library's entries and those registered in this process.
+
+    Args:
+        kind: word for one entry in messages, e.g. ``method``.
+        own: entries of the library.
+        group: name of the entry-point group that packages may add to.
+        load: makes an entry of the object that an entry point names, e.g. of a class.
+
+    >>> colours = Registry("colour", {"red": 1}, "segadapt.colours", lambda name, found: found)
+    >>> colours["red"]
+    1
+    >>> colours.register("blue", 2)
+    >>> list(colours)
+    ['red', 'blue']
+    """
+
+    def __init__(self, kind: str, own: Mapping[str, T], group: str, load: Callable[[str, Any], T]) -> None:
+        self.kind, self.group = kind, group
+        self._own, self._load = own, load
+        self._added: dict[str, T] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        yield from self._added
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._added)
+
+    def __getitem__(self, name: str) -> T:
+        return self._own[name] if name in self._own else self._added[name]
+
+    def register(self, name: str, entry: T) -> None:
+        """Add an entry; one of the same name that was added before is replaced, as when a module is reloaded.
+
+        Raises:
+            RequestError: the library itself has an entry of this name.
+        """
+        if name in self._own:
+            raise RequestError(f"{self.kind} '{name}' is one of segadapt's own; register yours under another name")
+        self._added[name] = entry
+
+    def installed(self) -> dict[str, EntryPoint]:
+        """Entry points of installed packages by name, without importing the packages."""
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def find(self, name: str, hint: str = "") -> T:
+        """Return the entry of a name; an installed package is imported when it is asked for.
+
+        Args:
+            name: of the entry.
+            hint: added to the message for an unknown name.
+
+        Raises:
+            RequestError: there is no such entry, or its package cannot be imported.
+        """
+        if name in self:
+            return self[name]
+        point = self.installed().get(name)
+        if point is None:
+            known = self.names()
+            raise RequestError(f"no {self.kind} '{name}'{nearest(name, known)}; there are: {', '.join(known)}{hint}")
+        try:
+            found = point.load()
+        except Exception as problem:
+            raise RequestError(
+                f"{self.kind} '{name}' of the installed package '{_package(point)}' cannot be imported: "
+                f"{type(problem).__name__}: {problem}; fix or uninstall that package"
+            ) from problem
+        if name not in self:  # the package may have registered it with more words
+            self.register(name, self._load(name, found))
+        return self[name]
+
+    def names(self) -> list[str]:
+        """Names of all entries, of installed packages too."""
+        return list(dict.fromkeys([*self, *self.installed()]))
+
+
+def load_plugins(modules: Iterable[str]) -> None:
+    """Import the packages that a recipe names as ``plugins``; what they register is known from then on.
+
+    Raises:
+        RequestError: a name is not one of a module, or its import fails.
+    """
+    for name in modules:
+        if not isinstance(name, str) or not _MODULE.fullmatch(name):
+            raise RequestError(f"plugins: {name!r} is not the name of a Python module, e.g. my_package")
+        try:
+            importlib.import_module(name)
+        except Exception as problem:
+            raise RequestError(
+                f"plugin '{name}' cannot be imported: {type(problem).__name__}: {problem}; install its package, or "
+                "set PYTHONPATH to the folder that holds it"
+            ) from problem
+
+
+def resolve(path: str) -> Any:
+    """Import the object of a path ``module:name``."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
