@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from segadapt.core.registry import Registry
 from segadapt.core.settings import Settings
 from segadapt.errors import RequestError, nearest
 from segadapt.models.daformer_net import DAFormerNet
@@ -16,10 +17,11 @@ from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
 from segadapt.models.fcn8s import FCN8s
 from segadapt.models.mit import SIZES
 from segadapt.models.multires import MultiRes
+from segadapt.models.plain import PREFIX, PlainNetwork, given_network
 from segadapt.models.proda_net import ProDANet
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.resnet38 import ResNet38
-from segadapt.models.segmenter import Preprocessing, Segmenter
+from segadapt.models.segmenter import IMAGENET, Preprocessing, Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 from segadapt.models.weights import load_initial
 
@@ -38,6 +40,10 @@ _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     "daformer_lite": partial(DAFormerNet, encoder=LITE_ENCODER),
     **{f"daformer_{size}": partial(DAFormerNet, encoder=size) for size in SIZES},
 }
+
+NETWORKS: Registry[Callable[..., Any]] = Registry("network", _BUILDERS, "segadapt.networks", lambda _, found: found)
+"""Builders by name: ``build(classes, **arguments)``. Packages add theirs by entry points alone, see
+:mod:`segadapt.core.registry`; theirs may give any module that :class:`~segadapt.models.plain.PlainNetwork` takes."""
 
 MODELS: Mapping[str, str] = {
     "lite": "EfficientNet-Lite0 with a light decoder, stride 4; ImageNet weights as a package",
@@ -105,8 +111,13 @@ def build_segmenter(
         builder: Callable[..., Segmenter] = partial(_FAMILIES[family], classes, inner)
     elif name in _BUILDERS:
         builder = partial(_BUILDERS[name], classes)
+    elif name.startswith(PREFIX):
+        builder = partial(given_network, name, classes)
+    elif name in NETWORKS.installed():
+        builder = partial(_installed, name, classes)
     else:
-        raise RequestError(f"no network '{name}'{nearest(name, MODELS)}; there are: {', '.join(MODELS)}")
+        known = [*MODELS, *NETWORKS.installed()]
+        raise RequestError(f"no network '{name}'{nearest(name, known)}; there are: {', '.join(known)}")
     try:
         model = builder(**arguments)
     except TypeError as problem:
@@ -114,6 +125,54 @@ def build_segmenter(
     if weights is not None:
         load_initial(model, weights, name)
     return model
+
+
+def _installed(name: str, classes: int, *, preprocessing: Preprocessing | None = None, **arguments: Any) -> Segmenter:
+    """Build a network of an installed package; one that is not a Segmenter is wrapped."""
+    build = NETWORKS.find(name)
+    if isinstance(build, type) and issubclass(build, Segmenter) and preprocessing is not None:
+        made: Any = build(classes, preprocessing=preprocessing, **arguments)
+    else:
+        made = build(classes, **arguments)
+    model = made if isinstance(made, Segmenter) else PlainNetwork(made, classes, preprocessing or IMAGENET)
+    model.architecture = {"name": name, **arguments}
+    return model
+
+
+def require_rebuildable(model: Segmenter) -> None:
+    """Refuse a network that :func:`build_segmenter` cannot build again from its description.
+
+    Raises:
+        RequestError: it has no name, an unknown one, or is built again with other parameters.
+    """
+    name = str(model.architecture.get("name", ""))
+    what = f"network {type(model).__name__}" + (f" '{name}'" if name else "")
+    way = (
+        "make it an installed network with an entry point of the group 'segadapt.networks', or give the module to "
+        "segadapt.adapt(network=...)"
+    )
+    if _is_own(name):
+        return  # tests keep this promise for all of them
+    if not name:
+        raise RequestError(f"{what} cannot be loaded again, so it is not saved: its architecture has no name; {way}")
+    try:
+        again = build_segmenter(**model.description())
+    except RequestError as problem:
+        raise RequestError(f"{what} cannot be loaded again, so it is not saved: {problem}; {way}") from None
+    shapes = [{k: v.shape for k, v in network.state_dict().items()} for network in (model, again)]
+    if shapes[0] != shapes[1]:
+        raise RequestError(
+            f"{what} cannot be loaded again, so it is not saved: built from its description it has other parameters; "
+            f"{way}"
+        )
+
+
+def _is_own(name: str) -> bool:
+    """Tell whether a network is one of the library's, and so is all that it wraps."""
+    family, _, inner = name.partition(":")
+    if family in ("timm", "daformer") and inner:
+        return True
+    return name in _BUILDERS or (family in _FAMILIES and _is_own(inner))
 
 
 def _around(

@@ -16,7 +16,7 @@ from torch import Tensor
 from segadapt.core.files import replacing
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
-from segadapt.models.build import build_segmenter
+from segadapt.models.build import build_segmenter, require_rebuildable
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 
@@ -53,7 +53,12 @@ class LoadedModel:
 
 
 def save_model(path: Path, model: Segmenter, space: LabelSpace, provenance: dict[str, Any]) -> None:
-    """Write a model file so that it is either the old one or the whole new one."""
+    """Write a model file so that it is either the old one or the whole new one.
+
+    Raises:
+        RequestError: the network could not be loaded again from the file.
+    """
+    require_rebuildable(model)
     metadata = {
         "format": FORMAT,
         "space": space.to_json(),
