@@ -70,6 +70,11 @@ class Dataset:
             raise RequestError(f"{self.name}: '{self.items[index].id}' has no label")
         return self.read_label(path)
 
+    def file_fingerprint(self, index: int) -> list[str | int]:
+        """Return the id of one item and the sizes of its files in bytes."""
+        item = self.items[index]
+        return [item.id, *(path.stat().st_size for path in (item.image, item.label) if path is not None)]
+
     def unlabelled(self) -> Dataset:
         """The same images with every path to a label removed."""
         return replace(self, items=tuple(replace(item, label=None) for item in self.items))

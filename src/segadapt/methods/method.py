@@ -118,6 +118,11 @@ class StageConfig(Settings):
         return self
 
     @property
+    def opens_target_labels(self) -> bool:
+        """Whether the stage trains on the labels of the target: an oracle."""
+        return False
+
+    @property
     def learns_from(self) -> str | None:
         """Where a second, frozen network of the stage comes from, in the words of ``initial``; None without one."""
         return None

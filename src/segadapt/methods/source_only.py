@@ -33,6 +33,11 @@ class SourceOnlyConfig(PrototypedConfig, StageConfig):
     role: Literal["source", "adapted", "oracle"] = "source"
     data: Literal["source", "oracle"] = "source"
 
+    @property
+    def opens_target_labels(self) -> bool:
+        """Whether ``data`` is the oracle's."""
+        return self.data == "oracle"
+
 
 class SourceOnly(Prototyped):
     """Supervised cross entropy on one domain."""

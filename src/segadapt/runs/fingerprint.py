@@ -1,50 +1,48 @@
-"""Whether runs and stages are the same: a finished stage is reused where all that decides its numbers is."""
+"""Whether runs and stages are the same: a finished stage is reused where everything that decides its numbers is."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import file_digest, short_hash
-from segadapt.engine.environment import DataBundle
-from segadapt.labels import LabelSpace
+from segadapt.data.dataset import Dataset
 from segadapt.methods.method import StageConfig
-from segadapt.methods.source_only import SourceOnlyConfig
-from segadapt.runs.config import RunConfig
-from segadapt.runs.opening import data_fingerprint, files_fingerprint, labels_read
+from segadapt.runs.config import DataSpec, RunConfig
+from segadapt.runs.opening import OpenedData
 
 
 class Fingerprints:
-    """Those of the stages of a run, one after the other: each holds those of the stages that it builds on.
+    """Fingerprints of the stages of a run, one after the other: each holds those of the stages that it builds on.
 
     Args:
         config: of the run.
-        data: opened data of the run.
-        space: label space of the run.
+        opened: its data.
     """
 
-    def __init__(self, config: RunConfig, data: DataBundle, space: LabelSpace):
-        self._config, self._oracle = config, data.oracle
-        self._data = data_fingerprint(data, space)
+    def __init__(self, config: RunConfig, opened: OpenedData) -> None:
+        self._config, self._data = config, opened.training
+        self._trained_on = data_fingerprint(opened)
         self._made: dict[str, str] = {}
 
     def next(self, stage: StageConfig, files: Iterable[Path]) -> str:
-        """The fingerprint of the stage that follows those asked for so far.
+        """Return the fingerprint of the stage that follows those asked for so far.
 
         Args:
             stage: its settings; ``title`` and ``checkpoint_every`` decide nothing.
             files: weights and models outside the run that it starts or learns from.
         """
-        data, labelled = self._config.data, isinstance(stage, SourceOnlyConfig) and stage.data == "oracle"
+        data, oracle = self._config.data, self._data.oracle if stage.opens_target_labels else None
         what = {
             "stage": stage.model_dump(mode="json", exclude={"title", "checkpoint_every"}),
             "model": self._config.model.model_dump(mode="json"),
             "seed": self._config.seed,
             "precision": self._config.precision,
-            "data": self._data,
+            "data": self._trained_on,
             "labels": [labels_read(spec) for spec in (data.source, data.oracle) if spec],
-            "oracle": files_fingerprint(self._oracle()) if labelled and self._oracle is not None else None,
+            "oracle": files_fingerprint(oracle()) if oracle is not None else None,
             "files": [file_digest(f) for f in files],
             "builds on": [self._made[n] for n in (stage.initial, stage.learns_from) if n in self._made],
         }
@@ -53,8 +51,53 @@ class Fingerprints:
         return made
 
 
+def data_fingerprint(opened: OpenedData) -> str:
+    """Return a short hash of what a run trains on: names and file sizes, independent of where the files lie."""
+    data = opened.training
+    return short_hash(
+        [
+            opened.space.names,
+            data.source.name,
+            files_fingerprint(data.source),
+            files_fingerprint(data.target),
+            data.source_size,
+            data.target_size,
+        ]
+    )
+
+
+def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
+    """Return a short hash of what scores depend on besides the model: test images, their size, inference."""
+    test = opened.test
+    return short_hash(
+        [
+            opened.space.names,
+            files_fingerprint(test) if test is not None else None,
+            test.space.to_json() if test is not None else None,
+            config.data.test_size,
+            config.evaluation.model_dump(mode="json"),
+            labels_read(config.data.test) if config.data.test is not None else None,
+        ]
+    )
+
+
+def files_fingerprint(dataset: Dataset) -> str:
+    """Return a short hash of the names and file sizes of a data set; of the pixels of one in memory."""
+    return short_hash([dataset.file_fingerprint(index) for index in range(len(dataset))])
+
+
+def labels_read(spec: DataSpec) -> dict[str, Any]:
+    """Return the settings that decide, besides the files, which classes labels mean; empty where all is as usual."""
+    read: dict[str, Any] = {"merge": spec.merge, "options": spec.options}
+    if spec.reader == "folder" and spec.ignore_ids != DataSpec().ignore_ids:
+        read["ignore_ids"] = spec.ignore_ids
+    if spec.classes is not None:
+        read["classes"] = hashlib.sha256(Path(spec.classes).read_bytes()).hexdigest()
+    return {name: value for name, value in read.items() if value}
+
+
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Settings that two configurations, as JSON, do not share, by the names of overrides; not the title."""
+    """Return the settings that two configurations, as JSON, do not share, by names of overrides; not the title."""
 
     def by_stage(config: Mapping[str, Any]) -> dict[str, Any]:
         rest = {key: value for key, value in config.items() if key not in ("stages", "title")}

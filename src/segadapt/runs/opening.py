@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from segadapt.core.files import short_hash
 from segadapt.data.cache import DecodedCache
 from segadapt.data.check import DAMAGED_IMAGE, check_dataset
-from segadapt.data.dataset import Dataset, Item
+from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.labelling import some
 from segadapt.data.readers import open_dataset, reader_info, to_space
 from segadapt.engine.environment import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
-from segadapt.runs.config import DataConfig, DataSpec, RunConfig, resolve_root
+from segadapt.runs.config import DataConfig, DataSpec, resolve_root
+
+PYTHON = "python"
+"""Reader of data sets that a script gives."""
 
 CHECKED_AT_START = 1000
 """Data sets of up to so many images are read once before a run starts."""
@@ -63,37 +64,67 @@ def open_spec(
     return dataset
 
 
+Given = Mapping[str, Dataset]
+"""Data sets that a script gives, by their part in the run: source, target, oracle, test."""
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """The data of a run.
+
+    Attributes:
+        training: what methods train on.
+        test: labelled test images, or None.
+        space: label space of the run.
+    """
+
+    training: DataBundle
+    test: Dataset | None
+    space: LabelSpace
+
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        """The data sets by their part in the run, without those that only an oracle opens."""
+        found = {"source": self.training.source, "target": self.training.target}
+        return found if self.test is None else {**found, "test": self.test}
+
+
 def open_data(
-    config: DataConfig, roots: Mapping[str, str], cache_folder: Path
-) -> tuple[DataBundle, Dataset | None, LabelSpace]:
-    """The training data, the test data, and the label space of the run."""
-    source = open_spec(config.source, True, roots, "source")
-    given = source.space
-    space = label_space(config.space) if config.space else given
+    config: DataConfig, roots: Mapping[str, str], cache_folder: Path, given: Given | None = None
+) -> OpenedData:
+    """Open the data sets of a run and bring their labels into one label space.
+
+    Args:
+        config: the data part of its configuration.
+        roots: where named data sets lie.
+        cache_folder: for statistics kept by content.
+        given: data sets of parts whose reader is ``python``.
+
+    Raises:
+        RequestError: a data set cannot be opened, or no class name is shared.
+    """
+    opener = _Opener(config, roots, given or {})
+    source = opener.open("source", config.source, labelled=True)
+    written = source.space
+    space = label_space(config.space) if config.space else written
     source = in_space(source, space, "source", config.source.merge)
-    target = open_spec(config.target, False, roots, "target").unlabelled()
-    oracle_spec = config.oracle
+    target = opener.open("target", config.target, labelled=False).unlabelled()
 
-    def oracle() -> Dataset:
-        assert oracle_spec is not None
-        opened = open_spec(_with_classes(oracle_spec, config), True, roots, "oracle", given)
-        return in_space(opened, space, "oracle", oracle_spec.merge)
+    def labelled(part: str, spec: DataSpec) -> Dataset:
+        return in_space(opener.open(part, spec, labelled=True, like=written), space, part, spec.merge)
 
+    oracle = partial(labelled, "oracle", config.oracle) if config.oracle is not None else None
     truth = None
     if config.measure_labels:
-        if oracle_spec is None:
+        if oracle is None:
             raise RequestError("data.measure_labels compares with data.oracle, which the recipe does not give")
         truth = oracle()
         if [i.id for i in truth.items] != [i.id for i in target.items]:
             raise RequestError("data.measure_labels needs data.oracle to hold the same images as data.target")
-    test = None
-    if config.test is not None:
-        test = open_spec(_with_classes(config.test, config), True, roots, "test", given)
-        test = in_space(test, space, "test", config.test.merge)
-    bundle = DataBundle(
+    training = DataBundle(
         source=source,
         target=target,
-        oracle=oracle if oracle_spec is not None else None,
+        oracle=oracle,
         truth=truth,
         source_size=config.source.size,
         target_size=config.target.size,
@@ -102,7 +133,30 @@ def open_data(
         workers=config.workers,
         skip_damaged=config.skip_damaged,
     )
-    return bundle, test, space
+    return OpenedData(training, labelled("test", config.test) if config.test is not None else None, space)
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """Opens the data sets of one configuration by their part in the run."""
+
+    config: DataConfig
+    roots: Mapping[str, str]
+    given: Given
+
+    def open(self, part: str, spec: DataSpec, labelled: bool, like: LabelSpace | None = None) -> Dataset:
+        """Open one data set; a labelled folder without a classes file reads its masks as the source's are read."""
+        if spec.reader == PYTHON:
+            if part not in self.given:
+                raise RequestError(
+                    f"{part}: this data set was given from a script; run that script again (segadapt.adapt with the "
+                    f"same {part}), or give folders"
+                )
+            return self.given[part] if labelled else self.given[part].unlabelled()
+        source = self.config.source
+        if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
+            spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
+        return open_spec(spec, labelled, self.roots, part, like)
 
 
 def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Callable[[str], None]) -> None:
@@ -132,13 +186,6 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
             warn(f"{where}: {problem.message}")
 
 
-def _with_classes(spec: DataSpec, config: DataConfig) -> DataSpec:
-    """A labelled folder without a classes file reads its masks as the source's are read."""
-    if spec.reader == "folder" and spec.classes is None and config.source.reader == "folder":
-        return spec.model_copy(update={"classes": config.source.classes, "ignore_ids": config.source.ignore_ids})
-    return spec
-
-
 def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str, str] | None = None) -> Dataset:
     """The data set re-labelled by class names; RequestError when no name is shared.
 
@@ -162,49 +209,3 @@ def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str
     if len(shared) < len(space):
         space = replace(space, subsets={**space.subsets, f"the {len(shared)} classes labelled here": tuple(shared)})
     return to_space(dataset, space, merge)
-
-
-def data_fingerprint(bundle: DataBundle, space: LabelSpace) -> str:
-    """A short hash of what a run trains on: names and file sizes, independent of where the files lie."""
-    return short_hash(
-        [
-            space.names,
-            bundle.source.name,
-            [_file_fingerprint(i) for i in bundle.source.items],
-            [_file_fingerprint(i) for i in bundle.target.items],
-            bundle.source_size,
-            bundle.target_size,
-        ]
-    )
-
-
-def files_fingerprint(dataset: Dataset) -> str:
-    """A short hash of the names and file sizes of a data set."""
-    return short_hash([_file_fingerprint(i) for i in dataset.items])
-
-
-def labels_read(spec: DataSpec) -> dict[str, Any]:
-    """What decides, besides the files of a data set, which classes its labels mean; nothing where all is as usual."""
-    read: dict[str, Any] = {"merge": spec.merge, "options": spec.options}
-    if spec.reader == "folder" and spec.ignore_ids != DataSpec().ignore_ids:
-        read["ignore_ids"] = spec.ignore_ids
-    if spec.classes is not None:
-        read["classes"] = hashlib.sha256(Path(spec.classes).read_bytes()).hexdigest()
-    return {name: value for name, value in read.items() if value}
-
-
-def score_fingerprint(test: Dataset | None, space: LabelSpace, config: RunConfig) -> str:
-    """A short hash of what scores depend on besides the model: test images, their size, inference."""
-    what = [
-        space.names,
-        [_file_fingerprint(i) for i in test.items] if test is not None else None,
-        test.space.to_json() if test is not None else None,
-        config.data.test_size,
-        config.evaluation.model_dump(mode="json"),
-        labels_read(config.data.test) if config.data.test is not None else None,
-    ]
-    return short_hash(what)
-
-
-def _file_fingerprint(item: Item) -> list[str | int]:
-    return [item.id, *(path.stat().st_size for path in (item.image, item.label) if path is not None)]

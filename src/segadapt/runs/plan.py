@@ -13,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.loader import Part, Stream
-from segadapt.engine.environment import DataBundle, RoundEnvironment
+from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.loop import Loop, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
-from segadapt.labels import LabelSpace
-from segadapt.models.build import ModelConfig
 from segadapt.runs.config import RunConfig
-from segadapt.runs.opening import open_data
-from segadapt.runs.stage import networks_known, untrained
+from segadapt.runs.networks import Networks
+from segadapt.runs.opening import OpenedData, open_data
 
 _TIMED = 3
 
@@ -35,24 +33,23 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
     runtime = Runtime(config.accelerator, config.precision)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        data, test, space = open_data(config.data, roots, folder)
+        opened = open_data(config.data, roots, folder)
         record = Record(folder / "record", False)
-        networks: dict[str, ModelConfig] = {}
+        networks = Networks(config, opened.space, roots, folder)
         stages = []
         for stage in config.stages:
-            known = networks_known(config, stage, networks, {})
-            method = untrained(config, stage, known, space)
-            loop = Loop(method, data, runtime, record, folder / stage.name, config.seed, _nothing, _nothing)
-            stages.append({**_stage(loop, data, space, measure), "network": known["trained"].name})
-            networks[stage.name] = known["trained"]
+            method = networks.method(stage, trained=False)
+            loop = Loop(method, opened.training, runtime, record, folder / stage.name, config.seed, _nothing, _nothing)
+            planned = _stage(loop, opened, measure)
+            stages.append({**planned, "network": networks.architecture(stage).name})
     return {
         "title": config.title,
         "model": config.model.name,
         "data": {
-            "source": len(data.source),
-            "target": len(data.target),
-            "test": len(test) if test is not None else 0,
-            "classes": list(space.names),
+            "source": len(opened.training.source),
+            "target": len(opened.training.target),
+            "test": len(opened.test) if opened.test is not None else 0,
+            "classes": list(opened.space.names),
         },
         "stages": stages,
     }
@@ -62,13 +59,13 @@ def _nothing(*_: object) -> None:
     """A plan shows no rounds and no labels."""
 
 
-def _stage(loop: Loop, data: DataBundle, space: LabelSpace, measure: bool) -> dict[str, Any]:
-    method, stage = loop.method, loop.config
+def _stage(loop: Loop, opened: OpenedData, measure: bool) -> dict[str, Any]:
+    method, stage, space = loop.method, loop.config, opened.space
     steps: list[int] = []
     streams: dict[str, Stream] = {}
     for round_index in range(method.rounds):
         environment = RoundEnvironment(
-            data, space, loop.seed, loop.runtime, loop.record, loop.folder / f"round{round_index}"
+            opened.training, space, loop.seed, loop.runtime, loop.record, loop.folder / f"round{round_index}"
         )
         streams = method.streams(round_index, environment)
         steps.append(stage_length(stage, streams))

@@ -8,19 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import read_json
-from segadapt.data.dataset import Dataset
-from segadapt.engine.environment import DataBundle
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
 from segadapt.errors import RequestError
 from segadapt.evaluate.scoring import evaluate
-from segadapt.labels import LabelSpace
 from segadapt.methods.method import Method, StageConfig
 from segadapt.methods.prototyped import Prototyped
-from segadapt.methods.registry import method_info
-from segadapt.models.build import ModelConfig, build_segmenter
-from segadapt.models.multires import started_from
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import PROTOTYPES, load_model, load_prototypes, save_model, save_prototypes
@@ -28,43 +22,9 @@ from segadapt.report.write_features import show_features
 from segadapt.report.write_pictures import show_labels, show_predictions
 from segadapt.report.write_prototypes import show_prototypes
 from segadapt.runs.config import RunConfig
-
-SELECTION = "last checkpoint"
-"""Which weights every score of the house belongs to; nothing is chosen by target labels."""
-
-
-def networks_known(
-    config: RunConfig, stage: StageConfig, earlier: Mapping[str, ModelConfig], files: Mapping[str, ModelConfig]
-) -> dict[str, ModelConfig]:
-    """Networks by what ``initial`` and ``teacher`` may say; ``trained`` is the one that the stage trains.
-
-    Args:
-        config: of the run.
-        stage: one of its stages.
-        earlier: networks that the stages before it train, by name.
-        files: those of model files, by path; one that is not there is taken to be the run's.
-    """
-    own = stage.network or config.model
-    known = {**files, "scratch": own, "previous": [own, *earlier.values()][-1], **earlier}
-    return {**known, "trained": stage.network or known.get(stage.initial, config.model)}
-
-
-def untrained(config: RunConfig, stage: StageConfig, known: Mapping[str, ModelConfig], space: LabelSpace) -> Method:
-    """A stage's method with networks of the right shapes and any weights; ``known``: see :func:`networks_known`.
-
-    Raises:
-        RequestError: the method does not work with these networks.
-    """
-
-    def network(name: str) -> Segmenter:
-        spec = known.get(name, config.model)
-        return build_segmenter(spec.name, len(space), weights=None, **spec.arguments)
-
-    model = network(stage.initial)
-    if known["trained"] is not known.get(stage.initial, config.model):
-        model = started_from(network("trained"), model)
-    others = [] if stage.learns_from is None else [network(stage.learns_from)]
-    return method_info(stage.method).method(stage, model, space, *others)
+from segadapt.runs.networks import MODEL
+from segadapt.runs.opening import OpenedData
+from segadapt.runs.results import SELECTION
 
 
 @dataclass(frozen=True)
@@ -73,34 +33,25 @@ class StageRunner:
 
     Attributes:
         config: of the run.
-        data: opened source and target.
-        test: labelled test images, or None.
-        space: label space of the run.
+        opened: data of the run.
         runtime, record: of this process.
     """
 
     config: RunConfig
-    data: DataBundle
-    test: Dataset | None
-    space: LabelSpace
+    opened: OpenedData
     runtime: Runtime
     record: Record
 
-    def train(
-        self, stage: StageConfig, model: Segmenter, second: Segmenter | None, folder: Path, fingerprint: str
-    ) -> dict[str, Any]:
-        """Train a stage from its newest checkpoint on, or from ``model``; returns its row and its pseudo labels.
+    def train(self, stage: StageConfig, method: Method, folder: Path, fingerprint: str) -> dict[str, Any]:
+        """Train a stage from its newest checkpoint on, or from the start; return its row and its pseudo labels.
 
         Args:
             stage: one of the run.
-            model: the network with the weights that it starts from.
-            second: what the stage learns from, if anything.
+            method: with the networks that it starts from.
             folder: of the stage; the model file lies there when this returns.
             fingerprint: see :class:`~segadapt.engine.loop.Loop`.
         """
         forget_peak_memory(self.runtime.device)
-        others = [second] if second is not None else []
-        method = method_info(stage.method).method(stage, model, self.space, *others)
 
         def on_round(round_index: int, steps: int) -> None:
             if round_index + 1 < method.rounds:
@@ -111,7 +62,7 @@ class StageRunner:
 
         loop = Loop(
             method,
-            self.data,
+            self.opened.training,
             self.runtime,
             self.record,
             folder,
@@ -126,7 +77,7 @@ class StageRunner:
         if scores is not None:
             self._record_scores(stage, method.rounds - 1, loop.steps_done, scores)
         if self.runtime.main:
-            save_model(folder / "model.safetensors", result, self.space, self._provenance(stage))
+            save_model(folder / MODEL, result, self.opened.space, self._provenance(stage))
             self._keep_prototypes(method, result, folder)
         row = {
             "stage": stage.name,
@@ -157,9 +108,10 @@ class StageRunner:
 
     def scores(self, model: Segmenter) -> dict[str, Any] | None:
         """Scores on the test set; the processes share the images."""
-        if self.test is None:
+        test = self.opened.test
+        if test is None:
             return None
-        mine = self.test.subset(range(self.runtime.rank, len(self.test), self.runtime.processes))
+        mine = test.subset(range(self.runtime.rank, len(test), self.runtime.processes))
         return evaluate(
             model,
             mine,
@@ -175,17 +127,24 @@ class StageRunner:
         """Pictures of a finished stage for the report, once."""
         if (folder / "shown").exists():
             return
-        model = load_model(folder / "model.safetensors").model.to(self.runtime.device)
-        shown = self.test if self.test is not None else self.data.target
+        model = load_model(folder / MODEL).model.to(self.runtime.device)
+        shown = self.opened.test if self.opened.test is not None else self.opened.training.target
         show_predictions(
-            pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size, self.space
+            pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size, self.opened.space
         )
-        show_labels(pictures, stage.name, folder, done["labels"], self.data.target, self.space)
+        show_labels(pictures, stage.name, folder, done["labels"], self.opened.training.target, self.opened.space)
         show_features(pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size)
         view = self._prototype_view(folder, model)
         if view is not None:
             show_prototypes(
-                pictures, stage.name, model, view, shown, self.config.evaluation, self.config.data.test_size, self.space
+                pictures,
+                stage.name,
+                model,
+                view,
+                shown,
+                self.config.evaluation,
+                self.config.data.test_size,
+                self.opened.space,
             )
         (folder / "shown").touch()
 

@@ -1,0 +1,177 @@
+"""Where the networks of a run's stages come from: the one place that reads ``initial``, ``teacher`` and ``network``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from segadapt.engine.runtime import seed_step
+from segadapt.errors import RequestError
+from segadapt.labels import LabelSpace
+from segadapt.methods.method import Method, StageConfig
+from segadapt.methods.registry import method_info
+from segadapt.models.build import ModelConfig, build_segmenter, model_config
+from segadapt.models.multires import started_from
+from segadapt.models.segmenter import Segmenter
+from segadapt.models.store import load_model, require_same_classes
+from segadapt.runs.config import RunConfig, resolve_root
+
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where one network of a stage comes from.
+
+    Attributes:
+        name: in the words of ``initial``.
+        file: model file with the weights; None for the initial weights of an architecture.
+        stage: the earlier stage that writes ``file``; None for a file from outside the run.
+    """
+
+    name: str
+    file: Path | None = None
+    stage: StageConfig | None = None
+
+
+class Networks:
+    """Resolves and builds the networks of all stages of a run.
+
+    Args:
+        config: of the run.
+        space: its label space.
+        roots: where named weights files lie.
+        stages: folder with one folder per stage; nothing is read from it before a network is built.
+    """
+
+    def __init__(self, config: RunConfig, space: LabelSpace, roots: Mapping[str, str], stages: Path) -> None:
+        self._config, self._space, self._roots, self._stages = config, space, roots, stages
+        self._shapes: dict[Path, ModelConfig] = {}
+
+    def origins(self, stage: StageConfig) -> tuple[Origin, ...]:
+        """Return where the trained network comes from and, for a stage that learns from a second one, where that does.
+
+        ``scratch`` is the initial weights, and so is ``previous`` for what the first stage trains; other names are
+        earlier stages or model files.
+        """
+        before = self._config.stages[: self._config.stages.index(stage)]
+        afresh = stage.initial == "scratch" or (stage.initial == "previous" and not before)
+        names = ["scratch" if afresh else stage.initial, *([stage.learns_from] if stage.learns_from else [])]
+        return tuple(self._origin(name, before) for name in names)
+
+    def _origin(self, name: str, before: tuple[StageConfig, ...]) -> Origin:
+        if name == "scratch":
+            return Origin(name)
+        named = {s.name: s for s in before}
+        stage = before[-1] if name == "previous" and before else named.get(name)
+        file = Path(name) if stage is None else self._stages / stage.name / MODEL
+        return Origin(name, file, stage)
+
+    # ---- shapes ----
+
+    def architecture(self, stage: StageConfig) -> ModelConfig:
+        """Return the architecture that a stage trains; a missing model file counts as the run's own."""
+        return stage.network or self._architecture_of(stage, self.origins(stage)[0])
+
+    def _architecture_of(self, stage: StageConfig, origin: Origin) -> ModelConfig:
+        if origin.file is None:
+            return stage.network or self._config.model
+        if origin.stage is not None:
+            return self.architecture(origin.stage)
+        if origin.file not in self._shapes:
+            if not origin.file.is_file():
+                return self._config.model
+            self._shapes[origin.file] = model_config(load_model(origin.file).model)
+        return self._shapes[origin.file]
+
+    # ---- files ----
+
+    def outside_files(self, stage: StageConfig) -> list[Path]:
+        """Return the files of weights and models, made outside the run, that a stage starts or learns from.
+
+        Raises:
+            RequestError: there is no such weights file.
+        """
+        origins = self.origins(stage)
+        weights = self._weights(stage) if any(o.file is None for o in origins) else None
+        files = [Path(weights)] if weights not in (None, "imagenet") else []
+        return files + [o.file for o in origins if o.file is not None and o.stage is None]
+
+    def _weights(self, stage: StageConfig) -> str | None:
+        """Return ``imagenet``, None, or the path of a weights file that exists."""
+        spec = stage.network or self._config.model
+        if spec.weights is None or spec.weights == "imagenet":
+            return spec.weights
+        path = resolve_root(spec.weights, self._roots, "weights file", "FILE")
+        if not path.is_file():
+            raise RequestError(f"no weights file '{path}' for the network '{spec.name}'")
+        return str(path)
+
+    def check(self, finished: Mapping[str, bool]) -> None:
+        """Try files and networks of all stages before any of them trains.
+
+        Args:
+            finished: whether a stage is done, by name; the networks of one that is done are not tried.
+
+        Raises:
+            RequestError: a file is missing or of other classes, or a method does not work with its networks.
+        """
+        for number, stage in enumerate(self._config.stages):
+            self.outside_files(stage)
+            for origin in self.origins(stage):
+                if origin.file is not None and origin.stage is None:
+                    self._load(stage, origin)
+            if number and not finished[stage.name]:  # the first stage would fail at once
+                self.method(stage, trained=False)
+
+    # ---- networks ----
+
+    def method(self, stage: StageConfig, trained: bool = True) -> Method:
+        """Build a stage's method on its networks.
+
+        Args:
+            stage: one of the run.
+            trained: whether the networks get their weights; otherwise they have the right shapes and random weights.
+
+        Raises:
+            RequestError: a model file is missing or does not fit, or the method does not work with these networks.
+        """
+        first, *others = self.origins(stage)
+        seed_step(self._config.seed, 9)
+        model = self._network(stage, first, trained)
+        if first.file is not None and stage.network is not None:
+            model = started_from(self._initial(stage, weights=None), model)
+        second = [self._network(stage, origin, trained) for origin in others]
+        return method_info(stage.method).method(stage, model, self._space, *second)
+
+    def _network(self, stage: StageConfig, origin: Origin, trained: bool) -> Segmenter:
+        if origin.file is None:
+            return self._initial(stage, self._weights(stage) if trained else None)
+        if trained:
+            return self._load(stage, origin)
+        spec = self._architecture_of(stage, origin)
+        return build_segmenter(spec.name, len(self._space), weights=None, **spec.arguments)
+
+    def _initial(self, stage: StageConfig, weights: str | None) -> Segmenter:
+        """Build the network of a stage with the given initial weights or random ones; the same at every call."""
+        seed_step(self._config.seed, 9)
+        spec = stage.network or self._config.model
+        return build_segmenter(spec.name, len(self._space), weights=weights, **spec.arguments)
+
+    def _load(self, stage: StageConfig, origin: Origin) -> Segmenter:
+        """Read a model file that fits this run."""
+        assert origin.file is not None
+        if not origin.file.is_file():
+            if origin.stage is not None:
+                raise RequestError(
+                    f"stage '{stage.name}' needs the model of stage '{origin.stage.name}', but there is no "
+                    f"'{origin.file}'; run that stage first, or all of them (leave out --stage)"
+                )
+            raise RequestError(
+                f"stage '{stage.name}' starts from '{origin.name}', which is neither an earlier stage of this run "
+                "nor a model file"
+            )
+        loaded = load_model(origin.file)
+        require_same_classes(loaded.space, self._space, origin.file)
+        return loaded.model
