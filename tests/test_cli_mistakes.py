@@ -49,7 +49,7 @@ def test_a_folder_in_the_way_of_an_exported_model(
     ("problem", "words"),
     [
         (PermissionError(errno.EACCES, "Permission denied", "runs/log.jsonl"), "'runs/log.jsonl' cannot be"),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; mend that"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; fix that"),
     ],
 )
 def test_what_the_system_refuses_later_is_one_line(

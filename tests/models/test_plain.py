@@ -88,7 +88,7 @@ def test_modules_that_do_not_fit_are_refused(module: nn.Module, head: str | None
 
 def test_a_given_module_starts_from_its_weights_and_is_loaded_again(tmp_path: Path) -> None:
     module = Tiny()
-    name, arguments = give_network(module, K, head="classifier")
+    name, arguments = give_network(module, head="classifier")
     first, second = (build_segmenter(name, K, **arguments) for _ in range(2))
     for key, value in module.state_dict().items():
         assert torch.equal(first.state_dict()[f"module.{key}"], value)
@@ -104,18 +104,24 @@ def test_a_given_module_starts_from_its_weights_and_is_loaded_again(tmp_path: Pa
     assert load_model(tmp_path / "p.safetensors").model.feature_channels == 6
 
 
+def test_other_numbers_of_classes_are_refused() -> None:
+    name, arguments = give_network(Tiny(classes=7))
+    with pytest.raises(RequestError, match="'python:Tiny' gives scores of 7 classes; the data have 4"):
+        build_segmenter(name, K, **arguments)
+
+
 def test_other_weights_are_other_networks() -> None:
     torch.manual_seed(0)
     module = Tiny()
-    one = give_network(module, K)[1]
-    assert give_network(module, K)[1] == one
+    one = give_network(module)[1]
+    assert give_network(module)[1] == one
     with torch.no_grad():
         module.body.bias[0] += 1  # type: ignore[index]
-    assert give_network(module, K)[1] != one
+    assert give_network(module)[1] != one
 
 
 def test_a_given_module_is_unknown_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, arguments = give_network(Tiny(), K)
+    name, arguments = give_network(Tiny())
     save_model(tmp_path / "m.safetensors", build_segmenter(name, K, **arguments), SPACE, {})
     monkeypatch.setattr(plain, "_given", {})
     with pytest.raises(RequestError, match=r"'python:Tiny' was given from a script; .*network=.*entry point"):
@@ -151,7 +157,7 @@ def test_what_cannot_be_loaded_again_is_not_saved(tmp_path: Path, network: Segme
 
 
 def test_a_description_that_builds_another_network_is_refused() -> None:
-    name, arguments = give_network(Tiny(), K)
+    name, arguments = give_network(Tiny())
     network = build_segmenter(name, K, **arguments)
     network.add_module("more", nn.Linear(1, 1))
     with pytest.raises(RequestError, match="built from its description it has other parameters"):

@@ -63,7 +63,7 @@ def bench_table(
         for method in methods:
             config = load_config(f"{task}/{method}", [*known[method], f"seed={seed}"])
             folder = out / method / f"seed{seed}"
-            Run(config, folder, roots, quiet, reuse=(out,)).execute()
+            Run.open(config, folder, roots, quiet=quiet, reuse=(out,)).execute()
             table = summarise(task, _measured(task, methods, out), seeds, out)
             write_json(out / "table.json", table)
             write_text(out / "table.md", markdown(table))

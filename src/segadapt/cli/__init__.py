@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": using.export,
     "import": importing.import_,
     "methods": looking.methods,
+    "settings": looking.settings,
     "recipes": looking.recipes,
     "models": looking.models,
     "doctor": looking.doctor,
@@ -72,7 +73,7 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 def _of_usage(mistake: Any) -> str:
-    """One line about it; or the help, where it was asked for by giving nothing."""
+    """Return one line about a wrong call; or the help, where nothing was given."""
     said = mistake.format_message()
     if mistake.ctx is None or "\n" in said:
         return str(said)
@@ -80,14 +81,14 @@ def _of_usage(mistake: Any) -> str:
 
 
 def _of_files(problem: OSError) -> str:
-    """One line about a file that could not be read or written."""
+    """Return one line about a file that could not be read or written."""
     files = " and ".join(f"'{file}'" for file in (problem.filename, problem.filename2) if file is not None)
     said = " ".join(f"{files or 'a file'} cannot be read or written: {problem.strerror or problem}".split())
-    return f"{said}; mend that, or choose another place, and start again"
+    return f"{said}; fix that, or choose another place, and start again"
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command; its exit status says what came of it."""
     try:
         sys.exit(app(prog_name="segadapt", standalone_mode=False))
     except _UsageError as mistake:

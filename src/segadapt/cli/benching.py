@@ -4,31 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
-from segadapt.bench.step import bench_step
-from segadapt.bench.table import bench_table, markdown
-from segadapt.bench.thresholds import bench_thresholds
-from segadapt.cli.common import Json, Quiet, Roots, console, out_folder, parse_roots, parse_size, print_json
-from segadapt.engine.runtime import Precision
+from segadapt.cli.common import (
+    Json,
+    Plugins,
+    Quiet,
+    Roots,
+    console,
+    out_folder,
+    parse_roots,
+    parse_size,
+    print_json,
+)
 from segadapt.errors import RequestError
-from segadapt.labels import CITYSCAPES
-from segadapt.runs.config import apply_overrides
+
+Classes = Annotated[int | None, typer.Option(min=2, help="Number of classes; that of Cityscapes if left out.")]
 
 
 def thresholds(
     images: Annotated[int, typer.Option(min=1, help="Number of synthetic confidence maps.")] = 2975,
     height: Annotated[int, typer.Option(min=1)] = 1024,
     width: Annotated[int, typer.Option(min=1)] = 2048,
-    classes: Annotated[int, typer.Option(min=1)] = len(CITYSCAPES),
+    classes: Classes = None,
     sort_images: Annotated[int, typer.Option(min=1, help="Images of the full sort beside it.")] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
 ) -> None:
     """Class thresholds by streaming histograms, beside a full sort."""
-    result = bench_thresholds(images, height, width, classes, sort_images, seed)
+    from segadapt.bench.thresholds import bench_thresholds
+    from segadapt.labels import CITYSCAPES
+
+    result = bench_thresholds(images, height, width, classes or len(CITYSCAPES), sort_images, seed)
     if json:
         print_json(result)
         return
@@ -43,15 +52,25 @@ def step(
     crop: Annotated[str, typer.Option(help="Height x width of the crops.")] = "176x240",
     batch: Annotated[int, typer.Option(min=1, help="Samples of each stream a step.")] = 4,
     repeats: Annotated[int, typer.Option(min=3, help="Timed pairs of step and passes.")] = 10,
-    classes: Annotated[int, typer.Option(min=2)] = len(CITYSCAPES),
+    classes: Classes = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Settings of the stage to change, e.g. stride=2.")
     ] = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """A training step on noise, beside the network passes that it consists of."""
+    """Time a training step on noise, beside the network passes that it consists of."""
+    from typing import get_args
+
+    from segadapt.bench.step import bench_step
+    from segadapt.core.registry import load_plugins
+    from segadapt.engine.runtime import Precision
+    from segadapt.labels import CITYSCAPES
+    from segadapt.runs.config import apply_overrides
+
+    load_plugins(plugin or ())
     if precision not in get_args(Precision):
         raise RequestError(f"--precision '{precision}' is none of {', '.join(get_args(Precision))}")
     exact: Precision = precision  # type: ignore[assignment]
@@ -59,7 +78,18 @@ def step(
     (image, cut) = [(side, side) if isinstance(side, int) else side or (0, 0) for side in sides]
     changed = apply_overrides({"stages": {"step": {}}}, [f"step.{override}" for override in overrides or []])
     settings = changed["stages"]["step"]
-    result = bench_step(method, network, image, cut, batch, repeats, classes, accelerator, exact, settings)
+    result = bench_step(
+        method,
+        network,
+        size=image,
+        crop=cut,
+        batch=batch,
+        repeats=repeats,
+        classes=classes or len(CITYSCAPES),
+        accelerator=accelerator,
+        precision=exact,
+        settings=settings,
+    )
     if json:
         print_json(result)
         return
@@ -88,6 +118,8 @@ def table(
     json: Json = False,
 ) -> None:
     """Run the recipes of a task with several seeds and write one table; goes on where it stopped."""
+    from segadapt.bench.table import bench_table, markdown
+
     try:
         numbers = [int(s) for s in seeds.split(",")]
     except ValueError:

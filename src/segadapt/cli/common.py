@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from segadapt.core.files import require_writable
-from segadapt.core.settings import checked
 from segadapt.errors import RequestError
-from segadapt.runs.config import DataSpec
+
+if TYPE_CHECKING:
+    from segadapt.runs.config import DataSpec
+    from segadapt.runs.results import RunResult
 
 console = Console(highlight=False)
 
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="Package whose methods, readers and augmentations are to be known."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and the result only.")]
 Roots = Annotated[
@@ -76,7 +80,10 @@ def data_spec(
     split: str,
     limit: int | None = None,
 ) -> DataSpec:
-    """One data set from the options of a command."""
+    """Return the settings of one data set from the options of a command."""
+    from segadapt.core.settings import checked
+    from segadapt.runs.config import DataSpec
+
     values = {
         "reader": reader,
         "root": data_root,
@@ -87,13 +94,14 @@ def data_spec(
         "ignore_ids": parse_ids(ignore_id),
         "limit": limit,
     }
-    spec: DataSpec = checked(DataSpec, values, "the data set")
-    return spec
+    return checked(DataSpec, values, "the data set")
 
 
 def out_folder(option: typer.CallbackParam, folder: Path | None) -> Path | None:
     """The folder of an option for results; RequestError where nothing can be written into it."""
     if folder is not None:
+        from segadapt.core.files import require_writable
+
         require_writable(folder, option.opts[0])
     return folder
 
@@ -103,6 +111,8 @@ def out_file(option: typer.CallbackParam, file: Path | None) -> Path | None:
     if file is not None and file.is_dir():
         raise RequestError(f"{option.opts[0]} '{file}' is a folder; name a file in it")
     if file is not None:
+        from segadapt.core.files import require_writable
+
         require_writable(file.parent, option.opts[0])
     return file
 
@@ -113,7 +123,9 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table on standard output."""
+    """Print a table on standard output."""
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
@@ -122,30 +134,24 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     console.print(table)
 
 
-def print_results(results: Mapping[str, Any], out: Path) -> None:
-    """What a run achieved, for a person."""
+def print_results(result: RunResult) -> None:
+    """Print what a run achieved, for a person."""
     rows = []
-    for row in results["rows"]:
-        scores = row["scores"] or {}
-        rows.append(
-            [
-                row["title"],
-                _percent(scores.get("miou")),
-                _percent(scores.get("mpa")),
-                _percent(scores.get("pixel_accuracy")),
-                f"{row['seconds'] / 60:.1f}",
-            ]
-        )
-    tested = results["test"]
+    for stage in result.stages:
+        scores = stage.scores or {}
+        percent = [_percent(scores.get(name)) for name in ("miou", "mpa", "pixel_accuracy")]
+        rows.append([stage.title, *percent, f"{stage.seconds / 60:.1f}"])
+    tested = result.raw["test"]
+    title = f"{result.title}, seed {result.seed}: "
     if tested["labelled"]:
-        title = f"{results['title']}, seed {results['seed']}: {tested['images']} test images, {results['selection']}"
+        title += f"{tested['images']} test images, {result.raw['selection']}"
     else:
-        title = f"{results['title']}, seed {results['seed']}: no labelled test images, so no scores"
+        title += "no labelled test images, so no scores"
     print_rows(["stage", "mIoU", "MPA", "pixel acc.", "minutes"], rows, title)
-    if results["rows"]:
-        console.print(f"model   {out / 'stages' / results['rows'][-1]['stage'] / 'model.safetensors'}", soft_wrap=True)
-    if (out / "report.html").exists():
-        console.print(f"report  {out / 'report.html'}", soft_wrap=True)
+    if result.stages:
+        console.print(f"model   {result.model}", soft_wrap=True)
+    if result.report is not None:
+        console.print(f"report  {result.report}", soft_wrap=True)
 
 
 def _percent(value: float | None) -> str:

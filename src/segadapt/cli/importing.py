@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segadapt.cli.common import Json, console, out_file, print_json
-from segadapt.data.classes_file import read_classes, space_of
 from segadapt.errors import RequestError
-from segadapt.labels import SPACES, LabelSpace
-from segadapt.models.importing import LAYOUTS, import_checkpoint
-from segadapt.models.store import save_model
 
-PROJECTS = [layout.title for layout in LAYOUTS.values()]
+if TYPE_CHECKING:
+    from segadapt.labels import LabelSpace
+
+LAYOUTS = {
+    "adaptsegnet": "AdaptSegNet",
+    "crst": "CRST",
+    "proda": "ProDA",
+    "cpsl": "CPSL",
+    "dass": "DASS",
+    "daformer": "DAFormer",
+    "hrda": "HRDA",
+}
+"""Projects by layout, for the help: as models/importing.py reads them, which a test compares."""
+SPACES = ("cityscapes19", "synthia16", "nthu13", "camvid11")
+"""Label spaces of labels.py, for the help; a test compares them."""
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help=f"A checkpoint of {', '.join(PROJECTS)} or MIC.")],
+    checkpoint: Annotated[Path, typer.Argument(help=f"A checkpoint of {', '.join(LAYOUTS.values())} or MIC.")],
     out: Annotated[Path, typer.Option(help="The model file.", callback=out_file)] = Path("model.safetensors"),
     layout: Annotated[str, typer.Option(help=f"{', '.join(LAYOUTS)}; empty recognises it.")] = "",
     space: Annotated[
@@ -31,8 +41,11 @@ def import_(
     json: Json = False,
 ) -> None:
     """Turn a published checkpoint into a model file."""
+    from segadapt.models.importing import import_checkpoint
+    from segadapt.models.store import save_model
+
     if out.suffix != ".safetensors":
-        raise RequestError(f"--out '{out}' is no name of a model file; end it in .safetensors")
+        raise RequestError(f"--out '{out}' is not the name of a model file; end it in .safetensors")
     if out.resolve() == checkpoint.resolve():
         raise RequestError(f"--out '{out}' is the checkpoint itself; give the model another name")
     loaded = import_checkpoint(checkpoint, layout=layout or None, space=_space(space), teacher=teacher)
@@ -51,7 +64,7 @@ def import_(
     if json:
         print_json(summary)
         return
-    _say("layout", f"{LAYOUTS[origin['layout']].title} ({origin['layout']})")
+    _say("layout", f"{LAYOUTS[origin['layout']]} ({origin['layout']})")
     _say("network", loaded.model.architecture["name"])
     _say("classes", f"{len(loaded.space)} ({loaded.space.name})")
     _say("tensors", str(origin["tensors"]))
@@ -61,7 +74,9 @@ def import_(
 
 
 def _space(text: str) -> LabelSpace | str | None:
-    """A name, or the classes of a file in its order."""
+    """Return a name, or the classes of a file in its order."""
+    from segadapt.data.classes_file import read_classes, space_of
+
     if not text or text in SPACES or not Path(text).is_file():
         return text or None
     return space_of(Path(text).stem, read_classes(Path(text)))

@@ -14,6 +14,7 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    Plugins,
     Quiet,
     Reader,
     Roots,
@@ -25,12 +26,7 @@ from segadapt.cli.common import (
     print_json,
     print_rows,
 )
-from segadapt.data.check import OTHER_NUMBER, Problem, check_dataset
-from segadapt.data.folder import describe_classes
-from segadapt.data.readers import READERS
-from segadapt.engine.record import Steps
 from segadapt.errors import RequestError
-from segadapt.runs.opening import open_spec
 
 
 def check(
@@ -47,9 +43,18 @@ def check(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Check only this many images, evenly spaced.")] = None,
     root: Roots = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Read every file of a data set and say what is wrong with it; exit status 2 if anything is."""
+    from segadapt.core.registry import load_plugins
+    from segadapt.data.check import OTHER_NUMBER, Problem, check_dataset
+    from segadapt.data.folder import describe_classes
+    from segadapt.data.readers import READERS
+    from segadapt.engine.record import Steps
+    from segadapt.runs.opening import open_spec
+
+    load_plugins(plugin or ())
     labelled = not unlabelled and not (reader == "folder" and labels is None)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit)
     dataset = open_spec(spec, labelled, parse_roots(root), reader)
@@ -75,6 +80,8 @@ def check(
 
 def readers(json: Json = False) -> None:
     """List the data sets that can be read as downloaded."""
+    from segadapt.data.readers import READERS
+
     if json:
         print_json({name: {"summary": info.summary, "splits": list(info.splits)} for name, info in READERS.items()})
         return
@@ -92,6 +99,7 @@ def toy(
     quiet: Quiet = False,
 ) -> None:
     """Render the toy world in the layouts of GTA5, SYNTHIA and Cityscapes."""
+    from segadapt.engine.record import Steps
     from segadapt.toy import write_world
 
     total = 2 * source + 2 * (target + test)

@@ -1,23 +1,13 @@
-"""``methods``, ``recipes``, ``models``, ``doctor``: what there is, and whether it works here."""
+"""``methods``, ``settings``, ``recipes``, ``models``, ``doctor``: what there is, and whether it works here."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import shutil
 import textwrap
-import time
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+import typer
 
-from segadapt.cli.common import Json, console, print_json, print_rows
-from segadapt.engine.runtime import machine
-from segadapt.labels import CITYSCAPES
-from segadapt.methods.papers import Paper
-from segadapt.methods.registry import METHODS
-from segadapt.models.build import MODELS, build_segmenter
-from segadapt.runs.config import find_recipe, load_config, read_recipe, recipe_names
+from segadapt.cli.common import Json, Plugins, console, print_json, print_rows
 
 PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
 """Where the stages of a method are looked up: as published, or, for an oracle, where its labels may be opened."""
@@ -30,25 +20,36 @@ EXTRAS: dict[str, list[str]] = {
 """The packages of each extra that a user may want; as pyproject.toml has them."""
 
 
-def methods(json: Json = False) -> None:
+def methods(plugin: Plugins = None, json: Json = False) -> None:
     """List the methods by paper: what each does, its stages in the published setting, and where ours is proved."""
+    from segadapt.core.registry import load_plugins
+    from segadapt.methods.registry import METHODS, MethodInfo
+
+    load_plugins(plugin or ())
     found = {name: _method(name) for name in METHODS}
+    installed = {name: point for name, point in METHODS.installed().items() if name not in METHODS}
     if json:
-        print_json(found)
+        others = {name: {"package": point.value} for name, point in installed.items()}
+        print_json({**found, **others})
         return
-    names: dict[Paper, list[str]] = {}
-    for name, info in METHODS.items():
-        names.setdefault(info.paper, []).append(name)
-    width = max(map(len, METHODS)) + 2
-    for paper, mine in names.items():
-        _say(paper.citation, style="bold")
-        for name in mine:
-            how = " ".join([found[name]["recipe"] or "no recipe yet", *found[name]["overrides"]])
-            _say(f"{found[name]['title']}: {found[name]['summary']}", f"  {name:<{width}}", width + 2)
-            _say(f"{' > '.join(found[name]['stages'])}  ({how})", " " * (width + 2), width + 2)
-        for kind, paths in paper.proofs.items():
+    by_paper: dict[str, list[MethodInfo]] = {}
+    names = {id(info): name for name, info in METHODS.items()}
+    for info in METHODS.values():
+        by_paper.setdefault(info.paper.citation if info.paper else "Methods of other packages", []).append(info)
+    width = max(map(len, [*METHODS, *installed])) + 2
+    for citation, infos in by_paper.items():
+        _say(citation, style="bold")
+        for info in infos:
+            name = names[id(info)]
+            entry = found[name]
+            how = " ".join([entry["recipe"] or "no recipe yet", *entry["overrides"]])
+            _say(f"{entry['title']}: {entry['summary']}", f"  {name:<{width}}", width + 2)
+            _say(f"{' > '.join(entry['stages'])}  ({how})", " " * (width + 2), width + 2)
+        for kind, paths in infos[0].paper.proofs.items() if infos[0].paper else ():
             _say(" ".join(paths), f"  {kind:<{width}}", width + 2)
         console.print()
+    for name, point in installed.items():
+        _say(f"of an installed package, {point.value}", f"  {name:<{width}}", width + 2)
     _say(
         "Below a method: its stages, and the recipe they are from. page: paper, official code and ours beside each "
         "other; golden: tests against golden vectors; restated: tests that write the formulas down a second time.",
@@ -57,7 +58,10 @@ def methods(json: Json = False) -> None:
 
 
 def _method(name: str) -> dict[str, Any]:
-    """A method of the registry, with the stages of its recipe."""
+    """Return what is known of a method, with the stages of its recipe."""
+    from segadapt.methods.registry import METHODS
+    from segadapt.recipes import recipe_names, stages_of
+
     info = METHODS[name]
     shipped = recipe_names()
     tasks = [*PUBLISHED_TASKS, *sorted({shown.partition("/")[0] for shown in shipped} - set(PUBLISHED_TASKS))]
@@ -65,16 +69,16 @@ def _method(name: str) -> dict[str, Any]:
     return {
         "title": info.title,
         "summary": info.summary,
-        "paper": info.paper.citation,
-        "stages": [stage.method for stage in load_config(recipe, info.overrides).stages] if recipe else [name],
+        "paper": info.paper.citation if info.paper else None,
+        "stages": [method for _, method in stages_of(recipe, info.overrides)] if recipe else [name],
         "recipe": recipe,
         "overrides": list(info.overrides),
-        "proofs": info.paper.proofs,
+        "proofs": info.paper.proofs if info.paper else {},
     }
 
 
 def _say(text: str, first: str = "", indent: int = 2, style: str | None = None) -> None:
-    """One entry, wrapped between its words alone."""
+    """Print one entry, wrapped between its words alone."""
     lines = textwrap.wrap(
         text,
         min(console.width, 110),
@@ -86,9 +90,30 @@ def _say(text: str, first: str = "", indent: int = 2, style: str | None = None) 
     console.print("\n".join(lines), style=style, markup=False, soft_wrap=True)
 
 
+def settings(
+    method: Annotated[str, typer.Argument(help="A method, e.g. proda; or data, run, model, inference.")],
+    plugin: Plugins = None,
+    json: Json = False,
+) -> None:
+    """List every setting of a method: name, type, default, meaning with unit and source."""
+    from segadapt.core.registry import load_plugins
+    from segadapt.runs.settings import settings_of
+
+    load_plugins(plugin or ())
+    found = settings_of(method)
+    if json:
+        print_json({s.name: {"type": s.type, "default": s.default, "meaning": s.meaning} for s in found})
+        return
+    for setting in found:
+        console.print(f"[bold]{setting.name}[/]  [dim]{setting.type}[/] = {setting.default}", soft_wrap=True)
+        _say(setting.meaning, "    ", 4)
+
+
 def recipes(json: Json = False) -> None:
     """List the recipes."""
-    rows = [(name, str(read_recipe(find_recipe(name)).get("description", ""))) for name in recipe_names()]
+    from segadapt.recipes import description, recipe_names
+
+    rows = [(name, description(name)) for name in recipe_names()]
     if json:
         print_json(dict(rows))
         return
@@ -97,14 +122,24 @@ def recipes(json: Json = False) -> None:
 
 def models(json: Json = False) -> None:
     """List the networks."""
+    from segadapt.models.build import MODELS, NETWORKS
+
+    found = {**MODELS, **{name: f"of an installed package, {p.value}" for name, p in NETWORKS.installed().items()}}
     if json:
-        print_json(dict(MODELS))
+        print_json(found)
         return
-    print_rows(["model", "what"], [[name, what] for name, what in MODELS.items()])
+    print_rows(["model", "what"], [[name, what] for name, what in found.items()])
 
 
 def doctor(json: Json = False) -> None:
     """Say what this machine can do and what is missing."""
+    import os
+    import shutil
+
+    import torch
+
+    from segadapt.engine.runtime import machine
+
     found: dict[str, Any] = dict(machine())
     found["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     found["disk_free_gb"] = round(shutil.disk_usage(".").free / 2**30, 1)
@@ -128,6 +163,8 @@ def doctor(json: Json = False) -> None:
 
 
 def _installed(package: str) -> bool:
+    import importlib.metadata
+
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -136,7 +173,14 @@ def _installed(package: str) -> bool:
 
 
 def _step_seconds() -> float:
-    """Forward and backward of the lite network on two 256x256 images."""
+    """Time forward and backward pass of the lite network on two 256x256 images."""
+    import time
+
+    import torch
+
+    from segadapt.labels import CITYSCAPES
+    from segadapt.models.build import build_segmenter
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build_segmenter("lite", len(CITYSCAPES), weights=None).to(device).train()
     images = torch.rand(2, 3, 256, 256, device=device)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segadapt.api import load
 from segadapt.cli.common import (
     Accelerator,
     Classes,
@@ -16,6 +15,7 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    Plugins,
     Quiet,
     Reader,
     Roots,
@@ -29,20 +29,13 @@ from segadapt.cli.common import (
     print_json,
     print_rows,
 )
-from segadapt.core.settings import checked
-from segadapt.data.resize import Resize
-from segadapt.engine.record import Steps
-from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
-from segadapt.evaluate.export import export_onnx
-from segadapt.evaluate.predict import find_images, predict_path
-from segadapt.evaluate.scoring import evaluate as score
-from segadapt.evaluate.submission import SubmissionSummary, predict_submission, submission_images
-from segadapt.models.inference import InferenceConfig
-from segadapt.models.store import LoadedModel
-from segadapt.report import write_report
-from segadapt.runs.labelling import label_images
-from segadapt.runs.opening import in_space, open_spec
+
+if TYPE_CHECKING:
+    from segadapt.data.resize import Resize
+    from segadapt.engine.runtime import Runtime
+    from segadapt.models.inference import InferenceConfig
+    from segadapt.models.store import LoadedModel
 
 Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), or the folder of a run.")]
 Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0; empty: the model's own.")]
@@ -57,7 +50,10 @@ SizeOption = Annotated[
 
 
 def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) -> InferenceConfig:
-    """How the model predicts by its file, with what the options change."""
+    """Return how the model predicts by its file, with what the options change."""
+    from segadapt.core.settings import checked
+    from segadapt.models.inference import InferenceConfig
+
     settings = loaded.inference
     if scales:
         try:
@@ -69,17 +65,19 @@ def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) 
     if window:
         size = parse_size(window, "--window")
         settings["window"] = (size, size) if isinstance(size, int) else size
-    result: InferenceConfig = checked(InferenceConfig, settings, "inference")
-    return result
+    return checked(InferenceConfig, settings, "inference")
 
 
 def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[LoadedModel, Runtime]:
+    from segadapt.api import load
+    from segadapt.engine.runtime import Runtime
+
     runtime = Runtime(accelerator)
     return load(model, str(runtime.device), prototypes), runtime
 
 
 def working_size_of(loaded: LoadedModel, size: str) -> Resize:
-    """The size asked for, or the one the model was evaluated at in its run."""
+    """Return the size asked for, or the one the model was evaluated at in its run."""
     return parse_size(size, "--size") if size else loaded.working_size
 
 
@@ -99,10 +97,17 @@ def evaluate(
     prototypes: ByPrototypes = False,
     accelerator: Accelerator = "auto",
     root: Roots = None,
+    plugin: Plugins = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Score a model on labelled images."""
+    from segadapt.core.registry import load_plugins
+    from segadapt.engine.record import Steps
+    from segadapt.evaluate.scoring import evaluate as score
+    from segadapt.runs.opening import in_space, open_spec
+
+    load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
     dataset = in_space(open_spec(spec, True, parse_roots(root), "labels", loaded.space), loaded.space, "labels")
@@ -150,57 +155,37 @@ def predict(
         raise RequestError("--submission decides on the label values itself; leave out --ids")
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
+    from segadapt.engine.record import Steps
+    from segadapt.evaluate.predict import find_images, predict_path
+    from segadapt.evaluate.submission import predict_submission, submission_images
+
     loaded, runtime = _open(model, accelerator, prototypes)
-    how, working = inference(loaded, scales, flip, window), working_size_of(loaded, size)
     found = submission_images(images, out, submission) if submission else find_images(images, out)
     with Steps("predict", len(found), quiet=quiet or json) as steps:
+        how: dict[str, Any] = {
+            "config": inference(loaded, scales, flip, window),
+            "device": runtime.device,
+            "size": working_size_of(loaded, size),
+            "overwrite": overwrite,
+            "progress": lambda *_: steps.advance(),
+        }
         if submission:
-            made = predict_submission(
-                loaded.model,
-                loaded.space,
-                images,
-                out,
-                submission,
-                how,
-                runtime.device,
-                size=working,
-                archive=archive,
-                overwrite=overwrite,
-                progress=lambda *_: steps.advance(),
-            )
+            sent = predict_submission(loaded.model, loaded.space, images, out, submission, archive=archive, **how)
         else:
-            summary = predict_path(
-                loaded.model,
-                loaded.space,
-                images,
-                out,
-                how,
-                device=runtime.device,
-                size=working,
-                ids=ids,
-                overwrite=overwrite,
-                progress=lambda *_: steps.advance(),
-            )
+            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, **how)
+    if json:
+        print_json(sent.to_dict() if submission else made.to_dict())
+        return
     if submission:
-        _say_submission(made, quiet, json)
-        return
-    if json:
-        print_json(summary.to_dict())
-        return
-    for line in summary.skipped:
-        console.print(f"skipped: {line}", markup=False)
+        if sent.count != sent.expected:
+            console.print(f"the server of {sent.benchmark} asks for {sent.expected} images; these are {sent.count}")
+        said = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}"
+    else:
+        for line in made.skipped:
+            console.print(f"skipped: {line}", markup=False)
+        said = f"{made.count} images in {made.seconds:.1f} s -> {out}"
     if not quiet:
-        console.print(f"{summary.count} images in {summary.seconds:.1f} s -> {out}", soft_wrap=True)
-
-
-def _say_submission(made: SubmissionSummary, quiet: bool, json: bool) -> None:
-    if json:
-        print_json(made.to_dict())
-        return
-    if made.count != made.expected:
-        console.print(f"the server of {made.benchmark} asks for {made.expected} images; these are {made.count}")
-    if not quiet:
-        console.print(f"{made.count} images in {made.seconds:.1f} s -> {made.archive or made.output}", soft_wrap=True)
+        console.print(said, soft_wrap=True)
 
 
 def label(
@@ -221,19 +206,21 @@ def label(
     json: Json = False,
 ) -> None:
     """Write pseudo labels for a folder of images."""
+    from segadapt.runs.labelling import label_images
+
     loaded, runtime = _open(model, accelerator)
     summary = label_images(
         loaded,
         images,
         out,
-        portion,
-        policy,
-        labels,
-        classes,
-        working_size_of(loaded, size),
-        inference(loaded, scales, flip, ""),
-        runtime,
-        quiet or json,
+        portion=portion,
+        policy=policy,
+        labels=labels,
+        classes=classes,
+        size=working_size_of(loaded, size),
+        inference=inference(loaded, scales, flip, ""),
+        runtime=runtime,
+        quiet=quiet or json,
     )
     if json:
         print_json(summary)
@@ -262,6 +249,8 @@ def report(
     json: Json = False,
 ) -> None:
     """Write the page that shows a run."""
+    from segadapt.report import write_report
+
     path = write_report(run, out)
     print_json({"report": str(path)}) if json else console.print(str(path), soft_wrap=True)
 
@@ -276,11 +265,14 @@ def export(
     json: Json = False,
 ) -> None:
     """Export a model to ONNX and check it against torch."""
+    from segadapt.api import export as write_onnx
+    from segadapt.api import load
+
     loaded = load(model, prototypes=prototypes)
     if not json:
         slow = "; where this takes minutes, --no-dynamic is quicker" if dynamic else ""
         typer.echo(f"exporting, and comparing with torch at {height}x{width}{slow}", err=True)
-    made = export_onnx(loaded.model, out, height, width, dynamic, inference(loaded, "", None, ""))
+    made = write_onnx(loaded, out, height, width, dynamic=dynamic)
     if json:
         print_json(made.to_dict())
     else:

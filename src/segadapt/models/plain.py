@@ -31,7 +31,7 @@ class PlainNetwork(Segmenter):
     Args:
         module: maps [B, 3, H, W] to logits [B, K, h, w] at any stride; or to an ``Output``, a mapping with ``out``
             (torchvision), or a tuple that opens with the logits.
-        classes: K.
+        classes: K; None takes the number of classes that the module gives scores for.
         preprocessing: from RGB in [0, 1] to the module's input; ImageNet's statistics by default.
         head: name of the submodule that makes the logits, e.g. ``classifier.4``. Its input becomes the features that
             prototypes and contrasts compare, and it trains with the rate of a head. Without it the logits themselves
@@ -47,13 +47,18 @@ class PlainNetwork(Segmenter):
     """
 
     def __init__(
-        self, module: nn.Module, classes: int, preprocessing: Preprocessing = IMAGENET, head: str | None = None
+        self,
+        module: nn.Module,
+        classes: int | None = None,
+        preprocessing: Preprocessing = IMAGENET,
+        head: str | None = None,
     ) -> None:
-        super().__init__(classes, preprocessing)
+        super().__init__(classes or 0, preprocessing)
         self.module, self._head_name = module, head
         if head is not None and head not in dict(module.named_modules()):
             raise RequestError(f"{_named(module)}: there is no submodule '{head}' to take as its head")
-        output = self._probe()
+        output = self._probe(classes)
+        self.classes = int(output.logits.shape[1])
         self.stride = max(1, round(_PROBED / output.logits.shape[-2]))
         self.feature_channels = int(output.features.shape[1])
 
@@ -75,7 +80,7 @@ class PlainNetwork(Segmenter):
         """Return the head, where one is named."""
         return [] if self._head_name is None else [self.module.get_submodule(self._head_name)]
 
-    def _probe(self) -> Output:
+    def _probe(self, classes: int | None) -> Output:
         """Run once on a small image and check what comes out."""
         name, modes = _named(self.module), [(layer, layer.training) for layer in self.module.modules()]
         self.module.eval()
@@ -93,9 +98,10 @@ class PlainNetwork(Segmenter):
             for layer, mode in modes:
                 layer.training = mode
         shape = tuple(output.logits.shape)
-        if len(shape) != 4 or shape[1] != self.classes:
+        if len(shape) != 4 or shape[1] != (classes or shape[1]):
+            wanted = "K" if classes is None else str(classes)
             raise RequestError(
-                f"{name} gives scores of shape {shape}; [1, {self.classes}, h, w] is needed for {self.classes} classes"
+                f"{name} gives scores of shape {shape}; [1, {wanted}, h, w] is needed for {wanted} classes"
             )
         return output
 
@@ -123,7 +129,7 @@ _given: dict[str, PlainNetwork | Segmenter] = {}
 
 
 def give_network(
-    module: nn.Module, classes: int, *, preprocessing: Preprocessing = IMAGENET, head: str | None = None
+    module: nn.Module, *, preprocessing: Preprocessing = IMAGENET, head: str | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Make a module known in this process under a name that recipes and model files use.
 
@@ -131,16 +137,13 @@ def give_network(
 
     Args:
         module: a Segmenter, or any module as :class:`PlainNetwork` takes it. It is copied, not trained itself.
-        classes: K.
         preprocessing, head: see :class:`PlainNetwork`.
 
     Returns:
         The name, ``python:`` and the class, and arguments that hold a digest of the initial weights, so that
         stages of other weights are not taken for the same.
     """
-    network = module if isinstance(module, Segmenter) else PlainNetwork(module, classes, preprocessing, head)
-    if network.classes != classes:
-        raise RequestError(f"{_named(module)} has {network.classes} classes; the data have {classes}")
+    network = module if isinstance(module, Segmenter) else PlainNetwork(module, None, preprocessing, head)
     digest = hashlib.sha256()
     for key, value in network.state_dict().items():
         digest.update(key.encode())
@@ -174,6 +177,6 @@ def given_network(
         )
     network = copy.deepcopy(_given[name])
     if network.classes != classes:
-        raise RequestError(f"network '{name}' was given with {network.classes} classes, not {classes}")
+        raise RequestError(f"network '{name}' gives scores of {network.classes} classes; the data have {classes}")
     network.architecture = {"name": name, "initial": initial}
     return network

@@ -28,20 +28,33 @@ def label_images(
     loaded: LoadedModel,
     images: Path,
     out: Path,
-    portion: float,
-    policy: str,
-    labels: Path | None,
-    classes: Path | None,
-    size: Resize,
-    inference: InferenceConfig,
+    *,
+    portion: float = 0.2,
+    policy: str = "class_balanced",
+    labels: Path | None = None,
+    classes: Path | None = None,
+    size: Resize = None,
+    inference: InferenceConfig | None = None,
     runtime: Runtime,
-    quiet: bool,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Write ``out/labels/ID.png`` (index masks, 255 unlabelled) and ``out/labels.json``; return the summary.
 
-    ``labels`` are true masks with which the pseudo labels are compared afterwards; thresholds and
-    selection never see them. Until all is done, nothing in ``out`` is changed; results of an earlier call are
-    replaced then.
+    Until everything is done, nothing in ``out`` changes; results of an earlier call are replaced then.
+
+    Args:
+        loaded: the model that predicts.
+        images: folder of unlabelled images.
+        out: folder of the results.
+        portion: share of the pixels to label, in (0, 1]; of every class, or of all for ``global``.
+        policy: ``class_balanced`` (CBST) or ``global`` (ST).
+        labels: true masks that the pseudo labels are compared with afterwards; thresholds and selection never see
+            them.
+        classes: classes file of ``labels``.
+        size: working size of the images; None keeps them.
+        inference: how images are predicted; the defaults of InferenceConfig if None.
+        runtime: where to compute.
+        quiet: print warnings only.
 
     Raises:
         RequestError: something else is in the way of the results, the masks do not fit, or nothing could be labelled.
@@ -55,7 +68,7 @@ def label_images(
         if [i.id for i in truth.items] != [i.id for i in target.items]:
             raise RequestError(f"'{labels}' does not hold a mask for every image of '{images}'")
     _require_free(truth or target, labels, out)
-    settings = {"name": STAGE, "portion": portion, "policy": policy, "inference": inference}
+    settings = {"name": STAGE, "portion": portion, "policy": policy, "inference": inference or InferenceConfig()}
     method = CBST(checked(CBSTConfig, settings, "label"), loaded.model, loaded.space).to(runtime.device).eval()
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".label-") as private:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,97 @@ from segadapt.runs.networks import MODEL
 
 SELECTION = "last checkpoint"
 """The weights that every score belongs to; nothing is chosen by target labels."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage.
+
+    Attributes:
+        stage: its name.
+        method: the method that ran.
+        title: for tables.
+        role: ``source`` (the unadapted model), ``adapted``, or ``oracle``.
+        model: its model file.
+        scores: on the test images, in percent: ``miou``, ``mpa``, ``pixel_accuracy``, ``fwiou``, ``subsets``, and
+            ``iou``, ``accuracy``, ``pixels`` by class name; None without labelled test images.
+        seconds: of training.
+        steps: all steps of the stage.
+    """
+
+    stage: str
+    method: str
+    title: str
+    role: str
+    model: Path
+    scores: Mapping[str, Any] | None
+    seconds: float
+    steps: int
+
+    @property
+    def miou(self) -> float | None:
+        """Mean IoU in percent over the classes that occur; None without labelled test images."""
+        return None if self.scores is None else self.scores["miou"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The results of a run.
+
+    Attributes:
+        out: folder of the run.
+        title: e.g. ``folders/cbst``.
+        seed: of everything random.
+        stages: the finished stages, in order.
+        report: the HTML page, if it was written.
+        raw: the results as written to ``out/results.json``.
+    """
+
+    out: Path
+    title: str
+    seed: int
+    stages: tuple[StageResult, ...]
+    report: Path | None
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, results: Mapping[str, Any], out: Path, report: Path | None) -> RunResult:
+        """Return the results of :func:`results_of` as typed values."""
+        stages = tuple(
+            StageResult(
+                row["stage"],
+                row["method"],
+                row["title"],
+                row["role"],
+                out / "stages" / row["stage"] / MODEL,
+                row["scores"],
+                row["seconds"],
+                row["steps"],
+            )
+            for row in results["rows"]
+        )
+        return cls(out, results["title"], results["seed"], stages, report, results)
+
+    @property
+    def result(self) -> StageResult:
+        """The stage whose model is the result of the run: the last one that is not an oracle."""
+        chosen = result_stage(self.raw)
+        return next(stage for stage in self.stages if stage.stage == chosen)
+
+    @property
+    def model(self) -> Path:
+        """Model file of the result; what :func:`segadapt.load` opens for the folder of the run."""
+        return self.result.model
+
+    @property
+    def miou(self) -> float | None:
+        """Mean IoU of the result in percent; None without labelled test images."""
+        return self.result.miou
+
+    @property
+    def scores(self) -> Mapping[str, Any] | None:
+        """Scores of the result, see :class:`StageResult`."""
+        return self.result.scores
 
 
 def results_of(
