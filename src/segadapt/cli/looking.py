@@ -17,7 +17,7 @@ from segadapt.labels import CITYSCAPES
 from segadapt.methods.papers import Paper
 from segadapt.methods.registry import METHODS
 from segadapt.models.build import MODELS, build_segmenter
-from segadapt.runs.config import find_recipe, load_config, read_recipe, recipe_names
+from segadapt.recipes import description, recipe_names, stages_of
 
 PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
 """Where the stages of a method are looked up: as published, or, for an oracle, where its labels may be opened."""
@@ -66,7 +66,7 @@ def _method(name: str) -> dict[str, Any]:
         "title": info.title,
         "summary": info.summary,
         "paper": info.paper.citation,
-        "stages": [stage.method for stage in load_config(recipe, info.overrides).stages] if recipe else [name],
+        "stages": [method for _, method in stages_of(recipe, info.overrides)] if recipe else [name],
         "recipe": recipe,
         "overrides": list(info.overrides),
         "proofs": info.paper.proofs,
@@ -88,7 +88,7 @@ def _say(text: str, first: str = "", indent: int = 2, style: str | None = None) 
 
 def recipes(json: Json = False) -> None:
     """List the recipes."""
-    rows = [(name, str(read_recipe(find_recipe(name)).get("description", ""))) for name in recipe_names()]
+    rows = [(name, description(name)) for name in recipe_names()]
     if json:
         print_json(dict(rows))
         return
