@@ -20,7 +20,7 @@ from segadapt.methods.method import StageConfig
 from segadapt.methods.registry import stage_settings
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
-from segadapt.recipes import override, read_recipe, resolved_stages
+from segadapt.recipes import merge, override, read_recipe, resolved_stages
 
 
 class DataSpec(Settings):
