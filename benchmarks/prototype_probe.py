@@ -64,7 +64,8 @@ def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterat
         raise RequestError(f"'{folder}' is no run")
     config = build_config(held["config"], str(folder))
     stage, home = config.stages[-1], folder / "stages" / config.stages[-1].name
-    data, _, space = open_data(config.data, held["roots"], scratch)
+    opened = open_data(config.data, held["roots"], scratch)
+    data, space = opened.training, opened.space
     model = load_model(home / "model.safetensors").model
     method = method_info(stage.method).method(stage, model, space)
     if not isinstance(method, DAFormer) or method.mpcl is None or isinstance(model, MultiRes):

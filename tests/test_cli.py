@@ -19,7 +19,8 @@ from segadapt.methods.registry import METHODS
 from segadapt.models.build import build_segmenter
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.store import save_model
-from segadapt.runs.config import build_config, recipe_names
+from segadapt.recipes import recipe_names
+from segadapt.runs.config import build_config
 from segadapt.runs.run import Run
 from tests.data.test_readers import write_gta5
 from tests.tiny import raw_config, write_classes, write_folder

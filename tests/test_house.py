@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 
 SOURCE = Path(__file__).parents[1] / "src" / "segadapt"
+RECIPES = SOURCE / "recipes"
 
 FLOORS = [
     {"errors", "version"},
@@ -87,13 +93,50 @@ def test_class_counts_come_from_label_spaces() -> None:
 
 
 def test_every_recipe_is_short_and_valid() -> None:
-    from segadapt.runs.config import load_config, recipe_names
+    from segadapt.recipes import description, recipe_names
+    from segadapt.runs.config import load_config
 
+    long = [str(path) for path in RECIPES.glob("*/[!_]*.yaml") if len(path.read_text().splitlines()) > 40]
+    assert long == []
     names = recipe_names()
     assert {"toy/cbst", "camvid_day_dusk/cbst", "gta5_cityscapes/cbst", "synthia_cityscapes/cbst_sp"} <= set(names)
     for name in names:
-        path = SOURCE / "recipes" / f"{name}.yaml"
-        assert len(path.read_text().splitlines()) <= 40, name
-        assert "description" in path.read_text(), name
+        assert description(name), name
         if not name.startswith("folders/"):
             assert load_config(name).stages[0].initial in ("previous", "scratch"), name
+
+
+def test_no_two_recipe_files_hold_the_same() -> None:
+    """Comments aside; what two tasks share stands in one file."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(RECIPES.rglob("*.yaml")):
+        found.setdefault(repr(yaml.safe_load(path.read_text())), []).append(str(path.relative_to(RECIPES)))
+    assert [paths for paths in found.values() if len(paths) > 1] == []
+
+
+def test_no_recipe_file_equals_its_composition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any one file some recipe is another, or is none."""
+    from segadapt import recipes
+
+    root = Path(shutil.copytree(RECIPES, tmp_path / "recipes"))
+    monkeypatch.setattr(recipes, "ROOT", root)
+    names = recipes.recipe_names()
+    before = {name: recipes.read_recipe(name) for name in names}
+    needless = []
+    for path in sorted(root.glob("*/*.yaml")):
+        aside = path.rename(path.with_suffix(".aside"))
+        if not any(_changed(name, before[name]) for name in names):
+            needless.append(str(path.relative_to(root)))
+        aside.rename(path)
+    assert needless == []
+
+
+def _changed(name: str, before: dict[str, Any]) -> bool:
+    """Return whether a recipe reads otherwise than before, or not at all."""
+    from segadapt.errors import RequestError
+    from segadapt.recipes import read_recipe
+
+    try:
+        return read_recipe(name) != before
+    except RequestError:
+        return True

@@ -16,7 +16,6 @@ from segadapt.version import __version__
 if TYPE_CHECKING:
     from segadapt.api import adapt, evaluate, export, label, load, predict, resume
 
-_CALLS = ("adapt", "evaluate", "export", "label", "load", "predict", "resume")
 __all__ = [
     "RequestError",
     "RunError",
@@ -33,7 +32,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import torch and the rest only when one of the calls is used."""
-    if name in _CALLS:
+    if name in __all__:
         from segadapt import api
 
         return getattr(api, name)

@@ -13,7 +13,7 @@ from segadapt.bench.table import bench_table, markdown, summarise, task_recipes
 from segadapt.core.files import write_json
 from segadapt.errors import RequestError
 from segadapt.methods.registry import METHODS
-from segadapt.runs.config import recipe_names
+from segadapt.recipes import recipe_names
 from tests.tiny import raw_config
 
 

@@ -10,7 +10,8 @@ import pytest
 from segadapt.methods import papers
 from segadapt.methods.papers import Paper
 from segadapt.methods.registry import METHODS
-from segadapt.runs.config import load_config, recipe_names
+from segadapt.recipes import recipe_names
+from segadapt.runs.config import load_config
 
 ROOT = Path(__file__).parents[2]
 PAPERS = {name: value for name, value in vars(papers).items() if isinstance(value, Paper)}

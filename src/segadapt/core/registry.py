@@ -57,6 +57,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         return self._own[name] if name in self._own else self._added[name]
 
+    def is_own(self, name: str) -> bool:
+        """Tell whether the library itself has this entry."""
+        return name in self._own
+
     def register(self, name: str, entry: T) -> None:
         """Add an entry; one of the same name that was added before is replaced, as when a module is reloaded.
 

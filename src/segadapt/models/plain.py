@@ -100,9 +100,7 @@ class PlainNetwork(Segmenter):
         shape = tuple(output.logits.shape)
         if len(shape) != 4 or shape[1] != (classes or shape[1]):
             wanted = "K" if classes is None else str(classes)
-            raise RequestError(
-                f"{name} gives scores of shape {shape}; [1, {wanted}, h, w] is needed for {wanted} classes"
-            )
+            raise RequestError(f"{name} gives scores of shape {shape}; [1, {wanted}, h, w] is needed")
         return output
 
 

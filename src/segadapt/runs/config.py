@@ -1,33 +1,27 @@
-"""The configuration of a run, and recipes: YAML files that resolve to one.
+"""The configuration of a run: a recipe with overrides, checked.
 
-A recipe may build on another (``base``); mappings merge, everything else replaces. ``stages`` is a
-mapping from name to settings, run in order. Overrides are ``key.key=value`` with a YAML value; a
-key that starts with a stage's name means that stage: ``adapt.rounds=2``; ``adapt=null`` leaves it
-out. ``epochs`` given above ``steps`` replace them, as ``steps`` do ``epochs``. A stage that says
-``like: other`` starts from the settings of that other stage.
+``epochs`` given above ``steps`` replace them, as ``steps`` do ``epochs``; :mod:`segadapt.recipes` reads the recipes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, SerializeAsAny, field_validator
 
+from segadapt.core.registry import load_plugins
 from segadapt.core.settings import Settings, checked
 from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
-from segadapt.errors import RequestError, nearest
+from segadapt.errors import RequestError
 from segadapt.methods.method import StageConfig
-from segadapt.methods.registry import stage_settings
+from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
-
-_TWO_LENGTHS = "stage '{}' gets both steps and epochs, which say the same; give one of the two"
+from segadapt.recipes import merge, override, read_recipe, resolved_stages
 
 
 class DataSpec(Settings):
@@ -109,6 +103,8 @@ class RunConfig(Settings):
         accelerator, precision: where and how to compute.
         model, data: see there.
         evaluation: how test images are predicted.
+        plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
+            so that a resumed run knows them.
         stages: run in order; the last one is the result.
     """
 
@@ -120,183 +116,107 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     data: DataConfig
     evaluation: InferenceConfig = InferenceConfig()
+    plugins: tuple[str, ...] = ()
     stages: tuple[SerializeAsAny[StageConfig], ...]
 
 
-# ---- recipes ----
-
-
-def recipe_names() -> list[str]:
-    """All recipes that ship with the package, as ``task/method``."""
-    root = Path(str(files("segadapt"))) / "recipes"
-    return sorted(
-        str(path.relative_to(root).with_suffix("")) for path in root.glob("*/*.yaml") if not path.stem.startswith("_")
-    )
-
-
-def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path to a YAML file (its ending may be left out), or a shipped name."""
-    given = Path(name)
-    if given.suffix in (".yaml", ".yml"):
-        if not given.is_file():
-            raise RequestError(f"no recipe file '{name}'")
-        return given
-    for folder in (Path(str(files("segadapt"))) / "recipes", Path()):
-        found = folder / f"{name}.yaml"
-        if found.is_file() and not found.stem.startswith("_"):
-            return found
-    raise RequestError(f"no recipe '{name}'{nearest(name, recipe_names())}; 'segadapt recipes' lists them")
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """A recipe with its bases merged in, not yet checked."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise RequestError(f"recipe '{path}' is not a text file in UTF-8; save it as one") from None
-    except yaml.YAMLError as problem:
-        raise RequestError(f"recipe '{path}' is not valid YAML: {' '.join(str(problem).split())}") from problem
-    if not isinstance(raw, dict):
-        raise RequestError(f"recipe '{path}' is not a mapping of settings")
-    stages = raw.get("stages")
-    for name, stage in stages.items() if isinstance(stages, Mapping) else ():
-        if isinstance(stage, Mapping) and None not in (stage.get("steps"), stage.get("epochs")):
-            raise RequestError(f"recipe '{path}': {_TWO_LENGTHS.format(name)}")
-    base = raw.pop("base", None)
-    if base is None:
-        return raw
-    beside = path.parent / str(base)
-    if beside.is_file():
-        return merge(read_recipe(beside), raw)
-    if str(base) not in recipe_names():
-        raise RequestError(f"recipe '{path}' builds on '{base}', which is neither beside it nor a shipped recipe")
-    return merge(read_recipe(find_recipe(str(base))), raw)
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``above`` laid over ``below``; mappings merge key by key, and ``epochs`` above replace ``steps`` below."""
-    result = dict(below)
-    if above.get("epochs") is not None and result.get("steps") is not None:
-        result["steps"] = None  # where both stand, steps would count
-    for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
-            result[key] = merge(result[key], value)
-        else:
-            result[key] = value
-    return result
+# ---- from recipes to configurations ----
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Settings with ``key.key=value`` overrides laid over them."""
-    result = dict(raw)
-    stages = result.get("stages", {})
-    lengths: dict[tuple[str, ...], str] = {}
-    for override in overrides:
-        key, sign, text = override.partition("=")
-        if not sign or not key:
-            raise RequestError(f"override '{override}' is not of the form key=value, e.g. adapt.rounds=2")
-        path = key.strip().split(".")
-        if path[0] not in RunConfig.model_fields:
-            if path[0] not in stages:
-                known = [*RunConfig.model_fields, *stages]
-                raise RequestError(
-                    f"override '{override}': no setting or stage '{path[0]}'{nearest(path[0], known)}; "
-                    f"stages: {', '.join(stages) or 'none'}"
-                )
-            path = ["stages", *path]
-        try:
-            value: Any = yaml.safe_load(text)
-        except yaml.YAMLError as problem:
-            raise RequestError(f"override '{override}': the value is not valid YAML") from problem
-        length = path[-1] in ("steps", "epochs") and value is not None
-        if length and lengths.setdefault(tuple(path[:-1]), path[-1]) != path[-1]:
-            raise RequestError(f"override '{override}': {_TWO_LENGTHS.format(path[-2])}")
-        for part in reversed(path):
-            value = {part: value}
-        result = merge(result, value)
-    for name in (name for name, settings in stages.items() if settings is None):
-        changed = result["stages"][name]
-        if changed and not {"method", "like"} & set(changed):
-            there = ", ".join(other for other, settings in stages.items() if settings is not None)
-            raise RequestError(
-                f"override '{name}.{next(iter(changed))}': the recipe has no stage '{name}'; its stages: {there}"
-            )
-    return result
+    """Lay ``key.key=value`` overrides over settings; see :func:`segadapt.recipes.override`."""
+    return override(raw, overrides, RunConfig.model_fields)
 
 
 def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
-    """Checked configuration from raw settings; RequestError names the key and the nearest known one."""
+    """Return the checked configuration of raw settings.
+
+    Args:
+        raw: settings as :func:`segadapt.recipes.read_recipe` returns them, or a configuration that was written down.
+        where: names the recipe in errors, and the run where the settings have no title.
+
+    Raises:
+        RequestError: a setting is unknown or wrong; it names the key and the nearest known one.
+    """
+    load_plugins(_listed(raw.get("plugins"), where))
     stages = []
-    raw_stages = raw.get("stages") or {}
-    if isinstance(raw_stages, list):  # as written by a resolved configuration
-        raw_stages = {str(s.get("name")): s for s in raw_stages}
-    if not isinstance(raw_stages, Mapping) or not raw_stages:
-        raise RequestError(f"{where}: no stages; a recipe needs at least one")
-    raw_stages = {name: settings for name, settings in raw_stages.items() if settings is not None}
-    if not raw_stages:
-        raise RequestError(f"{where}: every stage is left out; keep at least one")
-    for name, settings in raw_stages.items():
-        if not isinstance(settings, Mapping):
-            raise RequestError(f"{where}: stage '{name}' is not a mapping of settings")
-        cls, full = stage_settings(name, _like(name, settings, raw_stages, where))
+    for name, settings in resolved_stages(raw, where).items():
+        cls, full = stage_settings(name, settings)
         stages.append(checked(cls, full, f"{where}: stage '{name}'"))
     rest = {k: v for k, v in raw.items() if k != "stages"}
     config: RunConfig = checked(RunConfig, {"title": where, **rest, "stages": tuple(stages)}, where)
     return config
 
 
-def _like(name: str, settings: Mapping[str, Any], stages: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Settings of a stage that says ``like: other``: the other's, with its own laid over them."""
-    own = dict(settings)
-    other = own.pop("like", None)
-    if other is None:
-        return own
-    if other not in stages or other == name:
-        raise RequestError(
-            f"{where}: stage '{name}' is like '{other}', which is no other stage{nearest(str(other), stages)}"
-        )
-    return merge(_like(str(other), stages[other], stages, where), own)
+def load_config(recipe: str, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> RunConfig:
+    """Return the configuration of a recipe with overrides.
 
+    Args:
+        recipe: name or path; see :func:`segadapt.recipes.read_recipe`.
+        overrides: settings to change, as ``key.key=value``.
+        plugins: packages to import, beside those that the recipe names.
 
-def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration of a recipe with overrides."""
-    raw = apply_overrides(
-        {"title": Path(recipe).stem if "." in recipe else recipe, **read_recipe(find_recipe(recipe))}, overrides
-    )
-    return build_config(raw, f"recipe '{recipe}'")
+    Raises:
+        RequestError: there is no such recipe, or a setting is wrong.
+    """
+    title = Path(recipe).stem if "." in recipe else recipe
+    return _configured(recipe, {"title": title}, overrides, plugins)
 
 
 def folder_config(
-    method: str,
-    source_images: Path,
-    source_labels: Path,
-    target_images: Path,
-    test_images: Path | None = None,
-    test_labels: Path | None = None,
-    classes: Path | None = None,
-    ignore_ids: Sequence[int] = (255,),
-    overrides: Sequence[str] = (),
+    method: str, data: Mapping[str, Mapping[str, Any]], overrides: Sequence[str] = (), plugins: Sequence[str] = ()
 ) -> RunConfig:
-    """The configuration of an adaptation between two plain folders (recipes ``folders/*``)."""
-    spec: dict[str, Any] = {"classes": str(classes) if classes else None, "ignore_ids": list(ignore_ids)}
-    data: dict[str, Any] = {
-        "source": {"images": str(source_images), "labels": str(source_labels), **spec},
-        "target": {"images": str(target_images)},
-    }
-    if test_images is not None:
-        data["test"] = {"images": str(test_images), "labels": str(test_labels), **spec}
+    """Return the configuration of an adaptation between data of one's own, by a recipe ``folders/METHOD``.
+
+    Args:
+        method: its name.
+        data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there is one,
+            ``test``.
+        overrides, plugins: see :func:`load_config`.
+    """
     name = f"folders/{method}"
-    raw = merge(read_recipe(find_recipe(name)), {"data": data})
-    if test_images is None:
-        raw["data"].pop("test")
-    return build_config(apply_overrides({"title": name, **raw}, overrides), f"recipe '{name}'")
+    return _configured(name, {"title": name}, overrides, plugins, data)
+
+
+def _configured(
+    recipe: str,
+    start: Mapping[str, Any],
+    overrides: Sequence[str],
+    plugins: Sequence[str],
+    data: Mapping[str, Mapping[str, Any]] | None = None,
+) -> RunConfig:
+    """Return the configuration of a recipe; ``data``, where given, are all the parts that the run has."""
+    where = f"recipe '{recipe}'"
+    changed = apply_overrides({}, [o for o in overrides if o.startswith("plugins=")])
+    wanted = [*plugins, *_listed(changed.get("plugins"), where)]
+    load_plugins(wanted)  # first, for a recipe may be named after a method of theirs
+    raw = {**start, **read_recipe(recipe, _methods_of_packages)}
+    if data is not None:
+        raw = merge(raw, {"data": data})
+        raw["data"] = {k: v for k, v in raw["data"].items() if k != "test" or "test" in data}
+    raw = apply_overrides(raw, overrides)
+    named = dict.fromkeys([*_listed(raw.get("plugins"), where), *plugins])
+    return build_config({**raw, "plugins": list(named)}, where)
+
+
+def _methods_of_packages() -> list[str]:
+    return [name for name in METHODS.names() if not METHODS.is_own(name)]
+
+
+def _listed(plugins: Any, where: str) -> list[str]:
+    """Return the names under ``plugins``, which may be one name, a list, or nothing."""
+    if plugins is None or isinstance(plugins, str):
+        return [] if plugins is None else [plugins]
+    if not isinstance(plugins, Sequence):
+        raise RequestError(f"{where}: plugins is not a list of packages, e.g. plugins: [my_package]")
+    return list(plugins)
 
 
 def resolve_root(name: str, roots: Mapping[str, str], what: str = "data set", kind: str = "FOLDER") -> Path:
-    """The folder or file behind a root.
+    """Return the folder or file behind a root.
 
     The first part of ``name`` is looked up in ``--root part=path`` and in the environment
-    (``SEGADAPT_<PART>``); what follows it is a path inside. Otherwise ``name`` is a path itself.
+    (``SEGADAPT_<PART>``); the rest of it is a path inside. Otherwise ``name`` is a path itself.
     """
     part, _, rest = name.partition("/")
     variable = f"SEGADAPT_{part.upper()}"

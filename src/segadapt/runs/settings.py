@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from segadapt.core.settings import Setting, describe
+from segadapt.core.settings import Setting, Settings, describe
 from segadapt.methods.registry import METHODS, method_info, stage_settings
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.runs.config import DataConfig, RunConfig
 
-GROUPS = {"run": RunConfig, "data": DataConfig, "model": ModelConfig, "inference": InferenceConfig}
+GROUPS: dict[str, type[Settings]] = {
+    "run": RunConfig,
+    "data": DataConfig,
+    "model": ModelConfig,
+    "inference": InferenceConfig,
+}
 """Settings that do not belong to a method."""
 
 

@@ -1,0 +1,124 @@
+"""Settings over settings: plain mappings, as recipes hold them before they are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from segadapt.errors import RequestError, nearest
+
+TWO_LENGTHS = "stage '{}' gets both steps and epochs, which say the same; give one of the two"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of a YAML text, with the parser in C where PyYAML has it."""
+    return yaml.load(text, _LOADER)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay ``above`` over ``below``: mappings merge key by key, and ``epochs`` above replace ``steps`` below.
+
+    Example:
+        >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+        {'a': {'b': 1, 'c': 3}}
+    """
+    result = dict(below)
+    if above.get("epochs") is not None and result.get("steps") is not None:
+        result["steps"] = None  # where both stand, steps would count
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merge(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collection[str]) -> dict[str, Any]:
+    """Lay overrides over settings.
+
+    Args:
+        raw: settings as :func:`read_recipe` returns them.
+        overrides: ``key.key=value`` each, with a YAML value. A key that starts with the name of a stage means that
+            stage: ``adapt.rounds=2``; ``adapt=null`` leaves it out.
+        settings: first keys that are not stages.
+
+    Raises:
+        RequestError: an override has another form, or means neither a setting nor a stage.
+    """
+    result = dict(raw)
+    stages = raw["stages"] if isinstance(raw.get("stages"), Mapping) else {}
+    lengths: dict[tuple[str, ...], str] = {}
+    for given in overrides:
+        key, sign, text = given.partition("=")
+        if not sign or not key:
+            raise RequestError(f"override '{given}' is not of the form key=value, e.g. adapt.rounds=2")
+        path = key.strip().split(".")
+        if path[0] not in settings:
+            if path[0] not in stages:
+                raise RequestError(
+                    f"override '{given}': no setting or stage '{path[0]}'{nearest(path[0], [*settings, *stages])}; "
+                    f"stages: {', '.join(stages) or 'none'}"
+                )
+            path = ["stages", *path]
+        try:
+            value: Any = parse_yaml(text)
+        except yaml.YAMLError as problem:
+            raise RequestError(f"override '{given}': the value is not valid YAML") from problem
+        length = path[-1] in ("steps", "epochs") and value is not None
+        if length and lengths.setdefault(tuple(path[:-1]), path[-1]) != path[-1]:
+            raise RequestError(f"override '{given}': {TWO_LENGTHS.format(path[-2])}")
+        for part in reversed(path):
+            value = {part: value}
+        result = merge(result, value)
+    for name in (name for name, stage in stages.items() if stage is None):
+        changed = result["stages"][name]
+        if isinstance(changed, Mapping) and changed and not {"method", "like"} & set(changed):
+            there = ", ".join(other for other, stage in stages.items() if stage is not None)
+            raise RequestError(
+                f"override '{name}.{next(iter(changed))}': the recipe has no stage '{name}'; its stages: {there}"
+            )
+    return result
+
+
+def resolved_stages(raw: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of each stage that runs, in order, with ``like`` resolved and null stages left out.
+
+    Args:
+        raw: settings as :func:`read_recipe` returns them, or as a resolved configuration holds them.
+        where: names the recipe in errors.
+
+    Raises:
+        RequestError: no stage is left, a stage is not a mapping, or ``like`` names no other stage.
+    """
+    stages = raw.get("stages") or {}
+    if isinstance(stages, list):  # as a resolved configuration has them
+        stages = {str(stage.get("name")): stage for stage in stages}
+    if not isinstance(stages, Mapping) or not stages:
+        raise RequestError(f"{where}: no stages; a recipe needs at least one")
+    stages = {name: settings for name, settings in stages.items() if settings is not None}
+    if not stages:
+        raise RequestError(f"{where}: every stage is left out; keep at least one")
+    for name, settings in stages.items():
+        if not isinstance(settings, Mapping):
+            raise RequestError(f"{where}: stage '{name}' is not a mapping of settings")
+    return {name: _like(name, stages, where) for name in stages}
+
+
+def _like(
+    name: str, stages: Mapping[str, Mapping[str, Any]], where: str, above: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the settings of a stage laid over the settings of the stage that it is like."""
+    own = dict(stages[name])
+    other = own.pop("like", None)
+    if other is None:
+        return own
+    if other not in stages or other == name:
+        raise RequestError(
+            f"{where}: stage '{name}' is like '{other}', which is not another stage{nearest(str(other), stages)}"
+        )
+    if other in above:
+        raise RequestError(f"{where}: stages {', '.join((*above, name))} are like each other; give one its settings")
+    return merge(_like(str(other), stages, where, (*above, name)), own)

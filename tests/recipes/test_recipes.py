@@ -1,0 +1,272 @@
+"""What the shipped recipes are, how they are composed, and what is read without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segadapt import recipes
+from segadapt.errors import RequestError
+from segadapt.recipes import ROOT, description, override, read_recipe, recipe_names, resolved_stages, stages_of
+from segadapt.runs.config import build_config, folder_config, load_config
+
+ROUNDS = "st st_sp cbst cbst_sp crst_mrkld crst_lrent"
+STAGED = f"{ROUNDS} adaptseg proda cpsl bcl dacs daformer hrda mic mpcl"
+PROTOTYPES = "mpcl_centroid mpcl_hrda mpcl_hrda_centroid mpcl_mic mpcl_mic_centroid"
+SHIPPED = {
+    "camvid_day_dusk": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
+    "cityscapes_acdc": "source_only dacs daformer hrda mic mpcl mpcl_hrda mpcl_mic",
+    "cityscapes_dark_zurich": "source_only dacs daformer hrda mic mpcl mpcl_hrda mpcl_mic",
+    "folders": f"source_only {STAGED}",
+    "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls mic_daformer mpcl_hrda mpcl_mic resnet38 vgg16",
+    "synthia_cityscapes": f"source_only {STAGED} adaptseg_ls mpcl_hrda mpcl_mic",
+    "toy": f"source_only oracle {STAGED} mic_hrda",
+    "toy_camvid": f"source_only oracle {STAGED.replace('st_sp ', '', 1)} mic_hrda {PROTOTYPES}",
+}
+
+TOY_ST = """
+description: plain self-training
+model: {name: lite}
+data:
+  source: {reader: gta5, root: toy/gta5, size: [128, 256]}
+  target: {reader: cityscapes, root: toy/cityscapes, split: train, size: [128, 256]}
+  oracle: {reader: cityscapes, root: toy/cityscapes, split: train, size: [128, 256]}
+  test: {reader: cityscapes, root: toy/cityscapes, split: val, size: [128, 256]}
+  measure_labels: true
+stages:
+  source:
+    method: source_only
+    steps: 800
+    batch_size: 4
+    augmentation: {crop: [128, 256], scales: [0.7, 1.3], jitter: 0.5}
+    optimiser: {name: adamw, lr: 1.0e-4, weight_decay: 0.01}
+    schedule: {name: poly, warmup: 50}
+  adapt:
+    method: st
+    rounds: 3
+    epochs: 1
+    batch_size: 4
+    source_portion: 1.0
+    source_portion_max: 1.0
+    augmentation: {crop: [128, 256], scales: [0.7, 1.3], jitter: 0.5}
+    optimiser: {name: adamw, lr: 5.0e-5, weight_decay: 0.01}
+    schedule: {name: constant}
+    inference: {flip: true}
+"""
+SYNTHIA_MPCL_MIC = """
+description: several prototypes per class on MIC
+model: {name: "hrda:daformer_mit_b5", weights: mit_b5, arguments: {detail: [512, 512]}}
+data:
+  space: cityscapes19
+  source: {reader: synthia, root: synthia, size: [1520, 2560]}
+  target: {reader: cityscapes, root: cityscapes, split: train, size: [1024, 2048]}
+  test: {reader: cityscapes, root: cityscapes, split: val, size: [1024, 2048]}
+  workers: 4
+evaluation: {window: [1024, 1024], overlap: 0.5, average: logits}
+stages:
+  adapt:
+    method: mic
+    title: MPCL on MIC
+    mpcl: {}
+    steps: 60000
+    batch_size: 2
+    rare_share: 0.003084
+    crop_margins: [0, 0, 0, 0]
+    image_margins: [0.0293, 0.2344, 0.01465, 0.01465]
+    augmentation: {crop: [1024, 1024], scales: [1, 1], max_class_share: 0.75}
+    optimiser: {name: adamw, lr: 6.0e-5, head_factor: 10, weight_decay: 0.01}
+    schedule: {name: poly, power: 1, warmup: 1500}
+    checkpoint_every: 1000
+"""
+DARK_ZURICH_DACS = """
+description: online self-training on mixed images
+model: {name: deeplabv2_resnet101, weights: imagenet, arguments: {stride_in: 3x3}}
+data:
+  source: {reader: cityscapes, root: cityscapes, split: train, size: [512, 1024]}
+  target: {reader: dark_zurich, root: dark_zurich, split: train, size: [540, 960]}
+  test: {reader: dark_zurich, root: dark_zurich, split: val, size: [540, 960]}
+  workers: 4
+stages:
+  adapt:
+    method: dacs
+    steps: 40000
+    batch_size: 2
+    crop_margins: [0, 0, 0, 0]
+    augmentation: {crop: [512, 512], scales: [1, 1], max_class_share: 0.75}
+    optimiser: {name: adamw, lr: 6.0e-5, head_factor: 10, weight_decay: 0.01}
+    schedule: {name: poly, power: 1, warmup: 1500}
+    checkpoint_every: 1000
+"""
+
+
+# ---- which there are ----
+
+
+def test_each_task_offers_its_recipes() -> None:
+    assert recipe_names() == sorted(f"{task}/{name}" for task, names in SHIPPED.items() for name in names.split())
+
+
+def test_no_file_is_left_out_of_the_list() -> None:
+    files = {str(path.relative_to(ROOT).with_suffix("")) for path in ROOT.glob("[!_]*/[!_]*.yaml")}
+    assert files - set(recipe_names()) == set()
+    assert {path.name for path in ROOT.iterdir() if path.is_dir()} - {"__pycache__"} == {*SHIPPED, "_methods"}
+
+
+@pytest.mark.parametrize("name", SHIPPED["folders"].split())
+def test_recipes_for_two_folders_make_a_configuration(name: str) -> None:
+    config = folder_config(name, Path("a"), Path("b"), Path("c"))
+    assert config.title == f"folders/{name}"
+    assert [stage.name for stage in config.stages] == [stage for stage, _ in stages_of(f"folders/{name}")]
+
+
+# ---- composition ----
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("toy/st", TOY_ST),
+        ("synthia_cityscapes/mpcl_mic", SYNTHIA_MPCL_MIC),
+        ("cityscapes_dark_zurich/dacs", DARK_ZURICH_DACS),
+    ],
+)
+def test_a_composed_recipe_equals_one_written_by_hand(name: str, written: str) -> None:
+    assert not (ROOT / f"{name}.yaml").exists()
+    assert read_recipe(name) == yaml.safe_load(written)
+    assert load_config(name) == build_config({"title": name, **yaml.safe_load(written)}, name)
+
+
+def tree(root: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    """Put another tree of recipes in the place of the shipped one."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    monkeypatch.setattr(recipes, "ROOT", root)
+
+
+def test_a_task_takes_the_files_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "_tasks.yaml": "far: {recipes: [m]}\nnear: {like: far, recipes: [m, n]}\nlost: {recipes: [m, n]}",
+        "_methods/m.yaml": "base: _task.yaml\nmethod: m",
+        "_methods/n.yaml": "base: _task.yaml\nmethod: n",
+        "far/_task.yaml": "a: 1\nb: 1",
+        "far/n.yaml": "base: _methods/n.yaml\nc: 1",
+        "near/_task.yaml": "base: far/_task.yaml\nb: 2",
+        "lost/m.yaml": "base: _task.yaml",
+    }
+    tree(tmp_path, monkeypatch, files)
+    assert recipe_names() == ["far/m", "lost/m", "lost/n", "near/m", "near/n"]
+    assert read_recipe("far/m") == {"a": 1, "b": 1, "method": "m"}
+    assert read_recipe("near/m") == {"a": 1, "b": 2, "method": "m"}
+    assert read_recipe("near/n") == {"a": 1, "b": 2, "method": "n", "c": 1}
+    with pytest.raises(RequestError, match="no recipe 'far/n'"):
+        read_recipe("far/n")  # its file is there for `near` alone
+    with pytest.raises(RequestError, match=r"lost/m\.yaml' builds on '_task\.yaml', which is neither"):
+        read_recipe("lost/m")
+    (tmp_path / "far/_task.yaml").unlink()
+    (tmp_path / "_methods/n.yaml").unlink()
+    with pytest.raises(RequestError, match=r"'lost/n' is listed in _tasks\.yaml, but no folder"):
+        read_recipe("lost/n")
+
+
+def test_what_a_reader_changes_stays_its_own() -> None:
+    before = read_recipe("toy/st")
+    changed = read_recipe("toy/st")
+    changed["stages"]["adapt"]["optimiser"]["lr"] = 1.0
+    assert read_recipe("toy/st") == before
+
+
+def test_own_files_build_on_composed_recipes(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: toy/st\nstages:\n  adapt: {rounds: 5}\n")
+    expected = yaml.safe_load(TOY_ST)
+    expected["stages"]["adapt"]["rounds"] = 5
+    assert read_recipe(tmp_path / "mine.yaml") == read_recipe(str(tmp_path / "mine")) == expected
+
+
+def test_the_path_of_a_shipped_file_means_its_recipe() -> None:
+    assert read_recipe(ROOT / "synthia_cityscapes/hrda.yaml") == read_recipe("synthia_cityscapes/hrda")
+
+
+def test_circles_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: b.yaml")
+    (tmp_path / "b.yaml").write_text("base: a.yaml")
+    with pytest.raises(RequestError, match=r"a\.yaml' builds on itself"):
+        read_recipe(tmp_path / "a.yaml")
+    with pytest.raises(RequestError, match="stages a, b are like each other"):
+        resolved_stages({"stages": {"a": {"like": "b"}, "b": {"like": "a"}}}, "here")
+
+
+# ---- methods of other packages ----
+
+
+def outside() -> list[str]:
+    return ["theirs"]
+
+
+def test_a_method_of_another_package_follows_the_source_model(tmp_path: Path) -> None:
+    found = read_recipe("toy/theirs", outside)
+    assert found["data"] == read_recipe("toy/source_only")["data"]
+    assert stages_of("toy/theirs", known_methods=outside) == [("source", "source_only"), ("adapt", "theirs")]
+    source, adapt = resolved_stages(found, "here").values()
+    assert adapt == {**source, "method": "theirs", "role": "adapted"}
+    assert "toy/theirs" not in recipe_names()
+    (tmp_path / "mine.yaml").write_text("base: toy/theirs\nseed: 3\n")
+    assert read_recipe(tmp_path / "mine.yaml", outside) == {**found, "seed": 3}
+
+
+def test_a_method_of_another_package_needs_a_task_with_a_source_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RequestError, match=r"no recipe 'toy/their' \(did you mean 'toy/theirs'\?\)"):
+        read_recipe("toy/their", outside)
+    with pytest.raises(RequestError, match="no recipe 'nowhere/theirs'"):
+        read_recipe("nowhere/theirs", outside)
+    tree(tmp_path, monkeypatch, {"_tasks.yaml": "far: {recipes: []}", "far/_task.yaml": "seed: 1"})
+    with pytest.raises(RequestError, match="task 'far' has no source stage") as caught:
+        read_recipe("far/theirs", outside)
+    assert "\n" not in str(caught.value)
+
+
+# ---- read without torch ----
+
+
+def test_the_stages_of_a_recipe() -> None:
+    assert stages_of("toy/cbst") == [("source", "source_only"), ("adapt", "cbst"), ("oracle", "oracle")]
+    assert stages_of("toy/dacs") == [("adapt", "dacs")]
+    assert stages_of("toy/cpsl", ["stage1.method=other", "stage2=null", "stage3=null"]) == [
+        ("source", "source_only"),
+        ("warmup", "adaptseg_ls"),
+        ("stage1", "other"),
+    ]
+    with pytest.raises(RequestError, match=r"no setting or stage 'stage4' \(did you mean 'stage"):
+        stages_of("toy/cpsl", ["stage4=null"])
+
+
+@pytest.mark.parametrize("name", [n for n in recipe_names() if not n.startswith("folders/")])
+def test_stages_are_the_ones_of_the_configuration(name: str) -> None:
+    assert stages_of(name) == [(stage.name, stage.method) for stage in load_config(name).stages]
+
+
+def test_empty_stages_are_answered() -> None:
+    assert override({"stages": None}, ["seed=1"], ("seed",)) == {"stages": None, "seed": 1}
+    with pytest.raises(RequestError, match="here: no stages"):
+        resolved_stages({"stages": None}, "here")
+    with pytest.raises(RequestError, match="stage 'source' is not a mapping"):
+        resolved_stages(override({"stages": {"source": None, "adapt": {}}}, ["source=3"], ()), "here")
+
+
+def test_the_list_is_quick_and_light() -> None:
+    program = """
+import sys, time
+from segadapt.recipes import description, recipe_names
+assert all(description(name) for name in recipe_names())
+assert not {"torch", "pydantic", "numpy"} & set(sys.modules)
+print(time.process_time())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5
+    assert description("toy/cbst") == "class-balanced self-training"
