@@ -51,7 +51,7 @@ def test_prototypes_predict_where_they_are_asked_for(
     results = {}
     for predict in ("classifier", "prototypes"):
         raw = raw_config(tmp_path, "mpcl", mpcl={**settings, "predict": predict})
-        results[predict] = Run(build_config(raw, "tiny"), tmp_path / predict, quiet=True).execute()["rows"][-1][
+        results[predict] = Run.open(build_config(raw, "tiny"), tmp_path / predict, quiet=True).execute()["rows"][-1][
             "scores"
         ]
     assert results["classifier"]["iou"] != results["prototypes"]["iou"]

@@ -50,7 +50,7 @@ def test_a_run_goes_on_without_damaged_target_images(tmp_path: Path, method: str
     config = skipping(tmp_path, method, test=False)
     for name in ("000", "004"):
         (tmp_path / f"target/images/{name}.png").write_bytes(DAMAGE)
-    Run(config, tmp_path / "run", quiet=True).execute()
+    Run.open(config, tmp_path / "run", quiet=True).execute()
     said = warnings(tmp_path / "run")
     assert any("skipped: " in line and "004.png" in line for line in said)
     assert "2 of 6 target images cannot be read and got no label" in said

@@ -77,7 +77,7 @@ def test_a_signal_at_the_end_of_a_step_waits_for_the_next_one(tmp_path: Path, mo
 
     monkeypatch.setattr(Steps, "advance", late)
     with pytest.raises(Interrupted, match=r"step 10; the state is saved"):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+        Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     state = load_checkpoint(tmp_path / "run/stages/source/checkpoints", pytest.fail)
     assert state is not None
     assert state["step"] == 10

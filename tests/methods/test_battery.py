@@ -31,7 +31,7 @@ ADAPTING = [name for name in METHODS if name not in ("source_only", "oracle")]
 def test_adapts_between_two_folders(tmp_path: Path, method: str, classes: int, size: tuple[int, int]) -> None:
     unsure = {"threshold": 0.2} if method == "distill" else {}  # a teacher of six steps is never sure
     raw = raw_config(tmp_path, method, classes=classes, size=size, **unsure)
-    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    results = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     source, adapted = results["rows"]
     assert list(adapted["scores"]["iou"]) == list(NAMES[:classes])
     assert all(0 <= row["scores"]["miou"] <= 100 for row in (source, adapted))
@@ -59,7 +59,7 @@ def test_images_of_different_sizes(tmp_path: Path) -> None:
     for path in (tmp_path / "tall/images").iterdir():
         path.rename(tmp_path / "target/images" / f"tall_{path.name}")
     raw["data"]["source"]["size"] = raw["data"]["target"]["size"] = 48
-    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    results = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     assert results["labels"][-1]["density"] > 0
 
 
@@ -69,7 +69,7 @@ def test_the_oracle_needs_labels_in_the_recipe(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "source_only")
     raw["stages"] = {"oracle": {**raw["stages"]["source"], "method": "oracle"}}
     with pytest.raises(RequestError, match=r"data\.oracle"):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+        Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     raw["data"]["oracle"] = raw["data"]["test"]
-    results = Run(build_config(raw, "tiny"), tmp_path / "run2", quiet=True).execute()
+    results = Run.open(build_config(raw, "tiny"), tmp_path / "run2", quiet=True).execute()
     assert results["rows"][0]["role"] == "oracle"

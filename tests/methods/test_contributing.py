@@ -29,6 +29,6 @@ def test_the_method_of_the_page_trains(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(METHODS, "mymethod", info)
     prototypes = {"mpcl": {"channels": 4, "bank": 200, "start": 20, "warmup": 0}} if mpcl else {}
     raw = raw_config(tmp_path, "mymethod", **prototypes)
-    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    results = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     assert [row["title"] for row in results["rows"]] == ["Source only", "MyMethod"]
     assert (tmp_path / "run/stages/adapt/prototypes.safetensors").exists() == mpcl

@@ -42,7 +42,7 @@ def test_beats_source_only(environment: Path, method: str) -> None:
         raw["stages"]["adapt"].update(
             steps=120, norm="train", optimiser=raw["stages"]["source"]["optimiser"], teacher_momentum=0.99
         )
-    results = Run(build_config(raw, "shift"), environment / method, quiet=True, reuse=(environment,)).execute()
+    results = Run.open(build_config(raw, "shift"), environment / method, quiet=True, reuse=(environment,)).execute()
     source, adapted = (row["scores"]["miou"] for row in results["rows"])
     assert source > 60
     assert adapted > source + 2

@@ -116,7 +116,7 @@ def test_teachers_and_prototypes_on_two_resolutions(tmp_path: Path, method: str)
     raw = raw_config(tmp_path, method, size=(37, 53), steps=1)
     raw["stages"]["source"]["steps"] = 1
     raw["model"] = {"name": "hrda:timm:resnet10t", "weights": None, "arguments": {"base": {"width": 16}}}
-    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    results = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     assert all(0 <= row["scores"]["miou"] <= 100 for row in results["rows"])
 
 

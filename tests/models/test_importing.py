@@ -341,7 +341,7 @@ def test_further_adaptation_starts_from_an_imported_model(
     given = (*given, "--classes", tmp_path / "classes.txt", "--json")
     code, out, err = call(monkeypatch, capsys, "evaluate", tmp_path / "start.safetensors", *given)
     assert code == 0, err
-    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    results = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     adapted = load_model(tmp_path / "run/stages/adapt/model.safetensors")
     assert adapted.model.description() == load_model(tmp_path / "start.safetensors").model.description()
     change = (adapted.model.state_dict()["conv1.weight"] - state["conv1.weight"]).abs().max()

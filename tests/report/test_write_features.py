@@ -164,7 +164,7 @@ def test_damaged_places_are_chosen_anew(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("test", [True, False])
 def test_a_run_keeps_the_features_of_every_stage(tmp_path: Path, test: bool) -> None:
     pytest.importorskip("sklearn")
-    run = Run(config(tmp_path, "st", size=(64, 96), test=test), tmp_path / "run", quiet=True)
+    run = Run.open(config(tmp_path, "st", size=(64, 96), test=test), tmp_path / "run", quiet=True)
     run.execute()
     album = read_features(tmp_path / "run/pictures/features", ["source", "adapt"])
     assert album is not None

@@ -143,7 +143,7 @@ def test_a_run_shows_its_prototypes(tmp_path: Path, predict: str) -> None:
     pytest.importorskip("jinja2")
     settings = {"channels": 8, "bank": 200, "start": 20, "warmup": 0, "prototypes": PARTS, "predict": predict}
     made = without_source(tmp_path, "mpcl", mpcl=settings)
-    run = Run(made, tmp_path / "run", quiet=True)
+    run = Run.open(made, tmp_path / "run", quiet=True)
     run.execute()
     (entry,) = pictured(tmp_path / "run")
     assert entry["stage"] == "adapt"
@@ -174,12 +174,12 @@ def test_a_run_shows_its_prototypes(tmp_path: Path, predict: str) -> None:
         assert float(stored["separation"]) == pytest.approx(separation(features, places.label))
 
     # Another run takes the stage over, and shows it; shown again, there is still one entry.
-    Run(made, tmp_path / "other", quiet=True, reuse=(tmp_path / "run",)).execute()
+    Run.open(made, tmp_path / "other", quiet=True, reuse=(tmp_path / "run",)).execute()
     assert pictured(tmp_path / "other") == pictured(tmp_path / "run")
     (tmp_path / "run/stages/adapt/shown").unlink()
     if kept.exists():
         kept.write_bytes(b"damaged")
-    Run(made, tmp_path / "run", quiet=True).execute()
+    Run.open(made, tmp_path / "run", quiet=True).execute()
     assert pictured(tmp_path / "run") == [entry]
 
 
@@ -188,7 +188,7 @@ def test_nothing_without_prototypes(tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     settings = {"channels": 8, "bank": 200, "start": 20, "warmup": 100}
     for method, more in (("dacs", {}), ("mpcl", {"mpcl": settings})):
-        Run(without_source(tmp_path, method, **more), tmp_path / method, quiet=True).execute()
+        Run.open(without_source(tmp_path, method, **more), tmp_path / method, quiet=True).execute()
         assert pictured(tmp_path / method) == []
         assert not section(tmp_path / method)
     assert not (tmp_path / "dacs/stages/adapt/prototypes.safetensors").exists()

@@ -25,9 +25,9 @@ from tests.tiny import raw_config
 def fingerprints(raw: dict[str, Any], out: Path) -> dict[str, str]:
     """Those of all stages, by name; nothing is trained."""
     shutil.rmtree(out, ignore_errors=True)
-    run = Run(build_config(raw, "tiny"), out, quiet=True)
-    made = Fingerprints(run.config, run.data, run.space)
-    return {stage.name: made.next(stage, run._files(stage)) for stage in run.config.stages}
+    run = Run.open(build_config(raw, "tiny"), out, quiet=True)
+    made = Fingerprints(run.config, run.opened)
+    return {stage.name: made.next(stage, run.networks.outside_files(stage)) for stage in run.config.stages}
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
@@ -37,7 +37,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
 def test_other_weights_under_the_same_path(tmp_path: Path) -> None:
     raw, weights, model = raw_config(tmp_path, "st"), tmp_path / "encoder.pth", tmp_path / "model.safetensors"
     network = build_segmenter("timm:resnet10t", 3, width=16)
-    space = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).space
+    space = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).opened.space
     raw["model"]["weights"] = str(weights)
     raw["stages"]["other"] = {**raw["stages"]["adapt"], "initial": str(model)}
     torch.save(network.encoder.state_dict(), weights)
@@ -88,7 +88,7 @@ def test_a_checkpoint_made_with_other_data_is_refused(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(loop_module.Loop, "step", crashing)
     with pytest.raises(Crash):
-        Run(build_config(raw_config(tmp_path, "source_only"), "tiny"), tmp_path / "run", quiet=True).execute()
+        Run.open(build_config(raw_config(tmp_path, "source_only"), "tiny"), tmp_path / "run", quiet=True).execute()
     monkeypatch.undo()
     mask = tmp_path / "source/labels/003.png"
     cv2.imwrite(str(mask), np.zeros_like(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)))

@@ -11,7 +11,6 @@ from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
-from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel
 from segadapt.runs.labelling import label_images
 from tests.tiny import COLORS, NAMES, write_classes, write_folder
@@ -28,9 +27,7 @@ def label(data: Path, out: Path, labels: Path | None) -> dict[str, Any]:
     model = build_segmenter("timm:resnet10t", 3, weights=None, width=16)
     loaded = LoadedModel(model.eval(), LabelSpace("tiny", NAMES[:3], COLORS[:3]), {})
     classes, runtime = data.parent / "classes.txt", Runtime("cpu")
-    return label_images(
-        loaded, data / "images", out, 0.5, "class_balanced", labels, classes, None, InferenceConfig(), runtime, True
-    )
+    return label_images(loaded, data / "images", out, portion=0.5, labels=labels, classes=classes, runtime=runtime)
 
 
 def content(folder: Path) -> dict[str, bytes]:

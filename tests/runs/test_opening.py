@@ -14,7 +14,8 @@ from segadapt.engine.environment import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, LabelSpace
 from segadapt.runs.config import DataConfig, DataSpec, load_config
-from segadapt.runs.opening import check_files, in_space, labels_read, open_data
+from segadapt.runs.fingerprint import labels_read
+from segadapt.runs.opening import check_files, in_space, open_data
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
 from tests.tiny import write_folder
 
@@ -37,7 +38,8 @@ def roots(folder: Path) -> dict[str, str]:
 
 def test_toy_classes_become_those_of_camvid(tmp_path: Path) -> None:
     config = load_config("toy_camvid/oracle").data
-    bundle, test, space = open_data(config, roots(tmp_path), tmp_path / "cache")
+    opened = open_data(config, roots(tmp_path), tmp_path / "cache")
+    bundle, test, space = opened.training, opened.test, opened.space
     assert space is CAMVID
     assert bundle.source.space.names == CAMVID.names
     expected = np.vectorize(lambda i: CAMVID.index(CAMVID_CLASS[i]) if i in CAMVID_CLASS else IGNORE)(ALL_IDS)
@@ -56,7 +58,7 @@ def test_labels_of_the_target_are_opened_to_measure_alone_and_only_where_asked(t
     config = load_config("toy_camvid/cbst").data
 
     def opened(**changes: Any) -> DataBundle:
-        return open_data(config.model_copy(update=changes), where, tmp_path / "cache")[0]
+        return open_data(config.model_copy(update=changes), where, tmp_path / "cache").training
 
     bundle = opened()
     assert bundle.truth is not None
@@ -95,13 +97,14 @@ def test_test_masks_are_read_as_those_of_the_source(tmp_path: Path) -> None:
         target=DataSpec(images=str(tmp_path / "test/images")),
         test=DataSpec(images=str(tmp_path / "test/images"), labels=str(tmp_path / "test/labels")),
     )
-    _, test, space = open_data(config, {}, tmp_path / "cache")
+    opened = open_data(config, {}, tmp_path / "cache")
+    test, space = opened.test, opened.space
     assert space.names == ("class_0", "class_1", "class_2")
     assert test is not None
     assert test.space.same_classes(space)
     assert set(np.unique(test.label(0))) == {0, IGNORE}
     cv2.imwrite(str(tmp_path / "test/labels/001.png"), np.full((40, 56), 9, np.uint8))
-    _, test, _ = open_data(config, {}, tmp_path / "cache")
+    test = open_data(config, {}, tmp_path / "cache").test
     assert test is not None
     with pytest.raises(RequestError, match=r"001\.png holds 9, which are no ids of this data set .*--ignore-id"):
         check_files({"test": test}, False, lambda _: None)

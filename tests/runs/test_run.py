@@ -53,7 +53,7 @@ METHODS = {info.method: name for name, info in registry.METHODS.items() if name 
 def test_resume_equals_an_uninterrupted_run(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Crash after a step between two checkpoints of every stage, then resume."""
     settings = config(tmp_path, method)
-    whole = Run(settings, tmp_path / "whole", quiet=True).execute()
+    whole = Run.open(settings, tmp_path / "whole", quiet=True).execute()
     last = settings.stages[-1].name
     broken = tmp_path / "broken"
     real = loop_module.Loop.step
@@ -71,7 +71,9 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, method: str, monkeyp
         steps.update(done=0, stop_at=stop_at)
         try:
             results = (
-                resumed(broken, quiet=True) if (broken / "config.json").exists() else Run(settings, broken, quiet=True)
+                resumed(broken, quiet=True)
+                if (broken / "config.json").exists()
+                else Run.open(settings, broken, quiet=True)
             ).execute()
         except Crash:
             crashes += 1
@@ -158,7 +160,7 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> No
     raw["stages"]["adapt"]["augmentation"]["jitter"] = 0.5
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(raw, sort_keys=False))
-    one = Run(build_config(raw, "tiny"), tmp_path / "one", quiet=True).execute()
+    one = Run.open(build_config(raw, "tiny"), tmp_path / "one", quiet=True).execute()
     two = start(
         tmp_path,
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segadapt"),
@@ -187,7 +189,7 @@ def test_two_processes_share_running_statistics_and_name_all_skipped_files(tmp_p
         (tmp_path / f"source/images/{name}.png").write_bytes(b"\x89PNG no more")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(raw, sort_keys=False))
-    Run(build_config(raw, "tiny"), tmp_path / "one", quiet=True).execute()
+    Run.open(build_config(raw, "tiny"), tmp_path / "one", quiet=True).execute()
     two = start(
         tmp_path,
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segadapt"),
@@ -206,12 +208,12 @@ def test_two_processes_share_running_statistics_and_name_all_skipped_files(tmp_p
 
 
 def test_a_finished_stage_is_reused_and_shared(tmp_path: Path) -> None:
-    first = Run(config(tmp_path, "cbst"), tmp_path / "first", quiet=True)
+    first = Run.open(config(tmp_path, "cbst"), tmp_path / "first", quiet=True)
     first.execute()
     stamp = (tmp_path / "first/stages/source/model.safetensors").stat().st_mtime_ns
     resumed(tmp_path / "first", quiet=True).execute()
     assert (tmp_path / "first/stages/source/model.safetensors").stat().st_mtime_ns == stamp
-    second = Run(config(tmp_path, "st"), tmp_path / "second", quiet=True, reuse=(tmp_path / "first",))
+    second = Run.open(config(tmp_path, "st"), tmp_path / "second", quiet=True, reuse=(tmp_path / "first",))
     second.execute()
     assert not (tmp_path / "second/stages/source/checkpoints").exists()
     assert_same(weights(tmp_path / "first", "source"), weights(tmp_path / "second", "source"))
@@ -219,19 +221,21 @@ def test_a_finished_stage_is_reused_and_shared(tmp_path: Path) -> None:
 
 def test_a_reused_stage_has_the_scores_of_this_run(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "source_only")
-    first = Run(build_config(raw, "tiny"), tmp_path / "first", quiet=True).execute()
+    first = Run.open(build_config(raw, "tiny"), tmp_path / "first", quiet=True).execute()
     raw["data"]["test"].update({key: str(tmp_path / "source" / key) for key in ("images", "labels")})
-    taken = Run(build_config(raw, "tiny"), tmp_path / "taken", quiet=True, reuse=(tmp_path / "first",)).execute()
-    trained = Run(build_config(raw, "tiny"), tmp_path / "trained", quiet=True).execute()
+    taken = Run.open(build_config(raw, "tiny"), tmp_path / "taken", quiet=True, reuse=(tmp_path / "first",)).execute()
+    trained = Run.open(build_config(raw, "tiny"), tmp_path / "trained", quiet=True).execute()
     assert taken["rows"][0]["seconds"] == first["rows"][0]["seconds"]
     assert taken["rows"][0]["scores"] == trained["rows"][0]["scores"] != first["rows"][0]["scores"]
     del raw["data"]["test"]
-    unscored = Run(build_config(raw, "tiny"), tmp_path / "unscored", quiet=True, reuse=(tmp_path / "first",)).execute()
+    unscored = Run.open(
+        build_config(raw, "tiny"), tmp_path / "unscored", quiet=True, reuse=(tmp_path / "first",)
+    ).execute()
     assert unscored["rows"][0]["scores"] is None
 
 
 def test_a_stage_made_with_other_data_is_not_passed_off(tmp_path: Path) -> None:
-    Run(config(tmp_path, "source_only"), tmp_path / "run", quiet=True).execute()
+    Run.open(config(tmp_path, "source_only"), tmp_path / "run", quiet=True).execute()
     mask = tmp_path / "source/labels/003.png"
     cv2.imwrite(str(mask), np.zeros_like(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)))
     with pytest.raises(RequestError, match="settings, weights or data"):
@@ -240,10 +244,10 @@ def test_a_stage_made_with_other_data_is_not_passed_off(tmp_path: Path) -> None:
 
 def test_a_stage_trained_on_other_classes_is_not_taken_over(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "source_only")
-    plain = Run(build_config(raw, "tiny"), tmp_path / "plain", quiet=True)
+    plain = Run.open(build_config(raw, "tiny"), tmp_path / "plain", quiet=True)
     plain.execute()
     raw["data"]["source"]["merge"] = {"disc": "box"}
-    merged = Run(build_config(raw, "tiny"), tmp_path / "merged", quiet=True, reuse=(tmp_path / "plain",))
+    merged = Run.open(build_config(raw, "tiny"), tmp_path / "merged", quiet=True, reuse=(tmp_path / "plain",))
     merged.execute()
     done = [json.loads((tmp_path / run / "stages/source/done.json").read_text()) for run in ("plain", "merged")]
     assert done[0]["fingerprint"] != done[1]["fingerprint"]
@@ -252,31 +256,31 @@ def test_a_stage_trained_on_other_classes_is_not_taken_over(tmp_path: Path) -> N
 
 
 def test_another_configuration_does_not_overwrite_a_run(tmp_path: Path) -> None:
-    Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
+    Run.open(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
     with pytest.raises(RequestError, match=r"other settings \(adapt\.method, adapt\.title, adapt\.policy\)"):
-        Run(config(tmp_path, "st"), tmp_path / "run", quiet=True)
+        Run.open(config(tmp_path, "st"), tmp_path / "run", quiet=True)
     raw = raw_config(tmp_path, "cbst")
     raw["stages"]["more"] = raw["stages"]["adapt"]
     with pytest.raises(RequestError, match=r"other settings \(more\)"):
-        Run(build_config({**raw, "title": "renamed"}, "tiny"), tmp_path / "run", quiet=True)
-    Run(build_config({**raw_config(tmp_path, "cbst"), "title": "renamed"}, "tiny"), tmp_path / "run", quiet=True)
+        Run.open(build_config({**raw, "title": "renamed"}, "tiny"), tmp_path / "run", quiet=True)
+    Run.open(build_config({**raw_config(tmp_path, "cbst"), "title": "renamed"}, "tiny"), tmp_path / "run", quiet=True)
 
 
 def test_what_is_refused_does_not_claim_its_folder(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "cbst")
     raw["model"]["weights"] = "./nothing.pth"
     with pytest.raises(RequestError, match="nothing"):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+        Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
     damaged = tmp_path / "target/images/000.png"
     whole = damaged.read_bytes()
     damaged.write_bytes(b"no picture")
     with pytest.raises(RequestError, match=r"000\.png"):
-        Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
+        Run.open(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
     damaged.write_bytes(whole)
     with pytest.raises(RequestError, match="--reuse: there is no folder"):
-        Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True, reuse=(tmp_path / "nowhere",))
+        Run.open(config(tmp_path, "cbst"), tmp_path / "run", quiet=True, reuse=(tmp_path / "nowhere",))
     assert not (tmp_path / "run/config.json").exists()
-    Run(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
+    Run.open(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
 
 
 def test_a_run_between_folders_is_resumed_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,9 +289,9 @@ def test_a_run_between_folders_is_resumed_from_anywhere(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     for spec in raw["data"].values():
         spec.update({key: str(Path(path).relative_to(tmp_path)) for key, path in spec.items() if key != "size"})
-    Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+    Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert len(resumed(tmp_path / "run", quiet=True).data.source) == 8
+    assert len(resumed(tmp_path / "run", quiet=True).opened.training.source) == 8
 
 
 def test_a_loss_that_is_not_finite_names_step_and_batch(tmp_path: Path) -> None:
@@ -296,13 +300,13 @@ def test_a_loss_that_is_not_finite_names_step_and_batch(tmp_path: Path) -> None:
     with pytest.raises(
         RunError, match=r"not finite in stage 'source', round 1, step \d+ .*batch: \d\d\d.*--reuse .*/run takes"
     ):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+        Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
 
 
 def test_bf16_stays_close_to_fp32(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "cbst")
-    full = Run(build_config(raw, "tiny"), tmp_path / "full", quiet=True).execute()
-    half = Run(build_config({**raw, "precision": "bf16-mixed"}, "tiny"), tmp_path / "half", quiet=True).execute()
+    full = Run.open(build_config(raw, "tiny"), tmp_path / "full", quiet=True).execute()
+    half = Run.open(build_config({**raw, "precision": "bf16-mixed"}, "tiny"), tmp_path / "half", quiet=True).execute()
     a, b = weights(tmp_path / "full"), weights(tmp_path / "half")
     difference = sum(float((a[k].float() - b[k].float()).square().sum()) for k in a) ** 0.5
     size = sum(float(a[k].float().square().sum()) for k in a) ** 0.5
@@ -324,7 +328,7 @@ def test_label_files_of_the_target_are_never_opened(tmp_path: Path) -> None:
             opened.append(f"{event} {arguments[0]}")
 
     sys.addaudithook(audit)
-    results = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    results = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     watching[0] = False
     assert opened == []
     assert results["rows"][-1]["scores"] is None

@@ -12,12 +12,15 @@ import torch
 
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
+from segadapt.methods.daformer import DAFormer
+from segadapt.methods.method import TaughtMethod
 from segadapt.models.build import build_segmenter
 from segadapt.models.multires import MultiRes
 from segadapt.models.store import load_model, save_model
 from segadapt.runs.config import build_config
 from segadapt.runs.plan import plan_run
 from segadapt.runs.run import Run
+from segadapt.runs.stage import StageRunner
 from tests.tiny import raw_config
 
 
@@ -33,7 +36,7 @@ def three_stages(folder: Path, **second: Any) -> dict[str, Any]:
 
 def test_a_student_with_a_network_of_its_own(tmp_path: Path) -> None:
     config = build_config(three_stages(tmp_path), "tiny")
-    Run(config, tmp_path / "run", quiet=True).execute()
+    Run.open(config, tmp_path / "run", quiet=True).execute()
     models = {s.name: load_model(tmp_path / f"run/stages/{s.name}/model.safetensors").model for s in config.stages}
     assert [m.feature_channels for m in models.values()] == [16, 24, 24]
     planned = plan_run(config, {}, measure=True)
@@ -44,11 +47,11 @@ def test_a_student_with_a_network_of_its_own(tmp_path: Path) -> None:
 def test_an_earlier_stage_by_name_is_a_teacher(tmp_path: Path) -> None:
     raw = three_stages(tmp_path)
     raw["stages"]["more"]["teacher"] = "source"
-    run = Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+    run = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
     run.execute()
-    teacher = run._second(run.config.stages[-1])
-    assert teacher is not None
-    assert teacher.feature_channels == 16
+    method = run.networks.method(run.config.stages[-1])
+    assert isinstance(method, TaughtMethod)
+    assert method.teacher.feature_channels == 16
 
 
 @pytest.mark.parametrize(
@@ -64,14 +67,14 @@ def test_mistakes_are_named_before_anything_runs(tmp_path: Path, change: dict[st
     raw = three_stages(tmp_path)
     raw["stages"]["adapt"].update(change)
     with pytest.raises(RequestError, match=answer):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+        Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run/stages").exists()
 
 
 def online_stage(folder: Path, **settings: Any) -> Run:
     """DAFormer after a source stage."""
     raw = raw_config(folder, "daformer", initial="previous", feature_classes="all", **settings)
-    return Run(build_config(raw, "tiny"), folder / "run", quiet=True)
+    return Run.open(build_config(raw, "tiny"), folder / "run", quiet=True)
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -83,11 +86,13 @@ def test_features_are_kept_to_the_initial_weights_after_a_source_stage(tmp_path:
     run = online_stage(tmp_path, optimiser={"lr": 0.01})
     run.execute()
     source, adapt = run.config.stages
-    untrained = run._from_scratch(source)
-    kept = run._second(adapt)
-    assert kept is not None
-    assert same_weights(kept, untrained)
-    assert not same_weights(run._made_before(adapt, "source"), untrained)
+    initial = run.networks.method(source).model
+    method = run.networks.method(adapt)
+    assert isinstance(method, DAFormer)
+    assert method.reference is not None
+    assert same_weights(method.reference, initial)
+    assert same_weights(method.model, load_model(tmp_path / "run/stages/source/model.safetensors").model)
+    assert not same_weights(method.model, initial)
     assert [row["minutes"] > 0 for row in plan_run(run.config, {}, measure=True)["stages"]] == [True, True]
 
 
@@ -96,16 +101,16 @@ def around_source(folder: Path, width: int) -> Run:
     raw = raw_config(folder, "daformer", initial="source", feature_classes="all")
     wrapped = {"name": "hrda:timm:resnet10t", "weights": None, "arguments": {"detail": 16, "base": {"width": width}}}
     raw["stages"]["adapt"].update(method="hrda", network=wrapped)
-    return Run(build_config(raw, "tiny"), folder / "run", quiet=True)
+    return Run.open(build_config(raw, "tiny"), folder / "run", quiet=True)
 
 
 def test_two_resolutions_start_from_a_network_with_one(tmp_path: Path) -> None:
     run = around_source(tmp_path, width=16)
     run.execute()
     adapt = run.config.stages[1]
-    started = run._initial(adapt)
+    started = run.networks.method(adapt).model
     assert isinstance(started, MultiRes)
-    assert same_weights(started.base, run._made_before(adapt, "source"))
+    assert same_weights(started.base, load_model(tmp_path / "run/stages/source/model.safetensors").model)
     planned = plan_run(run.config, {}, measure=False)["stages"]
     assert [row["network"] for row in planned] == ["timm:resnet10t", "hrda:timm:resnet10t"]
 
@@ -123,21 +128,21 @@ def test_a_model_file_brings_its_network(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "daformer", initial="previous", feature_classes="all", feature_distance=0)
     raw["stages"]["adapt"]["method"] = "hrda"
     raw["stages"]["source"]["initial"] = str(tmp_path / "run/stages/adapt/model.safetensors")
-    Run(build_config(raw, "tiny"), tmp_path / "other", quiet=True).execute()
+    Run.open(build_config(raw, "tiny"), tmp_path / "other", quiet=True).execute()
     raw["stages"]["adapt"]["initial"] = "scratch"
     with pytest.raises(RequestError, match="HRDA needs two resolutions"):
-        Run(build_config(raw, "tiny"), tmp_path / "third", quiet=True)
+        Run.open(build_config(raw, "tiny"), tmp_path / "third", quiet=True)
 
 
 def test_a_network_that_a_method_cannot_use_is_named_before_the_source_trains(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "daformer", feature_classes="all")
     raw["stages"]["adapt"]["method"] = "hrda"
     with pytest.raises(RequestError, match=r"set adapt\.network\.name=hrda:timm:resnet10t, or"):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+        Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
 
 
 def test_one_stage_alone_needs_the_one_before(tmp_path: Path) -> None:
-    run = Run(build_config(raw_config(tmp_path, "st"), "tiny"), tmp_path / "run", quiet=True)
+    run = Run.open(build_config(raw_config(tmp_path, "st"), "tiny"), tmp_path / "run", quiet=True)
     with pytest.raises(RequestError, match=r"stage 'adapt' needs the model of stage 'source', .*leave out --stage"):
         run.execute("adapt")
 
@@ -149,14 +154,14 @@ def test_features_of_another_network_cannot_be_kept(tmp_path: Path) -> None:
     colours = tuple((c, c, c) for c in range(len(names)))
     save_model(path, build_segmenter("timm:resnet10t", 3, width=24), LabelSpace("tiny", names, colours), {})
     with pytest.raises(RequestError, match="feature_distance needs the initial weights of the network"):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+        Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
 
 
 def test_a_teacher_needs_a_stage_before(tmp_path: Path) -> None:
     raw = three_stages(tmp_path)
     del raw["stages"]["source"]
     with pytest.raises(RequestError, match="stage 'adapt' starts from 'previous'"):
-        Run(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
+        Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
 
 
 def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
@@ -168,8 +173,9 @@ def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
 def test_a_weights_file_behind_a_root(tmp_path: Path) -> None:
     raw = three_stages(tmp_path)
     raw["stages"]["adapt"]["network"]["weights"] = "backbone"
-    run = Run(build_config(raw, "tiny"), tmp_path / "run", {"backbone": str(tmp_path / "encoder.pth")}, quiet=True)
-    student = run._initial(run.config.stages[1])
+    run = Run.open(build_config(raw, "tiny"), tmp_path / "run", {"backbone": str(tmp_path / "encoder.pth")}, quiet=True)
+    run.execute("source")
+    student = run.networks.method(run.config.stages[1]).model
     wanted = torch.load(tmp_path / "encoder.pth", weights_only=True)
     for name, tensor in student.encoder.state_dict().items():  # type: ignore[union-attr]
         assert torch.equal(tensor, wanted[name]), name
@@ -177,15 +183,16 @@ def test_a_weights_file_behind_a_root(tmp_path: Path) -> None:
 
 def test_a_trained_stage_leaves_no_network_behind(tmp_path: Path) -> None:
     """Nothing that refers to itself keeps the networks of a stage while the next one trains."""
-    run = Run(build_config(raw_config(tmp_path, "source_only"), "tiny"), tmp_path / "run", quiet=True)
+    run = Run.open(build_config(raw_config(tmp_path, "source_only"), "tiny"), tmp_path / "run", quiet=True)
     stage = run.config.stages[0]
-    model = run._initial(stage)
-    left = weakref.ref(model)
+    runner = StageRunner(run.config, run.opened, run.runtime, run.record)
+    method = run.networks.method(stage)
+    left = weakref.ref(method.model)
     gc.collect()
     gc.disable()
     try:
-        run.runner.train(stage, model, None, tmp_path / "run/stages/source", "")
-        del model
+        runner.train(stage, method, tmp_path / "run/stages/source", "")
+        del method
         assert left() is None
     finally:
         gc.enable()
