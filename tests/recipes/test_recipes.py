@@ -234,7 +234,7 @@ def test_a_method_of_another_package_needs_a_task_with_a_source_stage(
 # ---- read without torch ----
 
 
-def test_the_stages_of_a_recipe() -> None:
+def test_the_stages_of_a_recipe(tmp_path: Path) -> None:
     assert stages_of("toy/cbst") == [("source", "source_only"), ("adapt", "cbst"), ("oracle", "oracle")]
     assert stages_of("toy/dacs") == [("adapt", "dacs")]
     assert stages_of("toy/cpsl", ["stage1.method=other", "stage2=null", "stage3=null"]) == [
@@ -244,6 +244,9 @@ def test_the_stages_of_a_recipe() -> None:
     ]
     with pytest.raises(RequestError, match=r"no setting or stage 'stage4' \(did you mean 'stage"):
         stages_of("toy/cpsl", ["stage4=null"])
+    (tmp_path / "mine.yaml").write_text("stages: {source: {steps: 3}}")
+    with pytest.raises(RequestError, match=r"mine\.yaml': stage 'source' names no method"):
+        stages_of(tmp_path / "mine.yaml")
 
 
 @pytest.mark.parametrize("name", [n for n in recipe_names() if not n.startswith("folders/")])

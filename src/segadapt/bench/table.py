@@ -10,7 +10,7 @@ from typing import Any
 from segadapt.core.files import read_json, write_json, write_text
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS
-from segadapt.recipes import recipe_names, stages_of
+from segadapt.recipes import recipe_names
 from segadapt.runs.config import load_config
 from segadapt.runs.run import Run
 
@@ -35,7 +35,7 @@ def _place(task: str, recipe: str) -> tuple[bool, int, str]:
     """Where a recipe stands among those of its task."""
     order = list(METHODS)
     named = [name for name in order if recipe == name or recipe.startswith(f"{name}_")]
-    method = max(named, key=len) if named else stages_of(f"{task}/{recipe}")[-1][1]
+    method = max(named, key=len) if named else load_config(f"{task}/{recipe}").stages[-1].method
     return method == "oracle", order.index(method), recipe
 
 

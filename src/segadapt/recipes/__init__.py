@@ -63,13 +63,19 @@ def stages_of(
         overrides: of its stages or of settings that it names, as in :func:`override`.
         known_methods: as in :func:`read_recipe`.
 
+    Raises:
+        RequestError: as in :func:`read_recipe` and :func:`override`, or a stage names no method.
+
     Example:
         >>> stages_of("toy/st")
         [('source', 'source_only'), ('adapt', 'st')]
     """
     raw = _find(recipe, known_methods)
     stages = resolved_stages(override(raw, overrides, raw), f"recipe '{recipe}'")
-    return [(name, str(settings.get("method", ""))) for name, settings in stages.items()]
+    for name, settings in stages.items():
+        if "method" not in settings:
+            raise RequestError(f"recipe '{recipe}': stage '{name}' names no method; add e.g. 'method: cbst'")
+    return [(name, str(settings["method"])) for name, settings in stages.items()]
 
 
 # ---- reading ----
