@@ -1,4 +1,4 @@
-"""Distance of features to those of a fixed encoder (Hoyer et al., DAFormer, CVPR 2022, section 3.3)."""
+"""Distance between features and the features of a fixed encoder (Hoyer et al., DAFormer, CVPR 2022, section 3.3)."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def in_cells(box: Box, size: Size, cells: Size) -> Box:
     for edge, length, count in zip(box, size * 2, cells * 2, strict=True):
         cell, rest = divmod(edge * count, length)
         if rest:
-            raise ValueError(f"the box {box} of an image of {size} pixels cuts cells of a map of {cells}")
+            raise ValueError(f"the box {box} of an image of {size} pixels cuts cells of a map of {cells} cells")
         found.append(cell)
     return found[0], found[1], found[2], found[3]
 

@@ -87,7 +87,7 @@ class ClassThresholds(nn.Module):
         if not 0 <= portion <= 1:
             raise RequestError(f"portion of pseudo labels is {portion}; it must lie between 0 and 1")
         if every < 1:
-            raise RequestError(f"subsampling of confidences is {every}; it must be 1 or more")
+            raise RequestError(f"subsampling of confidences is {every}; it must be at least 1")
         self.classes, self.portion, self.every, self.pooled = classes, portion, every, pooled
         self.look = 0
         self.register_buffer("histogram", torch.zeros(classes, _BINS, dtype=torch.int64))
@@ -108,7 +108,7 @@ class ClassThresholds(nn.Module):
             ValueError: all looks are closed, or a class is not below K.
         """
         if self.exact:
-            raise ValueError("the thresholds are exact already; nothing is left to count")
+            raise ValueError("the thresholds are exact already; start with new ClassThresholds to count again")
         if self.every > 1:
             confidence, predicted = self._subsample(confidence, predicted)
         # abs() clears the sign that -0.0 and some NaN carry; it would count for another class.
@@ -126,7 +126,7 @@ class ClassThresholds(nn.Module):
         keys = digit.add_(classes, alpha=_BINS)
         counted = torch.bincount(keys, minlength=self.histogram.numel())
         if counted.numel() != self.histogram.numel():
-            raise ValueError(f"a predicted class is not below the {self.classes} classes of the thresholds")
+            raise ValueError(f"a predicted class lies outside the {self.classes} classes of the thresholds")
         self.histogram += counted.view_as(self.histogram)
 
     def _subsample(self, confidence: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,7 @@ class ClassThresholds(nn.Module):
             if self.every == 1:
                 self.counts.copy_(inside)
         elif not torch.equal(inside, self.selected - self._above):
-            raise ValueError("the second look must count the very confidences of the first; keep what they come from")
+            raise ValueError("the second look counted other confidences than the first; count the same images in both")
         self._narrow()
         self.histogram.zero_()
         self.look += 1
