@@ -190,14 +190,15 @@ if TYPE_CHECKING:
     from segadapt.pieces.windows import in_windows as in_windows
     from segadapt.pieces.windows import inside as inside
 
+else:  # hidden from type checkers, so that they report a misspelt name
 
-def __getattr__(name: str) -> Any:
-    """Import the module of a piece when the piece is first used (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'segadapt.pieces' has no attribute '{name}'")
-    piece = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = piece
-    return piece
+    def __getattr__(name: str) -> Any:
+        """Import the module of a piece when the piece is first used (PEP 562)."""
+        if name not in _HOME:
+            raise AttributeError(f"module 'segadapt.pieces' has no attribute '{name}'")
+        piece = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = piece
+        return piece
 
 
 def __dir__() -> list[str]:

@@ -59,6 +59,9 @@ def in_cells(box: Box, size: Size, cells: Size) -> Box:
         size: (height, width) of the image in pixels.
         cells: (height, width) of the map in cells.
 
+    Returns:
+        The box in cells.
+
     Raises:
         ValueError: an edge of the box lies within a cell; nothing is rounded.
 

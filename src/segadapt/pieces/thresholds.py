@@ -149,7 +149,7 @@ class ClassThresholds(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether all looks are closed."""
+        """True once all looks are closed."""
         return self.look == _LOOKS
 
     @torch.no_grad()
