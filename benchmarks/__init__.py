@@ -1,1 +1,1 @@
-"""Measured results, and the script that renders them: for those who keep this house."""
+"""Measured results and the scripts that render them, for maintainers of the library."""

@@ -1,4 +1,4 @@
-"""The scores of all methods of a task as one SVG picture."""
+"""Draw the scores of all methods of a task as one SVG picture."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ HEADER = 96
 ROW = 28
 FOOTER = 70
 LETTER = 7.2
-"""Width of a letter of the labels in pixels; fonts differ, so it is a generous one."""
+"""Width of one letter of the labels in pixels; fonts differ, so it is generous."""
 NAME = 170
-"""Width of the name of a bound with its score, in pixels."""
+"""Width of a bound's name with its score, in pixels."""
 
-# Mid-tones on a card of its own: the same on a light and on a dark page. The pair differs in lightness too.
+# Mid-tones on a white card look alike on light and dark pages. ABOVE and BELOW differ in lightness too.
 INK, SOFT, GRID, STRIPE = "#1f2328", "#59636e", "#d8dee4", "#f6f8fa"
 ABOVE, BELOW, SOURCE, ORACLE = "#0969da", "#c2590a", "#59636e", "#1a7f37"
 
 
 def results(table: Row) -> list[Row]:
-    """The rows that recipes end with; those of stages on the way are left out."""
+    """Return the rows of the last stages of recipes; stages on the way are left out."""
     return [row for row in table["rows"] if row["result"]]
 
 
 def bound(table: Row, role: str) -> Row | None:
-    """The row of ``source`` or ``oracle``, if it was measured."""
+    """Return the row of ``source`` or ``oracle``, if it was measured."""
     return next((row for row in results(table) if row["role"] == role), None)
 
 
 def score(row: Row) -> str:
-    """Mean and spread, e.g. ``42.0 ± 0.5``."""
+    """Write mean and spread, e.g. ``42.0 ± 0.5``."""
     return f"{row['miou']:.1f}" + (f" ± {row['spread']:.1f}" if row["spread"] is not None else "")
 
 
 def chart(table: Row, heading: str) -> str:
-    """One line a method: mean, spread and single seeds, beside source only and oracle."""
+    """Draw one line per method: mean, spread and single seeds, beside source only and oracle."""
     rows = [row for row in results(table) if row["role"] == "adapted"]
     bounds = [row for role in ("source", "oracle") if (row := bound(table, role)) is not None]
     height = HEADER + ROW * len(rows) + FOOTER
@@ -64,7 +64,7 @@ def chart(table: Row, heading: str) -> str:
 
 
 class Axis:
-    """Where a score lies on the picture."""
+    """The horizontal axis: maps a score to a place on the picture."""
 
     def __init__(self, rows: Sequence[Row]):
         values = [v for row in rows for v in row["seeds"].values()]
@@ -77,7 +77,7 @@ class Axis:
         self.right = WIDTH - 150.0
 
     def x(self, value: float) -> float:
-        """Pixels from the left."""
+        """Return the distance of a score from the left in pixels."""
         return self.left + (value - self.low) / (self.high - self.low) * (self.right - self.left)
 
     @property
@@ -101,7 +101,10 @@ def _grid(axis: Axis, rows: int) -> list[str]:
 
 
 def _bounds(axis: Axis, bounds: Sequence[Row], rows: int) -> list[str]:
-    """Broken lines at the bounds, named to their left; where they are near each other the upper one to its right."""
+    """Draw dashed lines at the bounds.
+
+    Their names stand to the left; if the two are near each other, the name of the upper one stands to the right.
+    """
     parts, bottom = [], HEADER + ROW * rows
     places = sorted(axis.x(row["miou"]) for row in bounds)
     near = len(places) == 2 and places[1] - places[0] < NAME
@@ -121,7 +124,7 @@ def _bounds(axis: Axis, bounds: Sequence[Row], rows: int) -> list[str]:
 
 
 def _line(axis: Axis, row: Row, place: int, base: float | None) -> list[str]:
-    """A method: its name, a dot for the mean on a bar for the spread, a ring below for each seed, the numbers."""
+    """Draw a method: its name, a dot for the mean on a bar for the spread, a ring per seed below, the numbers."""
     top = HEADER + ROW * place
     y, below, words = top + 11.0, top + 20.5, top + 18.5
     x, color = axis.x(row["miou"]), INK if base is None else ABOVE if row["miou"] >= base else BELOW
@@ -145,7 +148,7 @@ def _line(axis: Axis, row: Row, place: int, base: float | None) -> list[str]:
 
 
 def _legend(y: float, spread: bool, source: bool) -> list[str]:
-    """What the signs mean."""
+    """Draw the meaning of the signs."""
     entries = [("dot", INK, "mean"), ("ring", INK, "one seed")]
     entries += [("bar", INK, "standard deviation")] if spread else []
     entries += [("dot", ABOVE, "above source only"), ("dot", BELOW, "below")] if source else []

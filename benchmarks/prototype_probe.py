@@ -1,12 +1,13 @@
-"""What MPCL's losses ask of a trained network, beside the loss of its host, on the batches it was trained with.
+"""Measure how MPCL's losses pull on a trained network, compared with its host's loss, on the training batches.
 
-L_con (eq. 15) is a sum: *between*, that a pixel is told from the prototypes of other classes, and *within*, that it is
-told from the other prototypes of its own::
+L_con (eq. 15) is a sum of two parts. *Between* tells a pixel from the prototypes of other classes; *within* tells it
+from the other prototypes of its own class::
 
     log sum_all exp(s / tau) - s_a / tau  =  (log sum_all - log sum_own)  +  (log sum_own - s_a / tau)
 
-For each of these and L_pce: its value, the length of its gradient in the encoder, times lambda, as a share of that of
-the host's loss on mixed images, and the cosine of the two. The network is the one that was kept, without dropout::
+For each part and for L_pce the probe prints three numbers: its value; the length of its gradient in the encoder, times
+lambda, as a share of the gradient length of the host's loss on mixed images; and the cosine of the two gradients. The
+network is the last checkpoint, without dropout::
 
     python -m benchmarks.prototype_probe RUN... [--batches 8]
 """
@@ -45,7 +46,7 @@ from segadapt.runs.opening import open_data
 
 
 def probe(folder: Path, batches: int) -> dict[str, dict[str, float]]:
-    """Means over batches for each loss: ``value``, ``share`` of the host's gradient, ``cosine`` with it."""
+    """Return means over batches for each loss: ``value``, ``share`` of the host's gradient, ``cosine`` with it."""
     with tempfile.TemporaryDirectory() as scratch:
         method, samples = trained(folder, Path(scratch), batches)
         found: dict[str, dict[str, list[float]]] = {}
@@ -58,10 +59,10 @@ def probe(folder: Path, batches: int) -> dict[str, dict[str, float]]:
 
 
 def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterator[dict[str, Samples]]]:
-    """The last stage of a run with the network and the prototypes that it ended with, and its first batches."""
+    """Load the last stage of a run with its final network and prototypes, and its first batches."""
     held = read_json(folder / "config.json")
     if held is None:
-        raise RequestError(f"'{folder}' is no run")
+        raise RequestError(f"'{folder}' is not a run; name the folder that 'segadapt adapt' wrote (--out)")
     config = build_config(held["config"], str(folder))
     stage, home = config.stages[-1], folder / "stages" / config.stages[-1].name
     opened = open_data(config.data, held["roots"], scratch)
@@ -69,7 +70,9 @@ def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterat
     model = load_model(home / "model.safetensors").model
     method = method_info(stage.method).method(stage, model, space)
     if not isinstance(method, DAFormer) or method.mpcl is None or isinstance(model, MultiRes):
-        raise RequestError(f"'{folder}': needs MPCL on DACS, DAFormer or MIC with one resolution")
+        raise RequestError(
+            f"'{folder}' cannot be probed; take a run of MPCL on DACS, DAFormer or MIC with one resolution"
+        )
     view = load_prototypes(home / PROTOTYPES, model)
     for name in ("means", "variances", "active"):
         if name != "variances" or method.mpcl.config.kind != "centroid":
@@ -84,6 +87,7 @@ def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterat
 
 
 def _one(method: DAFormer, batch: Mapping[str, Samples]) -> dict[str, dict[str, float]]:
+    """Measure value, share and cosine of each loss on one batch."""
     assert method.mpcl is not None
     c, mpcl = method.mpcl.config, method.mpcl
     pseudo = method.teacher.label(batch["target"], method.align_corners)
@@ -124,7 +128,7 @@ def _one(method: DAFormer, batch: Mapping[str, Samples]) -> dict[str, dict[str, 
 
 
 def main() -> None:
-    """Print a table for each run and the numbers as JSON."""
+    """Print a table for each run, and the numbers as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--batches", type=int, default=8)

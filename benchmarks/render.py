@@ -1,10 +1,10 @@
-"""Tables and pictures of the README and of the pages here, from the measured numbers beside this file.
+"""Write the tables and pictures of the README and of the pages here from the measured numbers beside this file.
 
-``TASK.json`` holds under ``table`` what ``segadapt bench table TASK`` wrote to its ``table.json``; whatever stands
-beside it (ablations) belongs to the text. From it are made ``docs/images/TASK.svg``, the block of all stages
-in ``benchmarks/TASK.md``, and the block of results in ``README.md`` where there is one::
+``TASK.json`` holds, under ``table``, the ``table.json`` that ``segadapt bench table TASK`` wrote; its other keys hold
+numbers of the page's text (ablations). From the table come ``docs/images/TASK.svg``, the block of all stages in
+``benchmarks/TASK.md``, and the block of results in ``README.md`` where there is one::
 
-    make tables                                              # all of them anew
+    make tables                                              # write all of them again
     make tables TABLE=runs/bench/camvid_day_dusk/table.json  # after taking in a new table
 """
 
@@ -27,7 +27,7 @@ NEEDED = {"method", "title", "network", "role", "result", "seeds", "miou", "spre
 
 
 def rendered(root: Path = ROOT) -> dict[Path, str]:
-    """The text of every generated file, and of every file with a generated block."""
+    """Return the text of every generated file, and of every file with a generated block."""
     made: dict[Path, str] = {}
     readme = root / "README.md"
     made[readme] = readme.read_text(encoding="utf-8")
@@ -47,22 +47,22 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
 
 
 def checked(table: Mapping[str, Any] | None, path: Path) -> Mapping[str, Any]:
-    """The table of a file; stops with one line if it is not what today's ``segadapt bench table`` writes."""
+    """Return the table of a file; exit with one line if it is not from the current ``segadapt bench table``."""
     if table is None or not {"task", "seeds", "rows", "machine"} <= table.keys():
-        sys.exit(f"{path}: no table of 'segadapt bench table' in it")
+        sys.exit(f"{path}: needs the table.json of 'segadapt bench table' under 'table'")
     missing = sorted(NEEDED - set.intersection(*(set(row) for row in table["rows"]))) if table["rows"] else []
     if missing:
-        sys.exit(f"{path}: rows without {', '.join(missing)}; run 'segadapt bench table' on the same --out again")
+        sys.exit(f"{path}: rows without {', '.join(missing)}; run 'segadapt bench table' again with the same --out")
     return table
 
 
 def begin(task: str) -> str:
-    """The line before a generated block."""
+    """Return the line before a generated block."""
     return f"<!-- begin table {task} -->"
 
 
 def with_block(text: str, where: str, task: str, body: str) -> str:
-    """``text`` with everything between the two markers of a task replaced."""
+    """Replace everything between the two markers of a task in ``text``."""
     end = f"<!-- end table {task} -->"
     if text.count(begin(task)) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin(task)):
         sys.exit(f"{where}: needs the lines '{begin(task)}' and '{end}', once and in this order")
@@ -71,7 +71,7 @@ def with_block(text: str, where: str, task: str, body: str) -> str:
 
 
 def summary(table: Mapping[str, Any]) -> str:
-    """The short table: what every recipe ends with, beside the source model; the best adapted ones are bold."""
+    """Write the short table: the result of every recipe beside the source model; the best adapted ones are bold."""
     source = bound(table, "source")
     rows = results(table)
     best = best_of(rows)
@@ -84,14 +84,14 @@ def summary(table: Mapping[str, Any]) -> str:
 
 
 def best_of(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The adapted rows of the highest score: all that are equal to the decimal that tables show."""
+    """Return the adapted rows with the highest score, as rounded in tables."""
     adapted = [row for row in rows if row["role"] == "adapted"]
     highest = max((round(row["miou"], 1) for row in adapted), default=None)
     return [row for row in adapted if round(row["miou"], 1) == highest]
 
 
 def alternative(table: Mapping[str, Any], heading: str) -> str:
-    """The picture in words."""
+    """Describe the picture in words."""
     best = best_of(results(table))
     words = [f"{row['title']} {row['miou']:.1f}" for row in results(table) if row["role"] != "adapted"]
     if best:
@@ -102,7 +102,7 @@ def alternative(table: Mapping[str, Any], heading: str) -> str:
 
 
 def take(path: Path, root: Path = ROOT) -> None:
-    """Put a freshly measured table in the place of the one that is kept."""
+    """Replace the stored table by a newly measured one."""
     if not path.is_file():
         sys.exit(f"{path}: no such table; 'segadapt bench table TASK' writes one")
     table = checked(json.loads(path.read_text(encoding="utf-8")), path)
@@ -113,12 +113,12 @@ def take(path: Path, root: Path = ROOT) -> None:
     before = {row["method"] for row in rest.get("table", {}).get("rows", [])}
     lost = sorted(before - {row["method"] for row in table["rows"]})
     if lost:
-        sys.exit(f"{path}: has no rows of {', '.join(lost)}, which {kept.name} has; run them with the same --out first")
+        sys.exit(f"{path}: no rows of {', '.join(lost)}, but {kept.name} has them; run them with the same --out first")
     kept.write_text(json.dumps({**rest, "table": table}, indent=1) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> None:
-    """Take in the tables that are named, then write all that is out of date."""
+    """Take in the named tables, then write all files that are out of date."""
     for name in arguments:
         take(Path(name), root)
     for path, text in rendered(root).items():

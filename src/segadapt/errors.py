@@ -1,4 +1,4 @@
-"""Mistakes in a request, told apart from faults of the program."""
+"""Errors: mistakes in a request, told apart from faults of the program."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Iterable
 class RequestError(Exception):
     """The request was wrong: bad path, bad data, bad setting.
 
-    The message is one line: what is wrong, where, and how to mend it. The command prints it
-    without a traceback and exits with status 2.
+    The message is one line: what is wrong, where, and how to fix it. The command prints it without a
+    traceback and exits with status 2.
     """
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The sentence " (did you mean ...?)" for the known word nearest to ``word``, or ""."""
+    """Return " (did you mean '...'?)" with the known word nearest to ``word``; "" if none is near."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 class RunError(Exception):
-    """Something failed while running, with one line to say what; the command exits with status 1.
+    """A run failed; the message says why in one line, and the command exits with status 1.
 
-    What was finished before stays on the disk; the run can be resumed.
+    Finished work stays on disk, so the run can be resumed.
     """
 
 

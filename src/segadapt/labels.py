@@ -1,8 +1,8 @@
-"""Label spaces: which classes there are, how they look, and how one space maps onto another.
+"""Label spaces: the classes of a data set, their colours, and the mapping from one space to another.
 
 A class is a *train id*: an integer ``0 .. len(space) - 1``. ``IGNORE`` (255) marks pixels that
-belong to no class; it never enters a loss or a score. Class counts are read from the space
-everywhere; no other module knows how many classes a data set has.
+belong to no class; it never enters a loss or a score. Class counts always come from the space; no
+other module knows how many classes a data set has.
 """
 
 from __future__ import annotations
@@ -32,9 +32,18 @@ class LabelSpace:
     Args:
         name: short name, e.g. ``cityscapes19``.
         names: class names; the position is the train id.
-        colors: one RGB triple (0..255) a class, for pictures.
-        subsets: named selections of class names over which a mean IoU may be taken besides
-            the mean over all classes, e.g. the 16 and 13 classes of SYNTHIA.
+        colors: one RGB triple (0..255) per class, for pictures.
+        subsets: named selections of class names for a mean IoU besides the mean over all classes,
+            e.g. the 16 and 13 classes of SYNTHIA.
+
+    Raises:
+        RequestError: the number of classes is not in 1 .. 255, a name occurs twice, the number of colours
+            differs, or a subset has an unknown class.
+
+    Example:
+        >>> space = LabelSpace("two", ("road", "sky"), ((128, 64, 128), (70, 130, 180)))
+        >>> len(space), space.index("sky")
+        (2, 1)
     """
 
     name: str
@@ -62,14 +71,22 @@ class LabelSpace:
         return len(self.names)
 
     def index(self, name: str) -> int:
-        """Train id of the class ``name``; RequestError if there is none."""
+        """Return the train id of the class ``name``.
+
+        Raises:
+            RequestError: there is no such class.
+        """
         try:
             return self.names.index(name)
         except ValueError:
             raise RequestError(f"no class '{name}' in label space '{self.name}'{nearest(name, self.names)}") from None
 
     def subset_ids(self, subset: str) -> list[int]:
-        """Train ids of a named subset, in the order of the subset."""
+        """Return the train ids of a named subset, in the order of the subset.
+
+        Raises:
+            RequestError: there is no such subset.
+        """
         if subset not in self.subsets:
             raise RequestError(
                 f"label space '{self.name}' has no subset '{subset}'; it has: {', '.join(self.subsets) or 'none'}"
@@ -77,24 +94,32 @@ class LabelSpace:
         return [self.index(name) for name in self.subsets[subset]]
 
     def palette(self) -> npt.NDArray[np.uint8]:
-        """Look-up table [256, 3] from label to RGB; ignored and unknown labels are black."""
+        """Build a look-up table [256, 3] from label to RGB; ignored and unknown labels are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = np.asarray(self.colors, np.uint8)
         return table
 
     def colorize(self, label: LabelMap) -> npt.NDArray[np.uint8]:
-        """Label map [H, W] to an RGB picture [H, W, 3]."""
+        """Turn a label map [H, W] into an RGB picture [H, W, 3]."""
         return self.palette()[label]
 
     def same_classes(self, other: LabelSpace) -> bool:
-        """Whether the two spaces give every train id the same name."""
+        """Tell whether the two spaces give every train id the same name."""
         return self.names == other.names
 
     def mapping_to(self, other: LabelSpace, merge: Mapping[str, str] | None = None) -> LabelMap:
-        """Look-up table [256] from train ids of this space to those of ``other``.
+        """Build a look-up table [256] from train ids of this space to train ids of ``other``.
 
-        Classes are matched by name; ``merge`` sends a class of this space to a differently named
-        class of the other (e.g. ``{"truck": "car"}``). What has no counterpart becomes IGNORE.
+        Args:
+            other: the space to map to. Classes are matched by name.
+            merge: maps a class of this space to a differently named class of ``other``, e.g.
+                ``{"truck": "car"}``.
+
+        Returns:
+            [256] uint8; IGNORE for labels without a counterpart.
+
+        Raises:
+            RequestError: ``merge`` names a class that its space does not have.
         """
         merge = dict(merge or {})
         for name in merge:
@@ -109,7 +134,7 @@ class LabelSpace:
         return table
 
     def to_json(self) -> str:
-        """The space as a JSON text, as stored in model files."""
+        """Write the space as JSON text; model files hold it."""
         return json.dumps(
             {
                 "name": self.name,
@@ -121,7 +146,7 @@ class LabelSpace:
 
     @classmethod
     def from_json(cls, text: str) -> LabelSpace:
-        """Inverse of :meth:`to_json`."""
+        """Read a space that :meth:`to_json` wrote."""
         raw: dict[str, Any] = json.loads(text)
         return cls(
             name=str(raw["name"]),
@@ -132,7 +157,7 @@ class LabelSpace:
 
 
 def distinct_colors(count: int) -> tuple[Color, ...]:
-    """``count`` well separated RGB colours for classes that come without any."""
+    """Choose ``count`` well separated RGB colours, for classes without colours."""
     colors = []
     for i in range(count):
         hue, level = (i * 0.618034) % 1.0, 0.95 - 0.35 * (i % 3) / 2
@@ -179,7 +204,7 @@ def _cityscapes_like(name: str, names: tuple[str, ...], subsets: Mapping[str, tu
 CITYSCAPES = _cityscapes_like(
     "cityscapes19", _CITYSCAPES_NAMES, {"synthia16": _SYNTHIA_NAMES, "synthia13": _COMMON_NAMES}
 )
-"""The 19 evaluated classes of Cityscapes, in train-id order; GTA5, BDD100K, ACDC, Dark Zurich use the same."""
+"""The 19 evaluated classes of Cityscapes in train-id order; GTA5, BDD100K, ACDC and Dark Zurich use them too."""
 
 SYNTHIA = _cityscapes_like("synthia16", _SYNTHIA_NAMES, {"synthia13": _COMMON_NAMES})
 """The 16 classes that SYNTHIA-RAND-CITYSCAPES shares with Cityscapes; subset ``synthia13`` gives mIoU*."""
@@ -209,13 +234,17 @@ CAMVID = LabelSpace(
 _PEOPLE = ("person", "pedestrian", "rider", "bicyclist")
 _VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
 THINGS = frozenset(("traffic light", "traffic sign", "sign", *_PEOPLE, *_VEHICLES))
-"""Names of classes of countable objects in the spaces above (DAFormer's thing classes, by name)."""
+"""Names of the classes of countable objects in the spaces above (the thing classes of DAFormer, by name)."""
 
 SPACES: dict[str, LabelSpace] = {s.name: s for s in (CITYSCAPES, SYNTHIA, NTHU, CAMVID)}
 
 
 def label_space(name: str) -> LabelSpace:
-    """A built-in label space by name."""
+    """Return a built-in label space by name.
+
+    Raises:
+        RequestError: there is no such space.
+    """
     if name not in SPACES:
         raise RequestError(f"no label space '{name}'{nearest(name, SPACES)}; there are: {', '.join(SPACES)}")
     return SPACES[name]

@@ -1,4 +1,4 @@
-"""README, pages and pictures are what the measured numbers say, for any set of rows."""
+"""README, pages and pictures agree with the measured numbers, for any set of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def row(method: str, *scores: float, role: str = "adapted", result: bool = True, **changes: Any) -> dict[str, Any]:
-    """A row as ``segadapt bench table`` writes it."""
+    """Make a row as ``segadapt bench table`` writes it."""
     return {
         "method": method,
         "stage": "adapt",
@@ -43,11 +43,11 @@ def table(*rows: dict[str, Any]) -> dict[str, Any]:
     return {"task": "task", "seeds": [0, 1], "rows": list(rows), "machine": {}}
 
 
-def house(root: Path, made: dict[str, Any]) -> Path:
-    """A repository with one page, one README and the numbers of one task."""
+def repository(root: Path, made: dict[str, Any]) -> Path:
+    """Write a repository with one page, one README and the numbers of one task."""
     (root / "benchmarks").mkdir()
     block = f"{begin('task')}\nold\n<!-- end table task -->"
-    (root / "README.md").write_text(f"# House\n\n{block}\n\nafter\n")
+    (root / "README.md").write_text(f"# Library\n\n{block}\n\nafter\n")
     (root / "benchmarks/task.md").write_text(f"# From here to there\n\nbefore\n\n{block}\nafter\n")
     (root / "benchmarks/task.json").write_text(json.dumps({"ablations": {"a": 1}, "table": made}))
     return root
@@ -96,10 +96,10 @@ def test_equal_to_the_decimal_shown_is_equally_good() -> None:
 
 def test_blocks_and_picture_are_written_and_the_text_around_them_stays(tmp_path: Path) -> None:
     way = row("proda", 30, 32, result=False, title="PRODA 1")
-    root = house(tmp_path, table(SOURCE, way, row("proda", 41, 42), ORACLE))
+    root = repository(tmp_path, table(SOURCE, way, row("proda", 41, 42), ORACLE))
     main([], root)
     readme, page = (root / "README.md").read_text(), (root / "benchmarks/task.md").read_text()
-    assert readme.startswith("# House\n\n<!-- begin")
+    assert readme.startswith("# Library\n\n<!-- begin")
     assert readme.endswith("<!-- end table task -->\n\nafter\n")
     assert "old" not in readme + page
     assert "](docs/images/task.svg)" in readme
@@ -114,7 +114,7 @@ def test_blocks_and_picture_are_written_and_the_text_around_them_stays(tmp_path:
 
 
 def test_a_new_table_takes_the_place_of_the_kept_one(tmp_path: Path) -> None:
-    root = house(tmp_path, table(SOURCE))
+    root = repository(tmp_path, table(SOURCE))
     new = table(SOURCE, row("st", 44, 45))
     (tmp_path / "table.json").write_text(json.dumps(new))
     main([str(tmp_path / "table.json")], root)
@@ -124,7 +124,7 @@ def test_a_new_table_takes_the_place_of_the_kept_one(tmp_path: Path) -> None:
 
 
 def test_a_table_that_lacks_what_is_kept_is_refused(tmp_path: Path) -> None:
-    root = house(tmp_path, table(SOURCE, row("st", 40)))
+    root = repository(tmp_path, table(SOURCE, row("st", 40)))
     made = tmp_path / "table.json"
     before = (root / "benchmarks/task.json").read_text()
     for new, message in ((table(SOURCE), "no rows of st"), ({**table(SOURCE), "task": "new"}, r"new\.md: missing")):
@@ -137,7 +137,7 @@ def test_a_table_that_lacks_what_is_kept_is_refused(tmp_path: Path) -> None:
 
 
 def test_tables_of_another_layout_and_pages_without_markers_are_refused(tmp_path: Path) -> None:
-    root = house(tmp_path, table({k: v for k, v in SOURCE.items() if k != "role"}))
+    root = repository(tmp_path, table({k: v for k, v in SOURCE.items() if k != "role"}))
     with pytest.raises(SystemExit, match=r"rows without role; run 'segadapt bench table'"):
         rendered(root)
     with pytest.raises(SystemExit, match=r"page\.md: needs the lines '<!-- begin table task -->'"):
@@ -148,7 +148,7 @@ def test_tables_of_another_layout_and_pages_without_markers_are_refused(tmp_path
 
 
 def drawn(*rows: dict[str, Any]) -> ElementTree.Element:
-    """The parsed picture, which is the same each time."""
+    """Draw and parse the picture; it is the same each time."""
     text = chart(table(*rows), "From <here> & there")
     assert text == chart(table(*rows), "From <here> & there")
     return ElementTree.fromstring(text)

@@ -1,4 +1,4 @@
-"""The cost of a step: the passes of every method are found, and the numbers hang together."""
+"""The cost of a step: the passes of every method are found, and the numbers are consistent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_passes_of_a_step(method: str, trained: int, frozen: int) -> None:
 
 
 def test_a_method_without_a_network_of_its_own_choice() -> None:
-    """What the command line does when only the method is named."""
+    """The command line does this when only the method is named."""
     result = bench_step("hrda", repeats=3, batch=1, size=(176, 240), accelerator="cpu")
     assert result["network"] == "hrda:lite"
     assert result["crop"] == [176, 240]

@@ -39,10 +39,10 @@ def test_table_of_two_methods_and_two_seeds(tmp_path: Path) -> None:
         assert row["spread"] == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
     assert found[0] != found[1]
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
-    (tmp_path / "task/_base.yaml").write_text("{}")  # no recipe, so that all of them are these two
+    (tmp_path / "task/_base.yaml").write_text("{}")  # not a recipe: the task still has two
     assert bench_table(task, None, [1, 2], out, {}, quiet=True)["rows"] == table["rows"]
     assert bench_table(task, ["cbst"], [1, 2], out, {}, quiet=True)["rows"] == table["rows"], (
-        "what was run before stays"
+        "earlier runs stay in the table"
     )
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
     source = [(out / m / "seed1/stages/source/model.safetensors").read_bytes() for m in methods]
@@ -64,7 +64,7 @@ def test_settings_go_to_the_recipes_that_have_the_stage(tmp_path: Path) -> None:
 
 
 def row(method: str, miou: float, sky: float | None = 5.0, **changes: Any) -> dict[str, Any]:
-    """The row of a stage in a run's results."""
+    """Make the row of a stage in a run's results."""
     return {
         "stage": "adapt",
         "role": "adapted",
@@ -78,7 +78,7 @@ def row(method: str, miou: float, sky: float | None = 5.0, **changes: Any) -> di
 
 
 def write_run(folder: Path, rows: list[dict[str, Any]], planned: list[dict[str, Any]] | None = None) -> None:
-    """What the table reads of a run: its planned stages, and the results of the finished ones."""
+    """Write the files of a run that the table reads: planned stages, and results of the finished ones."""
     stages = [{"name": r["stage"], "role": r["role"]} for r in planned or rows]
     write_json(folder / "config.json", {"config": {"stages": stages, "model": {"name": "lite"}}})
     machine = {"segadapt": "1", "torch": "2", "python": "3", "cpu": "c", "cores": "2", "device": "cpu"}
@@ -101,7 +101,7 @@ WARMUP = row("adaptseg", 30.0, stage="warmup")
 
 
 @pytest.mark.parametrize("order", [["adaptseg", "proda", "cpsl"], ["proda", "cpsl", "adaptseg"]])
-def test_a_stage_that_two_methods_share_stands_once_under_the_one_it_is_the_result_of(
+def test_a_stage_shared_by_two_methods_is_listed_once_under_the_method_that_ends_with_it(
     tmp_path: Path, order: list[str]
 ) -> None:
     write_run(tmp_path / "adaptseg/seed0", [WARMUP])
@@ -115,8 +115,8 @@ def test_a_stage_that_two_methods_share_stands_once_under_the_one_it_is_the_resu
     ]
 
 
-def test_stages_on_the_way_are_no_results(tmp_path: Path) -> None:
-    """Neither where the recipe goes on after them, nor where its last stage is not finished yet."""
+def test_stages_on_the_way_are_not_results(tmp_path: Path) -> None:
+    """Holds when the recipe goes on after them, and when its last stage is not finished yet."""
     source, oracle = row("source_only", 20.0, stage="s", role="source"), row("oracle", 60.0, stage="o", role="oracle")
     stages = [source, WARMUP, row("proda", 31.0), row("distill", 32.0, stage="last"), oracle]
     write_run(tmp_path / "source_only/seed0", [source])
@@ -137,7 +137,7 @@ def test_stages_on_the_way_are_no_results(tmp_path: Path) -> None:
 # ---- which recipes ----
 
 
-def test_all_recipes_of_a_task_in_the_order_of_the_house() -> None:
+def test_all_recipes_of_a_task_in_the_order_of_the_table() -> None:
     names = task_recipes("camvid_day_dusk")
     assert sorted(f"camvid_day_dusk/{n}" for n in names) == [n for n in recipe_names() if n.startswith("camvid_day")]
     assert (names[0], names[-1]) == ("source_only", "oracle")

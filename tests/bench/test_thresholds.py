@@ -1,4 +1,4 @@
-"""The threshold benchmark measures what it says, on a small job."""
+"""The benchmark of thresholds reports the right numbers on a small job."""
 
 from __future__ import annotations
 

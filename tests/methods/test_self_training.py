@@ -19,7 +19,7 @@ from segadapt.methods.cbst import CBST
 from segadapt.methods.method import Prediction
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.models.segmenter import Output, Segmenter
-from segadapt.pieces.spatial_prior import spatial_prior
+from segadapt.pieces.priors import spatial_prior
 
 K, H, W, IMAGES = 5, 12, 16, 4
 SPACE = LabelSpace("five", tuple("abcde"), tuple((i, i, i) for i in range(K)))

@@ -1,4 +1,4 @@
-"""MPCL's memory of features and their first clustering."""
+"""MPCL's memory of features, and the first clustering of its features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from segadapt.labels import IGNORE
 from segadapt.pieces import class_bank
 from segadapt.pieces.class_bank import NOWHERE, ClassBank
-from segadapt.pieces.kmeans import kmeans
+from segadapt.pieces.clustering import kmeans
 from segadapt.pieces.multi_prototypes import moments
 from segadapt.pieces.precision import wide
 

@@ -108,9 +108,9 @@ def test_running_prototypes_start_with_the_first_mean() -> None:
 
 @pytest.mark.parametrize(("name", "portion"), [("thresh_p10", 0.1), ("thresh_p30", 0.3)])
 def test_class_thresholds_of_the_reference(name: str, portion: float) -> None:
-    """The reference keeps every fifth value in ascending order; of these ours takes the same element.
+    """Compare with the reference, which keeps every fifth value in ascending order; we take the same element.
 
-    Of fewer than 1 / portion values it takes the smallest, we none.
+    A class with fewer than 1 / portion values gets its smallest value in the reference, and no threshold here.
     """
     golden = golden_op("dass_class_thresholds")
     confidence, predicted = golden.tensor("logits").softmax(1).max(1)
@@ -139,7 +139,7 @@ def test_static_labels_of_the_reference() -> None:
     by_image = confident_labels(p, torch.full((19,), 2.0), golden.params["cb_prop"])[0]
     golden.assert_close("label_image", by_image)
     golden.assert_close("mask_image", by_image != IGNORE)
-    # A portion of nothing still compares with the largest probability, above which there is none.
+    # A portion of zero still compares with the largest probability, and none is above it.
     golden.assert_close("label_class", by_class)
     golden.assert_close("mask_class", by_class != IGNORE)
 

@@ -1,4 +1,4 @@
-"""What DAFormer, HRDA and MIC are made of: golden vectors, restatements and properties."""
+"""Pieces of DAFormer, HRDA and MIC: golden vectors, restatements and properties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from segadapt.labels import IGNORE
 from segadapt.pieces.classmix import classes_present, half_of, where_chosen
 from segadapt.pieces.confidence import confident_share, labels_and_confidence
-from segadapt.pieces.feature_distance import cell_labels, feature_distance
+from segadapt.pieces.features import cell_labels, feature_distance
 from segadapt.pieces.masking import blocks, visible
 from segadapt.pieces.teacher import follow, growing_momentum
 from tests.golden_vectors import golden_op
@@ -173,7 +173,7 @@ def test_masks_are_whole_blocks() -> None:
     assert blocks((512, 1024), 64) == (8, 16)
     assert blocks((10, 20), 64) == (1, 1)
     draws = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    draws[0, 0, 0] = 0.0  # torch.rand may draw it, and 1.0 never
+    draws[0, 0, 0] = 0.0  # torch.rand may draw 0.0, and never 1.0
     keep = visible(draws, 0.7, (12, 32))
     assert torch.equal(keep, (draws >= 0.7).repeat_interleave(4, 1).repeat_interleave(8, 2))
     assert visible(draws, 0.0, (12, 32)).all()

@@ -1,4 +1,4 @@
-"""Two resolutions made into one map: against the public code, and what follows from the formula."""
+"""Two resolutions fused into one map: against the public code, and properties of the formula."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from segadapt.pieces.fusion import average_windows, draw_box, fuse_scales, in_ce
 from tests.golden_vectors import Golden, golden_op
 
 SEEN = 1500
-"""Draws after which each of at most 64 positions has been seen, but for one in 10^8 times."""
+"""After so many draws each of at most 64 positions has been seen, except once in 10^8 times."""
 
 
 def boxed(golden: Golden) -> tuple[int, int, int, int]:
-    """The box of a golden operation, in pixels of an image of 64 x 80."""
+    """Read the box of a golden operation, in pixels of an image of 64 x 80."""
     top, bottom, left, right = golden.params["box_y1y2x1x2"]
     return top, left, bottom, right
 
@@ -115,7 +115,7 @@ def test_outside_the_box_only_the_context_counts_but_for_a_rim() -> None:
 
 
 def test_windows_of_one_map_give_it_back() -> None:
-    """Also where they overlap unevenly, image by image."""
+    """Holds for several images, and where windows overlap unevenly."""
     whole = torch.randn(3, 2, 9, 11)
     boxes = [(top, left, top + 5, left + 6) for top in (0, 2, 4) for left in (0, 5)]
     parts = torch.cat([whole[..., t:b, left:r] for t, left, b, r in boxes])

@@ -1,4 +1,4 @@
-"""Losses: golden numbers, hand-computed numbers, and what must not enter them."""
+"""Losses: golden numbers, numbers computed by hand, and pixels that must not count."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_cross_entropy_upsamples_like_the_reference():
 
 
 def golden_reg_mask(gold):
-    """Images that the reference regularises, and the effective weight: it multiplies by its weight twice."""
+    """Mark the images that the reference regularises; its effective weight is the product of two weights."""
     per_image = gold.tensor("reg_weights")
     return (per_image > 0)[:, None, None], float(per_image.max()) * gold.params["mr_weight_kld"]
 
@@ -70,7 +70,7 @@ def test_soft_label_loss_is_the_reference_one():
 
 
 def test_numbers_by_hand():
-    """Two classes with logits (ln 3, 0): probabilities 3/4 and 1/4."""
+    """Use two classes with logits (ln 3, 0), that is, probabilities 3/4 and 1/4."""
     logits = torch.tensor([math.log(3), 0.0]).view(1, 2, 1, 1).expand(1, 2, 1, 3)
     labels = torch.tensor([[[0, 1, IGNORE]]], dtype=torch.uint8)
     term = losses.cross_entropy(logits, labels)
@@ -165,8 +165,8 @@ def test_label_beyond_the_classes_is_an_error():
         losses.cross_entropy(torch.randn(1, 2, 1, 1), torch.full((1, 1, 1), 2))
 
 
-def test_cross_entropy_and_entropy_together_are_those_of_either():
-    """Values and gradients, for any weights of the two, where labels are missing and pixels lie outside."""
+def test_cross_entropy_and_entropy_together_equal_each_alone():
+    """Compare values and gradients for several weights, with missing labels and pixels outside the image."""
     logits, labels = random_case(size=(5, 4))
     logits = logits.detach().double().requires_grad_()
     labels = labels.repeat(1, 3, 3)[:, :13, :10]

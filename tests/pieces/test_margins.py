@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from segadapt.data.augment import Window, crop_labels, draw_window
-from segadapt.pieces.margins import DAFORMER_CROP, HRDA_CITYSCAPES, Margins, crop_margins, image_margins
+from segadapt.pieces.margins import Margins, crop_margins, image_margins
 
 CPU = torch.device("cpu")
+DAFORMER_CROP = Margins(top=15 / 512, bottom=120 / 512)
+"""15 rows at the top and 120 at the bottom of a crop of 512 (DAFormer, on all of its targets)."""
+HRDA_CITYSCAPES = Margins(top=30 / 1024, bottom=240 / 1024, left=30 / 2048, right=30 / 2048)
+"""30 rows at the top, 240 at the bottom and 30 columns at both sides of an image of 1024 x 2048 (HRDA, MIC)."""
 
 
 def whole_mask(height: int, width: int, top: int, bottom: int, left: int, right: int) -> torch.Tensor:
-    """1 where labels are wanted, counted in pixels as the authors do."""
+    """Mark wanted pixels with 1; margins are counted in pixels, as the authors do."""
     mask = torch.ones(height, width, dtype=torch.uint8)
     mask[:top] = 0
     mask[height - bottom :] = 0

@@ -1,4 +1,4 @@
-"""Which classes are rare, and on which of them a crop of an image may be centred."""
+"""Rare classes, and the ones on which a crop of an image may be centred."""
 
 from __future__ import annotations
 

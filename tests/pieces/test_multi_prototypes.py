@@ -1,4 +1,4 @@
-"""Several prototypes a class (MPCL): golden vectors of the paper's equations, POT, and properties."""
+"""Several prototypes per class (MPCL): golden vectors of the paper's equations, POT, and properties."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_similarities_do_not_lose_precision_under_autocast() -> None:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_prototypes_without_variance_stay_finite(full: bool) -> None:
-    """Of one pixel, or of fewer than dimensions: the floor stands for what is missing."""
+    """A prototype of one pixel, or of fewer pixels than dimensions, has the floor as its variance."""
     rng = torch.Generator().manual_seed(0)
     rows = torch.nn.functional.normalize(torch.randn(6, 8, generator=rng), dim=1)
     found = moments(rows, torch.tensor([0, 1, 1, 1, 1, 1]), torch.zeros(6, dtype=torch.int64), 2, 1, full)
@@ -62,7 +62,7 @@ def test_prototypes_without_variance_stay_finite(full: bool) -> None:
 
 
 def test_absent_prototypes_are_below_all_others() -> None:
-    """Also where features without a length are thousands away from everything."""
+    """Holds even if features that are not normalised are thousands away from every prototype."""
     f = torch.full((1, 4), 100.0)
     known = Prototypes(torch.zeros(2, 1, 4), None, torch.tensor([False, True]))
     assert (prototype_similarity(f, known) / 0.1).flatten(1).softmax(1).tolist() == [[0.0, 1.0]]
@@ -168,7 +168,7 @@ def test_classes_without_prototypes_take_no_part() -> None:
 
 @pytest.mark.parametrize("group", ["c0", "c1", "c2"])
 def test_assignment_golden(group: str) -> None:
-    """Converged plans are those of POT; three iterations are the three of POT."""
+    """Compare with POT, converged and after three iterations."""
     golden = golden_op("mpcl_assignment")
     scores = golden.tensor(f"scores_{group}").double()
     one = torch.zeros(len(scores), dtype=torch.int64)
@@ -188,7 +188,7 @@ def test_greenkhorn_golden(group: str, steps: int) -> None:
 
 
 def test_greenkhorn_step_by_step() -> None:
-    """The first steps are those of a plain restatement that rescales one row or one column at a time."""
+    """Compare the first steps with a plain restatement that rescales one row or one column at a time."""
     rng = torch.Generator().manual_seed(0)
     scores = torch.randn(7, 3, generator=rng).double()
     p = (scores / 0.5).exp()
@@ -242,7 +242,7 @@ def test_assignment_does_not_depend_on_the_order_of_groups_or_parts(solve: objec
 
 @pytest.mark.parametrize("solve", [equipartition, greenkhorn])
 def test_scores_far_apart_leave_no_nan(solve: object) -> None:
-    """A pixel whose kernel underflows has a plan all the same."""
+    """A pixel whose kernel underflows still gets a plan."""
     scores = torch.tensor([[0.0, -1.0], [-900.0, -700.0], [-1.0, 0.0], [-700.0, -900.0]])
     q = solve(scores, torch.zeros(4, dtype=torch.int64), 1, 0.05, 20)  # type: ignore[operator]
     torch.testing.assert_close(q.sum(1), torch.ones(4))
@@ -252,7 +252,7 @@ def test_scores_far_apart_leave_no_nan(solve: object) -> None:
 def test_equal_masses() -> None:
     rng = torch.Generator().manual_seed(0)
     scores = torch.randn(400, 4, generator=rng)
-    scores[:, 0] += 3  # nearest would give nearly all to one
+    scores[:, 0] += 3  # the nearest part would get nearly all
     groups = torch.arange(400) % 2
     for dtype in (torch.float32, torch.bfloat16):
         q = equipartition(scores.to(dtype), groups, 2, 0.5, 50)

@@ -67,7 +67,7 @@ def test_classes_and_rows_may_be_permuted(seed: int) -> None:
 
 
 def with_bank(own: Tensor, bank: Tensor, valid: Tensor, r: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """The bank and each image's rows as one problem, in logarithms."""
+    """Solve the bank and each image's rows as one problem, in logarithms."""
     both = torch.cat([bank.expand(len(own), -1, -1), own], 1)
     rows = torch.cat([valid, torch.ones(own.shape[1], dtype=torch.bool)]).expand(len(own), -1)
     return sinkhorn(both, r, epsilon, iterations, rows)[:, len(bank) :]
@@ -76,7 +76,7 @@ def with_bank(own: Tensor, bank: Tensor, valid: Tensor, r: Tensor, epsilon: floa
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 50), st.sampled_from([0.034, 0.05, 0.3]), st.integers(1, 5))
 def test_a_shared_bank_gives_the_same_assignment(seed: int, length: int, epsilon: float, iterations: int) -> None:
-    """The fast form against the logarithmic one, with an absent class, a rare one, and rows that hold nothing."""
+    """Compare the fast form with the logarithmic one, with an absent class, a rare class, and empty rows."""
     rng = torch.Generator().manual_seed(seed)
     scores, r = random_scores(seed, 3 * 8 + length, 6)
     r[0], r[1] = 0.0, 1e-9
@@ -92,7 +92,7 @@ def test_a_shared_bank_gives_the_same_assignment(seed: int, length: int, epsilon
 
 
 def test_a_shared_bank_at_the_ends_of_the_range() -> None:
-    """Scores of -1 and 1 alone, and weights of the entropy on both sides of where the fast form ends."""
+    """Use scores of -1 and 1 alone, and epsilons on both sides of the fast form's limit."""
     rng = torch.Generator().manual_seed(0)
     r = torch.softmax(8 * torch.rand(5, generator=rng), 0)
     own, bank = (2.0 * (torch.rand(size, generator=rng) < 0.5) - 1 for size in ((2, 7, 5), (300, 5)))

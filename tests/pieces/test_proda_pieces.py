@@ -32,7 +32,7 @@ from tests.golden_vectors import golden_op
 
 
 def labels_of(golden: Tensor) -> Tensor:
-    """The reference ignores 250."""
+    """Read labels of the reference, which ignores 250."""
     return golden.long().masked_fill(golden.long() == 250, IGNORE)
 
 
@@ -44,7 +44,7 @@ def gradient(loss: Tensor, of: Tensor) -> Tensor:
 
 
 def test_cosines_pixel_by_pixel() -> None:
-    """Against torch's own, with both gradients; a feature without length is like nothing."""
+    """Compare with torch's cosine, and both gradients; a zero vector is similar to nothing."""
     rng = torch.Generator().manual_seed(0)
     f = torch.randn(2, 6, 3, 4, generator=rng, dtype=torch.float64).requires_grad_()
     e = torch.randn(5, 6, generator=rng, dtype=torch.float64).requires_grad_()
@@ -93,7 +93,7 @@ def test_class_means(kind: str) -> None:
         labels = torch.where(labels == given, labels, IGNORE)
     means = class_means(features, labels, 19)
     if kind == "conf":
-        # There the least number counts all pixels of a class, the mean only its confident ones.
+        # In the reference the least number counts all pixels of a class, the mean only the confident ones.
         least = means.present
         means = class_means(features, labels.masked_fill(confidence < golden.params["confidence"], IGNORE), 19, least=1)
         means = ClassMeans(means.vectors, means.present & least)
@@ -103,7 +103,7 @@ def test_class_means(kind: str) -> None:
 
 
 def one_by_one(golden_ids: Tensor, vectors: Tensor) -> list[ClassMeans]:
-    """Every golden update as the class means of an image of its own; the reference skips vectors of sum zero."""
+    """Turn every golden update into the class means of one image; the reference skips vectors of sum zero."""
     means = []
     for class_, vector in zip(golden_ids.tolist(), vectors, strict=True):
         full = torch.zeros(1, 19, vectors.shape[1])
@@ -252,7 +252,7 @@ def window(top: float, left: float, height: float, width: float, flip: bool = Fa
 
 
 def test_windows_of_teacher_maps() -> None:
-    """The reference enlarges the map to a quarter of the image and slices; its pixels are our windows'."""
+    """The reference enlarges the map to a quarter of the image and slices it; our windows give the same pixels."""
     golden = golden_op("proda_full2weak")
     quarter = golden.tensor("resize_hw") // 4
     windows = []
@@ -272,7 +272,7 @@ def test_the_whole_image_is_a_resize() -> None:
 
 
 def official_theta(kind: str, value: float, height: int, width: int) -> Tensor:
-    """Maps of the reference, from the json; its horizontal shift divides by the height, ours must not."""
+    """Build an affine map of the reference; its horizontal shift divides by the height, ours must not."""
     theta = torch.eye(2, 3, dtype=torch.float64)
     if kind == "ShearX":
         theta[0, 1] = theta[0, 2] = value * height / width
@@ -289,7 +289,7 @@ def official_theta(kind: str, value: float, height: int, width: int) -> Tensor:
 
 
 def test_strong_transform_of_labels() -> None:
-    """Our warp and cut-out, applied step by step as the reference does (ours compose the steps; see test_strong)."""
+    """Apply our warp and cut-out step by step as the reference does (normally composed; see test_strong)."""
     golden = golden_op("proda_label_strong_transform")
     labels = golden.tensor("labels")
     height, width = labels.shape[-2:]
@@ -395,7 +395,7 @@ def test_terms_of_split_batches_add_up() -> None:
     target = torch.randn(4, 7, 5, 6, generator=generator).softmax(1)
     valid = torch.rand(4, 5, 6, generator=generator) < 0.7
     whole = prototypical_consistency(distances(features, prototypes), target, valid)
-    # The origin of the distances is that of the prototypes, so halves are computed alike.
+    # Distances are taken about the mean prototype, which is the same for both halves.
     parts = [
         prototypical_consistency(distances(features[s], prototypes), target[s], valid[s])
         for s in (slice(0, 1), slice(1, 4))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.pieces import pseudo_labels
+from segadapt.pieces.priors import apply_prior
 from segadapt.pieces.pseudo_labels import (
     confidence_and_prediction,
     encode_scores,
@@ -20,7 +21,6 @@ from segadapt.pieces.pseudo_labels import (
     select,
     soft_labels,
 )
-from segadapt.pieces.spatial_prior import apply_prior
 from tests.golden_vectors import golden_op
 
 

@@ -12,7 +12,7 @@ from segadapt.pieces.soft_store import BUDGET, FLOOR, STEPS, decode, encode
 
 
 def prediction(cells: int, sharpness: float, size: tuple[int, int] = (129, 257)) -> Tensor:
-    """Log-probabilities of 19 classes that change every ``cells`` places."""
+    """Make log-probabilities of 19 classes that change every ``cells`` places."""
     rng = torch.Generator().manual_seed(cells)
     coarse = torch.randn(1, 19, size[0] // cells + 1, size[1] // cells + 1, generator=rng) * sharpness
     return F.interpolate(coarse, size, mode="bilinear")[0].log_softmax(0)

@@ -1,4 +1,4 @@
-"""Spatial priors: normalisation, smoothing against an oracle, resolution."""
+"""Spatial priors: normalisation, resolution, and smoothing against a plain convolution."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segadapt.pieces.spatial_prior import PAPER_WINDOW, apply_prior, gaussian_window, spatial_prior
+from segadapt.pieces.priors import PAPER_WINDOW, apply_prior, gaussian_window, spatial_prior
 
 
 def test_sum_is_one_for_seen_classes_and_zero_for_others():
@@ -20,7 +20,7 @@ def test_sum_is_one_for_seen_classes_and_zero_for_others():
 
 
 def test_smoothing_is_a_two_dimensional_gaussian():
-    """Against one dense 2-D convolution, divided by the part of the window inside the image."""
+    """Compare with one dense 2-D convolution, divided by the part of the window inside the image."""
     frequencies = torch.rand(2, 30, 45)
     weights = gaussian_window(30, 0.25)
     dense = torch.outer(weights, weights)[None, None]

@@ -10,12 +10,12 @@ import torch
 
 from segadapt.errors import RequestError
 from segadapt.pieces.pseudo_labels import confidence_and_prediction
-from segadapt.pieces.thresholds import ClassThresholds, class_thresholds
+from segadapt.pieces.thresholds import ClassThresholds
 from tests.golden_vectors import golden_op
 
 
 def by_sorting(images, classes, portion, every=1, pooled=False):
-    """Algorithms 1 and 2 of the paper as they are printed: gather lists, sort them, look up a rank."""
+    """Follow algorithms 1 and 2 of the paper as printed: gather lists, sort them, look up a rank."""
     lists = [[] for _ in range(classes)]
     for confidence, predicted in images:
         for c in range(classes):
@@ -40,8 +40,13 @@ def stream(images, ranking):
             return ranking
 
 
+def class_thresholds(confidence, predicted, classes, portion, every=1, pooled=False):
+    """Compute the thresholds of confidences that are in memory."""
+    return stream([(confidence, predicted)], ClassThresholds(classes, portion, every, pooled)).thresholds()
+
+
 def random_images(seed):
-    """A few images with a distribution that changes with the seed: saturated, tiny, tied, sparse."""
+    """Draw a few images; the seed chooses the distribution: saturated, tiny, tied or sparse."""
     rng = np.random.default_rng(seed)
     classes = int(rng.choice([1, 2, 7, 19]))
     shares = rng.dirichlet(np.full(classes, 0.3))
@@ -97,7 +102,7 @@ def test_reference_global_threshold():
     gold = golden_op("cbst_spatial_prior_selection")
     every, classes = gold.params["ds_rate"], len(gold.arrays["prior"])
     confidence, predicted = confidence_and_prediction(gold.tensor("prob"), gold.tensor("prior"))
-    surplus = torch.zeros((classes + 1) * every)  # the published list holds a zero a class and one more
+    surplus = torch.zeros((classes + 1) * every)  # the published list holds one zero per class, and one more
     images = [*zip(confidence, predicted, strict=True), (surplus, surplus.long())]
     got = stream(images, ClassThresholds(classes, 0.2, every, pooled=True)).thresholds()
     assert len(got.unique()) == 1
@@ -152,7 +157,7 @@ def test_order_of_classes_does_not_matter():
 
 
 def test_pooled_counts_stay_those_of_the_classes():
-    """With the counts of the pool every class would look as frequent as any other, and mining would go astray."""
+    """With one count for all classes every class would look equally frequent, and mining would fail."""
     predicted = torch.tensor([0] * 90 + [1] * 10)
     ranking = stream([(torch.rand(100), predicted)], ClassThresholds(3, 0.5, pooled=True))
     assert ranking.counts.tolist() == [90, 10, 0]

@@ -1,1 +1,1 @@
-"""Measurements of the parts whose cost grows with the data set."""
+"""Benchmarks: methods side by side, the cost of a training step, and the cost of class thresholds."""

@@ -1,9 +1,9 @@
-"""What a training step costs beside the network passes that it cannot do without.
+"""Measure the cost of a training step beyond the network passes that it cannot do without.
 
-A method is run on noise through the very loop that trains with it. Every call of one of its networks
-is noted: which network, on what, and which outputs get a gradient. The calls alone, with the same
-gradients to propagate, are then timed in turn with whole steps; the difference is what losses,
-pseudo labels, moving averages and the optimiser take.
+A method runs on noise through the same loop that trains with it. Every call of one of its networks
+is recorded: which network, on which input, and which outputs get a gradient. These calls alone, with
+the same gradients to propagate, are then timed in alternation with whole steps; the difference is the
+cost of losses, pseudo labels, moving averages and the optimiser.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Call:
     """One pass of a network within a step.
 
     Attributes:
-        network: which one.
+        network: the network.
         given: its input; ``requires_grad`` as in the step.
         trained: whether a gradient goes through it.
         encoder: whether only its encoder runs.
-        used: outputs that get one.
+        used: names of the outputs that get a gradient.
     """
 
     network: nn.Module
@@ -70,21 +70,35 @@ def bench_step(
     precision: Precision = "32-true",
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Time whole steps and their network passes in turn.
+    """Time whole steps of a method, and their network passes alone, in alternation.
 
     Args:
-        method: a name of the registry.
-        network: a name of ``segadapt models``, or empty for a small one that the method runs on; weights are random.
-        size: of the images; methods that look at whole images pay for it.
-        crop: of the training crops.
-        batch: samples of each stream a step.
-        repeats: timed pairs.
+        method: a name listed by ``segadapt methods``.
+        network: a name listed by ``segadapt models``, or empty for a small one that the method runs on;
+            weights are random.
+        size: (height, width) of the images in pixels; methods that look at whole images take longer on
+            larger ones.
+        crop: (height, width) of the training crops in pixels.
+        batch: samples of each stream per step.
+        repeats: timed pairs of step and passes, at least 2.
+        classes: number of classes; any other than 19 makes up a label space.
+        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: precision of the network passes, ``32-true`` or ``bf16-mixed``.
         settings: further settings of the stage.
 
     Returns:
-        Median milliseconds of ``passes``, ``step`` and ``data`` (decoded image to augmented batch),
-        ``overhead`` as the median ratio of the pairs minus one with its quartiles, memory, and the
-        calls.
+        The job (``method``, ``network``, ``image``, ``crop``, ``batch``, ``precision``), ``calls`` in words,
+        median milliseconds ``passes_ms``, ``step_ms`` and ``data_ms`` (from decoded images to an augmented
+        batch), ``overhead`` as the median of step / passes - 1 with ``overhead_quartiles``,
+        ``peak_memory_mb`` of ``passes`` and ``step`` in MB, and the machine with its versions.
+
+    Raises:
+        RequestError: there is no such method, network or setting.
+
+    Example::
+
+        found = bench_step("cbst", crop=(180, 240), repeats=5)
+        print(f"{found['overhead']:.1%} more than the network passes alone")
     """
     runtime = Runtime(accelerator, precision)
     network = network or method_info(method).network
@@ -133,7 +147,7 @@ def bench_step(
 def _prepared(
     stage: Mapping[str, Any], network: str, size: Size, classes: int, count: int, runtime: Runtime, folder: Path
 ) -> tuple[Loop, list[dict[str, Samples]], float]:
-    """The loop of a stage, its first round prepared, ``count`` batches, and the seconds that one took."""
+    """Set up a stage: its loop with the first round prepared, ``count`` batches, and the seconds per batch."""
     space = CITYSCAPES
     if classes != len(space):
         space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)
@@ -159,7 +173,7 @@ def _prepared(
 
 
 def _noise(space: LabelSpace, size: Size, labelled: bool) -> Dataset:
-    """Images of coloured noise, with labels in large cells."""
+    """Make images of coloured noise, with labels in large cells."""
     rng = np.random.default_rng(int(labelled))
     images = rng.integers(0, 256, (IMAGES, *size, 3), np.uint8)
     cells = rng.integers(0, len(space), (IMAGES, -(-size[0] // 32), -(-size[1] // 32)), np.uint8)
@@ -170,7 +184,7 @@ def _noise(space: LabelSpace, size: Size, labelled: bool) -> Dataset:
 
 @contextmanager
 def _recorded(method: nn.Module) -> Any:
-    """A list that fills with the calls of the method's networks."""
+    """Yield a list that fills with the calls of the method's networks."""
     calls: list[Call] = []
 
     def note(network: nn.Module, args: Sequence[Tensor], output: Any) -> None:
@@ -196,14 +210,14 @@ def _recorded(method: nn.Module) -> Any:
 
 
 def _outermost(networks: Sequence[Segmenter]) -> list[Segmenter]:
-    """Those that are no part of another one, whose pass theirs would be."""
+    """Leave out networks that are part of another one; its pass includes theirs."""
     return [
         n for n in networks if not any(n is inner for other in networks if other is not n for inner in other.modules())
     ]
 
 
 def _noting(network: Segmenter, calls: list[Call]) -> Callable[[Tensor], Tensor]:
-    """The encoder of a network, whose calls are noted; for references, so without gradients."""
+    """Wrap the encoder of a network so that its calls are recorded; references call it, without gradients."""
     encode = network.deep_features
 
     def noted(images: Tensor) -> Tensor:
@@ -214,7 +228,7 @@ def _noting(network: Segmenter, calls: list[Call]) -> Callable[[Tensor], Tensor]
 
 
 def _outputs(output: Any) -> dict[str, Tensor]:
-    """Outputs of a network by name."""
+    """Return the outputs of a network by name."""
     if isinstance(output, Tensor):
         return {"scores": output}
     named: dict[str, Any] = output._asdict()
@@ -224,7 +238,7 @@ def _outputs(output: Any) -> dict[str, Tensor]:
 
 
 def _passes(calls: Sequence[Call], loop: Loop) -> None:
-    """The passes of a step, one after the other, each with its backward pass."""
+    """Run the passes of a step one after the other, each with its backward pass."""
     loop.method.zero_grad(set_to_none=True)
     for call in calls:
         with torch.set_grad_enabled(call.trained), loop.runtime.autocast():
@@ -236,7 +250,7 @@ def _passes(calls: Sequence[Call], loop: Loop) -> None:
 
 
 def _timed(run: Callable[[], None], runtime: Runtime) -> float:
-    """Seconds, with all work of the device done."""
+    """Return the seconds that ``run`` takes until the device has done all its work."""
     _finish(runtime)
     started = time.perf_counter()
     run()

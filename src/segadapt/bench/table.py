@@ -1,4 +1,4 @@
-"""Methods side by side on one task: several seeds, one table, resumable."""
+"""Compare methods on one task: several seeds, one table, resumable."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ from segadapt.runs.run import Run
 
 
 def task_recipes(task: str) -> list[str]:
-    """The recipes of a task in the order of the house: source only, the methods, the oracle.
+    """List the recipes of a task: source only, the methods in the registry's order, the oracle.
 
-    A variant stands beside its method: ``mpcl_centroid`` is one of ``mpcl``, and a recipe with a name of its own
-    belongs to the method that it ends with. ``task`` is one that ships, or a folder of recipes.
+    A variant stands beside its method: ``mpcl_centroid`` belongs to ``mpcl``. A recipe whose name starts
+    with no method belongs to the method of its last stage.
+
+    Args:
+        task: a task that ships with the library, or a folder of recipes.
+
+    Returns:
+        Names of recipes without the task.
+
+    Raises:
+        RequestError: there is no such task.
     """
     shipped = [recipe.partition("/") for recipe in recipe_names()]
     names = [name for of, _, name in shipped if of == task]
@@ -27,12 +36,13 @@ def task_recipes(task: str) -> list[str]:
         names = [path.stem for path in Path(task).glob("*.yaml") if not path.stem.startswith("_")]
     if not names:
         tasks = sorted({of for of, _, _ in shipped})
-        raise RequestError(f"no task '{task}'{nearest(task, tasks)}; there are: {', '.join(tasks)}")
+        known = ", ".join(tasks)
+        raise RequestError(f"no task '{task}'{nearest(task, tasks)}; name a folder of recipes or one of: {known}")
     return sorted(names, key=lambda name: _place(task, name))
 
 
 def _place(task: str, recipe: str) -> tuple[bool, int, str]:
-    """Where a recipe stands among those of its task."""
+    """Return a sort key: the place of a recipe among the recipes of its task."""
     order = list(METHODS)
     named = [name for name in order if recipe == name or recipe.startswith(f"{name}_")]
     method = max(named, key=len) if named else load_config(f"{task}/{recipe}").stages[-1].method
@@ -49,12 +59,34 @@ def bench_table(
     quiet: bool = False,
     on_row: Callable[[int, Mapping[str, Any]], None] = lambda seed, row: None,
 ) -> dict[str, Any]:
-    """Run the recipes of a task with every seed and summarise.
+    """Run the recipes of a task with every seed and summarise the results.
 
-    ``methods`` are their names; None takes all of them (:func:`task_recipes`). Runs lie in
-    ``out/METHOD/seedN``. What is finished is not run again, and equal stages (such as the source model
-    of a seed) are trained once. ``out/table.json`` and ``out/table.md`` are rewritten after every run;
-    ``on_row`` is called with the seed and the method's row of results.
+    Finished stages are not run again, and equal stages (such as the source model of a seed) are trained
+    once. Recipes of the task that were run into ``out`` before stay in the table.
+
+    Args:
+        task: a task that ships with the library, or a folder of recipes.
+        methods: names of recipes without the task; None takes all of them (:func:`task_recipes`).
+        seeds: random seeds; one run per recipe and seed.
+        out: folder of the results. Runs lie in ``out/METHOD/seedN``; ``out/table.json`` and
+            ``out/table.md`` are rewritten after every run.
+        roots: folder of each data set by name.
+        overrides: settings as ``stage.key=value``. Each applies to the recipes that have the setting; at
+            least one recipe must have it.
+        quiet: show no progress.
+        on_row: called after a run with its seed and each of its rows of results.
+
+    Returns:
+        The table as in ``out/table.json``, see :func:`summarise`.
+
+    Raises:
+        RequestError: there is no such task, recipe or setting.
+
+    Example::
+
+        roots = {"camvid": "/data/camvid"}
+        table = bench_table("camvid_day_dusk", ["source_only", "cbst"], [0, 1], Path("bench"), roots)
+        print(markdown(table))
     """
     methods = task_recipes(task) if methods is None else methods
     table: dict[str, Any] = {}
@@ -74,12 +106,16 @@ def bench_table(
 
 
 def _measured(task: str, methods: Sequence[str], out: Path) -> list[str]:
-    """The recipes asked for and those of the task that were run before, in the order of the house."""
+    """List the recipes asked for and the task's recipes that were run before, in the order of the table."""
     return [name for name in task_recipes(task) if name in methods or (out / name).is_dir()]
 
 
 def _settings_by_method(task: str, methods: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The overrides that each method's recipe has a stage for; RequestError if none of them has."""
+    """Return, per recipe, the overrides that it has a stage or setting for.
+
+    Raises:
+        RequestError: no recipe has the stage or setting of an override.
+    """
     result: dict[str, list[str]] = {method: [] for method in methods}
     for override in overrides:
         problem: RequestError | None = None
@@ -98,10 +134,20 @@ def _settings_by_method(task: str, methods: Sequence[str], overrides: Sequence[s
 
 
 def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path) -> dict[str, Any]:
-    """Mean and spread over the finished seeds, for every stage that belongs to a method.
+    """Compute mean and spread over the finished seeds, for every stage that belongs to a method.
 
-    A row has the recipe (``method``), the stage and its title, its ``role`` (``source``, ``adapted``,
-    ``oracle``), whether it is the ``result`` of the recipe or a stage on the way, and its numbers.
+    Args:
+        task: name of the task.
+        methods: recipes, in the order of the rows.
+        seeds: seeds to look for; unfinished ones are left out.
+        out: folder of the runs, see :func:`bench_table`.
+
+    Returns:
+        ``task``, ``seeds``, ``rows`` and ``machine``. A row has the recipe (``method``), the ``stage``
+        and its ``title``, ``network``, ``role`` (``source``, ``adapted``, ``oracle``), ``result`` (whether
+        the recipe ends with this stage), and its numbers: mIoU in percent per seed (``seeds``), mean
+        ``miou`` and sample standard deviation ``spread`` (None for one seed), mean ``mpa`` and ``iou`` per
+        class in percent, ``minutes``, ``peak_memory_mb``, and ``label_accuracy`` in 0 .. 1 or None.
     """
     rows: list[dict[str, Any]] = []
     machine: dict[str, Any] = {}
@@ -119,9 +165,9 @@ def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path
 
 
 def _add(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-    """Add a row, unless it is a stage (such as a warm-up) that was trained once for this recipe and another.
+    """Add a row, unless the stage (such as a warm-up) was trained once for this recipe and another one.
 
-    It then stands under the recipe that it is the result of.
+    Such a stage is listed once, under the recipe that ends with it.
     """
     same = next((r for r in rows if all(r[key] == summary[key] for key in ("stage", "title", "seeds"))), None)
     if same is None:
@@ -131,7 +177,7 @@ def _add(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
 
 
 def _own_rows(folder: Path) -> list[dict[str, Any]]:
-    """Results of the finished stages that a run is about: all that adapt, or the bound that it ends with."""
+    """Read the results of a run's own finished stages: all that adapt, or the last one if none does."""
     held, results = read_json(folder / "config.json"), read_json(folder / "results.json")
     if not held or not results:
         return []
@@ -152,6 +198,7 @@ def _own_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    """Summarise one stage of a recipe over its finished seeds."""
     values = [row["scores"]["miou"] for row in found.values()]
     names = next(iter(found.values()))["scores"]["iou"]
     iou = {}
@@ -178,13 +225,14 @@ def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]
 
 
 def _label_accuracy(found: Mapping[int, dict[str, Any]]) -> float | None:
+    """Average the accuracy of the last round's pseudo labels over seeds; None if it was not measured."""
     values = [row["labels"][-1]["accuracy"] for row in found.values() if row["labels"]]
     known = [v for v in values if v is not None]
     return statistics.mean(known) if known else None
 
 
 def markdown(table: Mapping[str, Any]) -> str:
-    """The table as a Markdown page."""
+    """Write the table as a Markdown page."""
     return f"# {table['task']}\n\n{tables(table)}"
 
 
@@ -193,7 +241,7 @@ def _counted(seeds: Sequence[str]) -> str:
 
 
 def tables(table: Mapping[str, Any]) -> str:
-    """All stages by seed, their IoU by class, and the machine, in Markdown."""
+    """Write a table in Markdown: all stages per seed, their IoU per class, and the machine."""
     seeds = [str(s) for s in table["seeds"]]
     lines = [
         f"mIoU of the last checkpoint on the test images, {_counted(seeds)}.",
@@ -211,7 +259,7 @@ def tables(table: Mapping[str, Any]) -> str:
             f"| {row['title']} | `{row['network']}` | {row['miou']:.1f}{spread} | {single} | {row['mpa']:.1f} "
             f"| {right} | {row['minutes']:.1f} | {row['peak_memory_mb']} |"
         )
-    lines += ["", "Labels right: of the last round's pseudo labels. Minutes: of the method's own stage."]
+    lines += ["", "Labels right: accuracy of the last round's pseudo labels. Minutes: time of the method's own stage."]
     lines += ["", "IoU by class (mean over seeds):", ""]
     names = list(table["rows"][0]["iou"]) if table["rows"] else []
     lines += ["| method | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]

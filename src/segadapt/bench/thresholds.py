@@ -1,4 +1,4 @@
-"""Speed and memory of the streaming class thresholds, beside a full sort of the same confidences."""
+"""Speed and memory of the streaming class thresholds, compared with a full sort of the same confidences."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ _BASE_MAPS = 4
 
 
 class ConfidenceStream:
-    """An endless supply of different confidence maps at a small fraction of the cost of predicting them.
+    """An endless supply of confidence maps, made at a small fraction of the cost of predicting them.
 
-    Each image is one of a few base maps, rolled and scaled by amounts of its own, so that its
-    float32 values are new while a class keeps its distribution. Class sizes are as uneven as those of street
-    scenes, and confident classes are saturated near one, as softmax outputs are. Equal indices
-    give equal images.
+    Each image is one of a few base maps, rolled and scaled by its own amounts, so that its float32 values
+    are new while each class keeps its distribution. Class sizes are as uneven as in street scenes, and
+    confident classes are saturated near one, as softmax outputs are. Equal indices give equal images.
     """
 
     def __init__(self, classes: int, height: int, width: int, seed: int):
@@ -41,7 +40,7 @@ class ConfidenceStream:
             self.maps.append((confidence, predicted.to(torch.uint8)))
 
     def image(self, index: int) -> tuple[Tensor, Tensor]:
-        """Confidence [H, W] float32 in (0, 1) and predicted class [H, W] uint8."""
+        """Return confidence [H, W] float32 in (0, 1) and predicted class [H, W] uint8."""
         confidence, predicted = self.maps[index % _BASE_MAPS]
         shift, shrink = index * 37 % confidence.shape[0], 1 - (index * 7919 % 10007) * 1e-6
         return (confidence * shrink).roll(shift, 0), predicted.roll(shift, 0)
@@ -61,18 +60,26 @@ def bench_thresholds(
 
     Args:
         images, height, width, classes: the size of the job; the defaults are the Cityscapes training set.
-        sort_images: how many of the images a sort per class ranks for comparison.
-        portion: share of the pixels of each class to select.
-        seed: of the synthetic maps.
-        threads: torch threads while it runs; None leaves them.
+        sort_images: number of images that are also ranked by sorting each class, for comparison.
+        portion: share of the pixels of each class to select, in [0, 1].
+        seed: seed of the synthetic maps.
+        threads: torch threads during the measurement; None keeps the current number.
 
     Returns:
-        Times in seconds without the making of the maps (``generate_seconds``, both looks), rates,
-        and peak memory of the process in MB (10^6 bytes): ``peak_memory_mb`` with everything,
-        imports included, and ``added_memory_mb`` by the streaming part. ``equal_to_sort`` is
-        whether stream and sort agree to the bit on the images that were sorted;
-        ``share_error`` the largest absolute difference, over classes, between the portion and the
-        share of pixels at or above the threshold, over all images.
+        The job, and the measurements. ``seconds`` is the time of both looks without the making of the
+        maps, which is ``generate_seconds``. ``peak_memory_mb`` is the peak memory of the process in MB
+        (10^6 bytes) with everything, imports included; ``added_memory_mb`` is the streaming part of it.
+        ``equal_to_sort`` tells whether stream and sort agree to the bit on the images that were sorted.
+        ``share_error`` is the largest absolute difference, over classes, between the portion and the share
+        of pixels at or above the threshold, over all images.
+
+    Raises:
+        RequestError: ``portion`` is outside [0, 1].
+
+    Example::
+
+        found = bench_thresholds(images=100, height=256, width=512)
+        print(found["milliseconds_per_image_and_look"], found["equal_to_sort"])
     """
     before_threads = torch.get_num_threads()
     if threads is not None:
@@ -109,7 +116,10 @@ def bench_thresholds(
 
 
 def share_error(ranking: ClassThresholds) -> float:
-    """Largest |selected_c / n_c - p| over the classes whose list is long enough to resolve a portion of 0.1 %."""
+    """Compute the largest |selected_c / n_c - p| over the classes with at least 1000 confidences.
+
+    Shorter lists cannot resolve a portion of 0.1 %.
+    """
     long = ranking.ranked >= 1000
     if not bool(long.any()):
         return 0.0
@@ -120,6 +130,7 @@ def share_error(ranking: ClassThresholds) -> float:
 def _stream(
     stream: ConfidenceStream, images: int, classes: int, portion: float
 ) -> tuple[ClassThresholds, float, float]:
+    """Rank images in a stream; return the ranking and the seconds spent counting and making maps."""
     ranking = ClassThresholds(classes, portion)
     counting = generating = 0.0
     while not ranking.exact:
@@ -135,6 +146,7 @@ def _stream(
 
 
 def _timed(stream: ConfidenceStream, images: int) -> Iterator[tuple[tuple[Tensor, Tensor], float]]:
+    """Yield each image with the seconds that it took to make."""
     for index in range(images):
         start = time.perf_counter()
         pair = stream.image(index)
@@ -142,7 +154,7 @@ def _timed(stream: ConfidenceStream, images: int) -> Iterator[tuple[tuple[Tensor
 
 
 def _sort(stream: ConfidenceStream, images: int, classes: int, portion: float) -> tuple[Tensor, float]:
-    """Thresholds as algorithm 2 has them: gather the list of each class and sort it."""
+    """Follow algorithm 2 of the CBST paper: gather the list of each class and sort it; return its seconds too."""
     pairs = [stream.image(index) for index in range(images)]
     start = time.perf_counter()
     thresholds = torch.ones(classes)

@@ -130,7 +130,7 @@ def spatial_frequencies(
 
     Labels are brought to ``height`` x ``width`` (nearest) and counted pixel by pixel; the counts
     are divided by the number of images. Smoothing is left to
-    :func:`segadapt.pieces.spatial_prior.spatial_prior`.
+    :func:`segadapt.pieces.priors.spatial_prior`.
 
     Args:
         dataset: labelled.

@@ -44,8 +44,8 @@ from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy, upsample
 from segadapt.pieces.mining import rare_classes, wanted_classes
+from segadapt.pieces.priors import apply_prior, spatial_prior
 from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
-from segadapt.pieces.spatial_prior import apply_prior, spatial_prior
 from segadapt.pieces.thresholds import ClassThresholds
 
 

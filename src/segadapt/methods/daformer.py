@@ -48,7 +48,7 @@ from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.classmix import classes_present, half_of, where_chosen
-from segadapt.pieces.feature_distance import cell_labels, feature_distance
+from segadapt.pieces.features import cell_labels, feature_distance
 from segadapt.pieces.losses import Over
 from segadapt.pieces.teacher import frozen_copy
 from segadapt.pieces.terms import Term

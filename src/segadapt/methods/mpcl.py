@@ -34,7 +34,7 @@ from segadapt.methods.method import Environment
 from segadapt.models.prototype_net import PrototypeNet, embedded
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.class_bank import NOWHERE, ClassBank
-from segadapt.pieces.kmeans import kmeans
+from segadapt.pieces.clustering import kmeans
 from segadapt.pieces.losses import Over, nearest_labels
 from segadapt.pieces.multi_prototypes import (
     Moments,

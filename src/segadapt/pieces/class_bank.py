@@ -1,8 +1,8 @@
-"""A memory of recent features of each class, each with the prototype that it was assigned to (MPCL).
+"""A memory of recent features per class, each stored with the prototype that it was assigned to (MPCL).
 
-Statistics of every prototype over the whole memory are kept up to date: what a new feature
-overwrites is taken out of them, so they cost as much as the features that come in, however long the
-memory is.
+The statistics of every prototype over the whole memory are always up to date: a feature that is
+overwritten is subtracted from them. A push therefore costs as much as the features that come in,
+however long the memory is.
 """
 
 from __future__ import annotations
@@ -16,17 +16,26 @@ from segadapt.pieces.multi_prototypes import Moments
 from segadapt.pieces.precision import wide
 
 NOWHERE = -1
-"""Prototype of a feature that was stored before its class had any."""
+"""The prototype number of a feature that was stored before its class had prototypes."""
 
 
 class ClassBank(nn.Module):
-    """One ring buffer a class; all state is registered.
+    """One ring buffer of features per class. All state is in registered buffers, so checkpoints hold it.
 
     Args:
-        classes, each: C classes of K prototypes.
-        length: features of each class that are remembered.
-        channels: D.
-        full: keep whole second moments [D, D] of each prototype, for covariances.
+        classes, each: C classes with K prototypes each.
+        length: features remembered per class.
+        channels: D, the length of a feature.
+        full: keep second moments [D, D] per prototype, for covariances; otherwise only their diagonals.
+
+    Example:
+        >>> bank = ClassBank(classes=2, each=1, length=4, channels=3)
+        >>> features, labels = torch.ones(3, 3), torch.tensor([0, 0, 1])
+        >>> bank.push(features, labels, torch.zeros(3, dtype=torch.long), most=4, chance=torch.rand(3))
+        >>> bank.filled.tolist()
+        [2, 1]
+        >>> bank.moments().means.shape
+        torch.Size([2, 1, 3])
     """
 
     rows: Tensor
@@ -39,7 +48,7 @@ class ClassBank(nn.Module):
     def __init__(self, classes: int, each: int, length: int, channels: int, full: bool = False) -> None:
         super().__init__()
         self.classes, self.each, self.length, self.full = classes, each, length, full
-        # One row and one prototype more: what is not stored goes there.
+        # One extra row and one extra prototype take everything that is not stored.
         self.register_buffer("rows", torch.zeros(classes * length + 1, channels, dtype=torch.float16))
         self.register_buffer("part", torch.full((classes * length + 1,), NOWHERE, dtype=torch.int64))
         self.register_buffer("pushed", torch.zeros(classes, dtype=torch.int64))
@@ -49,26 +58,26 @@ class ClassBank(nn.Module):
         self.register_buffer("squares", torch.zeros(parts, *shape, dtype=torch.float64))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ClassBank:
-        """As of every module, e.g. moving to a device; one without float64 gets narrower statistics."""
+        """Convert the module, e.g. move it to a device; a device without float64 gets float32 statistics."""
         dtype = wide(fn(torch.zeros(0)).device)
         self.counts, self.sums, self.squares = (x.to(dtype) for x in (self.counts, self.sums, self.squares))
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     @property
     def filled(self) -> Tensor:
-        """[C] features remembered of each class."""
+        """[C] number of features remembered per class."""
         return self.pushed.clamp(max=self.length)
 
     @torch.no_grad()
     def push(self, features: Tensor, labels: Tensor, assigned: Tensor, most: int, chance: Tensor) -> None:
-        """Store pixels of each class, at most ``most`` of them drawn at random, in place of the oldest.
+        """Store pixels of each class in place of its oldest ones.
 
         Args:
-            features: [N, D].
-            labels: [N]; what is not in 0 .. C-1 is left out.
-            assigned: [N] prototype within the class, or :data:`NOWHERE`.
-            most: of each class, at most the length of the memory.
-            chance: [N] uniform in [0, 1), which pixels are taken.
+            features: [N, D]; stored in half precision.
+            labels: [N] class of each pixel; pixels outside 0 .. C-1 are left out.
+            assigned: [N] prototype within the class, 0 .. K-1, or :data:`NOWHERE`.
+            most: pixels stored per class at most; if a class has more, a random choice is stored.
+            chance: [N] uniform numbers in [0, 1) that decide this choice: the smallest are stored.
         """
         valid = (labels >= 0) & (labels < self.classes)
         group = torch.where(valid, labels, self.classes)
@@ -89,7 +98,10 @@ class ClassBank(nn.Module):
         self.pushed += sizes[:-1].clamp(max=min(most, self.length))
 
     def _count(self, rows: Tensor, part: Tensor, kept: Tensor, sign: float) -> None:
-        """Add rows to the statistics of their prototypes, or take them out; as they are stored, so nothing drifts."""
+        """Add rows to the statistics of their prototypes (``sign`` 1), or subtract them (-1).
+
+        Rows are counted in the precision in which they are stored, so sums do not drift.
+        """
         place = torch.where(kept & (part >= 0), part, len(self.counts) - 1)
         exact = rows.to(self.sums.dtype)
         self.counts.index_add_(0, place, torch.full_like(exact[:, 0], sign))
@@ -97,13 +109,13 @@ class ClassBank(nn.Module):
         if self.full:
             member = torch.zeros(len(self.counts), len(rows), dtype=exact.dtype, device=rows.device)
             member[place, torch.arange(len(rows), device=rows.device)] = sign
-            for one, weights in enumerate(member):  # [parts, N, D, D] would not fit
+            for one, weights in enumerate(member):  # one at a time: [parts, N, D, D] would not fit
                 self.squares[one] += (exact * weights[:, None]).T @ exact
         else:
             self.squares.index_add_(0, place, exact.square(), alpha=sign)
 
     def moments(self) -> Moments:
-        """Statistics of what is remembered of every prototype, in float32."""
+        """Return the statistics of all remembered features per prototype, in float32."""
         shape = (self.classes, self.each)
         counts = self.counts[:-1].clamp(min=0)
         members = counts.clamp(min=1)[:, None]
@@ -119,7 +131,12 @@ class ClassBank(nn.Module):
 
     @torch.no_grad()
     def reassign(self, label: int, assigned: Tensor) -> None:
-        """Give the first [n] remembered features of a class other prototypes, e.g. those of a first clustering."""
+        """Assign the first n remembered features of a class to other prototypes, e.g. to new clusters.
+
+        Args:
+            label: the class.
+            assigned: [n] prototype within the class, 0 .. K-1.
+        """
         start = label * self.length
         rows = slice(start, start + len(assigned))
         stays = torch.ones_like(assigned, dtype=torch.bool)
@@ -128,6 +145,6 @@ class ClassBank(nn.Module):
         self._count(self.rows[rows], self.part[rows], stays, 1.0)
 
     def remembered(self, label: int) -> Tensor:
-        """[n, D] float32 features of a class; asks the device how many there are."""
+        """Return the [n, D] float32 features of a class; waits for the device to know n."""
         start = label * self.length
         return self.rows[start : start + int(self.filled[label])].float()

@@ -1,7 +1,7 @@
-"""ClassMix: half of the classes of a labelled picture pasted onto another (Olsson et al., WACV 2021; DACS, WACV 2021).
+"""ClassMix: paste half of the classes of a labelled image onto another one.
 
-Nothing here waits for the device: which classes there are is a table of flags, and half of them is a
-question of ranks.
+Olsson et al., WACV 2021; used by DACS (Tranheden et al., WACV 2021). Nothing here waits for the
+device: the classes of an image are a table of flags, and half of them are chosen by ranks.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from segadapt.labels import IGNORE
 
 
 def classes_present(labels: Tensor, classes: int) -> Tensor:
-    """Which classes are in each label map.
+    """Find the classes that occur in each label map.
 
     Args:
         labels: [B, H, W] train ids and IGNORE.
         classes: K.
 
     Returns:
-        [B, K + 1] bool; the last column says whether anything is ignored.
+        [B, K + 1] bool; the last column says whether a pixel is ignored.
+
+    Example:
+        >>> classes_present(torch.tensor([[[0, 0], [2, 255]]]), 3).tolist()
+        [[True, False, True, True]]
     """
     flat = labels.flatten(1)
     columns = torch.where(flat == IGNORE, classes, flat)
@@ -29,14 +33,19 @@ def classes_present(labels: Tensor, classes: int) -> Tensor:
 
 
 def half_of(present: Tensor, draws: Tensor) -> Tensor:
-    """Half of the classes of each picture, rounded up, all choices being equally likely.
+    """Choose half of the classes of each image, rounded up; all choices are equally likely.
 
     Args:
-        present: [B, C] bool.
+        present: [B, C] bool, the classes of each image.
         draws: [B, C] uniform in [0, 1).
 
     Returns:
-        [B, C] bool.
+        [B, C] bool, the chosen classes.
+
+    Example:
+        >>> present = torch.tensor([[True, False, True, True]])
+        >>> half_of(present, torch.tensor([[0.9, 0.0, 0.2, 0.5]])).tolist()
+        [[False, False, True, True]]
     """
     order = torch.where(present, draws, 2.0).argsort(1)
     ranks = torch.empty_like(order).scatter_(
@@ -46,14 +55,18 @@ def half_of(present: Tensor, draws: Tensor) -> Tensor:
 
 
 def where_chosen(labels: Tensor, chosen: Tensor) -> Tensor:
-    """Pixels of chosen classes.
+    """Mark the pixels of the chosen classes.
 
     Args:
         labels: [B, H, W] train ids and IGNORE.
-        chosen: [B, K + 1] bool, the last column for ignored pixels.
+        chosen: [B, K + 1] bool; the last column stands for ignored pixels.
 
     Returns:
         [B, H, W] bool.
+
+    Example:
+        >>> where_chosen(torch.tensor([[[0, 1, 255]]]), torch.tensor([[True, False, False]])).tolist()
+        [[[True, False, False]]]
     """
     flat = labels.flatten(1)
     columns = torch.where(flat == IGNORE, chosen.shape[1] - 1, flat)

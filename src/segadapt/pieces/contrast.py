@@ -1,7 +1,7 @@
 """Contrast of pixels with the prototypes of another image, and labels passed on by them (BCL).
 
 Lee, Oh, Hwang, Ham, *Bi-directional Contrastive Learning for Domain Adaptive Semantic Segmentation*,
-ECCV 2022. Prototypes belong to single images: [B, K, D], of which only some classes are present.
+ECCV 2022. Each image has its own prototypes [B, K, D]; only some classes are present in it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from segadapt.pieces.prototypes import ClassMeans
 from segadapt.pieces.terms import Term
 
 _ABSENT = -1e4
-"""Similarity of a class without prototype: no weight in a softmax, never the largest, and no NaN."""
+"""Similarity of a class without a prototype: no weight in a softmax, never the largest, and no NaN."""
 
 
 def image_similarities(features: Tensor, prototypes: ClassMeans) -> Tensor:
-    """Cosine of the pixels of each image with the prototypes that belong to it, in at least float32.
+    """Compute the cosine of each image's pixels with the prototypes paired with that image.
 
     Args:
         features: [B, D, h, w], with or without gradient.
-        prototypes: [B, K, D] and [B, K]; with or without gradient.
+        prototypes: vectors [B, K, D] and presence [B, K]; with or without gradient.
 
     Returns:
-        [B, K, h, w] in -1 .. 1, and -1e4 for absent classes.
+        [B, K, h, w] in -1 .. 1, in at least float32; -1e4 for absent classes.
+
+    Example:
+        >>> features = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
+        >>> prototypes = ClassMeans(torch.eye(2)[None], torch.tensor([[True, False]]))
+        >>> [round(s, 4) for s in image_similarities(features, prototypes).flatten().tolist()]
+        [0.6, -10000.0]
     """
     f = at_least_float32(features)
     with torch.autocast(f.device.type, enabled=False):
@@ -37,16 +43,23 @@ def image_similarities(features: Tensor, prototypes: ClassMeans) -> Tensor:
 
 
 def pixel_prototype_contrast(features: Tensor, labels: Tensor, prototypes: ClassMeans, temperature: float) -> Term:
-    """Cross entropy of pixels' similarities with prototypes of the other domain (eq. 2 and 3).
+    """Compute the cross entropy of pixels' similarities with prototypes of the other domain (BCL eq. 2 and 3).
 
     Args:
         features: [B, D, h, w].
         labels: [B, h, w] train ids; pixels with IGNORE, or of a class without prototype, do not count.
-        prototypes: of the image that each is paired with.
-        temperature: tau.
+        prototypes: prototypes of the image that each image is paired with.
+        temperature: tau, above 0; divides the cosines.
 
     Returns:
-        Sum and number of the pixels that count; both zero if none does.
+        Sum in nats, and number of the pixels that count; both are zero if no pixel counts.
+
+    Example:
+        >>> features = torch.eye(2).T.reshape(1, 2, 1, 2)  # two pixels, each along one axis
+        >>> prototypes = ClassMeans(torch.eye(2)[None], torch.ones(1, 2, dtype=torch.bool))
+        >>> loss = pixel_prototype_contrast(features, torch.tensor([[[0, 255]]]), prototypes, 1.0)
+        >>> round(loss.mean().item(), 4), int(loss.count)
+        (0.3133, 1)
     """
     log_p = (image_similarities(features, prototypes) / temperature).log_softmax(1)
     valid = labels != IGNORE
@@ -60,17 +73,25 @@ def pixel_prototype_contrast(features: Tensor, labels: Tensor, prototypes: Class
 def transferred_labels(
     features: Tensor, prototypes: ClassMeans, shown: Tensor, threshold: float, density: float | None = None
 ) -> Tensor:
-    """Labels passed on from prototypes to the pixels most similar to them (eq. 8 and 9).
+    """Give pixels the label of the prototype that they are most similar to (BCL eq. 8 and 9).
 
     Args:
         features: [B, D, h, w].
-        prototypes: of the image that each is paired with, calibrated or not.
+        prototypes: prototypes of the image that each image is paired with, calibrated or not.
         shown: [B, h, w] bool, pixels that lie in their image; the others get no label.
-        threshold: T; only pixels more similar than this get a label.
-        density: instead of T, the share of the pixels of the batch that get one, the most similar ones.
+        threshold: T in -1 .. 1; only pixels with a larger cosine get a label.
+        density: share of the batch's pixels, in (0, 1], that get a label, the most similar ones first;
+            replaces T.
 
     Returns:
         [B, h, w] train ids, IGNORE elsewhere.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.6], [0.0, 0.8]]).view(1, 2, 1, 2)
+        >>> prototypes = ClassMeans(torch.eye(2)[None], torch.ones(1, 2, dtype=torch.bool))
+        >>> shown = torch.ones(1, 1, 2, dtype=torch.bool)
+        >>> transferred_labels(features, prototypes, shown, threshold=0.9).tolist()
+        [[[0, 255]]]
     """
     similar, labels = image_similarities(features, prototypes).max(1)
     similar = similar.masked_fill(~shown, _ABSENT)

@@ -1,4 +1,4 @@
-"""CutMix: a box of one picture, with its labels, in another (Yun et al., ICCV 2019)."""
+"""CutMix: paste a box of one image, with its labels, into another (Yun et al., ICCV 2019)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from segadapt.pieces.losses import nearest_labels
 
 
 def half_box(draws: Tensor) -> Tensor:
-    """A box of exactly half the picture: its height is ``2^-u`` of the picture's, its width ``2^(u - 1)``.
+    """Draw a box of exactly half the image's area: ``2^-u`` of its height and ``2^(u - 1)`` of its width.
 
     Args:
-        draws: [3] uniform in [0, 1): u, and the place within the room that is left.
+        draws: [3] uniform in [0, 1): u, then the place along the height and the width.
 
     Returns:
         [4] top, left, bottom, right as shares of height and width.
+
+    Example:
+        >>> half_box(torch.tensor([0.0, 0.5, 0.5])).tolist()  # whole height, the middle half of the width
+        [0.0, 0.25, 1.0, 0.75]
     """
     sides = torch.stack([torch.exp(-math.log(2) * draws[0]), torch.exp(math.log(2) * (draws[0] - 1))])
     corner = draws[1:] * (1 - sides)
@@ -27,25 +31,58 @@ def half_box(draws: Tensor) -> Tensor:
 
 
 def in_box(box: Tensor, height: int, width: int) -> Tensor:
-    """[height, width] bool: pixels whose centre lies in the box."""
+    """Mark the pixels whose centre lies in the box.
+
+    Args:
+        box: [4] top, left, bottom, right as shares of height and width.
+        height, width: size of the map in pixels.
+
+    Returns:
+        [height, width] bool.
+
+    Example:
+        >>> in_box(torch.tensor([0.0, 0.25, 1.0, 0.75]), 1, 4).tolist()
+        [[False, True, True, False]]
+    """
     y = (torch.arange(height, device=box.device) + 0.5) / height
     x = (torch.arange(width, device=box.device) + 0.5) / width
     return ((y >= box[0]) & (y < box[2]))[:, None] & ((x >= box[1]) & (x < box[3]))[None]
 
 
 def paste(images: Tensor, others: Tensor, box: Tensor) -> Tensor:
-    """Images [B, C, h, w] with the box of others of the same shape."""
+    """Paste the box of ``others`` into ``images``.
+
+    Args:
+        images, others: [B, C, h, w], of the same shape.
+        box: see :func:`in_box`.
+
+    Returns:
+        [B, C, h, w].
+
+    Example:
+        >>> box = torch.tensor([0.0, 0.0, 1.0, 0.5])
+        >>> paste(torch.zeros(1, 1, 1, 4), torch.ones(1, 1, 1, 4), box).flatten().tolist()
+        [1.0, 1.0, 0.0, 0.0]
+    """
     return torch.where(in_box(box, *images.shape[-2:]), others, images)
 
 
 def paste_labels(labels: Tensor, others: Tensor, box: Tensor, classes: int) -> Tensor:
-    """Labels with the box of others, which are brought to their resolution by the nearest pixel.
+    """Paste the box of other labels; these are first resized to the nearest pixel.
 
     Args:
-        labels: [B, h, w] train ids, or [B, K, h, w] distributions (zeros are ignored).
+        labels: [B, h, w] train ids, or [B, K, h, w] distributions (a zero vector is an ignored pixel).
         others: [B, H, W] train ids and IGNORE.
-        box: see :func:`half_box`.
+        box: see :func:`in_box`.
         classes: K.
+
+    Returns:
+        Labels of the shape and kind of ``labels``.
+
+    Example:
+        >>> box = torch.tensor([0.0, 0.0, 1.0, 0.5])
+        >>> paste_labels(torch.tensor([[[0, 0]]]), torch.tensor([[[2, 2]]]), box, classes=3).tolist()
+        [[[2, 0]]]
     """
     height, width = labels.shape[-2:]
     small = nearest_labels(others, (height, width))

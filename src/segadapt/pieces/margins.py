@@ -1,9 +1,9 @@
-"""Which pixels of a target crop may carry pseudo labels: none in the margins of the picture.
+"""Masks of the target pixels that may carry pseudo labels: none in the margins.
 
-The car that carries the camera and the borders of a rectified image show in the lowest and the
-outermost pixels of Cityscapes; no class of a prediction there means anything. DAFormer (Hoyer et al.,
-CVPR 2022) leaves out margins of every *crop*, wherever it lies; HRDA (ECCV 2022) those of the *image*,
-which move with the crop. Margins are shares of the height and the width, so they fit images of any size.
+In Cityscapes the lowest and outermost pixels show the camera's car and the borders of the rectified
+image; a predicted class means nothing there. DAFormer (Hoyer et al., CVPR 2022) leaves out margins of
+every *crop*, wherever it lies; HRDA (ECCV 2022) leaves out margins of the *image*, which move with
+the crop. Margins are shares of height and width, so they fit images of any size.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class Margins(NamedTuple):
     right: float = 0.0
 
 
-DAFORMER_CROP = Margins(top=15 / 512, bottom=120 / 512)
-"""Of crops: 15 rows at the top and 120 at the bottom of 512 (DAFormer, on all of its targets)."""
-
-HRDA_CITYSCAPES = Margins(top=30 / 1024, bottom=240 / 1024, left=30 / 2048, right=30 / 2048)
-"""Of images: 30 rows at the top, 240 at the bottom and 30 columns at both sides of 1024 x 2048 (HRDA, MIC)."""
-
-
 def crop_margins(output: Sequence[int], margins: Margins, device: torch.device | None = None) -> Tensor:
-    """[h, w] bool, False within the margins of a crop: the same for every crop.
+    """Mask the margins of a crop; the mask is the same for every crop.
 
     Args:
         output: (h, w) of the crop in pixels.
         margins: shares of the crop. A pixel belongs to a margin when its centre does.
-        device: of the result.
+        device: device of the result; None is the CPU.
+
+    Returns:
+        [h, w] bool, False within the margins.
+
+    Example:
+        >>> crop_margins((4, 2), Margins(top=0.25, bottom=0.5))[:, 0].tolist()
+        [False, True, False, False]
     """
     height, width = ((torch.arange(int(n), dtype=torch.float64) + 0.5) / int(n) for n in (output[0], output[1]))
     tall, wide = _within(height, margins.top, margins.bottom), _within(width, margins.left, margins.right)
@@ -53,16 +53,25 @@ def image_margins(
     margins: Margins,
     device: torch.device,
 ) -> Tensor:
-    """[B, h, w] bool, False where a crop shows the margins of its image, or what lies beside the image.
+    """Mask the margins of the images that crops were taken from, and all that lies beside the image.
 
     The margins are cut, scaled and mirrored with the crop, as a mask of the whole image would be.
 
     Args:
-        windows: one window an image, in pixels of the image (``Samples.windows``).
+        windows: one window per image, in pixels of the image (``Samples.windows``).
         sizes: (height, width) of each image in pixels (``Samples.sizes``).
         output: (h, w) of the crops in pixels.
-        margins: shares of the image; all zero keeps every pixel of the image.
-        device: of the result.
+        margins: shares of the image; if all are zero, every pixel of the image is kept.
+        device: device of the result.
+
+    Returns:
+        [B, h, w] bool, False within the margins and beside the image.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> window = SimpleNamespace(top=0, left=2, height=4, width=4, flip=False)
+        >>> image_margins([window], [(4, 6)], (4, 4), Margins(right=1 / 6), torch.device("cpu"))[0, 0].tolist()
+        [True, True, True, False]
     """
     rows, columns = window_axes(windows, sizes, output)
     tall = _within((rows + 1) / 2, margins.top, margins.bottom).to(device, non_blocking=True)
@@ -71,5 +80,5 @@ def image_margins(
 
 
 def _within(places: Tensor, before: float, after: float) -> Tensor:
-    """Which places on an axis from 0 to 1 lie between the margins at its two ends."""
+    """Mark the places on an axis from 0 to 1 that lie between the margins at its two ends."""
     return (places >= before) & (places < 1 - after)

@@ -7,13 +7,19 @@ from torch import Tensor, nn
 
 
 class MemoryBank(nn.Module):
-    """A ring buffer: new rows overwrite the oldest ones, nothing is moved.
+    """A ring buffer: new rows overwrite the oldest ones, and no row moves.
 
-    All state is registered, so a resumed run continues with it. The order of rows has no meaning.
+    All state is in registered buffers, so a resumed run continues with it. The order of rows has no meaning.
 
     Args:
-        length: number of rows.
-        channels: D.
+        length: L, number of rows.
+        channels: D, length of a row.
+
+    Example:
+        >>> bank = MemoryBank(length=3, channels=2)
+        >>> bank.push(torch.ones(2, 2))
+        >>> bank.valid.tolist()
+        [True, True, False]
     """
 
     rows: Tensor
@@ -33,7 +39,7 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
-        """Store [n, D] rows; of more than there is room for, the last ones."""
+        """Store rows [n, D]; if there are more than L, only the last L."""
         rows = rows[-len(self.rows) :].to(self.rows.dtype)
         places = (self.cursor + torch.arange(len(rows), device=rows.device)) % len(self.rows)
         self.rows.index_copy_(0, places, rows)

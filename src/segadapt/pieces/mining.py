@@ -1,4 +1,4 @@
-"""Mining of small classes: which classes a training crop should be centred on.
+"""Mining of rare classes: choose the classes that training crops are centred on.
 
 Class-balanced self-training centres crops on classes that the model hardly ever predicts, since a
 random crop would miss them. Rarity follows from the predictions on the target, never from labels.
@@ -16,7 +16,7 @@ from segadapt.labels import LabelMap
 
 
 class MiningClasses(NamedTuple):
-    """Classes worth a crop.
+    """Classes that crops are centred on.
 
     Attributes:
         priority: classes whose share of the predicted pixels is below the limit, absent ones included,
@@ -29,16 +29,20 @@ class MiningClasses(NamedTuple):
 
 
 def rare_classes(counts: Tensor, share: float = 1e-3, fallback: int = 3) -> MiningClasses:
-    """Rank classes by how often they are predicted.
+    """Find the classes that are hardly ever predicted.
 
     Args:
-        counts: [K] pixels predicted as each class over the whole target set. These must be the
-            class counts also for plain self-training, whose threshold is common to all classes.
-        share: limit of the share of all pixels below which a class has priority.
+        counts: [K] pixels predicted as each class over the whole target set, also for plain
+            self-training with its single threshold.
+        share: classes below this share of all pixels, in 0 .. 1, have priority.
         fallback: length of ``rare``.
 
     Returns:
         The classes; equal shares stay in class order.
+
+    Example:
+        >>> rare_classes(torch.tensor([9000, 5, 995, 0]), fallback=2)
+        MiningClasses(priority=(1, 3), rare=(3, 1))
     """
     shares = counts.double() / counts.sum().clamp(min=1)
     priority = torch.nonzero(shares < share).flatten().tolist()
@@ -47,16 +51,20 @@ def rare_classes(counts: Tensor, share: float = 1e-3, fallback: int = 3) -> Mini
 
 
 def wanted_classes(label: LabelMap, mining: MiningClasses, fallback: bool = True) -> tuple[int, ...]:
-    """The classes on which a crop of this image may be centred.
+    """List the classes on which a crop of an image may be centred.
 
     Args:
         label: [H, W] uint8 label or pseudo label.
         mining: see :func:`rare_classes`.
-        fallback: where no priority class is present, offer the rare ones that are (the CBST code);
-            without it the crop is then drawn at random (the CRST code).
+        fallback: if no priority class is present, offer the rare classes that are (as the CBST code
+            does). Without it the result is empty and the crop is drawn at random (as in the CRST code).
 
     Returns:
         Classes present in ``label``; empty if the image has none of them.
+
+    Example:
+        >>> wanted_classes(np.array([[0, 2]], np.uint8), MiningClasses(priority=(1, 3), rare=(3, 2)))
+        (2,)
     """
     present = np.bincount(label.reshape(-1), minlength=256) > 0
     wanted = tuple(c for c in mining.priority if present[c])

@@ -1,10 +1,11 @@
-"""Several prototypes a class: how pixels are like them, what that says of their class, and two losses (MPCL).
+"""Several prototypes per class: similarities, class predictions, two losses and moving updates (MPCL).
 
-Multi-Prototype Contrastive Learning for domain adaptive semantic segmentation; equation numbers are
-its. C classes have K prototypes each, a point (*centroid*) or a normal distribution (*Gaussian*).
-Pixels are rows: N is all of a batch. Similarities are matrix products; nothing has the size N x CK x D.
+Equation numbers are from *Multi-Prototype Contrastive Learning for domain adaptive semantic
+segmentation*. Each of C classes has K prototypes, which are points (*centroid*) or normal
+distributions (*Gaussian*). Pixels are rows: N is the number of pixels of a batch. Similarities are
+matrix products; no tensor has the size N x CK x D.
 
-Their products are taken in float32 whatever the precision of the network is: terms that nearly cancel
+These products are taken in float32 whatever the precision of the network: terms that nearly cancel
 are divided by small variances.
 """
 
@@ -27,7 +28,7 @@ class Moments(NamedTuple):
     """Statistics of the pixels assigned to each prototype.
 
     Attributes:
-        counts: [C, K] pixels.
+        counts: [C, K] number of pixels.
         means: [C, K, D]; zero without pixels.
         variances: [C, K, D] about the mean, divided by n, or covariances [C, K, D, D]; zero without pixels.
     """
@@ -41,7 +42,7 @@ class Moments(NamedTuple):
 
 
 def centroid_similarity(features: Tensor, means: Tensor) -> Tensor:
-    """Minus the squared Euclidean distance (eq. 8).
+    """Compute minus the squared Euclidean distance to each prototype (MPCL eq. 8).
 
     Args:
         features: [N, D], with or without gradient.
@@ -49,6 +50,10 @@ def centroid_similarity(features: Tensor, means: Tensor) -> Tensor:
 
     Returns:
         [N, C, K], at most 0, in at least float32.
+
+    Example:
+        >>> centroid_similarity(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 1, 2)).tolist()
+        [[[-25.0]]]
     """
     f = at_least_float32(features)
     mu = means.to(f.dtype).flatten(0, 1)
@@ -58,7 +63,7 @@ def centroid_similarity(features: Tensor, means: Tensor) -> Tensor:
 
 
 def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> Tensor:
-    """Log density in nats of normal distributions (eq. 9).
+    """Compute the log density, in nats, of each prototype's normal distribution (MPCL eq. 9).
 
     Args:
         features: [N, D], with or without gradient.
@@ -67,12 +72,17 @@ def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> T
 
     Returns:
         [N, C, K] in at least float32.
+
+    Example:
+        >>> density = gaussian_similarity(torch.zeros(1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+        >>> round(density.item(), 4)  # -log(2 pi) / 2
+        -0.9189
     """
     f = at_least_float32(features)
     mu, var = means.to(f.dtype).flatten(0, 1), variances.to(f.dtype).flatten(0, 1)
     with torch.autocast(f.device.type, enabled=False):
         if var.ndim == 2:
-            # Moved to the middle of all means, terms are small before they are divided by variances.
+            # Shifted to the middle of all means, terms are small before they are divided by variances.
             middle = mu.mean(0)
             f, mu = f - middle, mu - middle
             inverse = var.reciprocal()
@@ -80,7 +90,7 @@ def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> T
             log_det = var.log().sum(1)
         else:
             root = torch.linalg.cholesky(var)
-            # |L^-1 (f - mu)|^2, one prototype after the other: [CK, D, N] would not fit.
+            # |L^-1 (f - mu)|^2, one prototype at a time: [CK, D, N] would not fit.
             solved = [
                 torch.linalg.solve_triangular(one, (f - centre).T, upper=False).square().sum(0)
                 for one, centre in zip(root, mu, strict=True)
@@ -92,7 +102,18 @@ def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> T
 
 
 def class_similarity(similarity: Tensor) -> Tensor:
-    """g [N, C]: that of the best prototype of each class (below eq. 11); its argmax is the prediction (eq. 10)."""
+    """Take the similarity of the best prototype of each class; its argmax is the predicted class (MPCL eq. 10).
+
+    Args:
+        similarity: s [N, C, K].
+
+    Returns:
+        g [N, C] (below eq. 11).
+
+    Example:
+        >>> class_similarity(torch.tensor([[[0.1, 0.9], [0.5, 0.4]]])).argmax(1).tolist()
+        [0]
+    """
     return similarity.amax(2)
 
 
@@ -111,13 +132,21 @@ class Prototypes(NamedTuple):
 
 
 def similarity(features: Tensor, prototypes: Prototypes, floor: float = 0.25, per_dimension: bool = True) -> Tensor:
-    """s [N, C, K] of either kind (eq. 8, 9), without the classes that have no prototypes yet.
+    """Compute the similarity of either kind of prototype (MPCL eq. 8, 9).
 
     Args:
         features: [N, D], with or without gradient.
-        prototypes: see there.
-        floor: ``floor / D`` is added to variances.
-        per_dimension: log densities are divided by D.
+        prototypes: see :class:`Prototypes`.
+        floor: ``floor / D`` is added to variances, at least 0.
+        per_dimension: whether log densities are divided by D.
+
+    Returns:
+        s [N, C, K]; -1e30 for classes that have no prototypes yet.
+
+    Example:
+        >>> prototypes = Prototypes(torch.zeros(2, 1, 2), None, torch.tensor([True, False]))
+        >>> similarity(torch.tensor([[3.0, 4.0]]), prototypes).argmax(1).tolist()
+        [[0]]
     """
     means, variances, active = prototypes
     if variances is None:
@@ -126,13 +155,25 @@ def similarity(features: Tensor, prototypes: Prototypes, floor: float = 0.25, pe
     unit = torch.ones_like(variances)
     if variances.ndim == 4:
         unit = torch.eye(channels).to(variances).expand_as(variances)
-    begun = active.view(-1, *[1] * (variances.ndim - 1))  # what stands for the others is masked
+    begun = active.view(-1, *[1] * (variances.ndim - 1))  # the placeholders of other classes are masked
     similar = gaussian_similarity(features, means, torch.where(begun, variances + floor / channels * unit, unit))
     return only_active(similar / channels if per_dimension else similar, active)
 
 
 def only_active(similarity: Tensor, active: Tensor) -> Tensor:
-    """Similarities [N, C, K] without the classes that have no prototypes yet (``active`` [C] bool)."""
+    """Set the similarities with classes that have no prototypes yet to -1e30.
+
+    Args:
+        similarity: [N, C, K].
+        active: [C] bool, classes that have prototypes.
+
+    Returns:
+        [N, C, K].
+
+    Example:
+        >>> only_active(torch.ones(1, 2, 1), torch.tensor([True, False])).flatten().argmax().item()
+        0
+    """
     return similarity.masked_fill(~active[:, None], _ABSENT)
 
 
@@ -142,18 +183,24 @@ def only_active(similarity: Tensor, active: Tensor) -> Tensor:
 def prototype_contrast(
     similarity: Tensor, labels: Tensor, assigned: Tensor, weights: Tensor, temperature: float, in_class: bool = True
 ) -> Term:
-    """Cross entropy of the assigned prototype against all others (eq. 15 and 17).
+    """Compute the cross entropy of the assigned prototype against all others (MPCL eq. 15 and 17).
 
     Args:
         similarity: [N, C, K] with gradient.
-        labels: [N] class of each pixel; what is not in 0 .. C-1 does not count.
-        assigned: [N] which of the prototypes of its class a pixel belongs to.
-        weights: [N], 1 for source pixels.
-        temperature: tau.
-        in_class: whether the other prototypes of the own class are negatives too.
+        labels: [N] class of each pixel; pixels outside 0 .. C-1 do not count.
+        assigned: [N] in 0 .. K-1, the prototype of its class that a pixel is assigned to.
+        weights: [N] factor per pixel, 1 for source pixels.
+        temperature: tau, above 0.
+        in_class: whether the other prototypes of the pixel's class are negatives too.
 
     Returns:
-        Weighted sum, and number of pixels with a label.
+        Weighted sum in nats, and number of pixels with a label.
+
+    Example:
+        >>> zero = torch.zeros(1, dtype=torch.long)
+        >>> loss = prototype_contrast(torch.zeros(1, 2, 2), zero, zero, torch.ones(1), temperature=0.1)
+        >>> round(loss.mean().item(), 4)  # log 4: four prototypes are equally similar
+        1.3863
     """
     classes, each = similarity.shape[1:]
     valid, own = _labelled(labels, classes)
@@ -169,16 +216,21 @@ def prototype_contrast(
 
 
 def prototype_cross_entropy(similarity: Tensor, labels: Tensor, weights: Tensor, temperature: float) -> Term:
-    """Cross entropy of the classes that prototypes predict (eq. 11 and 12).
+    """Compute the cross entropy of the classes that prototypes predict (MPCL eq. 11 and 12).
 
     Args:
-        similarity: [N, C, K] with gradient; of each class the best prototype gets it.
-        labels: [N].
-        weights: [N].
-        temperature: tau.
+        similarity: [N, C, K] with gradient; in each class only the best prototype receives it.
+        labels: [N] class of each pixel; pixels outside 0 .. C-1 do not count.
+        weights: [N] factor per pixel.
+        temperature: tau, above 0.
 
     Returns:
-        Weighted sum, and number of pixels with a label.
+        Weighted sum in nats, and number of pixels with a label.
+
+    Example:
+        >>> label = torch.zeros(1, dtype=torch.long)
+        >>> round(prototype_cross_entropy(torch.zeros(1, 2, 3), label, torch.ones(1), 0.1).mean().item(), 4)  # log 2
+        0.6931
     """
     valid, own = _labelled(labels, similarity.shape[1])
     log_p = (class_similarity(similarity) / temperature).log_softmax(1)
@@ -187,7 +239,19 @@ def prototype_cross_entropy(similarity: Tensor, labels: Tensor, weights: Tensor,
 
 
 def own_class(similarity: Tensor, labels: Tensor) -> Tensor:
-    """[N, K]: similarities with the prototypes of the own class, ``labels`` [N] in 0 .. C-1."""
+    """Select the similarities with the prototypes of each pixel's class.
+
+    Args:
+        similarity: [N, C, K].
+        labels: [N] int64 in 0 .. C-1.
+
+    Returns:
+        [N, K].
+
+    Example:
+        >>> own_class(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([1])).tolist()
+        [[3.0, 4.0]]
+    """
     each = similarity.shape[2]
     return similarity.gather(1, labels[:, None, None].expand(-1, 1, each))[:, 0]
 
@@ -197,14 +261,23 @@ def own_class(similarity: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def moments(features: Tensor, labels: Tensor, assigned: Tensor, classes: int, each: int, full: bool = False) -> Moments:
-    """Count, mean and variance of the pixels of every prototype.
+    """Count the pixels of every prototype and take their mean and variance.
 
     Args:
         features: [N, D].
-        labels: [N]; what is not in 0 .. C-1 does not count.
-        assigned: [N] in 0 .. K-1.
+        labels: [N]; pixels outside 0 .. C-1 do not count.
+        assigned: [N] prototype within the class, 0 .. K-1.
         classes, each: C and K.
         full: whole covariances instead of variances.
+
+    Returns:
+        Statistics in at least float32.
+
+    Example:
+        >>> zeros = torch.zeros(2, dtype=torch.long)
+        >>> found = moments(torch.tensor([[1.0], [3.0]]), zeros, zeros, classes=1, each=1)
+        >>> found.counts.item(), found.means.item(), found.variances.item()
+        (2.0, 2.0, 1.0)
     """
     valid, own = _labelled(labels, classes)
     f = at_least_float32(features)
@@ -227,18 +300,25 @@ def moments(features: Tensor, labels: Tensor, assigned: Tensor, classes: int, ea
 
 @torch.no_grad()
 def moved(old: Tensor, new: Tensor, counts: Tensor, momentum: float) -> Tensor:
-    """``alpha old + (1 - alpha) new`` where a prototype has pixels, else as it was (eq. 20 and 21).
+    """Take ``alpha old + (1 - alpha) new`` where a prototype has pixels, and ``old`` elsewhere (MPCL eq. 20 and 21).
 
     Args:
         old, new: [C, K, ...].
-        counts: [C, K].
-        momentum: alpha.
+        counts: [C, K] pixels of each prototype.
+        momentum: alpha in [0, 1].
+
+    Returns:
+        [C, K, ...].
+
+    Example:
+        >>> moved(torch.zeros(1, 2, 1), torch.ones(1, 2, 1), torch.tensor([[5, 0]]), momentum=0.75).flatten().tolist()
+        [0.25, 0.0]
     """
     has = (counts > 0).view(*counts.shape, *[1] * (old.ndim - 2))
     return torch.where(has, torch.lerp(old, new.to(old.dtype), 1 - momentum), old)
 
 
 def _labelled(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Which labels are classes, and the labels with zeros in place of the others."""
+    """Return which labels are classes, and the labels with zeros in place of the others."""
     valid = (labels >= 0) & (labels < classes)
     return valid, torch.where(valid, labels, 0).long()

@@ -1,4 +1,4 @@
-"""Assignment of samples to classes, or to parts of classes, by entropic optimal transport.
+"""Assign samples to classes, or to parts of classes, by entropic optimal transport.
 
 Sinkhorn-Knopp (Cuturi, 2013) and Greenkhorn (Altschuler et al., 2017), in logarithms.
 """
@@ -17,28 +17,35 @@ _ABSENT = -1e30
 """Log mass of a row or class that takes no part; finite, so that no difference of infinities occurs."""
 
 _LARGEST_EXPONENT = 30.0
-"""Up to here products of four exponentials and the number of rows stay far within float32."""
+"""Up to here, products of four exponentials and the number of rows stay far within float32."""
 
 
 @torch.no_grad()
 def sinkhorn(
     scores: Tensor, classes: Tensor, epsilon: float = 0.05, iterations: int = 3, valid: Tensor | None = None
 ) -> Tensor:
-    """Soft assignment Q with class masses near ``classes`` (CPSL eq. 5 and 6).
+    """Compute a soft assignment Q whose class masses are near ``classes`` (CPSL eq. 5 and 6).
 
-    Maximises ``<Q, scores> + epsilon H(Q)`` for a plan whose rows hold equal mass and whose columns
-    hold the given shares. All in logarithms, so no score over- or underflows. The last half step is
-    that of the rows: they sum to one exactly, the columns approach their shares with ``iterations``.
+    Q maximises ``<Q, scores> + epsilon H(Q)`` among the plans whose rows hold equal mass and whose
+    columns hold the given shares. Everything is in logarithms, so no score over- or underflows. The last
+    half step normalises rows: they sum to one exactly, and columns approach their shares with more
+    ``iterations``.
 
     Args:
         scores: [..., N, K] similarities, any floating type; leading dimensions are separate problems.
         classes: [K] or [..., K] shares, summing to 1; a class with share 0 gets nothing.
-        epsilon: weight of the entropy.
-        iterations: of column and row normalisation.
+        epsilon: weight of the entropy, above 0.
+        iterations: number of column and row normalisations.
         valid: [..., N] bool, rows that take part; the others come back as zeros.
 
     Returns:
         [..., N, K] in at least float32.
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 0.0], [0.9, 0.0]])  # both rows prefer class 0
+        >>> q = sinkhorn(scores, torch.tensor([0.5, 0.5]), epsilon=0.05, iterations=50)
+        >>> [round(mass, 2) for mass in q.sum(0).tolist()]
+        [1.0, 1.0]
     """
     exact = at_least_float32(scores)
     log_q = exact / epsilon
@@ -57,21 +64,28 @@ def sinkhorn(
 def sinkhorn_with_bank(
     scores: Tensor, bank: Tensor, valid: Tensor, classes: Tensor, epsilon: float = 0.05, iterations: int = 3
 ) -> Tensor:
-    """:func:`sinkhorn` of every image's samples together with rows that all images share, for cosines.
+    """Run :func:`sinkhorn` on every image's samples together with rows that all images share, for cosines.
 
     Scores between -1 and 1 and an ``epsilon`` that is not tiny allow the original form of the
-    algorithm: with E = exp(scores / epsilon), v = r / (E^T u) and u = 1 / (E v) in turn, and Q = u E v. Its
-    exponentials are taken once, for the bank once for all images, and only the samples' part of Q is made.
+    algorithm: with E = exp(scores / epsilon), it alternates v = r / (E^T u) and u = 1 / (E v), and
+    Q = u E v. Exponentials are taken once, for the bank once for all images, and only the samples' rows
+    of Q are computed.
 
     Args:
         scores: [B, M, K] of the samples, in -1 .. 1.
-        bank: [L, K] of the rows that every image's samples are assigned with, in -1 .. 1.
+        bank: [L, K] of the shared rows, in -1 .. 1.
         valid: [L] bool, rows of the bank that take part.
         classes: [K] shares, summing to 1; a class with share 0 gets nothing.
         epsilon, iterations: see :func:`sinkhorn`.
 
     Returns:
-        [B, M, K] in at least float32, rows of the samples.
+        [B, M, K] in at least float32, the rows of the samples.
+
+    Example:
+        >>> scores, bank = torch.zeros(2, 3, 2), torch.zeros(4, 2)
+        >>> q = sinkhorn_with_bank(scores, bank, torch.ones(4, dtype=torch.bool), torch.tensor([0.75, 0.25]))
+        >>> [round(x, 4) for x in q[0, 0].tolist()]
+        [0.75, 0.25]
     """
     if 1 / epsilon > _LARGEST_EXPONENT:
         both = torch.cat([bank.expand(len(scores), -1, -1), scores], 1)
@@ -84,7 +98,7 @@ def sinkhorn_with_bank(
         u, u_shared = own.new_ones(len(own), 1, own.shape[1]), taking_part.expand(-1, len(own))
         for iteration in range(iterations):
             v = classes.to(dtype) / ((u @ own)[:, 0] + u_shared.T @ shared)
-            v = v / v.sum(1, keepdim=True)  # of no effect on Q; keeps u and v within a few tens of powers of e
+            v = v / v.sum(1, keepdim=True)  # does not change Q; keeps u and v within a few tens of powers of e
             u = 1 / (own @ v[:, :, None]).transpose(1, 2)
             if iteration + 1 < iterations:
                 u_shared = taking_part / (shared @ v.T)
@@ -93,14 +107,18 @@ def sinkhorn_with_bank(
 
 @torch.no_grad()
 def class_shares(labels: Tensor, classes: int) -> Tensor:
-    """Share of every class among the labelled pixels of each image (CPSL eq. 8).
+    """Compute the share of every class among the labelled pixels of each image (CPSL eq. 8).
 
     Args:
-        labels: [B, ...] class ids; what is not in 0 .. K-1 does not count.
+        labels: [B, ...] class ids; pixels outside 0 .. K-1 do not count.
         classes: K.
 
     Returns:
-        [B, K] float32; zeros for an image without labels.
+        [B, K] float32, summing to 1; zeros for an image without labels.
+
+    Example:
+        >>> class_shares(torch.tensor([[0, 0, 0, 1, 255]]), 2).tolist()
+        [[0.75, 0.25]]
     """
     flat = labels.reshape(len(labels), -1)
     valid = (flat >= 0) & (flat < classes)
@@ -112,19 +130,25 @@ def class_shares(labels: Tensor, classes: int) -> Tensor:
 
 @torch.no_grad()
 def class_balanced_sample(labels: Tensor, count: int, classes: int, stratified: bool = True) -> Tensor:
-    """Random pixels of each image, every class in proportion to its share (CPSL eq. 8 and 9).
+    """Draw random pixels of each image, from every class in proportion to its share (CPSL eq. 8 and 9).
 
-    ``floor(M share_c)`` pixels of each class are drawn without replacement; what is missing to M is
-    drawn from all that remain. Unlabelled pixels come last.
+    ``floor(M share_c)`` pixels of each class are drawn without replacement; the rest, up to M, is drawn
+    from all remaining pixels. Unlabelled pixels come last.
 
     Args:
-        labels: [B, N] class ids; what is not in 0 .. K-1 is unlabelled.
+        labels: [B, N] class ids; pixels outside 0 .. K-1 are unlabelled.
         count: M, at most N.
         classes: K.
-        stratified: otherwise all pixels are drawn alike.
+        stratified: False draws from all pixels alike, whatever their class.
 
     Returns:
-        [B, M] positions.
+        [B, M] int64 positions in 0 .. N-1.
+
+    Example:
+        >>> labels = torch.tensor([[0, 0, 0, 0, 1, 1]])
+        >>> places = class_balanced_sample(labels, count=3, classes=2)
+        >>> labels.gather(1, places).sort().values.tolist()
+        [[0, 0, 1]]
     """
     chance = torch.rand(labels.shape, device=labels.device)
     if not stratified:
@@ -133,7 +157,7 @@ def class_balanced_sample(labels: Tensor, count: int, classes: int, stratified: 
     group = torch.where(valid, labels.long(), classes)
     quota = torch.floor(count * class_shares(labels, classes) + 1e-4)
     quota = torch.cat([quota, quota.new_zeros(len(quota), 1)], 1)
-    # Within a class, the place in the order of chances; sorting brings the classes one after the other.
+    # Sorted by class, then by chance: `place` counts along this order, so `place - start` ranks within a class.
     order = (group + 0.999 * chance.to(wide(chance.device))).argsort(1)
     sizes = torch.zeros_like(quota).scatter_add_(1, group, torch.ones_like(chance))
     starts = sizes.cumsum(1) - sizes
@@ -146,25 +170,32 @@ def class_balanced_sample(labels: Tensor, count: int, classes: int, stratified: 
 
 @torch.no_grad()
 def equipartition(scores: Tensor, groups: Tensor, count: int, epsilon: float = 0.05, iterations: int = 10) -> Tensor:
-    """Soft assignment of the members of each group to its K parts, which get equal mass (MPCL eq. 13 and 14).
+    """Assign the members of each group softly to its K parts, which get equal mass (MPCL eq. 13 and 14).
 
-    All groups are solved at once by Sinkhorn iterations on the dual of the parts alone, K numbers a
-    group: rows of Q sum to one exactly, columns to (members of the group) / K with more ``iterations``.
+    All groups are solved at once by Sinkhorn iterations on the dual of the parts alone, K numbers per
+    group: rows of Q sum to one exactly, columns approach (members of the group) / K with more
+    ``iterations``.
 
     Args:
-        scores: [N, K] similarities with the parts of the own group, any floating type.
-        groups: [N] group of each row, 0 .. count - 1; rows of others come back as zeros.
+        scores: [N, K] similarities with the parts of the row's group, any floating type.
+        groups: [N] group of each row, 0 .. count - 1; rows of other groups come back as zeros.
         count: number of groups.
-        epsilon: weight of the entropy.
+        epsilon: weight of the entropy, above 0.
         iterations: 3 leave errors of a third of the mass, 50 of a few thousandths.
 
     Returns:
         Q [N, K] in at least float32.
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 0.0], [0.9, 0.0]])  # both rows are nearer to part 0
+        >>> q = equipartition(scores, torch.zeros(2, dtype=torch.long), count=1, iterations=50)
+        >>> [round(mass, 2) for mass in q.sum(0).tolist()]
+        [1.0, 1.0]
     """
     problem = _grouped(scores, groups, count, epsilon)
     dual = problem.log_k.new_zeros(count + 1, scores.shape[1])
     for i in range(iterations):
-        # The masses of the parts come first: at the start those of the kernel, its rows not yet scaled.
+        # Columns are scaled first: the first masses are the kernel's, whose rows are not yet scaled.
         q = (problem.log_k + dual[problem.place]).softmax(1) if i else problem.log_k.exp()
         share = scores.shape[1] * _column_masses(q, problem) / problem.members[:, None]
         dual = dual - _log(share)
@@ -173,21 +204,27 @@ def equipartition(scores: Tensor, groups: Tensor, count: int, epsilon: float = 0
 
 @torch.no_grad()
 def greenkhorn(scores: Tensor, groups: Tensor, count: int, epsilon: float = 0.05, steps: int = 100) -> Tensor:
-    """:func:`equipartition` by Greenkhorn: each step rescales, in every group, the row or column that is most wrong.
+    """Solve :func:`equipartition` by Greenkhorn: each step rescales the worst row or column of every group.
 
-    Wrong is measured by ``rho(a, b) = b - a + a log(a / b)`` between the mass wanted and the mass there.
-    One row a step: converged it is the plan of Sinkhorn, but that takes many times as many steps as a
-    group has members; stopped early it is nearly the assignment to the most similar part.
+    The error of a row or column is ``rho(a, b) = b - a + a log(a / b)`` between the mass wanted and the
+    mass there. A step rescales only one row, so convergence to Sinkhorn's plan takes many times as many
+    steps as a group has members. Stopped early, the result is nearly the assignment to the most similar part.
 
     Args:
         scores: [N, K].
         groups: [N], see :func:`equipartition`.
         count: number of groups.
-        epsilon: weight of the entropy.
+        epsilon: weight of the entropy, above 0.
         steps: rows or columns rescaled in each group.
 
     Returns:
-        Q [N, K], rows scaled to sum to one.
+        Q [N, K] in at least float32, rows scaled to sum to one.
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 0.0], [0.9, 0.0]])
+        >>> q = greenkhorn(scores, torch.zeros(2, dtype=torch.long), count=1, steps=200)
+        >>> [round(mass, 2) for mass in q.sum(0).tolist()]
+        [1.0, 1.0]
     """
     problem = _grouped(scores, groups, count, epsilon)
     place, parts = problem.place, scores.shape[1]
@@ -209,7 +246,14 @@ def greenkhorn(scores: Tensor, groups: Tensor, count: int, epsilon: float = 0.05
 
 
 class _Grouped(NamedTuple):
-    """Many transport problems in one table: ``log_k`` [N, K] is at most 0, ``place`` [N] the group, or the last."""
+    """Many transport problems in one table.
+
+    Attributes:
+        log_k: [N, K] logarithm of the kernel, at most 0.
+        valid: [N] bool, rows that belong to a group.
+        place: [N] group of each row; ``count`` if it belongs to none.
+        members: [count + 1] rows per group, at least 1.
+    """
 
     log_k: Tensor
     valid: Tensor
@@ -218,6 +262,7 @@ class _Grouped(NamedTuple):
 
 
 def _grouped(scores: Tensor, groups: Tensor, count: int, epsilon: float) -> _Grouped:
+    """Build the table of all problems, with the kernel of each group scaled to at most 1."""
     exact = at_least_float32(scores)
     valid = (groups >= 0) & (groups < count)
     place = torch.where(valid, groups, count)
@@ -227,15 +272,15 @@ def _grouped(scores: Tensor, groups: Tensor, count: int, epsilon: float) -> _Gro
 
 
 def _column_masses(q: Tensor, problem: _Grouped) -> Tensor:
-    """[count + 1, K]: mass of each part of each group."""
+    """Sum the mass of each part of each group: [count + 1, K]."""
     return q.new_zeros(len(problem.members), q.shape[1]).index_add_(0, problem.place, q)
 
 
 def _gap(wanted: Tensor, there: Tensor) -> Tensor:
-    """rho(wanted, there) of Altschuler et al.: not negative, zero where they agree."""
+    """Compute rho(wanted, there) of Altschuler et al.: never negative, zero where they agree."""
     return there - wanted + wanted * (wanted.log() - _log(there))
 
 
 def _log(mass: Tensor) -> Tensor:
-    """Its logarithm, finite where all of a mass has underflown."""
+    """Take the logarithm, finite where a mass has underflown."""
     return mass.clamp(min=torch.finfo(mass.dtype).tiny).log()

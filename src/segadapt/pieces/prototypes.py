@@ -1,4 +1,4 @@
-"""Class prototypes: one vector a class in feature space, and how pixels relate to them.
+"""Class prototypes: one vector per class in feature space, and how pixels relate to them.
 
 Zhang et al., *Prototypical Pseudo Label Denoising and Target Structure Learning for Domain
 Adaptive Semantic Segmentation* (ProDA), CVPR 2021. Nothing here waits for the device or makes a map
@@ -16,11 +16,11 @@ from torch import Tensor
 from segadapt.pieces.precision import at_least_float32
 
 LEAST_PIXELS = 10
-"""A class with fewer pixels in an image gives no mean there."""
+"""A class with fewer pixels in an image has no mean there."""
 _LEAST_LENGTH = 1e-12
-"""A vector without length has the cosine 0 with all others."""
+"""Shorter vectors count as this long; a zero vector has the cosine 0 with all others."""
 COUNT_CAP = 3000
-"""A running mean over this many vectors goes on as a moving average of the rate 1 / (COUNT_CAP + 1)."""
+"""After this many vectors a running mean goes on as a moving average of the rate 1 / (COUNT_CAP + 1)."""
 
 
 class ClassMeans(NamedTuple):
@@ -36,17 +36,21 @@ class ClassMeans(NamedTuple):
 
 
 def distances(features: Tensor, prototypes: Tensor) -> Tensor:
-    """Euclidean distance of every pixel's feature to every prototype, in at least float32.
+    """Compute the Euclidean distance of every pixel's feature to every prototype.
 
-    One matrix product by ``|f - e|^2 = |f|^2 - 2 f e + |e|^2``; the vectors are moved first so that
-    the mean prototype is the origin, which leaves distances as they are and rounding small.
+    Uses one matrix product: ``|f - e|^2 = |f|^2 - 2 f e + |e|^2``. The vectors are shifted first so that
+    the mean prototype is the origin, which keeps distances and makes rounding errors small.
 
     Args:
         features: [B, D, h, w], with or without gradient.
         prototypes: [K, D].
 
     Returns:
-        [B, K, h, w], at least 1e-6 so that the gradient is finite.
+        [B, K, h, w] in at least float32, at least 1e-6 so that the gradient is finite.
+
+    Example:
+        >>> distances(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1), torch.zeros(1, 2)).tolist()
+        [[[[5.0]]]]
     """
     f = at_least_float32(features)
     e = prototypes.to(f.dtype)
@@ -59,33 +63,46 @@ def distances(features: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def cosines(features: Tensor, prototypes: Tensor) -> Tensor:
-    """Cosine of every pixel's feature and every prototype, in at least float32.
+    """Compute the cosine of every pixel's feature with every prototype.
 
     Args:
         features: [B, D, h, w], with or without gradient.
         prototypes: [K, D], with or without gradient.
 
     Returns:
-        [B, K, h, w] in -1 .. 1.
+        [B, K, h, w] in -1 .. 1, in at least float32.
+
+    Example:
+        >>> similar = cosines(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1), torch.eye(2))
+        >>> [round(c, 4) for c in similar.flatten().tolist()]
+        [0.6, 0.8]
     """
     f = at_least_float32(features)
     with torch.autocast(f.device.type, enabled=False):
         vectors = F.normalize(prototypes.to(f.dtype), dim=1)
         products = torch.bmm(vectors.expand(len(f), -1, -1), f.flatten(2)).view(len(f), -1, *f.shape[2:])
-        # Dividing a pixel's K products is less work than dividing its D features.
+        # Dividing the K products of a pixel is less work than dividing its D features.
         similar: Tensor = products / f.norm(dim=1, keepdim=True).clamp(min=_LEAST_LENGTH)
         return similar
 
 
 def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Sum of the features of each class in each image [B, K, D], and its pixels [B, K], in float32.
+    """Sum the features of each class in each image, and count its pixels.
 
     The sums have the gradient of the features.
 
     Args:
         features: [B, D, h, w].
-        labels: [B, h, w] class of each pixel, any integer type; what is not in 0 .. K-1 does not count.
+        labels: [B, h, w] class of each pixel, any integer type; pixels outside 0 .. K-1 do not count.
         classes: K.
+
+    Returns:
+        Sums [B, K, D] and counts [B, K], in float32.
+
+    Example:
+        >>> sums, counts = class_sums(torch.tensor([[[[1.0, 2.0, 5.0]]]]), torch.tensor([[[0, 0, 255]]]), 2)
+        >>> sums.flatten().tolist(), counts.tolist()
+        ([3.0, 0.0], [[2.0, 0.0]])
     """
     batch, channels = features.shape[:2]
     labels = labels.reshape(batch, -1).long()
@@ -98,15 +115,23 @@ def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEAST_PIXELS) -> ClassMeans:
-    """Mean feature of each class in each image (ProDA eq. 5, image by image as its code does).
+    """Average the features of each class in each image (ProDA eq. 5, image by image as its code does).
 
     The means have the gradient of the features.
 
     Args:
         features: [B, D, h, w].
-        labels: [B, h, w] class of each pixel, any integer type; what is not in 0 .. K-1 does not count.
+        labels: [B, h, w] class of each pixel, any integer type; pixels outside 0 .. K-1 do not count.
         classes: K.
-        least: a class is present if at least so many pixels have it.
+        least: a class is present in an image if at least this many pixels have it; 1 or more.
+
+    Returns:
+        Means, and which classes are present.
+
+    Example:
+        >>> means = class_means(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[0, 0]]]), 2, least=1)
+        >>> means.vectors.flatten().tolist(), means.present.tolist()
+        ([1.5, 0.0], [[True, False]])
     """
     sums, counts = class_sums(features, labels, classes)
     present = counts >= least
@@ -115,12 +140,20 @@ def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEA
 
 @torch.no_grad()
 def moving_average(prototypes: Tensor, means: ClassMeans, rate: float) -> Tensor:
-    """Prototypes [K, D] moved towards the class means, image after image: ``e + rate (v - e)`` (ProDA eq. 6).
+    """Move prototypes towards the class means, image after image: ``e + rate (v - e)`` (ProDA eq. 6).
 
     Args:
         prototypes: [K, D].
-        means: of B images; a class in several of them moves several times.
-        rate: one minus the momentum of the paper.
+        means: means of B images; a class in several of them moves several times.
+        rate: one minus the momentum of the paper, in [0, 1].
+
+    Returns:
+        [K, D].
+
+    Example:
+        >>> means = ClassMeans(torch.ones(1, 1, 2), torch.tensor([[True]]))
+        >>> moving_average(torch.zeros(1, 2), means, rate=0.25).tolist()
+        [[0.25, 0.25]]
     """
     everyone = torch.ones(len(prototypes), dtype=torch.bool, device=prototypes.device)
     return seen_average(prototypes, everyone, means, rate)[0]
@@ -128,13 +161,21 @@ def moving_average(prototypes: Tensor, means: ClassMeans, rate: float) -> Tensor
 
 @torch.no_grad()
 def seen_average(prototypes: Tensor, seen: Tensor, means: ClassMeans, rate: float) -> tuple[Tensor, Tensor]:
-    """:func:`moving_average` that starts with the first mean of a class; the prototypes, and which have one.
+    """Move prototypes like :func:`moving_average`, but start each class with its first mean.
 
     Args:
         prototypes: [K, D].
         seen: [K] bool, classes that have a prototype.
-        means: of B images.
-        rate: one minus the momentum.
+        means: means of B images.
+        rate: one minus the momentum, in [0, 1].
+
+    Returns:
+        Prototypes [K, D], and which classes have one [K].
+
+    Example:
+        >>> means = ClassMeans(torch.ones(1, 1, 2), torch.tensor([[True]]))
+        >>> seen_average(torch.zeros(1, 2), torch.tensor([False]), means, rate=0.25)[0].tolist()
+        [[1.0, 1.0]]
     """
     for vectors, present in zip(means.vectors, means.present, strict=True):
         moved = prototypes + (rate * (vectors.to(prototypes.dtype) - prototypes))
@@ -146,13 +187,21 @@ def seen_average(prototypes: Tensor, seen: Tensor, means: ClassMeans, rate: floa
 
 @torch.no_grad()
 def running_mean(prototypes: Tensor, counts: Tensor, means: ClassMeans, cap: int = COUNT_CAP) -> tuple[Tensor, Tensor]:
-    """Prototypes [K, D] as the mean of all class means seen so far, and how many those were.
+    """Update prototypes that are the mean of all class means seen so far.
 
     Args:
         prototypes: [K, D] mean of the vectors before.
-        counts: [K] how many they were.
-        means: of B further images.
+        counts: [K] number of these vectors.
+        means: means of B further images.
         cap: the counts stop here.
+
+    Returns:
+        Prototypes [K, D] and counts [K].
+
+    Example:
+        >>> means = ClassMeans(torch.ones(1, 1, 2), torch.tensor([[True]]))
+        >>> running_mean(torch.zeros(1, 2), torch.tensor([1.0]), means)[0].tolist()
+        [[0.5, 0.5]]
     """
     for vectors, present in zip(means.vectors, means.present, strict=True):
         step = (vectors.to(prototypes.dtype) - prototypes) / (counts[:, None] + 1)
@@ -162,10 +211,18 @@ def running_mean(prototypes: Tensor, counts: Tensor, means: ClassMeans, cap: int
 
 
 def assignment(distance: Tensor, temperature: float = 1.0) -> Tensor:
-    """Soft assignment of pixels to prototypes: ``softmax_k(-d_k * T)`` (ProDA eq. 4 and 7 with T = 1 / tau).
+    """Assign pixels softly to prototypes: ``softmax_k(-d_k T)`` (ProDA eq. 4 and 7 with T = 1 / tau).
 
     Args:
-        distance: [B, K, h, w].
-        temperature: multiplies the distance, as in the authors' code; the paper divides by tau.
+        distance: d [B, K, h, w].
+        temperature: T multiplies the distance, as in the authors' code; the paper divides by tau.
+
+    Returns:
+        [B, K, h, w], summing to 1 over the prototypes.
+
+    Example:
+        >>> d = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+        >>> [round(x, 4) for x in assignment(d).flatten().tolist()]
+        [0.7311, 0.2689]
     """
     return (-distance * temperature).softmax(1)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
-from segadapt.pieces.spatial_prior import resize_prior
+from segadapt.pieces.priors import resize_prior
 from segadapt.pieces.windows import WindowLike, in_windows
 
 STORED_POSITIONS = 129 * 257
@@ -39,7 +39,7 @@ def confidence_and_prediction(probabilities: Tensor, prior: Tensor | None = None
     Args:
         probabilities: [B, K, H, W].
         prior: spatial prior [K, h, w] to multiply with first, resized as by
-            :func:`~segadapt.pieces.spatial_prior.apply_prior`; None for none.
+            :func:`~segadapt.pieces.priors.apply_prior`; None for none.
 
     Returns:
         Confidence [B, H, W] float32 and prediction [B, H, W] uint8; the first class wins a tie.

@@ -12,7 +12,13 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def frozen_copy(network: _Network) -> _Network:
-    """A copy without gradients."""
+    """Copy a network; the parameters of the copy get no gradients.
+
+    Example:
+        >>> twin = frozen_copy(torch.nn.Linear(1, 1))
+        >>> twin.weight.requires_grad
+        False
+    """
     twin = copy.deepcopy(network)
     twin.requires_grad_(False)
     return twin
@@ -20,9 +26,24 @@ def frozen_copy(network: _Network) -> _Network:
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float | Tensor) -> None:
-    """``teacher = momentum * teacher + (1 - momentum) * student`` for parameters; buffers are copied.
+    """Update a teacher in place: ``teacher = momentum * teacher + (1 - momentum) * student``.
 
-    Buffers are mostly statistics of batch normalisation, which are averages already.
+    This is done for parameters. Buffers are copied: they are mostly statistics of batch normalisation,
+    which are averages already.
+
+    Args:
+        teacher, student: networks of the same structure.
+        momentum: in [0, 1]; a tensor may lie on the device of the parameters.
+
+    Example:
+        >>> student = torch.nn.Linear(1, 1)
+        >>> teacher = frozen_copy(student)
+        >>> with torch.no_grad():
+        ...     before = student.weight.item()
+        ...     _ = student.weight.add_(1.0)
+        >>> follow(teacher, student, momentum=0.75)
+        >>> round(teacher.weight.item() - before, 4)
+        0.25
     """
     ours: list[Tensor] = list(teacher.parameters())
     theirs: list[Tensor] = list(student.parameters())
@@ -36,9 +57,19 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float | Tensor) -> 
 
 
 def growing_momentum(steps: Tensor, largest: float) -> Tensor:
-    """Momentum of a teacher after ``steps`` steps of its student: ``min(1 - 1 / (steps + 1), largest)`` (DACS).
+    """Compute the momentum of a teacher: ``min(1 - 1 / (steps + 1), largest)`` (DACS).
 
-    At the start the teacher is the mean of all students so far, so that its random head is soon forgotten.
-    ``steps`` may lie on the device: nothing waits for it.
+    At first the teacher is the mean of all students so far, so that its random head is soon forgotten.
+
+    Args:
+        steps: scalar, steps that the student has made; may lie on the device, nothing waits for it.
+        largest: limit in [0, 1].
+
+    Returns:
+        Scalar tensor in [0, ``largest``].
+
+    Example:
+        >>> [round(growing_momentum(torch.tensor(step), 0.99).item(), 4) for step in (0, 1, 1000)]
+        [0.0, 0.5, 0.99]
     """
     return (1 - 1 / (steps + 1)).clamp(max=largest)

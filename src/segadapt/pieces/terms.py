@@ -1,6 +1,6 @@
 """Loss terms as (sum, count), so that a mean is the same however the batch is split.
 
-A method hands the engine sums and counts instead of means. The engine adds the counts of all
+A method hands the engine sums and counts instead of means. The engine adds up the counts of all
 processes before it divides: two processes give exactly the mean that one process would have taken
 over the whole batch, also when they hold different numbers of valid pixels.
 """
@@ -17,10 +17,17 @@ from torch import Tensor
 class Term:
     """A weighted mean ``weight * total / count``; zero when ``count`` is zero.
 
+    ``term * 0.5`` and ``0.5 * term`` scale the weight.
+
     Attributes:
         total: scalar sum over elements, with gradient.
         count: scalar number of elements (no gradient); pixels, images or 1.
         weight: factor in front of the mean.
+
+    Example:
+        >>> term = Term(torch.tensor(6.0), torch.tensor(3.0))
+        >>> (0.5 * term).mean().item()
+        1.0
     """
 
     total: Tensor
@@ -28,9 +35,15 @@ class Term:
     weight: float = 1.0
 
     def mean(self) -> Tensor:
-        """The weighted mean over this process alone."""
+        """Return the weighted mean over this process alone."""
         return self.weight * self.total / self.count.clamp(min=torch.finfo(self.total.dtype).tiny)
 
     def times(self, weight: float) -> Term:
-        """The same term with another factor multiplied in."""
+        """Return the same term with ``weight`` multiplied in; ``term * weight`` is shorter."""
         return replace(self, weight=self.weight * weight)
+
+    def __mul__(self, weight: float) -> Term:
+        """Return the same term with ``weight`` multiplied in."""
+        return replace(self, weight=self.weight * weight)
+
+    __rmul__ = __mul__

@@ -1,16 +1,16 @@
-"""Class-wise confidence thresholds of self-training over any number of images, in constant memory.
+"""Confidence thresholds per class for self-training, over any number of images in constant memory.
 
 Class-balanced self-training (Zou et al., ECCV 2018, algorithm 2) sorts, for every class, the
-confidences of all target pixels predicted as that class and takes the value at a portion of the
-list. Here nothing is kept and nothing is sorted: the element is found digit by digit. The bits of
-a non-negative float32, read as an integer, have the order of the float, so
+confidences of all target pixels predicted as that class and takes the value at a given share of the
+list. Here no list is stored or sorted: the same element is found digit by digit. The bits of a
+non-negative float32, read as an integer, have the order of the float, so
 
 1. a first look over the images counts the 16 leading value bits of each confidence, per class;
-   the count tells in which bin the wanted rank lies;
-2. a second look counts the 15 trailing bits of the values of that bin, which names the value.
+   these counts tell which bin holds the wanted rank;
+2. a second look counts the 15 trailing bits of the values of that bin, which gives the exact value.
 
-The result is the very element that sorting would have given, whatever the distribution (products
-with spatial priors of 1e-6, saturated softmax, ties). Memory is 65 536 counters a class.
+The result is the element that sorting would give, whatever the distribution (products with spatial
+priors of 1e-6, saturated softmax, ties). Memory is 65 536 counters per class.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOOKS = 2
 class ClassThresholds(nn.Module):
     """Thresholds lambda_c = exp(-k_c): the confidence at descending rank ``floor(p n_c)`` of class c.
 
-    Use::
+    Zou et al., CBST, ECCV 2018, algorithms 1 and 2. Count the same images in two looks::
 
         thresholds = ClassThresholds(classes, portion)
         while True:
@@ -41,7 +41,7 @@ class ClassThresholds(nn.Module):
                 break
         thresholds.thresholds()
 
-    One look alone can do: after the first :meth:`next_look`, :meth:`thresholds` is the lower edge
+    One look may be enough: after the first :meth:`next_look`, :meth:`thresholds` returns the lower edge
     of the bin that holds the element, less than 0.4 % below it.
 
     Args:
@@ -50,14 +50,28 @@ class ClassThresholds(nn.Module):
         every: rank only every n-th confidence of a class in an image, in raster order (the
             published CBST and CRST runs use 4); 1 ranks all.
         pooled: one threshold for all classes together, at rank ``floor(p N)`` of all pixels
-            (plain self-training, algorithm 1). ``counts`` are those of the classes all the same.
+            (plain self-training, algorithm 1). ``counts`` still holds counts per class.
 
     Attributes:
         histogram: [K, 65536] int64, the counters of the current look.
         counts: [K] int64, pixels predicted as each class; known after the first look.
-        ranked: [K] int64, the confidences that entered the ranking; ``counts`` unless ``every`` > 1.
+        ranked: [K] int64, the confidences that entered the ranking; equal to ``counts`` unless
+            ``every`` > 1.
         selected: [K] int64, ranked confidences at or above the threshold. With ties this may
             exceed :meth:`ranks`.
+
+    Raises:
+        RequestError: ``portion`` is outside [0, 1], or ``every`` is below 1.
+
+    Example:
+        >>> confidence = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+        >>> predicted = torch.tensor([0, 0, 0, 0, 1])
+        >>> ranking = ClassThresholds(classes=2, portion=0.5)
+        >>> for look in range(2):
+        ...     ranking.count(confidence, predicted)
+        ...     _ = ranking.next_look()
+        >>> [round(t, 4) for t in ranking.thresholds().tolist()]  # class 1 has too few pixels
+        [0.8, 1.0]
     """
 
     histogram: Tensor
@@ -73,7 +87,7 @@ class ClassThresholds(nn.Module):
         if not 0 <= portion <= 1:
             raise RequestError(f"portion of pseudo labels is {portion}; it must lie between 0 and 1")
         if every < 1:
-            raise RequestError(f"subsampling of confidences is {every}; it must be 1 or more")
+            raise RequestError(f"subsampling of confidences is {every}; it must be at least 1")
         self.classes, self.portion, self.every, self.pooled = classes, portion, every, pooled
         self.look = 0
         self.register_buffer("histogram", torch.zeros(classes, _BINS, dtype=torch.int64))
@@ -87,11 +101,14 @@ class ClassThresholds(nn.Module):
 
         Args:
             confidence: [B, H, W], or the [H, W] or [N] pixels of one image; finite. Ranked as
-                float32; negative values, which bicubic resizing can leave, count as zero.
-            predicted: same shape, the class of each pixel, any integer type, 0 .. K-1.
+                float32; negative values, which bicubic resizing can produce, count as zero.
+            predicted: the class of each pixel in the same shape, any integer type, 0 .. K-1.
+
+        Raises:
+            ValueError: all looks are closed, or a class is not below K.
         """
         if self.exact:
-            raise ValueError("the thresholds are exact already; nothing is left to count")
+            raise ValueError("the thresholds are exact already; start with new ClassThresholds to count again")
         if self.every > 1:
             confidence, predicted = self._subsample(confidence, predicted)
         # abs() clears the sign that -0.0 and some NaN carry; it would count for another class.
@@ -105,14 +122,15 @@ class ClassThresholds(nn.Module):
             self._add(classes[inside], bits[inside] & _LOW_MASK)
 
     def _add(self, classes: Tensor, digit: Tensor) -> None:
+        """Count one digit of each value, per class."""
         keys = digit.add_(classes, alpha=_BINS)
         counted = torch.bincount(keys, minlength=self.histogram.numel())
         if counted.numel() != self.histogram.numel():
-            raise ValueError(f"a predicted class is not below the {self.classes} classes of the thresholds")
+            raise ValueError(f"a predicted class lies outside the {self.classes} classes of the thresholds")
         self.histogram += counted.view_as(self.histogram)
 
     def _subsample(self, confidence: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-        """Every n-th pixel of each class and image; counts all of them in the first look."""
+        """Take every n-th pixel per class and image; the first look counts all pixels."""
         images = predicted.shape[0] if predicted.dim() > 2 else 1
         labels = predicted.reshape(images, -1).long()
         if self.look == 0:
@@ -126,17 +144,17 @@ class ClassThresholds(nn.Module):
         return confidence.reshape(-1)[chosen], predicted.reshape(-1)[chosen]
 
     def tensors(self) -> list[Tensor]:
-        """What processes that share the images must sum up, in place, before :meth:`next_look`."""
+        """Return the counters that processes which share the images must sum up, in place, before :meth:`next_look`."""
         return [self.histogram, self.counts] if self.look == 0 else [self.histogram]
 
     @property
     def exact(self) -> bool:
-        """Whether all looks are closed."""
+        """True once all looks are closed."""
         return self.look == _LOOKS
 
     @torch.no_grad()
     def next_look(self) -> bool:
-        """Close the current look; True if the same pixels must be counted once more for the exact value.
+        """Close the current look; return whether the same pixels must be counted again for the exact value.
 
         Raises:
             ValueError: a confidence was not finite, or the second look saw other values.
@@ -151,7 +169,7 @@ class ClassThresholds(nn.Module):
             if self.every == 1:
                 self.counts.copy_(inside)
         elif not torch.equal(inside, self.selected - self._above):
-            raise ValueError("the second look must count the very confidences of the first; keep what they come from")
+            raise ValueError("the second look counted other confidences than the first; count the same images in both")
         self._narrow()
         self.histogram.zero_()
         self.look += 1
@@ -170,30 +188,22 @@ class ClassThresholds(nn.Module):
         self._bits += crossing << _LOW_BITS if self.look == 0 else crossing
 
     def _pool(self, per_class: Tensor) -> Tensor:
-        """Counts of the lists that are ranked: those of the classes, or their sum as the only list."""
+        """Return the lengths of the ranked lists: one list per class, or all classes in one list."""
         return per_class.sum(0, keepdim=True) if self.pooled else per_class
 
     def ranks(self) -> Tensor:
-        """int64 ranks ``floor(p n_c)`` [K], or ``floor(p N)`` [1] when pooled."""
+        """Return the int64 ranks ``floor(p n_c)`` [K], or ``floor(p N)`` [1] when pooled."""
         return (self._pool(self.ranked).cpu().double() * self.portion).floor().long().to(self.ranked.device)
 
     def thresholds(self) -> Tensor:
-        """[K] float32 thresholds; 1 for a class with too few pixels for a single selected one.
+        """Return the [K] float32 thresholds; 1 for a class with too few pixels to select one.
 
-        Exact once :attr:`exact`; ValueError before the first look is closed.
+        They are exact once :attr:`exact` is true.
+
+        Raises:
+            ValueError: the first look is not closed.
         """
         if self.look == 0:
             raise ValueError("thresholds need a closed look: count the images, then call next_look()")
         values = self._bits.to(torch.int32).view(torch.float32)
         return torch.where(self.ranks() > 0, values, torch.ones_like(values))
-
-
-def class_thresholds(
-    confidence: Tensor, predicted: Tensor, classes: int, portion: float, every: int = 1, pooled: bool = False
-) -> Tensor:
-    """Thresholds [K] of confidences that are in memory; arguments as for :class:`ClassThresholds`."""
-    ranking = ClassThresholds(classes, portion, every, pooled).to(confidence.device)
-    ranking.count(confidence, predicted)
-    while ranking.next_look():
-        ranking.count(confidence, predicted)
-    return ranking.thresholds()

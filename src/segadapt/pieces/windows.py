@@ -1,4 +1,4 @@
-"""What a training crop sees of a map that was made for the whole image.
+"""Read the part of a whole image's map that a training crop sees.
 
 Class scores, features and labels of whole images come at the network's own stride; a crop is a
 rectangle of the image, scaled and perhaps mirrored. Sampling the small map at the centres of the
@@ -18,7 +18,7 @@ from segadapt.pieces.precision import at_least_float32, wide
 
 
 class WindowLike(Protocol):
-    """A rectangle in an image, in its pixels; the part [top, top + height) x [left, left + width)."""
+    """A rectangle in an image, in pixels: [top, top + height) x [left, left + width)."""
 
     @property
     def top(self) -> float: ...
@@ -39,18 +39,25 @@ def in_windows(
     output: Sequence[int],
     align_corners: bool = False,
 ) -> Tensor:
-    """Maps of whole images, read bilinearly within one window of each.
+    """Read maps of whole images bilinearly within one window per image.
 
     Args:
         maps: [B, C, h, w] of any floating type; each covers its whole image.
-        windows: one window an image, in pixels of the image; ``flip`` mirrors the output left to right.
+        windows: one window per image, in pixels of the image; ``flip`` mirrors the output left to right.
         sizes: (height, width) of each image in pixels.
         output: (height, width) of the output.
-        align_corners: corner cells of the map lie on corner pixels of the image, as in networks of
-            the DeepLabV2 kind; otherwise cells divide the image evenly.
+        align_corners: corner cells of the map lie on corner pixels of the image, as in networks like
+            DeepLabV2; otherwise cells divide the image evenly.
 
     Returns:
-        [B, C, height, width] float32 (float64 of float64). Places outside an image repeat its border.
+        [B, C, height, width] float32, or float64 if ``maps`` is. Places outside an image repeat its border.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> window = SimpleNamespace(top=0, left=4, height=4, width=4, flip=False)
+        >>> maps = torch.tensor([1.0, 2.0]).view(1, 1, 1, 2)  # one row of two cells covers the image
+        >>> in_windows(maps, [window], [(4, 8)], (1, 1)).item()
+        2.0
     """
     maps = at_least_float32(maps)
     grid = window_grid(windows, sizes, output, align_corners, maps.device).to(maps.dtype)
@@ -64,12 +71,24 @@ def window_grid(
     align_corners: bool,
     device: torch.device,
 ) -> Tensor:
-    """Sampling positions [B, h, w, 2] (x, y) in the coordinates of ``grid_sample``, -1 .. 1 over the image.
+    """Compute the sampling positions of crops in the coordinates of ``grid_sample``.
 
-    Of the widest type of the device (:func:`segadapt.pieces.precision.wide`).
+    With half-pixel geometry they depend only on the relative place in the image, so one grid serves
+    maps of any resolution.
 
-    With half-pixel geometry these depend on the relative place in the image only, so one grid
-    serves maps of any resolution.
+    Args:
+        windows, sizes, output, align_corners: see :func:`in_windows`.
+        device: device of the result.
+
+    Returns:
+        [B, h, w, 2] positions (x, y), -1 .. 1 over the image, of the widest type of the device
+        (:func:`segadapt.pieces.precision.wide`).
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> window = SimpleNamespace(top=0, left=0, height=4, width=4, flip=False)
+        >>> window_grid([window], [(4, 4)], (1, 2), False, torch.device("cpu")).tolist()
+        [[[[-0.5, 0.0], [0.5, 0.0]]]]
     """
     rows, columns = window_axes(windows, sizes, output, align_corners)
     y, x = (axis.to(wide(device)).to(device, non_blocking=True) for axis in (rows, columns))
@@ -81,7 +100,14 @@ def window_grid(
 def window_axes(
     windows: Sequence[WindowLike], sizes: Sequence[Sequence[int]], output: Sequence[int], align_corners: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The rows [B, h] and columns [B, w] of :func:`window_grid`, float64 on the CPU."""
+    """Compute the rows [B, h] and columns [B, w] of :func:`window_grid`, float64 on the CPU.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> window = SimpleNamespace(top=0, left=0, height=4, width=4, flip=True)
+        >>> window_axes([window], [(4, 4)], (1, 2))[1].tolist()
+        [[0.5, -0.5]]
+    """
     rows, columns = [], []
     for window, (height, width) in zip(windows, sizes, strict=True):
         rows.append(_positions(window.top, window.height, int(height), int(output[0]), align_corners))
@@ -91,7 +117,7 @@ def window_axes(
 
 
 def _positions(start: float, length: float, full: int, samples: int, align_corners: bool) -> Tensor:
-    """Centres of ``samples`` cells over [start, start + length) of an axis of ``full`` pixels, as -1 .. 1."""
+    """Place the centres of ``samples`` cells over [start, start + length) of an axis of ``full`` pixels, as -1 .. 1."""
     centres = start + (torch.arange(samples, dtype=torch.float64) + 0.5) * (length / samples)
     if align_corners:
         return 2 * (centres - 0.5) / max(full - 1, 1) - 1
@@ -101,6 +127,20 @@ def _positions(start: float, length: float, full: int, samples: int, align_corne
 def inside(
     windows: Sequence[WindowLike], sizes: Sequence[Sequence[int]], output: Sequence[int], device: torch.device
 ) -> Tensor:
-    """[B, height, width] bool: cells whose centre lies in the image; arguments as for :func:`in_windows`."""
+    """Mark the cells of crops whose centre lies in the image.
+
+    Args:
+        windows, sizes, output: see :func:`in_windows`.
+        device: device of the result.
+
+    Returns:
+        [B, height, width] bool.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> window = SimpleNamespace(top=0, left=-2, height=4, width=4, flip=False)
+        >>> inside([window], [(4, 4)], (1, 2), torch.device("cpu")).tolist()
+        [[[False, True]]]
+    """
     rows, columns = (axis.abs().lt(1).to(device, non_blocking=True) for axis in window_axes(windows, sizes, output))
     return rows[:, :, None] & columns[:, None, :]

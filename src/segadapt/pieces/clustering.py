@@ -6,24 +6,29 @@ import torch
 from torch import Tensor
 
 TRIES = 4
-"""Candidates for each further starting point, of which the best is taken."""
+"""Candidates for each further starting point; the best one is taken."""
 ITERATIONS = 20
-"""Of Lloyd's algorithm."""
+"""Iterations of Lloyd's algorithm."""
 
 
 @torch.no_grad()
 def kmeans(points: Tensor, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Cluster points by Euclidean distance.
 
-    A cluster that loses all its points is put on the point that is farthest from its own centre.
+    A cluster that loses all its points moves to a point that is far from its own centre.
 
     Args:
         points: [n, D], at least one.
         count: number of clusters; with fewer different points some centres coincide.
-        generator: on the CPU, for the starting points.
+        generator: random numbers of the CPU for the starting points; None takes torch's own.
 
     Returns:
         Centres [count, D], and the cluster [n] of every point.
+
+    Example:
+        >>> centres, member = kmeans(torch.tensor([[0.0], [1.0], [10.0], [11.0]]), 2)
+        >>> sorted(centres.flatten().tolist())
+        [0.5, 10.5]
     """
     centres = _spread(points, count, generator)
     for _ in range(ITERATIONS):
@@ -41,7 +46,7 @@ def _squares(points: Tensor, centres: Tensor) -> Tensor:
 
 
 def _spread(points: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """k-means++: each starting point far from those before, with a probability that grows with its distance."""
+    """Draw k-means++ starting points: the chance of a point grows with its distance to the points before."""
     device = points.device
     first = points[(torch.rand(1, generator=generator) * len(points)).long().to(device)]
     centres = [first]
