@@ -37,7 +37,7 @@ def folders(tmp_path: Path) -> Path:
 
 def test_adapt_load_predict(folders: Path) -> None:
     out = folders / "run"
-    results = segadapt.adapt(
+    made = segadapt.adapt(
         overrides=QUICK,
         source_images=folders / "source/images",
         source_labels=str(folders / "source/labels"),
@@ -45,8 +45,10 @@ def test_adapt_load_predict(folders: Path) -> None:
         classes=write_classes(folders / "classes.txt"),
         out=out,
     )
-    assert [row["stage"] for row in results["rows"]] == ["source", "adapt"]
-    assert results == json.loads((out / "results.json").read_text())
+    assert [stage.stage for stage in made.stages] == ["source", "adapt"]
+    assert made.model == out / "stages/adapt/model.safetensors"
+    assert made.report == out / "report.html"
+    assert made.raw == json.loads((out / "results.json").read_text())
     assert "<html" in (out / "report.html").read_text()
     model = segadapt.load(out)
     assert model.space.names == NAMES[:3]
@@ -66,7 +68,7 @@ def test_adapt_load_predict(folders: Path) -> None:
 
 def test_adapt_takes_a_recipe_or_a_configuration(tmp_path: Path) -> None:
     made = segadapt.adapt(config(tmp_path, "source_only"), out=tmp_path / "run")
-    assert made["rows"][0]["role"] == "source"
+    assert made.stages[0].role == "source"
     with pytest.raises(segadapt.RequestError, match="recipe"):
         segadapt.adapt("camvid_day_dusk/cbts", out=tmp_path / "other")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from segadapt.evaluate.export import ExportReport, export_onnx
 from segadapt.evaluate.metrics import Scores
 from segadapt.evaluate.predict import predict_array
 from segadapt.evaluate.scoring import evaluate as score
-from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
@@ -29,12 +27,11 @@ from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.report import write_report
 from segadapt.runs.config import RunConfig, folder_config, load_config
 from segadapt.runs.labelling import label_images
-from segadapt.runs.opening import PYTHON, in_space
+from segadapt.runs.opening import in_space
+from segadapt.runs.own_data import Classes, PathLike, own_data
 from segadapt.runs.results import RunResult, find_model
 from segadapt.runs.run import Run, resumed
 
-PathLike = str | os.PathLike[str]
-Classes = PathLike | Sequence[str] | LabelSpace
 Model = LoadedModel | PathLike
 
 
@@ -122,7 +119,7 @@ def adapt(
         else:
             config = load_config(recipe, changes, plugins)
     else:
-        given, data = _parts(datasets, folders, classes, ignore_ids)
+        given, data = own_data(datasets, folders, classes, ignore_ids)
         config = folder_config(method, data, changes, plugins)
     if network is not None:
         name, arguments = give_network(network, preprocessing=preprocessing, head=head)
@@ -335,51 +332,3 @@ def _opened(model: Model) -> LoadedModel:
 
 def _inference(loaded: LoadedModel, instead: InferenceConfig | None) -> InferenceConfig:
     return instead or checked(InferenceConfig, loaded.inference, "inference of the model file")
-
-
-def _parts(
-    datasets: Mapping[str, Any],
-    folders: Mapping[str, tuple[PathLike | None, PathLike | None]],
-    classes: Classes | None,
-    ignore_ids: Sequence[int],
-) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]]]:
-    """Return data sets that were given, and the data part of the configuration, by part of the run."""
-    given: dict[str, Dataset] = {}
-    data: dict[str, dict[str, Any]] = {}
-    space = _space(classes) if datasets else None
-    for part, (images, labels) in folders.items():
-        needs_labels = part != "target"
-        if part in datasets:
-            value = datasets[part]
-            if not isinstance(value, Dataset):
-                if space is None:
-                    raise RequestError(f"{part}: give classes, the names of its classes in order of their train ids")
-                value = in_memory(part, value, space, labelled=needs_labels)
-            given[part], data[part] = value, {"reader": PYTHON}
-            continue
-        if images is None and labels is None and part == "test":
-            continue
-        lacking = "images" if images is None else "labels" if needs_labels and labels is None else None
-        if lacking is not None:
-            raise RequestError(
-                f"{part}_{lacking} is missing: give a recipe, or source_images, source_labels and target_images, or "
-                "data sets as source and target"
-            )
-        data[part] = {"images": os.fspath(images)} if images is not None else {}
-        if needs_labels and labels is not None:
-            file = classes if isinstance(classes, (str, os.PathLike)) else None
-            data[part] |= {
-                "labels": os.fspath(labels),
-                "classes": os.fspath(file) if file is not None else None,
-                "ignore_ids": list(ignore_ids),
-            }
-    return given, data
-
-
-def _space(classes: Classes | None) -> LabelSpace | None:
-    if classes is None or isinstance(classes, LabelSpace):
-        return classes
-    if isinstance(classes, (str, os.PathLike)):
-        raise RequestError("classes is a file; for data sets give the class names in order of their train ids")
-    names = tuple(str(name) for name in classes)
-    return LabelSpace(PYTHON, names, distinct_colors(len(names)))

@@ -118,7 +118,7 @@ def test_no_file_is_left_out_of_the_list() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED["folders"].split())
 def test_recipes_for_two_folders_make_a_configuration(name: str) -> None:
-    config = folder_config(name, Path("a"), Path("b"), Path("c"))
+    config = folder_config(name, {"source": {"images": "a", "labels": "b"}, "target": {"images": "c"}})
     assert config.title == f"folders/{name}"
     assert [stage.name for stage in config.stages] == [stage for stage, _ in stages_of(f"folders/{name}")]
 

@@ -251,7 +251,7 @@ def test_a_stage_trained_on_other_classes_is_not_taken_over(tmp_path: Path) -> N
     merged.execute()
     done = [json.loads((tmp_path / run / "stages/source/done.json").read_text()) for run in ("plain", "merged")]
     assert done[0]["fingerprint"] != done[1]["fingerprint"]
-    labels = np.unique(np.concatenate([merged.data.source.label(i).ravel() for i in range(8)]))
+    labels = np.unique(np.concatenate([merged.opened.training.source.label(i).ravel() for i in range(8)]))
     assert labels.tolist() == [0, 1, 255]
 
 

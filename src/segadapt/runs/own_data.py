@@ -1,0 +1,74 @@
+"""From data of one's own, folders or data sets of a script, to the data part of a configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segadapt.data.dataset import Dataset
+from segadapt.data.memory import in_memory
+from segadapt.errors import RequestError
+from segadapt.labels import LabelSpace, distinct_colors
+from segadapt.runs.opening import PYTHON
+
+PathLike = str | os.PathLike[str]
+Classes = PathLike | Sequence[str] | LabelSpace
+
+
+def own_data(
+    datasets: Mapping[str, Any],
+    folders: Mapping[str, tuple[PathLike | None, PathLike | None]],
+    classes: Classes | None,
+    ignore_ids: Sequence[int],
+) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]]]:
+    """Return data sets that a script gives, and the settings of all data sets, by part of the run.
+
+    Args:
+        datasets: data sets, by part: ``source``, ``target``, ``test``.
+        folders: folder of images and folder of masks, by the same parts.
+        classes: classes file of the masks, or class names or a label space of the data sets.
+        ignore_ids: mask values in folders that belong to no class.
+
+    Raises:
+        RequestError: a part is missing, or the classes of a data set are.
+    """
+    given: dict[str, Dataset] = {}
+    data: dict[str, dict[str, Any]] = {}
+    space = _space(classes) if datasets else None
+    for part, (images, labels) in folders.items():
+        needs_labels = part != "target"
+        if part in datasets:
+            value = datasets[part]
+            if not isinstance(value, Dataset):
+                if space is None:
+                    raise RequestError(f"{part}: give classes, the names of its classes in order of their train ids")
+                value = in_memory(part, value, space, labelled=needs_labels)
+            given[part], data[part] = value, {"reader": PYTHON}
+            continue
+        if images is None and labels is None and part == "test":
+            continue
+        lacking = "images" if images is None else "labels" if needs_labels and labels is None else None
+        if lacking is not None:
+            raise RequestError(
+                f"{part}_{lacking} is missing: give a recipe, or source_images, source_labels and target_images, or "
+                "data sets as source and target"
+            )
+        data[part] = {"images": os.fspath(images)} if images is not None else {}
+        if needs_labels and labels is not None:
+            file = classes if isinstance(classes, (str, os.PathLike)) else None
+            data[part] |= {
+                "labels": os.fspath(labels),
+                "classes": os.fspath(file) if file is not None else None,
+                "ignore_ids": list(ignore_ids),
+            }
+    return given, data
+
+
+def _space(classes: Classes | None) -> LabelSpace | None:
+    if classes is None or isinstance(classes, LabelSpace):
+        return classes
+    if isinstance(classes, (str, os.PathLike)):
+        raise RequestError("classes is a file; for data sets give the class names in order of their train ids")
+    names = tuple(str(name) for name in classes)
+    return LabelSpace(PYTHON, names, distinct_colors(len(names)))
