@@ -164,7 +164,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, new: bool, kept: 
 
 def test_a_plain_pickle_is_not_recommended_for_execution(tmp_path: Path) -> None:
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"a": 1}, 4))
-    with pytest.raises(RequestError, match=r"no file of torch.save, or it is damaged"):
+    with pytest.raises(RequestError, match=r"not a file of torch.save, or it is damaged"):
         read_tensors(tmp_path / "w.pkl")
 
 

@@ -116,10 +116,10 @@ def test_files_of_prototypes(tmp_path: Path) -> None:
     other.feature_channels = 7
     with pytest.raises(RequestError, match="made for a network with other features"):
         load_prototypes(path, other)
-    with pytest.raises(RequestError, match="no segadapt model"):
+    with pytest.raises(RequestError, match="not a segadapt model"):
         load_model(path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RequestError, match="no readable model file"):
+    with pytest.raises(RequestError, match="not a readable model file"):
         load_prototypes(path, made.base)
 
 

@@ -26,7 +26,7 @@ from segadapt.core.files import write_bytes, write_json
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID, SYNTHIA_TRAIN_ID
 from segadapt.errors import RequestError
 from segadapt.labels import CITYSCAPES, IGNORE, SYNTHIA, Color, LabelMap
-from segadapt.toy.render import LOOKS, Look, Rendered, render
+from segadapt.toy.rendering import LOOKS, Look, Rendered, render
 
 Progress = Callable[[int, int], None]
 
