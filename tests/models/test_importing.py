@@ -139,12 +139,12 @@ def single() -> State:
 
 @pytest.fixture(scope="module")
 def student() -> State:
-    """Of the second stage: with the extra normalisation, 16 classes."""
+    """A student of the second stage, with the extra normalisation and 16 classes."""
     return ProDANet(16, 50, extra_norm=True).state_dict()
 
 
 def test_one_set_of_tensors_two_networks(single: State, tmp_path: Path) -> None:
-    """AdaptSegNet and CRST give the same names different meanings; the file cannot say which."""
+    """AdaptSegNet and CRST give different meanings to the same names; the file cannot tell which."""
     path = saved(tmp_path / "gta5.pth", single)
     with pytest.raises(RequestError, match=r"2 branches, .* choose one with --layout adaptsegnet or --layout crst"):
         import_checkpoint(path)
@@ -330,7 +330,7 @@ def test_from_a_checkpoint_to_predictions(
 def test_further_adaptation_starts_from_an_imported_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """evaluate as it came, one step of self-training from it, evaluate again; the network is that of the file."""
+    """Evaluate a published network, train it for one step of self-training, evaluate it again."""
     raw = raw_config(tmp_path, "cbst", rounds=1, steps=1, initial=str(tmp_path / "start.safetensors"))
     del raw["stages"]["source"]
     state = DeepLabV2(3, 50).state_dict()

@@ -25,14 +25,14 @@ State = dict[str, Tensor]
 
 
 def drawn(name: str, classes: int, seed: int, **arguments: Any) -> State:
-    """A network's tensors, none of them where it begins."""
+    """Return a network's tensors, all moved away from their initial values."""
     generator = torch.Generator().manual_seed(seed)
     state = build_segmenter(name, classes, **arguments).state_dict()
     return {k: torch.rand(v.shape, generator=generator) if v.is_floating_point() else v for k, v in state.items()}
 
 
 def named(state: State, prefix: str) -> State:
-    """Names as in the public files, written down once more."""
+    """Name the tensors as in the public files, written independently."""
     result = {}
     for key, value in state.items():
         hrda = not key.startswith(("encoder.", "decode_head."))
@@ -59,7 +59,7 @@ def teacher() -> State:
 
 @pytest.fixture(scope="module")
 def wide() -> State:
-    """HRDA, 16 classes."""
+    """Build HRDA with 16 classes."""
     return drawn("hrda:daformer_mit_b0", 16, 3, base={"width": 32})
 
 

@@ -1,4 +1,4 @@
-"""Names of Mix Transformers in other projects: both directions, what is in one matrix, initial weights from files."""
+"""Names of Mix Transformers in other projects: both directions, joint matrices, initial weights from files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHERS = [name for name in MIT_LAYOUTS if name != OURS]
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    """Of B0, every tensor another."""
+    """Return a state dict of B0 with different numbers in every tensor."""
     torch.manual_seed(0)
     return {key: torch.randn(value.shape) for key, value in MixTransformer("mit_b0").state_dict().items()}
 

@@ -1,4 +1,4 @@
-"""The toy renderer: what its pictures and ground truth promise, and the folders it writes."""
+"""The toy renderer: properties of its pictures and ground truth, and the folders it writes."""
 
 from __future__ import annotations
 
