@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segadapt.engine.optim import parameter_groups
 from segadapt.errors import RequestError
+from segadapt.methods.method import OptimiserConfig
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Output, Segmenter
 
@@ -45,3 +47,9 @@ def test_a_class_without_network_is_named() -> None:
 
     with pytest.raises(NotImplementedError, match="Empty does not implement"):
         Empty(2)(torch.rand(1, 3, 8, 8))
+
+
+def test_without_heads_all_parameters_train_with_one_rate() -> None:
+    groups = parameter_groups(Tiny(3), OptimiserConfig(name="sgd", lr=0.01, head_factor=10.0))
+    assert [group["lr"] for group in groups] == [0.01]
+    assert sum(len(group["params"]) for group in groups) == 4

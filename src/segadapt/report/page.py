@@ -31,6 +31,7 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     Raises:
         RequestError: the results are missing or damaged, jinja2 is not installed, or the folder of ``output``
             cannot be written to.
+        RunError: writing fails, e.g. because the disk is full.
 
     Example:
         >>> write_report(Path("run"), Path("toy.html"))

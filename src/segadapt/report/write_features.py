@@ -52,6 +52,9 @@ def show_features(
         dataset: target images, with or without labels.
         inference: how the run predicts.
         size: working size of the images.
+
+    Raises:
+        RunError: a file cannot be written.
     """
     home = folder / FEATURES
     places = read_places(home / PLACES)

@@ -49,6 +49,9 @@ def show_predictions(
         inference: how the run predicts.
         size: working size of the images.
         space: classes and their colours.
+
+    Raises:
+        RunError: a file cannot be written.
     """
     index = picture_index(folder)
     known: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in index["test"]}
@@ -88,6 +91,9 @@ def show_labels(
         rounds: summary of every round: ``round`` is its number, ``shown`` the numbers of the images.
         target: the target images.
         space: classes and their colours.
+
+    Raises:
+        RunError: a file cannot be written.
     """
     index = picture_index(folder)
     index["pseudo"] = [e for e in index["pseudo"] if e["stage"] != stage]

@@ -82,6 +82,9 @@ def show_prototypes(
         inference: how the run predicts.
         size: working size of the images.
         space: names of the classes.
+
+    Raises:
+        RunError: a file cannot be written.
     """
     active = view.active.cpu().numpy()
     if not active.any() or view.means.shape[1] == 1:

@@ -26,7 +26,8 @@ def write_world(
 ) -> None:
     """Write the toy world: source and target data sets small enough for a run on one CPU core.
 
-    A data set that is complete already is left alone, an interrupted one is finished.
+    A data set that is complete already is left alone, an interrupted one is finished. Several processes
+    render the images, so a script must call this function under ``if __name__ == "__main__":``.
 
     Args:
         root: folder of the data sets ``gta5/`` (game look), ``cityscapes/`` (camera look) and, with

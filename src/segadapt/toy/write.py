@@ -85,7 +85,8 @@ def write_gta5(
         width: columns of an image, at least 32.
         look: see :func:`~segadapt.toy.rendering.render`.
         progress: called with (done, total) after every image.
-        workers: number of processes.
+        workers: number of processes; with more than 1, a script must call this function under
+            ``if __name__ == "__main__":``.
 
     Raises:
         RequestError: ``root`` holds data that this function did not write, or a number is out of range.
@@ -148,7 +149,8 @@ def write_cityscapes(
         look: see :func:`~segadapt.toy.rendering.render`.
         labelled_splits: splits that get ``labelIds``, ``instanceIds`` and ``color`` files.
         progress: called with (done, total) after every image.
-        workers: number of processes.
+        workers: number of processes; with more than 1, a script must call this function under
+            ``if __name__ == "__main__":``.
 
     Raises:
         RequestError: ``root`` holds data that this function did not write, or a number is out of range.
