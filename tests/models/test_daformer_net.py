@@ -286,7 +286,7 @@ def test_bf16_is_close_to_fp32() -> None:
         ("daformer:", {}, "no network 'daformer:'"),
         ("daformer_lite", {"norm": "layer"}, "norm of the head is 'layer'; choose one of batch, group"),
         ("daformer_lite", {"dropout": 1.0}, r"dropout of the head is 1.0; give"),
-        ("daformer_lite", {"drop_path": 0.1}, "drop_path is an option of Mix Transformers; leave it out"),
+        ("daformer_lite", {"drop_path": 0.1}, "drop_path is an argument of Mix Transformers only; leave it out"),
         ("daformer_mit_b0", {"drop_path": -0.1}, r"mit_b0: drop_path is -0.1"),
         ("daformer_mit_b0", {"width": 0}, "width is 0"),
         ("daformer_mit_b0", {"depth": 3}, "does not take these arguments"),

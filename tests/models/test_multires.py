@@ -232,7 +232,7 @@ def test_networks_whose_grid_is_no_fraction_of_the_image() -> None:
         ((64, 60), {}, "64 x 60 pixels; set augmentation.crop to multiples of 8"),
         ((64, 60), {"scale": 0.25}, "multiples of 16"),
         ((64, 64), {"detail": 64}, "larger multiples of 8"),
-        ((32, 128), {"detail": [64, 64]}, "detail crops 64 x 64; .*'detail' to less"),
+        ((32, 128), {"detail": [64, 64]}, "detail crops 64 x 64; .*make the network's argument 'detail' smaller"),
         ((8, 8), {}, "larger multiples of 8"),
     ],
 )
