@@ -65,7 +65,7 @@ def test_prototypes_predict_where_they_are_asked_for(
     source = str(tmp_path / "classifier/stages/source/model.safetensors")
     code, _, err = call(monkeypatch, capsys, "evaluate", source, "--prototypes", *data)
     assert code == 2
-    assert "learnt no prototypes; those with 'mpcl' do" in err
+    assert "learnt no prototypes; train a stage with 'mpcl'" in err
 
 
 @pytest.fixture

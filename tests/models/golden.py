@@ -42,7 +42,7 @@ class GoldenModel(NamedTuple):
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The tensor that belongs to ``name``."""
+    """Draw the tensor that belongs to ``name``."""
     leaf = name.split(".")[-1]
     if leaf == "num_batches_tracked":
         return torch.zeros(shape, dtype=torch.int64)
@@ -58,7 +58,7 @@ def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def golden_model(name: str, known: Mapping[str, Tensor] | None = None) -> GoldenModel:
-    """The golden network ``name``; tensors of equal names in ``known`` are not drawn again."""
+    """Return the golden network ``name``; tensors with the same names in ``known`` are not drawn again."""
     meta = json.loads((FOLDER / "models" / f"{name}.json").read_text())
     with np.load(FOLDER / "models" / f"{name}.npz") as stored:
         outputs = {key: stored[key] for key in stored.files}

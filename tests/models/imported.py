@@ -1,4 +1,4 @@
-"""Checkpoint files as others write them, and what importing one must give."""
+"""Checkpoint files as other projects write them, and a check of an imported one."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def golden() -> GoldenModel:
 
 
 def containers(state: dict[str, Tensor], name: str) -> dict[str, Any]:
-    """What each published container of a golden network holds, by its name; copies are constants that take no room."""
+    """Return the content of each published container of a golden network; copies are constants without storage."""
     found = {}
     for variant in json.loads((FOLDER / "models" / f"{name}.json").read_text())["container"]["variants"]:
         kept = {variant.get("add_prefix", "") + key: value for key, value in state.items()}
@@ -54,7 +54,7 @@ def containers(state: dict[str, Tensor], name: str) -> dict[str, Any]:
 
 
 def chosen(content: Any, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
-    """The network out of a container, as if read from a file."""
+    """Import the network from a container as if it were a file."""
     with monkeypatch.context() as patched:
         patched.setattr(unpacking, "read_tensors", lambda path: content)
         checkpoint = unpacking.unpack(Path("latest.pth"))
@@ -66,7 +66,7 @@ def chosen(content: Any, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
 def test_agrees_with_the_public_implementations(
     golden: GoldenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several hundred megabytes: one file is really written; the tests of importing write all, of a small network."""
+    """Only one file of several hundred megabytes is written; the tests of importing write all of a small network."""
     for name, content in containers(golden.state, "daformer_mitb5").items():
         checkpoint = chosen(content, monkeypatch)
         assert len(checkpoint.state) == len(golden.state)
@@ -192,7 +192,7 @@ def test_features_are_those_before_the_dropout() -> None:
 
 
 def test_a_group_norm_head_does_not_see_the_batch() -> None:
-    """The published one does; in evaluation neither."""
+    """Only the published norm depends on the batch in training; in evaluation neither norm does."""
     x = torch.rand(3, 3, 48, 64)
     for norm, exact in (("group", True), ("batch", False)):
         model = network(norm=norm, dropout=0.0, drop_path=0.0).train()
@@ -286,7 +286,7 @@ def test_bf16_is_close_to_fp32() -> None:
         ("daformer:", {}, "no network 'daformer:'"),
         ("daformer_lite", {"norm": "layer"}, "norm of the head is 'layer'; choose one of batch, group"),
         ("daformer_lite", {"dropout": 1.0}, r"dropout of the head is 1.0; give"),
-        ("daformer_lite", {"drop_path": 0.1}, "drop_path is an option of Mix Transformers; leave it out"),
+        ("daformer_lite", {"drop_path": 0.1}, "drop_path is an argument of Mix Transformers only; leave it out"),
         ("daformer_mit_b0", {"drop_path": -0.1}, r"mit_b0: drop_path is -0.1"),
         ("daformer_mit_b0", {"width": 0}, "width is 0"),
         ("daformer_mit_b0", {"depth": 3}, "does not take these arguments"),

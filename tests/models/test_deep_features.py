@@ -1,4 +1,4 @@
-"""Encoder features: every network either names them, in its output and alone, or says that it does not."""
+"""Encoder features: every network either exposes them, in its output and alone, or says that it does not."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_agrees_with_the_public_implementation(name: str, branches: int, auxilia
     else:
         assert output.aux is None
     assert output.features.shape == (1, model.feature_channels, *output.logits.shape[-2:])
-    # The number of acting branches matters: the other choice gives other numbers.
+    # The number of summed branches matters: the other choice gives other numbers.
     other = DeepLabV2(19, branches=6 - branches, auxiliary=auxiliary).eval()
     head = "layer6" if auxiliary else "layer5"
     wrong = getattr(other, head)

@@ -1,4 +1,4 @@
-"""Published checkpoints: every layout gives the public implementation's numbers; what is no checkpoint is refused."""
+"""Published checkpoints: every layout gives the public implementation's numbers; other files are refused."""
 
 from __future__ import annotations
 
@@ -139,14 +139,14 @@ def single() -> State:
 
 @pytest.fixture(scope="module")
 def student() -> State:
-    """Of the second stage: with the extra normalisation, 16 classes."""
+    """A student of the second stage, with the extra normalisation and 16 classes."""
     return ProDANet(16, 50, extra_norm=True).state_dict()
 
 
 def test_one_set_of_tensors_two_networks(single: State, tmp_path: Path) -> None:
-    """AdaptSegNet and CRST give the same names different meanings; the file cannot say which."""
+    """AdaptSegNet and CRST give different meanings to the same names; the file cannot tell which."""
     path = saved(tmp_path / "gta5.pth", single)
-    with pytest.raises(RequestError, match=r"2 acting branches, .* --layout adaptsegnet or --layout crst"):
+    with pytest.raises(RequestError, match=r"2 branches, .* choose one with --layout adaptsegnet or --layout crst"):
         import_checkpoint(path)
     ours, theirs = import_checkpoint(path, layout="adaptsegnet"), import_checkpoint(path, layout="crst")
     assert ours.model.architecture == {**theirs.model.architecture, "branches": 2}
@@ -221,16 +221,16 @@ def test_layouts_that_do_not_fit(single: State, student: State, tmp_path: Path) 
     path = saved(tmp_path / "net.pth", single)
     with pytest.raises(RequestError, match=r"no layout 'cst' \(did you mean 'crst'"):
         import_checkpoint(path, layout="cst")
-    with pytest.raises(RequestError, match="is none of proda; by its tensors it is of adaptsegnet or crst"):
+    with pytest.raises(RequestError, match="is not a checkpoint of proda; its tensors fit adaptsegnet or crst"):
         import_checkpoint(path, layout="proda")
-    with pytest.raises(RequestError, match="by its tensors it is of proda or cpsl"):
+    with pytest.raises(RequestError, match="its tensors fit proda or cpsl"):
         import_checkpoint(saved(tmp_path / "p.pkl", {"ResNet101": {"model_state": student}}), layout="crst")
 
 
 @pytest.mark.parametrize(
     ("change", "answer"),
     [
-        (lambda s: s.pop("layer3.2.conv1.weight"), r"no whole network of CRST: 1 tensors .*'layer3.2.conv1.weight'"),
+        (lambda s: s.pop("layer3.2.conv1.weight"), r"not a whole network of CRST: 1 tensors .*'layer3.2.conv1.weight'"),
         (lambda s: s.update({"layer9.weight": torch.zeros(1)}), "the first is 'layer9.weight'"),
         (lambda s: s.update({"conv1.weight": torch.zeros(64, 4, 7, 7)}), "the first is 'conv1.weight'"),
         (lambda s: s.update({"bn1.bias": torch.full((64,), torch.nan)}), "not finite, the first in 'bn1.bias'"),
@@ -249,10 +249,10 @@ def test_networks_that_are_not_whole(single: State, change: Any, answer: str, tm
 @pytest.mark.parametrize(
     ("content", "answer"),
     [
-        (torch.zeros(19, 256), r"holds one tensor of shape \(19, 256\), no network"),
-        ({"iter": 1, "best_iou": 0.5}, "holds the entries iter, best_iou, no network"),
-        ({}, "holds nothing, no network"),
-        ([1, 2], "holds a list, no network"),
+        (torch.zeros(19, 256), r"holds one tensor of shape \(19, 256\) and no network"),
+        ({"iter": 1, "best_iou": 0.5}, "holds the entries iter, best_iou and no network"),
+        ({}, "holds nothing and no network"),
+        ([1, 2], "holds a list and no network"),
         ({"backbone.weight": torch.zeros(1)}, "the first of its 1 tensors is 'backbone.weight'"),
         ({"Scale.conv1.weight": torch.zeros(1)}, "an encoder to start from"),
         ({"state_dict": {"layer4.0.conv1.weight": torch.zeros(1)}}, "an encoder to start from"),
@@ -330,7 +330,7 @@ def test_from_a_checkpoint_to_predictions(
 def test_further_adaptation_starts_from_an_imported_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """evaluate as it came, one step of self-training from it, evaluate again; the network is that of the file."""
+    """Evaluate a published network, train it for one step of self-training, evaluate it again."""
     raw = raw_config(tmp_path, "cbst", rounds=1, steps=1, initial=str(tmp_path / "start.safetensors"))
     del raw["stages"]["source"]
     state = DeepLabV2(3, 50).state_dict()

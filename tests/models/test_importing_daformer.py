@@ -25,14 +25,14 @@ State = dict[str, Tensor]
 
 
 def drawn(name: str, classes: int, seed: int, **arguments: Any) -> State:
-    """A network's tensors, none of them where it begins."""
+    """Return a network's tensors, all moved away from their initial values."""
     generator = torch.Generator().manual_seed(seed)
     state = build_segmenter(name, classes, **arguments).state_dict()
     return {k: torch.rand(v.shape, generator=generator) if v.is_floating_point() else v for k, v in state.items()}
 
 
 def named(state: State, prefix: str) -> State:
-    """Names as in the public files, written down once more."""
+    """Name the tensors as in the public files, written independently."""
     result = {}
     for key, value in state.items():
         hrda = not key.startswith(("encoder.", "decode_head."))
@@ -59,7 +59,7 @@ def teacher() -> State:
 
 @pytest.fixture(scope="module")
 def wide() -> State:
-    """HRDA, 16 classes."""
+    """Build HRDA with 16 classes."""
     return drawn("hrda:daformer_mit_b0", 16, 3, base={"width": 32})
 
 
@@ -144,10 +144,10 @@ def without(state: State, *starts: str) -> State:
         (lambda s: {**s, "model.y": torch.zeros(1)}, "first is 'y'"),
         (lambda s: {**s, "model.backbone.norm1.bias": torch.full((32,), torch.inf)}, "not finite"),
         (lambda s: {**s, "model.decode_head.conv_seg.weight": torch.zeros(3)}, "lacks the classifier"),
-        (lambda s: without(s, "model.backbone.block3.1."), "no whole network of DAFormer"),
+        (lambda s: without(s, "model.backbone.block3.1."), "not a whole network of DAFormer"),
         (lambda s: without(s, "model.decode_head.conv_seg."), "but no 'decode_head.conv_seg.weight'"),
         (lambda s: without(s, "model.decode_head.fuse_layer"), "but no 'decode_head.fuse_layer.bottleneck"),
-        (lambda s: without(s, "model.decode_head."), r"an encoder alone is for model.weights"),
+        (lambda s: without(s, "model.decode_head."), r"use an encoder alone as model.weights"),
     ],
 )
 def test_networks_that_are_not_whole(student: State, change: Any, answer: str, tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_what_is_no_checkpoint_of_theirs(student: State, tmp_path: Path) -> None
         path = saved(tmp_path / "mit_b0.pth", from_mit(encoder, layout, ""))
         with pytest.raises(RequestError, match="an encoder to start from"):
             import_checkpoint(path)
-    with pytest.raises(RequestError, match="is no checkpoint of DAFormer, HRDA or MIC; leave out --teacher"):
+    with pytest.raises(RequestError, match="is not a checkpoint of DAFormer, HRDA or MIC; leave out --teacher"):
         import_checkpoint(path, teacher=True)
     path = saved(tmp_path / "net.pth", {"state_dict": named(student, "model.")})
-    with pytest.raises(RequestError, match="is none of hrda; by its tensors it is of daformer"):
+    with pytest.raises(RequestError, match="is not a checkpoint of hrda; its tensors fit daformer"):
         import_checkpoint(path, layout="hrda")
 
 

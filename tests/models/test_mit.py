@@ -1,4 +1,4 @@
-"""Mix Transformers: sizes, any image, norms, stochastic depth, a start as published."""
+"""Mix Transformers: sizes, images of any size, norms, stochastic depth, initialisation as published."""
 
 from __future__ import annotations
 

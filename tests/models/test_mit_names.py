@@ -1,4 +1,4 @@
-"""Names of Mix Transformers in other projects: both directions, what is in one matrix, initial weights from files."""
+"""Names of Mix Transformers in other projects: both directions, joint matrices, initial weights from files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHERS = [name for name in MIT_LAYOUTS if name != OURS]
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    """Of B0, every tensor another."""
+    """Return a state dict of B0 with different numbers in every tensor."""
     torch.manual_seed(0)
     return {key: torch.randn(value.shape) for key, value in MixTransformer("mit_b0").state_dict().items()}
 
@@ -157,7 +157,7 @@ def test_initial_weights_from_files_of_every_layout(state: State, layout: str, t
         (lambda s: s.update({"block2.0.attn.kv.weight": torch.zeros(64, 64)}), "'block2.0.attn.kv.weight'"),
         (lambda s: s.update({"block2.0.attn.kv.weight": torch.zeros(())}), "'block2.0.attn.kv.weight'"),
         (lambda s: s.update({"block1.0.attn.x.weight": torch.zeros(1)}), "'block1.0.attn.x.weight'"),
-        (lambda s: s.pop("patch_embed1.proj.weight"), "not the weights of a Mix Transformer in a layout of NVlabs"),
+        (lambda s: s.pop("patch_embed1.proj.weight"), "not the weights of a Mix Transformer as named by NVlabs"),
         (lambda s: s.clear(), "it is empty"),
     ],
 )
@@ -177,12 +177,12 @@ def test_another_size_is_named(state: State, tmp_path: Path) -> None:
         build_segmenter("daformer_mit_b1", 3, weights=str(tmp_path / "mit.pth"))
     with pytest.raises(RequestError, match=r"no layout 'hugingface' \(did you mean 'huggingface'"):
         from_mit(state, "hugingface")
-    with pytest.raises(RequestError, match=r"'head.bias' is no tensor of a Mix Transformer"):
+    with pytest.raises(RequestError, match=r"'head.bias' is not a tensor of a Mix Transformer"):
         from_mit({**state, "head.bias": torch.zeros(3)}, "mmseg")
 
 
 def test_imagenet_weights_of_a_mix_transformer_are_a_file() -> None:
-    with pytest.raises(RequestError, match=r"set model.weights to their file, which is mit_b0.pth .* nvidia/mit-b0"):
+    with pytest.raises(RequestError, match=r"set model.weights to their file \(mit_b0.pth .* nvidia/mit-b0"):
         build_segmenter("daformer_mit_b0", 3, weights="imagenet")
     with pytest.raises(RequestError, match=r"of 'daformer_mit_b0'; set model.weights"):
         build_segmenter("hrda:daformer_mit_b0", 3, weights="imagenet")

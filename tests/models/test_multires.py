@@ -27,14 +27,14 @@ K = 4
 
 
 def network(**arguments: Any) -> MultiRes:
-    """HRDA around a small residual network, its attention and statistics far from where they begin."""
+    """Build HRDA around a small residual network, with attention and statistics far from their initial values."""
     torch.manual_seed(0)
     model = build_segmenter("hrda:timm:resnet10t", K, base={"width": 16}, **arguments)
     assert isinstance(model, MultiRes)
     with torch.no_grad():
         if model.attention is not None:
             model.attention.conv_seg.weight.normal_(std=0.3)
-        for parameter in model.base.parameters():  # timm's residual blocks begin as nothing
+        for parameter in model.base.parameters():  # timm's residual blocks start at zero
             if not parameter.any():
                 parameter.fill_(0.3)
         model.base.train()
@@ -43,7 +43,7 @@ def network(**arguments: Any) -> MultiRes:
 
 
 def training(model: MultiRes) -> MultiRes:
-    """Random details, but nothing else that is random and no statistics of batches."""
+    """Set training mode without dropout and batch statistics; only the details are random."""
     model.eval()
     model.training = True
     return model
@@ -232,7 +232,7 @@ def test_networks_whose_grid_is_no_fraction_of_the_image() -> None:
         ((64, 60), {}, "64 x 60 pixels; set augmentation.crop to multiples of 8"),
         ((64, 60), {"scale": 0.25}, "multiples of 16"),
         ((64, 64), {"detail": 64}, "larger multiples of 8"),
-        ((32, 128), {"detail": [64, 64]}, "detail crops 64 x 64; .*'detail' to less"),
+        ((32, 128), {"detail": [64, 64]}, "detail crops 64 x 64; .*make the network's argument 'detail' smaller"),
         ((8, 8), {}, "larger multiples of 8"),
     ],
 )

@@ -32,7 +32,7 @@ def test_agrees_with_the_public_implementation() -> None:
     golden.assert_close("feat", output.features)
     assert output.features.shape[1] == model.feature_channels == 256
     assert output.aux is None
-    # What is easy to get wrong shows: without the gate the features are others.
+    # The comparison can fail: without the gate the features differ.
     model.layer5.bottleneck[0] = nn.Identity()
     with pytest.raises(AssertionError, match="are off"):
         golden.assert_close("feat", model.network(golden.input).features)
@@ -107,7 +107,7 @@ def test_simclr_and_torchvision_encoders_must_fit_wholly(small: ProDANet, tmp_pa
     assert all(torch.equal(own[k], v) for k, v in backbone.items() if not k.startswith("fc."))
     assert torch.equal(own["bn_pretrain.running_var"], norm), "stays as it was"
     assert torch.equal(own["layer5.head.1.weight"], head), "stays as it was"
-    # The converted SimCLR file nests its state dict; one name amiss is not passed over in silence.
+    # The converted SimCLR file nests its state dict; a single wrong name is reported.
     simclr = {k: v + 1 for k, v in backbone.items() if not k.startswith("fc.")}
     torch.save({"state_dict": simclr}, tmp_path / "r50_1x_sk0.pth")
     student = build_segmenter("proda_resnet50", 3, extra_norm=True, weights=str(tmp_path / "r50_1x_sk0.pth"))

@@ -1,4 +1,4 @@
-"""Model files: everything inside, nothing executed, one line for whatever is wrong."""
+"""Model files: everything inside, no code run, one line per problem."""
 
 from __future__ import annotations
 

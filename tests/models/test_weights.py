@@ -57,7 +57,7 @@ def test_a_traffic_light_is_one() -> None:
 
 
 def test_tensors_in_another_order_do_not_see_it() -> None:
-    """The check above can fail: two convolutions of equal shape change places."""
+    """The check above can fail: two convolutions of the same shape are swapped."""
     tensors = lite_imagenet()
     shapes = [t.shape for t in tensors]
     pairs = [
@@ -111,7 +111,7 @@ def test_weights_that_cannot_be_used(tmp_path: Path, content: bytes | None, answ
 
 
 class Foreign:
-    """An object whose reading would create a file."""
+    """An object whose unpickling would create a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -164,7 +164,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, new: bool, kept: 
 
 def test_a_plain_pickle_is_not_recommended_for_execution(tmp_path: Path) -> None:
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"a": 1}, 4))
-    with pytest.raises(RequestError, match=r"no file of torch.save, or it is damaged"):
+    with pytest.raises(RequestError, match=r"not a file of torch.save, or it is damaged"):
         read_tensors(tmp_path / "w.pkl")
 
 
@@ -174,7 +174,7 @@ def test_a_deeplab_takes_a_whole_state_or_exactly_its_encoder(tmp_path: Path) ->
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "whole.pt")
     whole = build_segmenter("deeplabv2_resnet50", 3, weights=str(tmp_path / "whole.pt"))
     assert all(torch.equal(v, state[k]) for k, v in whole.state_dict().items())
-    # Of another number of classes only the encoder is taken; an incomplete encoder is named.
+    # With another number of classes only the encoder is loaded; an incomplete encoder is reported.
     _load_file(other := build_segmenter("deeplabv2_resnet50", 2), tmp_path / "whole.pt")
     assert torch.equal(other.layer4[2].conv3.weight, donor.layer4[2].conv3.weight)
     torch.save({k: v for k, v in state.items() if k != "layer2.0.conv1.weight"}, tmp_path / "part.pt")

@@ -1,4 +1,4 @@
-"""A run's folder as a finished run leaves it, small and made up."""
+"""A small, invented folder of a finished run."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def write_features(folder: Path, stages: Sequence[str] = ("source", "cbst"), by:
 
 
 def write_prototypes(folder: Path) -> None:
-    """Two prototypes a class after the stage ``cbst``, pictures of one image; the third class is never predicted."""
+    """Two prototypes per class after the stage ``cbst``, pictures of one image; the third class is never predicted."""
     path = folder / "index.json"
     index = json.loads(path.read_text()) if path.exists() else {"test": [], "pseudo": []}
     rng = np.random.default_rng(0)

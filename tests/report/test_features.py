@@ -1,4 +1,4 @@
-"""Pictures of features: their panels on the page, the layout, and what happens when something is missing."""
+"""Pictures of features: their panels on the page, the layout, and missing or damaged files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def section(run: Path) -> str:
 
 
 def test_panels_of_the_page(run: Path) -> None:
-    """One panel a stage in the order of the run, one dot a pixel, only classes that have pixels."""
+    """One panel per stage in the order of the run, one dot per pixel, only classes with pixels."""
     pytest.importorskip("sklearn")
     write_features(run / "pictures/features")
     html = section(run)
@@ -68,7 +68,7 @@ def test_without_scikit_learn_the_page_says_how(run: Path, monkeypatch: pytest.M
 
 
 def test_layouts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second reading needs no scikit-learn; other features are laid out anew."""
+    """The second reading needs no scikit-learn; other features are laid out again."""
     pytest.importorskip("sklearn")
     write_features(tmp_path)
     first = read_features(tmp_path, STAGES)

@@ -122,14 +122,14 @@ def test_stored_labels_of_the_first_and_the_last_round(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("truth", [None, [0.3, 0.3, 0.4] * 2])
 def test_without_truth_or_class_shares_there_is_no_comparison(tmp_path: Path, truth: list[float] | None) -> None:
-    """As in runs of before they were recorded."""
+    """Logs of older runs do not record them."""
     page = page_with(tmp_path, labels=stored({"truth_share": truth}))
     assert "Classes of the labels" not in page.text
     assert "Thresholds and shares of every class" in page.text
 
 
 def test_labels_made_during_training_alone(tmp_path: Path) -> None:
-    """A stage that stored none has its part of the page; truth of other classes than the run's is no truth."""
+    """A stage without stored labels has its own section; a truth with other classes than the run is ignored."""
     events = [{**online_labels(0, 20, 0.5), "truth": [1.0]}, {**online_labels(0, 20, None), "stage": "other"}]
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, events)))

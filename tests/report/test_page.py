@@ -1,4 +1,4 @@
-"""The page: its numbers, what it says when something is missing, and that it needs nothing else."""
+"""The page: its numbers, its text when parts are missing, and that it needs no other file."""
 
 from __future__ import annotations
 
@@ -202,8 +202,8 @@ def test_missing_and_damaged_results(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no results\.json"):
         write_report(tmp_path)
     broken: list[tuple[str, str]] = [
-        ('{"format": 1, "rows', "no JSON object"),
-        ("[]", "no JSON object"),
+        ('{"format": 1, "rows', "not a JSON object"),
+        ("[]", "not a JSON object"),
         (json.dumps({**results(), "format": 2}), "format 2"),
         (json.dumps({k: v for k, v in results().items() if k != "rows"}), "'rows' is missing"),
         (json.dumps({**results(), "rows": ["source"]}), "damaged"),

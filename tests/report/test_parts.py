@@ -47,7 +47,7 @@ def test_a_log_with_rubbish(tmp_path: Path) -> None:
 
 
 def test_pseudo_labels_are_placed_as_the_steps_are(tmp_path: Path) -> None:
-    """The first round ends where its losses do, not at the last measurement of its labels; redone ones replace."""
+    """The first round ends with its losses, not with the last measurement of its labels; repeated steps replace."""
     labels = [json.dumps({**online_labels(*e), "stage": "s"}) for e in ((0, 20, 0.5), (1, 20, 0.1), (1, 20, 0.75))]
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join([labels[0], step(0, 30, 1.0), *labels[1:]]))

@@ -1,4 +1,4 @@
-"""Maps of prototypes on the page, and what happens when something of them is missing or damaged."""
+"""Maps of prototypes on the page, and missing or damaged parts of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features kept for the report: which pixels, whose features, how they are compressed, and the whole of it in a run."""
+"""Features kept for the report: choosing pixels, their features, compression, and all of it in a run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from torch import Tensor
 from segadapt.data.folder import open_folder
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Output, Preprocessing, Segmenter
-from segadapt.report.features import read_features
+from segadapt.report.features import Places, read_features, read_places
 from segadapt.report.write_features import (
-    Places,
     balanced,
     choose_places,
     compressed,
     features_at,
-    read_places,
     separation,
     show_features,
 )
@@ -65,7 +63,7 @@ def test_pixels_are_balanced_and_evenly_spaced() -> None:
 
 
 def test_no_more_pixels_than_asked_for() -> None:
-    """What rare classes leave free goes to the others, the same number to each."""
+    """Pixels that rare classes leave free go to the other classes, the same number to each."""
     label = np.repeat(np.array([0, 1, 2], np.uint8), [500, 500, 5])
     assert np.bincount(label[balanced(label, 3, each=150, most=101)]).tolist() == [48, 48, 5]
     assert len(balanced(label[:0], 3)) == 0
@@ -102,7 +100,7 @@ def test_compressed_features_keep_their_distances() -> None:
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_places_and_their_classes(folder: Path, labelled: bool) -> None:
-    """By the truth where there is one, otherwise by what the network predicts; ignored pixels are never taken."""
+    """Pixels are chosen by the truth if there is one, else by predictions; ignored pixels are never chosen."""
     data = opened(folder, labelled)
     places = choose_places(Colours(), "first", data, PLAIN, None)
     assert places.by == ("truth" if labelled else "first")
@@ -128,7 +126,7 @@ def test_features_are_those_of_the_cell_in_which_a_pixel_lies(folder: Path) -> N
 
 
 def test_same_pixels_for_every_stage(folder: Path, tmp_path: Path) -> None:
-    """A later stage is asked about the pixels that the first one chose, whatever it predicts itself."""
+    """A later stage keeps features of the pixels that the first stage chose, whatever it predicts."""
     data, home = opened(folder, False), tmp_path / "pictures"
     show_features(home, "one", Colours(), data, PLAIN, None)
     first = read_places(home / "features/places.npz")

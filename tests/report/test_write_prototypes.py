@@ -1,4 +1,4 @@
-"""Maps of prototypes: shares of pixels, what is drawn of them, and the whole of it in a run with MPCL."""
+"""Maps of prototypes: shares of pixels, the drawn maps, and all of it in a run with MPCL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from segadapt.models.inference import InferenceConfig
 from segadapt.models.prototype_net import Kind, PrototypeNet
 from segadapt.models.store import load_model, load_prototypes, save_prototypes
 from segadapt.report import write_report
-from segadapt.report.write_features import features_at, read_places, separation
+from segadapt.report.features import read_places
+from segadapt.report.write_features import features_at, separation
 from segadapt.report.write_prototypes import divide, own_shares, worth_showing
 from segadapt.runs.config import RunConfig, build_config
 from segadapt.runs.run import Run
@@ -28,7 +29,7 @@ PARTS, CHANNELS = 3, 4
 
 
 def view(kind: Kind = "gaussian", seed: int = 0) -> PrototypeNet:
-    """A small network with prototypes of all classes but the third."""
+    """A small network with prototypes of all classes except the third."""
     torch.manual_seed(seed)
     made = PrototypeNet(Pointwise(), kind, PARTS, CHANNELS)
     made.means.normal_()
@@ -41,7 +42,7 @@ def view(kind: Kind = "gaussian", seed: int = 0) -> PrototypeNet:
 @pytest.mark.parametrize("kind", ["centroid", "gaussian", "full"])
 @torch.no_grad()
 def test_responsibilities_restated(kind: Kind) -> None:
-    """Pixel by pixel; the best prototype of the predicted class is that by which the network predicts."""
+    """Pixel by pixel; the network predicts by the best prototype of the predicted class."""
     made, images = view(kind), torch.rand(2, 3, 4, 6)
     got = made.responsibilities(images)
     assert got.shape == (2, K, PARTS, 2, 3)
@@ -84,7 +85,7 @@ def test_pixels_are_counted_once() -> None:
         assert layer.bias is not None
         torch.nn.init.zeros_(layer.bias)
     patches = np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)
-    image = patches.repeat(4, 0).repeat(4, 1)  # large enough that they do not become grey when it shrinks
+    image = patches.repeat(4, 0).repeat(4, 1)  # large enough that shrinking does not mix them to grey
     found = divide(made.base, made, image, (12, 18), InferenceConfig(size=(8, 12)))
     assert found.label.shape == (12, 18)
     assert found.shares.shape == (PARTS, 12, 18)
@@ -116,10 +117,10 @@ def test_files_of_prototypes(tmp_path: Path) -> None:
     other.feature_channels = 7
     with pytest.raises(RequestError, match="made for a network with other features"):
         load_prototypes(path, other)
-    with pytest.raises(RequestError, match="no segadapt model"):
+    with pytest.raises(RequestError, match="not a segadapt model"):
         load_model(path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RequestError, match="no readable model file"):
+    with pytest.raises(RequestError, match="not a readable model file"):
         load_prototypes(path, made.base)
 
 
@@ -164,7 +165,7 @@ def test_a_run_shows_its_prototypes(tmp_path: Path, predict: str) -> None:
     kept = tmp_path / "run/stages/adapt/prototypes.safetensors"
     assert kept.exists() == (predict == "classifier")
 
-    # The picture of features is that of the network that is kept.
+    # The picture of features shows the network that is kept.
     model = load_model(tmp_path / "run/stages/adapt/model.safetensors").model
     places = read_places(tmp_path / "run/pictures/features/places.npz")
     assert places is not None
@@ -173,7 +174,7 @@ def test_a_run_shows_its_prototypes(tmp_path: Path, predict: str) -> None:
     with np.load(tmp_path / "run/pictures/features/stages/adapt.npz") as stored:
         assert float(stored["separation"]) == pytest.approx(separation(features, places.label))
 
-    # Another run takes the stage over, and shows it; shown again, there is still one entry.
+    # Another run reuses the stage and shows it; shown again, it still has one entry.
     Run.open(made, tmp_path / "other", quiet=True, reuse=(tmp_path / "run",)).execute()
     assert pictured(tmp_path / "other") == pictured(tmp_path / "run")
     (tmp_path / "run/stages/adapt/shown").unlink()
@@ -184,7 +185,7 @@ def test_a_run_shows_its_prototypes(tmp_path: Path, predict: str) -> None:
 
 
 def test_nothing_without_prototypes(tmp_path: Path) -> None:
-    """Of a method that has none, and of one whose classes did not begin."""
+    """No maps of a method without prototypes, nor of one in which no class has any yet."""
     pytest.importorskip("jinja2")
     settings = {"channels": 8, "bank": 200, "start": 20, "warmup": 100}
     for method, more in (("dacs", {}), ("mpcl", {"mpcl": settings})):

@@ -1,4 +1,4 @@
-"""The toy renderer: what its pictures and ground truth promise, and the folders it writes."""
+"""The toy renderer: properties of its pictures and ground truth, and the folders it writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segadapt.errors import RequestError
 from segadapt.labels import CITYSCAPES, IGNORE, SYNTHIA
 from segadapt.toy import LOOKS, Rendered, render, write_cityscapes, write_gta5, write_synthia
 from segadapt.toy.canvas import TRAIN_ID, Brush, Camera, Canvas
-from segadapt.toy.render import draw, layout
+from segadapt.toy.rendering import draw, layout
 from segadapt.toy.scene import Placed
 from segadapt.toy.vehicles import draw_vehicle
 from segadapt.toy.write import RECORD, image_seed

@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Build networks by name."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ NETWORKS: Registry[Callable[..., Any]] = Registry("network", _BUILDERS, "segadap
 
 MODELS: Mapping[str, str] = {
     "lite": "EfficientNet-Lite0 with a light decoder, stride 4; ImageNet weights as a package",
-    "deeplabv2_resnet101": "DeepLabV2 with ResNet-101, stride 8: the standard of the CNN-era papers",
+    "deeplabv2_resnet101": "DeepLabV2 with ResNet-101, stride 8: the standard network of papers before transformers",
     "deeplabv2_resnet50": "the same with ResNet-50",
     "deeplabv2_resnet152": "the same with ResNet-152",
-    "deeplabv2_vgg16": "the same with VGG-16, as AdaptSegNet has it",
+    "deeplabv2_vgg16": "the same with VGG-16, as in AdaptSegNet",
     "proda_resnet101": "the network of ProDA and CPSL: ResNet-101 with a larger head, stride 8, 256-channel features",
     "proda_resnet50": "the same with ResNet-50",
     "proda_resnet152": "the same with ResNet-152",
-    "dass_deeplabv2": "the network of DASS: DeepLabV2 with ResNet-101 and a stem for each domain, stride 8",
+    "dass_deeplabv2": "the network of DASS: DeepLabV2 with ResNet-101 and one stem per domain, stride 8",
     "fcn8s_vgg16": "FCN-8s with VGG-16, stride 8",
     "resnet38": "wide ResNet-38 of the CBST paper, stride 8",
     "daformer_mit_b5": "the network of DAFormer and MIC: Mix Transformer B5 with a context-aware head, stride 4",
@@ -62,12 +62,18 @@ MODELS: Mapping[str, str] = {
     "daformer_lite": "the same with EfficientNet-Lite0; ImageNet weights as a package",
     "daformer:NAME": "the same with any convolutional timm encoder",
     "timm:NAME": "any convolutional timm encoder with the light decoder",
-    "hrda:NAME": "any network here on two resolutions, fused by attention; its own arguments under 'base'",
+    "hrda:NAME": "any of these networks on two resolutions, fused by attention; arguments of NAME under 'base'",
 }
 
 
 class ModelConfig(Settings):
-    """A network: a name known to ``segadapt models``, initial weights, further arguments."""
+    """The network of a run.
+
+    Attributes:
+        name: a name that ``segadapt models`` lists.
+        weights: initial weights: ``imagenet``, the path of a file, or None for a random start.
+        arguments: further arguments of :func:`build_segmenter`.
+    """
 
     name: str = "lite"
     weights: str | None = "imagenet"
@@ -75,7 +81,7 @@ class ModelConfig(Settings):
 
 
 def model_config(model: Segmenter) -> ModelConfig:
-    """How a network of the same shape and preprocessing is built, with random weights."""
+    """Return the settings that build a network of the same shape and preprocessing, with random weights."""
     description = model.description()
     arguments = {key: value for key, value in description.items() if key not in ("name", "classes")}
     return ModelConfig(name=description["name"], weights=None, arguments=arguments)
@@ -89,15 +95,27 @@ def build_segmenter(
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> Segmenter:
-    """A network by name.
+    """Build a network by name.
 
     Args:
         name: see :data:`MODELS`.
         classes: number of classes K.
         weights: ``imagenet``, the path of a file, or None for random initialisation.
-        preprocessing: what the weights were trained on; None takes the network's default.
-        arguments: of the network's class; ``hrda:NAME`` takes those of
-            :class:`~segadapt.models.multires.MultiRes`, and as ``base`` a mapping of those of NAME.
+        preprocessing: the preprocessing that the weights were trained with; None takes the network's default.
+        arguments: arguments of the network's class; ``hrda:NAME`` takes the arguments of
+            :class:`~segadapt.models.multires.MultiRes`, and under ``base`` a mapping with the arguments of NAME.
+
+    Returns:
+        The network in training mode, on the CPU.
+
+    Raises:
+        RequestError: the name or an argument is unknown, an argument is out of its range, or the weights
+            are not available or do not fit.
+
+    Example:
+        >>> model = build_segmenter("deeplabv2_resnet101", classes=19, weights="imagenet")
+        >>> model(torch.rand(2, 3, 512, 1024)).logits.shape
+        torch.Size([2, 19, 65, 129])
 
     ``build_segmenter(**model.description())`` builds a network of the same shape again.
     """
@@ -184,7 +202,7 @@ def _around(
     preprocessing: Preprocessing | None = None,
     **arguments: Any,
 ) -> Segmenter:
-    """A network around the one that is called ``wrapped``, whose own arguments are ``base``."""
+    """Build ``network`` around the network named ``wrapped``, whose own arguments are ``base``."""
     if network is MultiRes and wrapped.startswith("hrda:"):
         raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
     return network(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
@@ -196,4 +214,4 @@ _FAMILIES: Mapping[str, Callable[..., Segmenter]] = {
     "hrda": partial(_around, MultiRes),
     "prototypes": partial(_around, PrototypeNet),
 }
-"""Networks around another one, which the name goes on with."""
+"""Name prefixes: ``FAMILY:NAME``, where NAME is an encoder of timm or another network."""

@@ -1,9 +1,9 @@
-"""Checkpoints of DAFormer, HRDA and MIC: which of their networks, and under which names.
+"""Checkpoints of DAFormer, HRDA and MIC: choose one of their networks and rename its tensors.
 
 A training checkpoint holds the student (``model.``), the teacher (``ema_model.``), the frozen ImageNet
-network (``imnet_model.``), and with MIC at times a teacher of its own; a published one the student
-alone. Encoder and head are ``backbone.`` and ``decode_head.``; HRDA has ``decode_head.head.`` and
-``decode_head.scale_attention.`` instead.
+network (``imnet_model.``), and with MIC sometimes a second teacher. A published checkpoint holds the
+student alone. Encoder and head are ``backbone.`` and ``decode_head.``; HRDA has ``decode_head.head.``
+and ``decode_head.scale_attention.`` instead of the latter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from segadapt.models.unpacking import Checkpoint, State
 
 STUDENT, TEACHER = "model.", "ema_model."
 MARK = "backbone.patch_embed1.proj.weight"
-"""A tensor that every one of their networks has."""
+"""A tensor of every network of DAFormer, HRDA and MIC."""
 
 DETAIL = 512
 """Side in pixels of HRDA's detail crops."""
@@ -30,19 +30,19 @@ _HRDA_NAMES = (
 
 
 def choose_network(checkpoint: Checkpoint, teacher: bool = False) -> None:
-    """Reduce a checkpoint of the family to one network under the names of the house; leave others as they are.
+    """Reduce a checkpoint of DAFormer, HRDA or MIC to one network with our names; leave other files unchanged.
 
     Args:
-        checkpoint: changed in place; prefixes of the networks that are left out are noted in ``dropped``.
+        checkpoint: changed in place; prefixes of the networks left out are added to ``dropped``.
         teacher: take the teacher instead of the student.
 
     Raises:
-        RequestError: there is no such network, or its head is of another kind.
+        RequestError: the checkpoint has no such network, or its head is of another kind.
     """
     prefixes = [key.removesuffix(MARK) for key in checkpoint.state if key == MARK or key.endswith(f".{MARK}")]
     if not prefixes:
         if teacher:
-            raise RequestError(f"'{checkpoint.path}' is no checkpoint of DAFormer, HRDA or MIC; leave out --teacher")
+            raise RequestError(f"'{checkpoint.path}' is not a checkpoint of DAFormer, HRDA or MIC; leave out --teacher")
         return
     prefix = TEACHER if teacher else "" if "" in prefixes else STUDENT
     if prefix not in prefixes:
@@ -63,12 +63,12 @@ def choose_network(checkpoint: Checkpoint, teacher: bool = False) -> None:
 
 
 def family_architecture(state: State) -> dict[str, Any]:
-    """Name and arguments of the network that :func:`choose_network` left."""
+    """Return name and arguments of the network that :func:`choose_network` left."""
     hrda = any(key.startswith("base.") for key in state)
     before = "base." if hrda else ""
     encoder = f"{before}encoder."
     size = size_of({key.removeprefix(encoder): value for key, value in state.items() if key.startswith(encoder)})
-    name = f"daformer_{size or 'mit_b5'}"  # of no known size: the comparison with B5 says what is wrong
+    name = f"daformer_{size or 'mit_b5'}"  # unknown size: the comparison with B5 will say what is wrong
     width = state[f"{before}decode_head.conv_seg.weight"].shape[1]
     if not hrda:
         return {"name": name, "width": width}
@@ -78,13 +78,14 @@ def family_architecture(state: State) -> dict[str, Any]:
 
 
 def _renamed(state: State, checkpoint: Checkpoint) -> State:
+    """Give the tensors our names; RequestError if the head lacks one of its tensors."""
     hrda = any(key.startswith("decode_head.head.") for key in state)
     head = "decode_head.head." if hrda else "decode_head."
     for needed in ("fuse_layer.bottleneck.conv.weight", "conv_seg.weight"):
         if head + needed not in state:
             raise RequestError(
-                f"'{checkpoint.path}' has a Mix Transformer but no '{head}{needed}', as the heads of DAFormer, HRDA "
-                "and MIC have; an encoder alone is for model.weights"
+                f"'{checkpoint.path}' has a Mix Transformer but no '{head}{needed}', which the heads of DAFormer, "
+                "HRDA and MIC have; use an encoder alone as model.weights"
             )
     result: State = {}
     for key, value in state.items():

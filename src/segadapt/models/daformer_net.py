@@ -1,7 +1,7 @@
 """The network of DAFormer (Hoyer et al., CVPR 2022): a four-stage encoder and a context-aware fusing head.
 
-The published one has a Mix Transformer; any convolutional encoder of timm takes its place. Parameter
-names of Mix Transformer and head are those of the public files.
+The published network has a Mix Transformer; any convolutional encoder of timm can take its place.
+Mix Transformer and head have the parameter names of the public files.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ FINEST = 4
 class DAFormerNet(Segmenter):
     """A Mix Transformer, or any convolutional encoder of timm, with the head of DAFormer.
 
-    With ``mit_b5`` and the 19 classes of Cityscapes 85.16 M parameters, 3.71 M of them in the head.
+    With ``mit_b5`` and the 19 classes of Cityscapes it has 85.16 M parameters, 3.71 M of them in the head.
 
     Args:
         classes: number of classes K.
-        encoder: ``mit_b0`` to ``mit_b5``, or a timm name; of timm's maps the four coarsest with
-            stride 4 or more are fused.
-        width: channels D of the head and of the features.
-        norm: of the head, ``batch`` or ``group``; see :class:`~segadapt.models.fusion_head.DAFormerHead`.
-        dropout: of feature channels before the classifier, in [0, 1).
-        drop_path: of a Mix Transformer, see :class:`~segadapt.models.mit.MixTransformer`; None takes 0.1.
-        preprocessing: None takes ImageNet statistics for a Mix Transformer, and what timm states for its own.
+        encoder: ``mit_b0`` to ``mit_b5``, or a timm name. Of a timm encoder, the four coarsest maps
+            with stride 4 or more are fused.
+        width: channels D of the head and of the features, at least 1.
+        norm: normalisation of the head, ``batch`` or ``group``; see
+            :class:`~segadapt.models.fusion_head.DAFormerHead`.
+        dropout: probability that a feature channel is zeroed before the classifier, in [0, 1).
+        drop_path: only for a Mix Transformer, see :class:`~segadapt.models.mit.MixTransformer`; None takes 0.1.
+        preprocessing: None takes ImageNet statistics for a Mix Transformer, and timm's own statement for the rest.
 
     Attributes:
-        encoder_channels: of the maps that :meth:`encode` gives.
+        encoder_channels: channels C_i of the maps of :meth:`encode`.
 
     Raises:
-        RequestError: an option has none of the values above.
+        RequestError: an argument is out of its range.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class DAFormerNet(Segmenter):
             used, strides, channels = list(range(STAGES)), list(STRIDES), body.channels
         else:
             if drop_path is not None:
-                raise RequestError(f"drop_path is an option of Mix Transformers; leave it out for '{encoder}'")
+                raise RequestError(f"drop_path is an argument of Mix Transformers only; leave it out for '{encoder}'")
             body = create_encoder(encoder)
             used, strides, channels = _used_maps(encoder, body)
             preprocessing = preprocessing or stated_preprocessing(encoder)
@@ -78,17 +79,17 @@ class DAFormerNet(Segmenter):
         self.decode_head = DAFormerHead(self.encoder_channels, classes, width, norm, dropout)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Preprocessed images [B, 3, H, W] to the encoder's maps [B, C_i, h_i, w_i], finest first."""
+        """Compute the encoder's maps [B, C_i, h_i, w_i] of preprocessed images [B, 3, H, W], finest first."""
         maps = self.encoder(x)
         return [maps[i] for i in self.used]
 
     def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What :meth:`encode` gave to logits [B, K, h_1, w_1] and features [B, D, h_1, w_1]."""
+        """Compute logits [B, K, h_1, w_1] and features [B, D, h_1, w_1] from the maps of :meth:`encode`."""
         logits, features = self.decode_head(maps)
         return logits, features
 
     def network(self, x: Tensor) -> Output:
-        """Logits, features and the deepest map of the encoder."""
+        """Compute logits and features at the finest stride, and the deepest map of the encoder."""
         maps = self.encode(x)
         logits, features = self.decode(maps)
         return Output(logits, features, deep=maps[-1])
@@ -101,14 +102,14 @@ class DAFormerNet(Segmenter):
 
 
 def _name(encoder: str) -> str:
-    """The name under which ``build_segmenter`` builds the network again."""
+    """Return the name under which ``build_segmenter`` builds the network again."""
     if encoder in SIZES:
         return f"daformer_{encoder}"
     return "daformer_lite" if encoder == LITE_ENCODER else f"daformer:{encoder}"
 
 
 def _used_maps(encoder: str, body: Any) -> tuple[list[int], list[int], list[int]]:
-    """Which of a timm encoder's maps are fused, and stride and channels of all of them."""
+    """Return the numbers of a timm encoder's maps to fuse, and the strides and channels of all its maps."""
     strides, channels = list(body.feature_info.reduction()), list(body.feature_info.channels())
     used = [i for i, stride in enumerate(strides) if stride >= FINEST][-STAGES:]
     if not used:

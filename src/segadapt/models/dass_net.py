@@ -1,7 +1,7 @@
-"""The network of the DASS project (Lee et al., BCL, ECCV 2022): DeepLabV2 with a stem of its own for each domain.
+"""The network of the DASS project (Lee et al., BCL, ECCV 2022): DeepLabV2 with one stem per domain.
 
-The first convolution and the first level exist twice, everything behind them once. Parameter names
-are those of the public files, whose second, never used classifier (``layer6``) is left out.
+The first convolution and the first level exist twice, everything behind them once. Parameters have the
+names of the public files, whose second classifier (``layer6``) is left out because it is never used.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ STEM = ("conv1.", "bn1.", "layer1.")
 
 
 class DASSNet(DilatedResNet):
-    """DeepLabV2-ResNet with separate stems; as a segmenter it is the network of the *target* domain.
+    """DeepLabV2-ResNet with separate stems; called as a segmenter it uses the stem of the *target* domain.
 
-    The features are what BCL builds its prototypes of: the outputs of the classifier's four
-    branches side by side, 4 K channels. Their sum over branches are the logits.
+    BCL builds its prototypes from these features: the outputs of the classifier's four branches side
+    by side, 4 K channels. The sum over the branches gives the logits.
 
     Args:
         classes: number of classes K.
         depth: 50, 101 or 152 layers; the published network has 101.
         stride_in: see :class:`~segadapt.models.deeplabv2.DilatedResNet`.
-        preprocessing: what the weights expect; :data:`~segadapt.models.segmenter.CAFFE` for published ones.
+        preprocessing: the preprocessing of the weights; :data:`~segadapt.models.segmenter.CAFFE` for published ones.
 
     Raises:
-        RequestError: an option has none of the values above.
+        RequestError: an argument has none of the values above.
     """
 
     head_names = ("layer5.",)
@@ -47,15 +47,15 @@ class DASSNet(DilatedResNet):
         self.feature_channels = classes * len(DILATIONS)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Preprocessed target images [B, 3, H, W] to the outputs of layer3 and layer4."""
+        """Compute layer3 [B, 1024, h, w] and layer4 [B, 2048, h, w] of preprocessed target images [B, 3, H, W]."""
         return self._encoded(x, self.target_conv1, self.target_bn1, self.target_layer1)
 
     def network(self, x: Tensor) -> Output:
-        """Preprocessed target images [B, 3, H, W] to logits [B, K, h, w] and features [B, 4 K, h, w]."""
+        """Compute logits [B, K, h, w] and features [B, 4 K, h, w] of preprocessed target images [B, 3, H, W]."""
         return self._classified(self.encode(x)[1])
 
     def source_network(self, x: Tensor) -> Output:
-        """The same for preprocessed images of the source domain, through their own stem."""
+        """Compute the same for preprocessed images of the source domain, through their own stem."""
         return self._classified(super().encode(x)[1])
 
     def _classified(self, deep: Tensor) -> Output:

@@ -2,7 +2,7 @@
 
 A ResNet whose last two levels are dilated instead of strided, so that the output stride is 8, and a
 classifier that adds four 3x3 convolutions of growing dilation (atrous spatial pyramid pooling).
-Parameter names are those of the public state dicts of the AdaptSegNet and CRST projects.
+Parameters have the names of the public state dicts of the AdaptSegNet and CRST projects.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Bottleneck(nn.Module):
     Args:
         channels: C.
         width: channels of the two inner maps.
-        stride: of the block.
+        stride: of the whole block.
         dilation: of the 3x3 convolution.
-        stride_in: the convolution that carries the stride.
-        downsample: the shortcut is a strided 1x1 convolution instead of the identity.
+        stride_in: the convolution that carries the stride, ``1x1`` or ``3x3``.
+        downsample: use a strided 1x1 convolution as shortcut instead of the identity.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class Bottleneck(nn.Module):
 class AtrousClassifier(nn.Module):
     """Sum of 3x3 convolutions with dilations 6, 12, 18, 24: [B, C, h, w] -> [B, K, h, w].
 
-    All four are stored, the first ``branches`` act. The others are frozen: they get no gradient,
-    which distributed training would take for a fault and weight decay would wear away.
+    All four are stored, and the first ``branches`` are summed. The others are frozen: they get no
+    gradient, which distributed training would report as an error and weight decay would shrink.
     """
 
     def __init__(self, channels: int, classes: int, branches: int) -> None:
@@ -89,20 +89,20 @@ class AtrousClassifier(nn.Module):
 class DilatedResNet(Segmenter):
     """A ResNet whose last two levels are dilated, the encoder of :class:`DeepLabV2` and its relatives.
 
-    The pooling rounds up, so a multiple of 8 pixels gets one cell more than an eighth of it: 96 x 128
-    gives 13 x 17, 720 x 1280 gives 91 x 161. Subclasses add their heads under names that start with
-    one of ``head_names``.
+    The pooling rounds up, so a side of 8 n pixels gets n + 1 cells: 96 x 128 pixels give 13 x 17 cells,
+    720 x 1280 give 91 x 161. Subclasses add their heads under names that start with one of
+    ``head_names``.
 
     Args:
         classes: number of classes K.
         depth: 50, 101 or 152 layers.
         stride_in: the convolution that carries the stride of a block. ``1x1`` is the convention of
-            the Caffe weights (and of the public adaptation projects), ``3x3`` that of torchvision's.
-        preprocessing: what the weights expect.
+            the Caffe weights (and of the public adaptation projects), ``3x3`` the convention of torchvision.
+        preprocessing: the preprocessing of the weights.
         architecture: name and arguments of the subclass.
 
     Raises:
-        RequestError: an option has none of the values above.
+        RequestError: an argument has none of the values above.
     """
 
     head_names: tuple[str, ...] = ("layer5.", "layer6.")
@@ -132,16 +132,16 @@ class DilatedResNet(Segmenter):
 
     @classmethod
     def _require(cls, name: str, value: object, known: tuple[object, ...]) -> None:
-        """RequestError unless an option has one of the known values."""
+        """Raise RequestError unless an argument has one of the known values."""
         if value not in known:
             raise RequestError(f"{cls.__name__}: {name} is {value!r}; choose one of {', '.join(map(str, known))}")
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Preprocessed images [B, 3, H, W] to the outputs of layer3 [B, 1024, h, w] and layer4 [B, 2048, h, w]."""
+        """Compute layer3 [B, 1024, h, w] and layer4 [B, 2048, h, w] of preprocessed images [B, 3, H, W]."""
         return self._encoded(x, self.conv1, self.bn1, self.layer1)
 
     def _encoded(self, x: Tensor, conv: nn.Module, norm: nn.Module, first: nn.Module) -> tuple[Tensor, Tensor]:
-        """The same through a given stem and first layer."""
+        """Compute the same through a given stem and first level."""
         x = F.max_pool2d(F.relu(norm(conv(x)), inplace=True), 3, stride=2, padding=1, ceil_mode=True)
         middle: Tensor = self.layer3(self.layer2(first(x)))
         deep: Tensor = self.layer4(middle)
@@ -154,9 +154,9 @@ class DilatedResNet(Segmenter):
         """Fill the encoder from a ResNet of the same depth in torchvision's names.
 
         Args:
-            state: ``conv1.weight``, ``bn1.*``, ``layerN.M.*``, all of them; ``fc.*`` and heads are passed
-                over. The Caffe file of the AdaptSegNet project serves too, and so do SimCLRv2 weights
-                converted to torchvision's names. Give ``stride_in`` according to the origin.
+            state: ``conv1.weight``, ``bn1.*``, ``layerN.M.*``, all of them; ``fc.*`` and heads are ignored.
+                The Caffe file of the AdaptSegNet project and SimCLRv2 weights converted to torchvision's
+                names work as well. Build the network with the ``stride_in`` of the weights' origin.
 
         Raises:
             RequestError: an entry is missing, unknown or of another shape.
@@ -179,14 +179,14 @@ class DeepLabV2(DilatedResNet):
 
     Args:
         classes, depth, stride_in: see :class:`DilatedResNet`.
-        branches: how many of the four classifier branches act, 4 or 2. AdaptSegNet's code returns
-            from its loop early, so its published weights are right with 2 only; CRST's need 4.
-        auxiliary: a second classifier on the output of layer3 fills ``Output.aux``. The main one is
-            called layer6 then and layer5 otherwise, as in the public files.
-        preprocessing: what the weights expect; :data:`~segadapt.models.segmenter.CAFFE` for AdaptSegNet.
+        branches: number of classifier branches that are summed, 4 or 2. AdaptSegNet's code returns
+            from its loop early, so its published weights need 2; the weights of CRST need 4.
+        auxiliary: add a second classifier on the output of layer3, which fills ``Output.aux``. As in the
+            public files, the main classifier is then called layer6, and layer5 otherwise.
+        preprocessing: the preprocessing of the weights; :data:`~segadapt.models.segmenter.CAFFE` for AdaptSegNet.
 
     Raises:
-        RequestError: an option has none of the values above.
+        RequestError: an argument has none of the values above.
     """
 
     def __init__(
@@ -212,11 +212,11 @@ class DeepLabV2(DilatedResNet):
 
     @property
     def auxiliary(self) -> bool:
-        """Whether there is a second classifier on layer3."""
+        """Whether the network has a second classifier on layer3."""
         return bool(self.architecture["auxiliary"])
 
     def network(self, x: Tensor) -> Output:
-        """Preprocessed images [B, 3, H, W] to logits [B, K, h, w], features [B, 2048, h, w] and aux [B, K, h, w]."""
+        """Compute logits [B, K, h, w], features [B, 2048, h, w] and aux [B, K, h, w] of preprocessed images."""
         middle, features = self.encode(x)
         if self.auxiliary:
             return Output(self.layer6(features), features, self.layer5(middle), features)
@@ -229,17 +229,17 @@ class DeepLabV2(DilatedResNet):
 class DeepLabV2VGG(Segmenter):
     """DeepLabV2 on VGG-16: logits at stride 8 and 1024-channel features (Tsai et al., CVPR 2018).
 
-    The last two poolings are left out and the convolutions behind them dilated; two more take the
-    place of the fully connected layers. Pooling rounds down, so a multiple of 8 pixels gives exactly
-    an eighth.
+    The last two poolings are left out and the convolutions behind them are dilated; two further dilated
+    convolutions replace the fully connected layers. Pooling rounds down, so a side of 8 n pixels gets
+    n cells.
 
     Args:
         classes: number of classes K.
-        branches: how many of the four classifier branches act, 4 or 2; see :class:`DeepLabV2`.
-        preprocessing: what the weights expect; :data:`~segadapt.models.segmenter.CAFFE` for AdaptSegNet.
+        branches: number of classifier branches that are summed, 4 or 2; see :class:`DeepLabV2`.
+        preprocessing: the preprocessing of the weights; :data:`~segadapt.models.segmenter.CAFFE` for AdaptSegNet.
 
     Raises:
-        RequestError: an option has none of the values above.
+        RequestError: an argument has none of the values above.
     """
 
     def __init__(self, classes: int, *, branches: int = 4, preprocessing: Preprocessing = IMAGENET) -> None:
@@ -257,7 +257,7 @@ class DeepLabV2VGG(Segmenter):
         self.classifier = AtrousClassifier(self.feature_channels, classes, branches)
 
     def network(self, x: Tensor) -> Output:
-        """Preprocessed images [B, 3, H, W] to logits [B, K, H / 8, W / 8] and features [B, 1024, H / 8, W / 8]."""
+        """Compute logits [B, K, H / 8, W / 8] and features [B, 1024, H / 8, W / 8] of preprocessed images."""
         features = self.features(x)
         return Output(self.classifier(features), features)
 
@@ -268,7 +268,7 @@ class DeepLabV2VGG(Segmenter):
         """Fill the thirteen convolutions of VGG-16 from torchvision's ``vgg16``.
 
         Args:
-            state: ``features.N.*``; the two added convolutions and the classifier stay as they are.
+            state: ``features.N.*``; the two further convolutions and the classifier keep their weights.
 
         Raises:
             RequestError: an entry is missing, unknown or of another shape.
@@ -283,11 +283,10 @@ class DeepLabV2VGG(Segmenter):
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of an AdaptSegNet or CRST file, ready for ``DeepLabV2.load_state_dict``.
+    """Drop the common prefix of all names in the state dict of an AdaptSegNet or CRST file.
 
-    A common first part of all names is dropped (``module.`` of data parallel training, ``Scale.`` of
-    the converted Caffe file). Files written before torch 0.4.1 have no ``num_batches_tracked``;
-    nothing has to be done about that.
+    The prefix is ``module.`` after data parallel training and ``Scale.`` in the converted Caffe file.
+    Files written before torch 0.4.1 have no ``num_batches_tracked``; the loaders allow that.
     """
     plain = dict(state)
     for prefix in ("module.", "Scale."):
@@ -297,14 +296,14 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _level(channels: int, width: int, count: int, stride: int, dilation: int, stride_in: StrideIn) -> nn.Sequential:
-    """One level of the ResNet; its first block changes width and resolution."""
+    """Build one level of the ResNet; its first block changes width and resolution."""
     first = Bottleneck(channels, width, stride, dilation, stride_in, downsample=True)
     rest = [Bottleneck(width * EXPANSION, width, 1, dilation, stride_in, downsample=False) for _ in range(count - 1)]
     return nn.Sequential(first, *rest)
 
 
 def _vgg_features(out: int) -> nn.Sequential:
-    """VGG-16 at stride 8, numbered as in AdaptSegNet's files: the last level dilated by 2, two convolutions by 4."""
+    """Build VGG-16 at stride 8, numbered as in AdaptSegNet's files; dilation 2 in the last level, then 4."""
     layers: list[nn.Module] = []
     channels = 3
     for level, widths in enumerate(VGG_WIDTHS):

@@ -1,7 +1,7 @@
 """Discriminators of output-space adversarial adaptation (Tsai et al., CVPR 2018; warm-up of Zhang et al., CVPR 2021).
 
-They see a map of class probabilities and say for every patch which domain it comes from. Parameter
-names are those of the public files.
+They read a map of class probabilities and score for every patch which domain it comes from. Parameters
+have the names of the public files.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from segadapt.errors import RequestError
 Kind = Literal["adaptsegnet", "proda"]
 
 SLOPE = 0.2
-"""Of the leaky rectifiers below zero."""
+"""Slope of the leaky rectifiers below zero."""
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """What differs between the two published discriminators.
+    """The differences between the two published discriminators.
 
     Attributes:
-        kernel: side of the four strided convolutions; padding 1, stride 2.
-        score_kernel, score_stride, score_padding: of the convolution that scores.
-        slopes: of the rectifiers after the four convolutions, 0 for a plain one.
+        kernel: side of the four strided convolutions, which have padding 1 and stride 2.
+        score_kernel, score_stride, score_padding: geometry of the convolution that scores.
+        slopes: slope of the rectifier after each of the four convolutions, 0 for a plain rectifier.
     """
 
     kernel: int
@@ -45,21 +45,20 @@ _SHAPES: Mapping[Kind, _Shape] = {
 
 
 class Discriminator(nn.Module):
-    """Class probabilities [B, K, H, W] to raw scores [B, 1, h, w], one for every patch.
+    """Class probabilities [B, K, H, W] to one score per patch [B, 1, h, w], before a sigmoid.
 
-    Five convolutions without normalisation; no activation after the last one. Which sign means
-    which domain is the loss's affair: the public projects train towards 0 for source and 1 for
-    target.
+    Five convolutions without normalisation, the last without activation. The loss decides which sign
+    means which domain: the public projects train towards 0 for source and 1 for target.
 
     Args:
         classes: number of classes K.
         kind: ``adaptsegnet``: kernels of 4, stride 2 five times, leaky rectifiers (512 x 1024 gives
-            16 x 32 scores). ``proda``: kernels of 3, stride 2 four times, plain rectifiers but for
-            the last, scores by a 1x1 convolution (512 x 1024 gives 32 x 64).
-        width: channels after the first convolution; doubled by each of the next three.
+            16 x 32 scores). ``proda``: kernels of 3, stride 2 four times, plain rectifiers except
+            for the last, scores by a 1x1 convolution (512 x 1024 gives 32 x 64).
+        width: channels after the first convolution; each of the next three doubles them.
 
     Raises:
-        RequestError: there is no such kind.
+        RequestError: the kind is unknown.
     """
 
     def __init__(self, classes: int, kind: Kind = "adaptsegnet", width: int = 64) -> None:
@@ -82,7 +81,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """Softmax over the classes [B, K, H, W], in [0, 1], to scores without activation [B, 1, h, w]."""
+        """Compute scores [B, 1, h, w], before a sigmoid, from class probabilities [B, K, H, W] in [0, 1]."""
         x = probabilities
         for conv, slope in zip((self.conv1, self.conv2, self.conv3, self.conv4), self.slopes, strict=True):
             x = F.leaky_relu(conv(x), slope, inplace=True)
@@ -91,14 +90,14 @@ class Discriminator(nn.Module):
 
 
 def discriminator_from(state: Mapping[str, Tensor]) -> Discriminator:
-    """The discriminator that a public state dict belongs to, with its weights.
+    """Build the discriminator of a public state dict, with its weights.
 
     Args:
         state: ``conv1.weight`` [width, K, k, k] and so on, of an AdaptSegNet file ``*_D1.pth`` or
             of the entry ``FCDiscriminator`` of a ProDA warm-up file.
 
     Raises:
-        RequestError: the state dict is of another network.
+        RequestError: the state dict belongs to another network.
     """
     problem = RequestError("these are not the weights of a discriminator of AdaptSegNet or ProDA")
     if not is_discriminator(state):
@@ -114,6 +113,6 @@ def discriminator_from(state: Mapping[str, Tensor]) -> Discriminator:
 
 
 def is_discriminator(state: Mapping[str, object]) -> bool:
-    """Whether a state dict has the names of a discriminator and no others."""
+    """Return whether a state dict has the names of a discriminator and no others."""
     layers = ("conv1", "conv2", "conv3", "conv4", "classifier")
     return set(state) == {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}

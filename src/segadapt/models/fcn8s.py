@@ -1,6 +1,6 @@
 """FCN-8s on VGG-16 (Long et al., CVPR 2015).
 
-The classification network made convolutional, with class scores from three depths added up.
+A convolutional classification network whose class scores from three depths are added up.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ FC6_KERNEL = 7
 class FCN8s(Segmenter):
     """FCN-8s: logits at stride 8; features are the fc7 map, 4096 channels at stride 32.
 
-    The original pads the image by 100 pixels so that the unpadded 7x7 convolution fits, and crops
-    the maps to each other. Here that convolution is padded and each coarser score map is brought
-    bilinearly to the size of the next finer one. Pooling rounds up, so every image of at least one
-    pixel works: logits have ceil(H / 8) x ceil(W / 8) cells, features ceil(H / 32) x ceil(W / 32).
+    The original pads the image by 100 pixels so that its unpadded 7x7 convolution fits, and crops the
+    maps to each other. Here that convolution is padded, and each coarser score map is resized
+    bilinearly to the next finer one. Pooling rounds up, so every image of at least one pixel works:
+    logits have ceil(H / 8) x ceil(W / 8) cells, features ceil(H / 32) x ceil(W / 32).
 
-    The scores of pool3 and pool4 start at zero: training begins with the coarse scores alone, as
-    FCN-32s, and takes up the finer maps as far as they help.
+    The scores of pool3 and pool4 start at zero: training begins as FCN-32s, with the coarse scores
+    alone, and learns how much the finer maps add.
 
     Args:
         classes: number of classes K.
         dropout: probability after fc6 and fc7, in [0, 1).
-        preprocessing: what the weights expect; torchvision's VGG-16 takes ImageNet's.
+        preprocessing: the preprocessing of the weights; torchvision's VGG-16 needs ImageNet statistics.
 
     Raises:
         RequestError: ``dropout`` is out of its range.
@@ -67,7 +67,7 @@ class FCN8s(Segmenter):
         nn.init.zeros_(self.score_pool3.weight)
 
     def network(self, x: Tensor) -> Output:
-        """Preprocessed images [B, 3, H, W] to logits [B, K, H / 8, W / 8] and features [B, 4096, H / 32, W / 32]."""
+        """Compute logits [B, K, H / 8, W / 8] and features [B, 4096, H / 32, W / 32] of preprocessed images."""
         third, fourth, _ = (pool + 1 for pool in self.pools[2:])
         pool3 = self.features[:third](x)
         pool4 = self.features[third:fourth](pool3)
@@ -83,11 +83,11 @@ class FCN8s(Segmenter):
         return [self.score_fc7, self.score_pool4, self.score_pool3]
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
-        """Fill everything but the scores from torchvision's ``vgg16``.
+        """Fill everything except the score layers from torchvision's ``vgg16``.
 
         Args:
             state: ``features.N.*`` and ``classifier.{0,3}.*``; the matrices of the classifier become
-                convolutions. ``classifier.6.*`` is passed over.
+                convolutions. ``classifier.6.*`` is ignored.
 
         Raises:
             RequestError: an entry is missing, unknown or of another shape.
@@ -106,7 +106,7 @@ class FCN8s(Segmenter):
 
 
 def _vgg16() -> nn.Sequential:
-    """The convolutions of VGG-16 with torchvision's numbering; pooling rounds up."""
+    """Build the convolutions of VGG-16 with torchvision's numbering; pooling rounds up."""
     layers: list[nn.Module] = []
     channels = 3
     for widths in WIDTHS:
@@ -118,10 +118,10 @@ def _vgg16() -> nn.Sequential:
 
 
 def _enlarged(scores: Tensor, finer: Tensor) -> Tensor:
-    """Scores brought bilinearly to the size of a finer map."""
+    """Resize scores bilinearly to the size of a finer map."""
     return F.interpolate(scores, finer.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _our_name(name: str) -> str:
-    """The name here of a torchvision entry."""
+    """Return our name of a torchvision entry."""
     return name.replace("classifier.0.", "fc6.").replace("classifier.3.", "fc7.")

@@ -1,4 +1,4 @@
-"""Heads that fuse the maps of an encoder's stages, by the names of the DAFormer family's files.
+"""Heads that fuse the maps of an encoder's stages.
 
     e_i = up(W_i F_i + b_i)                       each stage's map, at the finest stage's size
     z   = concat(e_1, ..., e_n)                   [B, n D, h, w]
@@ -6,8 +6,9 @@
     logits = V dropout(f) + c                     [B, K, h, w]
 
 ``fuse`` is an atrous pyramid with depthwise separable branches and a 3x3 bottleneck
-(:class:`DAFormerHead`; Hoyer et al., CVPR 2022), or one 1x1 convolution as in SegFormer, with which
-HRDA weighs its scales (:class:`~segadapt.models.scale_attention.ScaleAttention`).
+(:class:`DAFormerHead`; Hoyer et al., CVPR 2022), or one 1x1 convolution as in SegFormer, which HRDA uses
+to weigh its scales (:class:`~segadapt.models.scale_attention.ScaleAttention`). Parameters have the names
+of the public files of DAFormer, HRDA and MIC.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ DILATIONS = (1, 6, 12, 18)
 class ConvNorm(nn.Module):
     """Convolution without bias, normalisation and ReLU, at the resolution of its input.
 
-    The normalisation is called ``bn`` in the public files, and here whatever its kind.
+    As in the public files, the normalisation is called ``bn`` whatever its kind.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ConvNorm(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """3x3 depthwise convolution with a dilation, then a 1x1 convolution, both with norm and ReLU."""
+    """Dilated 3x3 depthwise convolution, then a 1x1 convolution, both with normalisation and ReLU."""
 
     def __init__(self, channels: int, out: int, norm: HeadNorm, dilation: int) -> None:
         super().__init__()
@@ -88,17 +89,17 @@ class ChannelProjection(nn.Module):
 
 
 class FusionHead(nn.Module):
-    """Base of heads that read the maps of an encoder, finest first, at the size of the finest one.
+    """Base class of heads that fuse the maps of an encoder, finest first, at the size of the finest one.
 
     Args:
-        channels: of the maps.
-        outputs: channels of the classifier.
-        fuse: from the projected maps side by side to the features.
-        width: D, also of each projected map.
-        dropout: probability that a channel of the features is zeroed before the classifier in training.
+        channels: channels C_i of the maps.
+        outputs: output channels of the classifier.
+        fuse: module from the concatenated projections [B, n D, h, w] to the features [B, D, h, w].
+        width: channels D of the features and of each projected map.
+        dropout: probability that a feature channel is zeroed before the classifier in training, in [0, 1).
 
     Raises:
-        RequestError: the probability is none.
+        RequestError: ``dropout`` is out of its range.
     """
 
     def __init__(self, channels: Sequence[int], outputs: int, fuse: nn.Module, width: int, dropout: float) -> None:
@@ -114,7 +115,7 @@ class FusionHead(nn.Module):
         nn.init.zeros_(self.conv_seg.bias)
 
     def fused(self, maps: Sequence[Tensor]) -> Tensor:
-        """The features [B, D, h, w]."""
+        """Compute the features [B, D, h, w] of maps [B, C_i, h_i, w_i], finest first."""
         size = maps[0].shape[-2:]
         projected = [project(x) for project, x in zip(self.embed_layers, maps, strict=True)]
         enlarged = [
@@ -125,7 +126,7 @@ class FusionHead(nn.Module):
         return features
 
     def classified(self, features: Tensor) -> Tensor:
-        """The classifier's outputs [B, outputs, h, w]."""
+        """Compute the classifier's outputs [B, outputs, h, w] from features [B, D, h, w]."""
         logits: Tensor = self.conv_seg(self.dropout(features))
         return logits
 
@@ -134,11 +135,14 @@ class DAFormerHead(FusionHead):
     """Maps to logits [B, K, h, w] and features [B, D, h, w] through a separable atrous pyramid without image pooling.
 
     Args:
-        channels, width, dropout: see :class:`FusionHead`; published are 256 and 0.1.
-        classes: K.
-        norm: ``batch``, as published; its statistics come from the batch, so it wants a run with
-            ``norm: train`` and depends on how a batch is split over processes. ``group`` is the same
-            for one image, any number of processes and any mode.
+        channels, width, dropout: see :class:`FusionHead`; the published width and dropout are 256 and 0.1.
+        classes: number of classes K.
+        norm: ``batch`` (published) uses the statistics of the batch: train it with ``norm: train``, and
+            expect other results when a batch is split over more processes. ``group`` depends neither on
+            the batch nor on the mode.
+
+    Raises:
+        RequestError: ``norm`` or ``dropout`` has none of the values above.
     """
 
     def __init__(
@@ -158,6 +162,6 @@ class DAFormerHead(FusionHead):
 
 
 def require_norm(norm: str) -> None:
-    """RequestError unless a norm is one that heads have."""
+    """Raise RequestError unless a norm is ``batch`` or ``group``."""
     if norm not in ("batch", "group"):
         raise RequestError(f"norm of the head is {norm!r}; choose one of batch, group")

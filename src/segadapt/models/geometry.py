@@ -17,17 +17,17 @@ FINEST_SCALE = 64
 
 
 class Geometry:
-    """What fits where: a network of one stride on an image, and on the same image made smaller.
+    """Sizes and grids of a network on an image, and on the same image made smaller (the context).
 
-    Sizes are (height, width) in pixels of the image; grids are in cells.
+    Sizes are (height, width) in pixels of the image; grids are (rows, columns) in cells.
 
     Args:
-        stride: of the network.
-        scale: of the context, in (0, 1].
-        detail: size of details; a float is a share of the image, integers are pixels.
-        divisor: sides and positions are multiples of this. None takes the smallest number of pixels
-            after which the cells of both grids coincide.
-        overlap: share of a window that the next one covers again.
+        stride: pixels per cell of the network.
+        scale: scale of the context, in (0, 1].
+        detail: size of details; a float is a share of the image in (0, 1], integers are pixels.
+        divisor: all sides and positions are multiples of this many pixels. None takes the smallest
+            number for which both grids have whole cells.
+        overlap: share of a window that the next one covers again, in [0, 1).
 
     Raises:
         RequestError: ``divisor`` or ``detail`` does not fit the grids.
@@ -60,42 +60,42 @@ class Geometry:
         return size[0], size[1]
 
     def fits(self, size: Size) -> bool:
-        """Whether both grids have whole numbers of cells in an image."""
+        """Return whether both grids have whole cells in an image."""
         return size[0] % self.divisor == 0 and size[1] % self.divisor == 0
 
     def context(self, size: Size) -> Size:
-        """The image made smaller, in its own pixels."""
+        """Return the size of the context of an image, in pixels of the context."""
         return int(size[0] * self.scale), int(size[1] * self.scale)
 
     def fine(self, size: Size) -> Size:
-        """The grid of the network on the image."""
+        """Return the grid of the network on the image."""
         return size[0] // self.stride, size[1] // self.stride
 
     def coarse(self, size: Size) -> Size:
-        """The grid of the network on the context."""
+        """Return the grid of the network on the context."""
         return self.fine(self.context(size))
 
     def detail_size(self, size: Size) -> Size:
-        """The size of details of an image."""
+        """Return the size of the details of an image."""
         if not isinstance(self.detail, float):
             return self.detail
         side = [max(self.divisor, int(length * self.detail) // self.divisor * self.divisor) for length in size]
         return side[0], side[1]
 
     def training_detail(self, size: Size) -> Size:
-        """The size of the random crop; RequestError where an image has no room for it."""
+        """Return the size of the random crop; RequestError if the image has no room for it."""
         detail, shown = self.detail_size(size), f"hrda: training images have {size[0]} x {size[1]} pixels"
         if not self.fits(size):
             raise RequestError(f"{shown}; set augmentation.crop to multiples of {self.divisor}")
         if detail == size or detail[0] > size[0] or detail[1] > size[1]:
             raise RequestError(
                 f"{shown}, detail crops {detail[0]} x {detail[1]}; set augmentation.crop to larger multiples "
-                f"of {self.divisor}, or the network's argument 'detail' to less"
+                f"of {self.divisor}, or make the network's argument 'detail' smaller"
             )
         return detail
 
     def windows(self, size: Size) -> list[Box]:
-        """Boxes in pixels that cover an image that fits the grids, row by row."""
+        """Return boxes in pixels that together cover an image, row by row; the image must fit the grids."""
         height, width = (min(pair) for pair in zip(self.detail_size(size), size, strict=True))
         tops = window_positions(size[0], height, self.overlap, self.stride)
         lefts = window_positions(size[1], width, self.overlap, self.stride)
@@ -103,5 +103,5 @@ class Geometry:
 
 
 def size_of(maps: Tensor) -> Size:
-    """(height, width) of images or maps [..., H, W]."""
+    """Return (height, width) of images or maps [..., H, W]."""
     return maps.shape[-2], maps.shape[-1]

@@ -1,7 +1,7 @@
-"""Checkpoints of other projects as models of the house: AdaptSegNet, CRST, ProDA, CPSL, DASS, DAFormer, HRDA, MIC.
+"""Import checkpoints of AdaptSegNet, CRST, ProDA, CPSL, DASS, DAFormer, HRDA and MIC.
 
-A layout says what its tensors do not: how many branches of the classifier act, what the network was
-shown, and how its authors predicted. Reading executes no code.
+A layout states what the tensors do not tell: how many branches of the classifier are summed, the
+preprocessing, and how the authors predicted. Reading runs no code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from segadapt.models.unpacking import Checkpoint, State, flat, unpack
 from segadapt.models.weights import differences, read_tensors
 
 Head = Literal["single", "two-level", "vgg", "proda", "dass", "daformer", "hrda"]
-"""Networks that can be told apart by names and shapes alone."""
+"""Networks that names and shapes of tensors tell apart."""
 
 _CLASSIFIER: Mapping[Head, str] = {
     "single": "layer5.conv2d_list.0.weight",
@@ -44,20 +44,20 @@ _CLASSIFIER: Mapping[Head, str] = {
 """The tensor whose first dimension is the number of classes."""
 
 _BY_CLASSIFIER: tuple[Head, ...] = ("daformer", "hrda", "two-level", "single", "vgg")
-"""Networks that are known by that tensor alone, if looked for in this order."""
+"""Networks recognised by the name of that tensor alone, when tried in this order."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the checkpoints of one project have in common.
+    """The common properties of the checkpoints of one project.
 
     Attributes:
-        title: the project.
-        heads: the networks it publishes.
-        preprocessing: what they were trained on.
-        size: longest side in pixels at which the authors show an image to the network.
-        inference: how they predict; those before DAFormer resize class scores with corners aligned.
-        branches: acting branches of the atrous classifier.
+        title: name of the project.
+        heads: the networks that it publishes.
+        preprocessing: the preprocessing they were trained with.
+        size: longest side in pixels at which the authors predict an image.
+        inference: how the authors predict; projects before DAFormer resize class scores with corners aligned.
+        branches: number of branches of the atrous classifier that are summed.
     """
 
     title: str
@@ -87,7 +87,7 @@ LAYOUTS: Mapping[str, Layout] = {
         "HRDA", ("hrda",), IMAGENET, 2048, InferenceConfig(window=(1024, 1024), overlap=0.5, average="logits")
     ),
 }
-"""By name; a file of MIC has the layout of the method that MIC was added to."""
+"""Layouts by name; a file of MIC has the layout of the method that MIC was added to."""
 
 
 def import_checkpoint(
@@ -97,24 +97,28 @@ def import_checkpoint(
     space: LabelSpace | str | None = None,
     teacher: bool = False,
 ) -> LoadedModel:
-    """A published checkpoint as a model, ready for :func:`~segadapt.models.store.save_model`.
+    """Read a published checkpoint as a model, ready for :func:`~segadapt.models.store.save_model`.
 
     Args:
         path: a torch or ``.safetensors`` file.
-        layout: a name of :data:`LAYOUTS`; None recognises it by names and shapes. Single-level
-            AdaptSegNet and CRST have the same ones, and must be named.
-        space: the classes of the network, in order. None takes Cityscapes, SYNTHIA or the
-            cross-city classes, whichever has as many.
-        teacher: of a training checkpoint of DAFormer, HRDA or MIC take the teacher instead of the student.
+        layout: a name of :data:`LAYOUTS`; None recognises it by names and shapes of tensors. Single-level
+            AdaptSegNet and CRST share them, so name the layout for these two.
+        space: the classes of the network, in order. None takes Cityscapes, SYNTHIA or the cross-city
+            classes, by their number.
+        teacher: take the teacher instead of the student from a training checkpoint of DAFormer, HRDA or MIC.
 
     Returns:
-        The model in evaluation mode and its label space. The provenance has the entry ``imported``
-        (file, sha256, layout, what was dropped, the numbers beside the weights), and under
-        ``size`` and ``inference`` how the authors predict.
+        The model in evaluation mode and its label space. Its provenance has the entry ``imported``
+        (file, sha256, layout, number of tensors, dropped entries, the numbers stored beside the
+        weights), and the authors' way to predict under ``size`` and ``inference``.
 
     Raises:
-        RequestError: the file cannot be read, is no known checkpoint, or the layout or the space
-            does not fit it.
+        RequestError: the file cannot be read or is not a known checkpoint, or the layout or the label
+            space does not fit it.
+
+    Example:
+        >>> loaded = import_checkpoint("GTA2Cityscapes_multi.pth", layout="adaptsegnet")
+        >>> save_model(Path("adaptsegnet.safetensors"), loaded.model, loaded.space, loaded.provenance)
     """
     path = Path(path).expanduser()
     checkpoint = unpack(path)
@@ -147,10 +151,10 @@ def import_checkpoint(
 
 
 def import_discriminator(path: str | Path) -> Discriminator:
-    """The discriminator of an AdaptSegNet file ``*_D1.pth`` or of a ProDA warm-up file.
+    """Read the discriminator of an AdaptSegNet file ``*_D1.pth`` or of a ProDA warm-up file, in training mode.
 
     Raises:
-        RequestError: the file cannot be read or has none.
+        RequestError: the file cannot be read or has no such discriminator.
     """
     path = Path(path).expanduser()
     raw = read_tensors(path)
@@ -166,7 +170,7 @@ def import_discriminator(path: str | Path) -> Discriminator:
 
 
 def _head(checkpoint: Checkpoint) -> Head:
-    """Which network the names and shapes belong to."""
+    """Recognise the network by names of tensors; RequestError if none fits."""
     state, path = checkpoint.state, checkpoint.path
     if is_discriminator(state):
         raise RequestError(f"'{path}' is a discriminator; give the file of the segmentation network")
@@ -179,33 +183,35 @@ def _head(checkpoint: Checkpoint) -> Head:
             return head
     resnet = "layer4.0.conv1.weight" in state or any(key.startswith("Scale.") for key in state)
     if resnet or recognised(state) is not None:
-        raise RequestError(f"'{path}' holds an encoder to start from, no trained network; use it as model.weights")
+        raise RequestError(f"'{path}' holds an encoder to start from, not a trained network; use it as model.weights")
     raise RequestError(
-        f"'{path}' has none of the layouts {', '.join(LAYOUTS)}: the first of its {len(state)} tensors is "
+        f"'{path}' is not a checkpoint of {', '.join(LAYOUTS)}: the first of its {len(state)} tensors is "
         f"'{next(iter(state))}'"
     )
 
 
 def _layout_name(checkpoint: Checkpoint, head: Head, wanted: str | None) -> str:
+    """Return the wanted layout if it fits the network, or the one that the file shows."""
     path = checkpoint.path
     candidates = [name for name, layout in LAYOUTS.items() if head in layout.heads]
     if wanted is not None:
         if wanted not in LAYOUTS:
             raise RequestError(f"no layout '{wanted}'{nearest(wanted, LAYOUTS)}; there are: {', '.join(LAYOUTS)}")
         if wanted not in candidates:
-            raise RequestError(f"'{path}' is none of {wanted}; by its tensors it is of {' or '.join(candidates)}")
+            raise RequestError(f"'{path}' is not a checkpoint of {wanted}; its tensors fit {' or '.join(candidates)}")
         return wanted
     if head == "single":
         raise RequestError(
-            f"'{path}' may be of AdaptSegNet (2 acting branches, BGR input) or CRST (4, RGB input), whose tensors have "
-            f"the same names; say which with --layout {' or --layout '.join(candidates)}"
+            f"'{path}' may come from AdaptSegNet (2 branches, BGR input) or CRST (4 branches, RGB input), whose "
+            f"tensors have the same names; choose one with --layout {' or --layout '.join(candidates)}"
         )
-    if head == "proda":  # one network, one way to predict: only the origin differs
+    if head == "proda":  # network and prediction are the same: only the origin differs
         return "cpsl" if "prototypes_ema" in checkpoint.dropped else "proda"
     return candidates[0]
 
 
 def _classified(checkpoint: Checkpoint, head: Head) -> int:
+    """Return the number of classes."""
     weight = checkpoint.state.get(_CLASSIFIER[head])
     if weight is None or weight.dim() != 4:
         raise RequestError(f"'{checkpoint.path}' lacks the classifier '{_CLASSIFIER[head]}'")
@@ -213,12 +219,12 @@ def _classified(checkpoint: Checkpoint, head: Head) -> int:
 
 
 def _space(wanted: LabelSpace | str | None, classes: int, path: Path) -> LabelSpace:
-    """The label space of the network; its number of classes must fit."""
+    """Return the label space of the network; RequestError if its number of classes does not fit."""
     if wanted is None:
         for known in (CITYSCAPES, SYNTHIA, NTHU):
             if len(known) == classes:
                 return known
-        raise RequestError(f"'{path}' has {classes} classes, a number of no known label space; name it with --space")
+        raise RequestError(f"'{path}' has {classes} classes, which no built-in label space has; name one with --space")
     space = label_space(wanted) if isinstance(wanted, str) else wanted
     if len(space) != classes:
         raise RequestError(f"'{path}' has {classes} classes, label space '{space.name}' has {len(space)}; give another")
@@ -229,7 +235,7 @@ def _space(wanted: LabelSpace | str | None, classes: int, path: Path) -> LabelSp
 
 
 def _architecture(state: State, head: Head, layout: Layout) -> dict[str, Any]:
-    """Name and arguments of the network."""
+    """Return name and arguments of the network."""
     if head in ("daformer", "hrda"):
         return family_architecture(state)
     if head == "vgg":
@@ -243,13 +249,13 @@ def _architecture(state: State, head: Head, layout: Layout) -> dict[str, Any]:
 
 
 def _depth(state: State) -> int:
-    """Layers of the ResNet, by the blocks of its third level; 101, which all published ones have, if that fails."""
+    """Return the depth of the ResNet by the blocks of its third level; if unknown 101, the published depth."""
     blocks = {key.split(".")[1] for key in state if key.startswith("layer3.")}
     return next((depth for depth, counts in BLOCKS.items() if counts[2] == len(blocks)), 101)
 
 
 def _drop_unused(checkpoint: Checkpoint, head: Head) -> None:
-    """DASS keeps a second classifier that its network never calls."""
+    """Drop the second classifier of DASS, which its network never calls."""
     unused = [key for key in checkpoint.state if head == "dass" and key.startswith("layer6.")]
     for key in unused:
         del checkpoint.state[key]
@@ -258,11 +264,12 @@ def _drop_unused(checkpoint: Checkpoint, head: Head) -> None:
 
 
 def _require_all(model: nn.Module, checkpoint: Checkpoint, layout: Layout) -> None:
+    """Raise RequestError unless the tensors are exactly those of the network, and finite."""
     wrong = differences(model, checkpoint.state)
     if wrong:
         raise RequestError(
-            f"'{checkpoint.path}' is no whole network of {layout.title}: {len(wrong)} tensors are missing, unknown or "
-            f"of another shape, the first is '{wrong[0]}'"
+            f"'{checkpoint.path}' is not a whole network of {layout.title}: {len(wrong)} tensors are missing, unknown "
+            f"or of another shape, the first is '{wrong[0]}'"
         )
     broken = [key for key, value in checkpoint.state.items() if not value.isfinite().all()]
     if broken:

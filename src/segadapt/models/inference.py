@@ -1,11 +1,11 @@
-"""From a network to class probabilities: whole images or windows, several scales, mirrored.
+"""Class probabilities from a network: whole images or sliding windows, several scales, mirrored views.
 
 Everything goes through one compact form, *scores*: the logarithm of the mean probability on the
 network's own coarse grid. Enlarging scores bilinearly and taking the softmax gives the
-probabilities at any size. With one scale and no mirroring this is exactly the softmax of the
-enlarged logits, because scores and logits differ by a constant per pixel of the grid only, the
-enlargement keeps that a constant per pixel, and the softmax removes it. Compact scores are what
-pseudo labels are stored as: some 60 times smaller than full-size probabilities.
+probabilities at any size. With one scale and no mirroring the result is exactly the softmax of the
+enlarged logits: scores and logits differ only by one constant per grid cell, an enlarged constant is
+still the same for all classes of a pixel, and the softmax removes it. Pseudo labels are stored as
+compact scores, some 60 times smaller than full-size probabilities.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ Size = tuple[int, int]
 Positive = Annotated[int, Field(gt=0)]
 
 STRIP = 32
-"""Rows of a full-size image that are reduced to label and confidence at a time; they fit a processor's cache."""
+"""Rows of a full-size image reduced to label and confidence at a time; they fit a processor's cache."""
 
 
 class InferenceConfig(Settings):
-    """How images are predicted.
+    """Settings of prediction.
 
     Attributes:
-        scales: the image is also shown to the network at these multiples of its working size.
+        scales: multiples of the working size at which the network sees the image, each above 0.
         flip: also show every view mirrored left to right.
         window: (height, width) in pixels of sliding windows; None shows whole images. An image
             smaller than the window is shown whole.
-        overlap: share of a window that the next one covers again, at least.
-        size: (height, width) working size to which images are brought first; None takes them as
-            they are.
-        average: what is averaged over views and overlapping windows, ``probabilities`` or ``logits``.
+        overlap: least share of a window that the next one covers again, in [0, 1).
+        size: (height, width) working size in pixels to which images are resized first; None keeps
+            their size.
+        average: average ``probabilities`` or ``logits`` over views and overlapping windows.
         align_corners: convention of the bilinear resizing of class scores. False (corner *edges*
-            coincide) is what current networks are trained with; True (corner *centres* coincide)
-            reproduces numbers of networks from before torch 0.4, whose only convention it was.
+            coincide) is the convention of current networks; True (corner *centres* coincide)
+            reproduces numbers of networks from before torch 0.4, which had no other convention.
     """
 
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
@@ -67,8 +67,8 @@ class InferenceConfig(Settings):
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Run ``model`` in eval mode and restore the training flag of every submodule afterwards.
 
-    Submodules are restored one by one: a frozen normalisation inside a training network is in eval
-    mode and must stay so.
+    Submodules are restored one by one, because a frozen normalisation layer inside a training network
+    is in eval mode and must stay in it.
     """
     flags = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -80,30 +80,45 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
-    """Log of the mean class probability on the network's own grid.
+    """Compute the log of the mean class probability on the network's own grid.
 
     Args:
-        model: the network; its training flags are as before afterwards.
+        model: the network; its training flags are restored afterwards.
         images: [B, 3, H, W] RGB in [0, 1], on the model's device.
         config: see :class:`InferenceConfig`.
 
     Returns:
-        [B, K, h, w] float32, ordinary tensor (usable in a graph as a constant). ``exp`` sums to 1
-        over the classes. (h, w) is what the network gives for the image at scale 1; other scales
-        are interpolated to it. Enlarge with :func:`upsample`.
+        [B, K, h, w] float32, at most 0; ``exp`` sums to 1 over the classes. (h, w) is the grid of
+        the network's logits for the image at scale 1; other scales are interpolated to it. The
+        tensor may be a constant in a graph. Enlarge it with :func:`upsample`.
+
+    Example:
+        >>> compact = scores(model, images, InferenceConfig(scales=(0.75, 1.0), flip=True))
+        >>> probabilities = upsample(compact, (1024, 2048)).softmax(1)
     """
-    # An inference tensor could not be saved for a backward pass by whoever uses it as a constant.
+    # Cloned, because autograd refuses to save an inference tensor for a backward pass.
     with evaluation_mode(model), torch.inference_mode():
         result = _scores(model, images, config)
     return result.clone()
 
 
 def predict_labels(model: Segmenter, images: Tensor, size: Size, config: InferenceConfig) -> tuple[Tensor, Tensor]:
-    """Most probable class and its probability at ``size`` (H, W).
+    """Predict the most probable class of every pixel, and its probability.
+
+    Only the enlarged scores of one image exist at a time, and their softmax never does.
+
+    Args:
+        model: the network; its training flags are restored afterwards.
+        images: [B, 3, h, w] RGB in [0, 1], on the model's device.
+        size: (H, W) of the result in pixels.
+        config: see :class:`InferenceConfig`.
 
     Returns:
-        labels [B, H, W] uint8 train ids, and confidence [B, H, W] float32 in (0, 1]. At full size
-        only the enlarged scores of one image exist at a time, and no softmax of them.
+        labels [B, H, W] uint8 train ids, and confidence [B, H, W] float32 in (0, 1].
+
+    Example:
+        >>> labels, confidence = predict_labels(model, images, (1024, 2048), InferenceConfig())
+        >>> labels[confidence < 0.9] = 255  # ignore uncertain pixels
     """
     compact = scores(model, images, config)
     with torch.no_grad():
@@ -120,7 +135,7 @@ def predict_labels(model: Segmenter, images: Tensor, size: Size, config: Inferen
 
 
 def upsample(compact: Tensor, size: Size, align_corners: bool = False) -> Tensor:
-    """Compact scores [B, K, h, w] brought bilinearly to ``size`` (H, W); their softmax is the probability."""
+    """Resize compact scores [B, K, h, w] bilinearly to ``size`` (H, W); their softmax is the probability."""
     if compact.shape[-2:] == size:
         return compact.float()
     return F.interpolate(compact.float(), size, mode="bilinear", align_corners=align_corners)
@@ -130,13 +145,13 @@ def upsample(compact: Tensor, size: Size, align_corners: bool = False) -> Tensor
 
 
 def _scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
-    """Mean over scales and mirrored views, on the grid of scale 1."""
+    """Average over scales and mirrored views, on the grid of scale 1."""
     if config.size is not None:
         images = resize_images(images, config.size)
     full = _size(images)
     grid: Size | None = None
     total: Tensor | None = None
-    # Scale 1, or what is nearest to it, goes first and decides the grid.
+    # Scale 1, or the scale nearest to it, goes first and decides the grid.
     for scale in sorted(config.scales, key=lambda s: abs(math.log(s))):
         shown = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
         scaled = resize_images(images, shown)
@@ -153,17 +168,17 @@ def _scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor
 
 
 def _averaged_form(logits: Tensor, config: InferenceConfig) -> Tensor:
-    """Logits, or the log probabilities that are then averaged as probabilities."""
+    """Return the logits, or log probabilities if probabilities are averaged."""
     return logits if config.average == "logits" else logits.log_softmax(1)
 
 
 def _accumulated(total: Tensor, more: Tensor, config: InferenceConfig) -> Tensor:
-    """Sum of logits, or the log of a sum of probabilities; no probability is rounded to zero."""
+    """Add logits, or probabilities given by their logs; no probability is rounded to zero."""
     return total + more if config.average == "logits" else torch.logaddexp(total, more)
 
 
 def _view(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
-    """Logits (or anything with the same softmax) of one view of the images on the network's grid."""
+    """Compute logits (or values with the same softmax) of one view of the images on the network's grid."""
     height, width = _size(images)
     window = (height, width) if config.window is None else (min(config.window[0], height), min(config.window[1], width))
     if window == (height, width):
@@ -176,7 +191,7 @@ def _view(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
 
 
 def _sliding(model: Segmenter, images: Tensor, window: Size, config: InferenceConfig) -> Tensor:
-    """Mean over overlapping windows, on one grid with the cells of the windows' outputs.
+    """Average over overlapping windows, on one grid with the cells of the windows' outputs.
 
     Every window's output is sampled at those cells of the common grid whose centres lie in the
     window. Window positions are multiples of the network's stride wherever possible, so for the
@@ -200,7 +215,7 @@ def _sliding(model: Segmenter, images: Tensor, window: Size, config: InferenceCo
 
 
 def window_positions(length: int, window: int, overlap: float, stride: int = 1) -> list[int]:
-    """Starts of windows that cover ``[0, length)`` completely; the last one ends exactly at the end.
+    """Return the starts of windows that cover ``[0, length)``; the last window ends exactly at ``length``.
 
     The step is ``window * (1 - overlap)`` rounded down to a multiple of ``stride``, at least one
     ``stride`` (or, for windows smaller than that, one window).
@@ -213,7 +228,7 @@ def window_positions(length: int, window: int, overlap: float, stride: int = 1) 
 
 
 def _grid(cells: Size, shown: Size, full: Size, align_corners: bool) -> Size:
-    """The grid that ``full`` pixels get if ``shown`` pixels get ``cells``."""
+    """Return the grid (rows, columns) of ``full`` pixels if ``shown`` pixels have the grid ``cells``."""
 
     def along(axis: int) -> int:
         if align_corners and shown[axis] > 1:
@@ -228,7 +243,7 @@ def _size(images: Tensor) -> Size:
 
 
 def _centres(cells: int, pixels: int, align_corners: bool) -> Tensor:
-    """Position in pixels of the centre of every cell; on the CPU, so that reading it waits for no device."""
+    """Return the position in pixels of every cell's centre; on the CPU, so that reading it waits for no device."""
     index = torch.arange(cells, dtype=torch.float64)
     if align_corners and cells > 1:
         return index * (pixels - 1) / (cells - 1)
@@ -236,7 +251,7 @@ def _centres(cells: int, pixels: int, align_corners: bool) -> Tensor:
 
 
 def _inside(centres: Tensor, start: int, window: int, length: int) -> slice:
-    """The cells with centres in pixels ``[start, start + window)``; at the borders of the image, all beyond."""
+    """Return the cells with centres in pixels ``[start, start + window)``; border windows take all cells beyond."""
     low = -math.inf if start == 0 else start - 0.5
     high = math.inf if start + window >= length else start + window - 0.5
     hit = ((centres >= low) & (centres < high)).nonzero()
@@ -246,7 +261,7 @@ def _inside(centres: Tensor, start: int, window: int, length: int) -> slice:
 
 
 def _sample(logits: Tensor, ys: Tensor, xs: Tensor, window: Size, align_corners: bool) -> Tensor:
-    """A window's output [B, K, h, w] read bilinearly at pixel positions ``ys`` x ``xs`` of the window."""
+    """Sample a window's output [B, K, h, w] bilinearly at pixel positions ``ys`` x ``xs`` of the window."""
 
     def normalised(position: Tensor, pixels: int) -> Tensor:
         scaled = 2 * position / max(1, pixels - 1) if align_corners else (2 * position + 1) / pixels
@@ -258,7 +273,7 @@ def _sample(logits: Tensor, ys: Tensor, xs: Tensor, window: Size, align_corners:
 
 
 def resize_images(images: Tensor, size: Size) -> Tensor:
-    """Images [B, 3, H, W] brought to ``size``; bilinear, low-pass filtered when they shrink."""
+    """Resize images [B, 3, H, W] to ``size`` bilinearly, with a low-pass filter when they shrink."""
     if images.shape[-2:] == size:
         return images
     shrinks = size[0] < images.shape[-2] or size[1] < images.shape[-1]

@@ -1,9 +1,9 @@
 """Mix Transformer encoders B0 to B5 (Xie et al., "SegFormer", NeurIPS 2021).
 
-Four stages at strides 4, 8, 16 and 32. Each begins with an overlapping strided convolution and goes on
-with transformer blocks whose attention looks at a reduced grid and whose feed-forward part holds a
-3x3 depthwise convolution, which replaces position codes. Parameter names are those of the public
-files (NVlabs and mmseg 0.16); :mod:`segadapt.models.mit_names` knows the other ones in use.
+Four stages at strides 4, 8, 16 and 32. Each begins with an overlapping strided convolution. Its
+transformer blocks attend to a reduced grid, and their feed-forward part has a 3x3 depthwise convolution
+that replaces position codes. Parameters have the names of the public files (NVlabs and mmseg 0.16);
+:mod:`segadapt.models.mit_names` translates other names.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from segadapt.models.mit_names import to_mit
 
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
-"""Attention of a stage looks at a grid that is this many times coarser than the stage's own."""
+"""By stage: how many times coarser than the stage's grid the grid of keys and values is."""
 
 STRIDES = (4, 8, 16, 32)
 EXPANSION = 4
 EPS = 1e-6
-"""Of the norms in blocks and behind stages; those of patch embedding and reduced grid have torch's 1e-5."""
+"""Epsilon of the norms in blocks and behind stages; patch embedding and reduced grid have torch's 1e-5."""
 
 
 class MixSize(NamedTuple):
@@ -48,8 +48,8 @@ SIZES: Mapping[str, MixSize] = {
     "mit_b5": MixSize(_WIDE, (3, 6, 40, 3)),
 }
 
-# Maps are [B, h, w, C] inside: norms and linear layers act on the last dimension, and what a
-# convolution sees is a view of the same memory in channels-last order.
+# Maps are [B, h, w, C] inside: norms and linear layers act on the last dimension, and a convolution
+# reads a view of the same memory in channels-last order.
 
 
 class PatchEmbedding(nn.Module):
@@ -68,9 +68,9 @@ class PatchEmbedding(nn.Module):
 class ReducedAttention(nn.Module):
     """Self-attention [B, h, w, D] -> [B, h, w, D] whose keys and values come from a coarser grid.
 
-    The grid is made by a convolution with kernel and stride ``reduction``, which leaves a rim of
-    fewer than ``reduction`` cells unseen. A map that is smaller than the kernel, of an image of less
-    than 29 pixels a side, is filled up with zeros first.
+    A convolution with kernel and stride ``reduction`` makes the coarser grid; it ignores a rim of fewer
+    than ``reduction`` cells. A map smaller than the kernel (an image side below 29 pixels) is padded with
+    zeros first.
     """
 
     def __init__(self, width: int, heads: int, reduction: int) -> None:
@@ -92,10 +92,11 @@ class ReducedAttention(nn.Module):
         return out
 
     def _split(self, x: Tensor) -> Tensor:
-        """[B, h, w, D] -> [B, heads, h w, D / heads]."""
+        """Split a map into heads, [B, h, w, D] -> [B, heads, h w, D / heads]."""
         return x.reshape(x.shape[0], -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
 
     def _reduced(self, x: Tensor) -> Tensor:
+        """Compute the map that gives keys and values, [B, h, w, D] -> [B, h / r, w / r, D]."""
         if self.reduction == 1:
             return x
         down, right = (max(0, self.reduction - side) for side in x.shape[1:3])
@@ -133,7 +134,7 @@ class Depthwise(nn.Module):
 
 
 class MixBlock(nn.Module):
-    """Attention and feed-forward part, each normalised before, added after; ``drop`` skips them by sample."""
+    """Attention and feed-forward part, each with a norm before and a shortcut; ``drop`` skips them per sample."""
 
     def __init__(self, width: int, heads: int, reduction: int, drop: float) -> None:
         super().__init__()
@@ -156,14 +157,14 @@ class MixTransformer(nn.Module):
 
     Args:
         name: ``mit_b0`` to ``mit_b5``.
-        drop_path: probability, in [0, 1), with which a sample skips the last block in training; it
+        drop_path: probability, in [0, 1), that a sample skips the last block in training; the probability
             rises linearly from 0 at the first block (stochastic depth).
 
     Attributes:
         channels: C_1 to C_4.
 
     Raises:
-        RequestError: the name is unknown or the probability none.
+        RequestError: the name is unknown or the probability is out of its range.
     """
 
     def __init__(self, name: str, drop_path: float = 0.1) -> None:
@@ -199,10 +200,10 @@ class MixTransformer(nn.Module):
         return maps
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
-        """Fill the encoder from a file in any layout of :mod:`segadapt.models.mit_names`; heads are passed over.
+        """Fill the encoder from a state dict in any layout of :mod:`segadapt.models.mit_names`; heads are ignored.
 
         Raises:
-            RequestError: the state is that of no Mix Transformer or of another size.
+            RequestError: the state dict is not of a Mix Transformer, or of another size.
         """
         given = to_mit(state)
         own = self.state_dict()
@@ -218,7 +219,7 @@ class MixTransformer(nn.Module):
 
 
 def size_of(state: Mapping[str, Tensor]) -> str | None:
-    """The name in :data:`SIZES` whose channels and depths a state dict with NVlabs' names has, or None."""
+    """Return the name in :data:`SIZES` whose channels and depths a state dict with NVlabs' names has, or None."""
     widths = tuple(state[key].shape[0] for stage in range(1, 5) if (key := f"norm{stage}.weight") in state)
     blocks = {tuple(key.split(".")[:2]) for key in state if key.startswith("block")}
     depths = tuple(sum(level == f"block{stage}" for level, _ in blocks) for stage in range(1, 5))
@@ -226,7 +227,7 @@ def size_of(state: Mapping[str, Tensor]) -> str | None:
 
 
 def _initialise(module: nn.Module) -> None:
-    """As published: linear layers from a normal with deviation 0.02, convolutions by their outgoing connections."""
+    """Initialise as published: normal, deviation 0.02 for linear layers, sqrt(2 / fan out) for convolutions."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

@@ -1,13 +1,13 @@
-"""The ways in which files name the tensors of a Mix Transformer, each into each.
+"""Translate the tensors of a Mix Transformer between the layouts of four projects.
 
-NVlabs (SegFormer, mmseg 0.16, the DAFormer family and segmentation_models_pytorch), Hugging Face's
-``Segformer`` classes in files and, since transformers 5, otherwise in memory, and
-``MixVisionTransformer`` of later mmseg. They differ in names, in which of query, key and value lie in
-one matrix, and in whether the linear layers of the feed-forward part are stored as 1x1 convolutions.
-The numbers are the same.
+The layouts: NVlabs (SegFormer, mmseg 0.16, DAFormer, HRDA, MIC and segmentation_models_pytorch); Hugging
+Face's ``Segformer`` classes in files; the same classes in memory since transformers 5; and
+``MixVisionTransformer`` of later mmseg. They differ in names, in which of query, key and value share one
+matrix, and in whether the linear layers of the feed-forward part are stored as 1x1 convolutions. The
+numbers are the same.
 
 Hugging Face's modules normalise with epsilon 1e-5 everywhere, the original ones with 1e-6 in blocks
-and behind stages: set that on their modules when weights go in that direction.
+and behind stages: after loading our weights into Hugging Face's modules, set 1e-6 there.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Parts = tuple[str, ...]
 
 @dataclass(frozen=True)
 class MitLayout:
-    """How a project names the tensors.
+    """The names of tensors in one project.
 
     Attributes:
         title: the project.
-        prefix: what its files usually have before every name.
+        prefix: usual prefix of every name in its files.
         mark: a name that only this layout has.
-        names: templates by the parts they hold, stacked in this order along the first dimension.
-            ``{s}`` counts stages and ``{i}`` blocks from 0, ``{n}`` stages from 1; ``{leaf}`` is
-            ``weight`` or ``bias``.
-        convolutions: the linear layers of the feed-forward part are 1x1 convolutions.
+        names: templates of names, by the parts that the tensor holds, stacked in this order along the
+            first dimension. ``{s}`` counts stages from 0, ``{n}`` stages from 1, ``{i}`` blocks from 0;
+            ``{leaf}`` is ``weight`` or ``bias``.
+        convolutions: whether the linear layers of the feed-forward part are stored as 1x1 convolutions.
     """
 
     title: str
@@ -126,7 +126,7 @@ MIT_LAYOUTS: Mapping[str, MitLayout] = {
 
 
 class Place(NamedTuple):
-    """Where a tensor belongs: stage and block from 0 (block -1: none), part, ``weight`` or ``bias``."""
+    """The place of a tensor: stage and block from 0 (block -1: outside blocks), part, ``weight`` or ``bias``."""
 
     stage: int
     block: int
@@ -135,9 +135,9 @@ class Place(NamedTuple):
 
 
 def recognised(state: Mapping[str, Tensor]) -> tuple[str, str] | None:
-    """The layout of a state dict and the text before its names, or None if no Mix Transformer is in it.
+    """Return the layout of a state dict and the prefix of its names, or None if it has no Mix Transformer.
 
-    Of several networks in one file (student, teacher, ...) the one with the shortest prefix counts.
+    If a file has several networks (student, teacher, ...), the one with the shortest prefix counts.
     """
     found = [
         (len(key), name, key.removesuffix(layout.mark))
@@ -149,19 +149,19 @@ def recognised(state: Mapping[str, Tensor]) -> tuple[str, str] | None:
 
 
 def to_mit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder in a state dict of any layout, under the names of :class:`~segadapt.models.mit.MixTransformer`.
+    """Rename the encoder in a state dict of any layout for :class:`~segadapt.models.mit.MixTransformer`.
 
-    Tensors outside the encoder (classifiers, decoders) are left out; names inside it that the
-    layout does not have are kept, so that whoever loads the result can refuse them.
+    Tensors outside the encoder (classifiers, decoders) are left out. Unknown names inside the encoder
+    are kept, so that loading the result fails instead of losing tensors.
 
     Raises:
-        RequestError: there is no Mix Transformer in it.
+        RequestError: the state dict has no Mix Transformer.
     """
     found = recognised(state)
     if found is None:
         titles = ", ".join(layout.title for layout in MIT_LAYOUTS.values())
         first = f"the first of its {len(state)} tensors is '{next(iter(state))}'" if state else "it is empty"
-        raise RequestError(f"these are not the weights of a Mix Transformer in a layout of {titles}: {first}")
+        raise RequestError(f"these are not the weights of a Mix Transformer as named by {titles}: {first}")
     name, prefix = found
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     encoder = {key: value for key, value in inside.items() if not key.startswith(_HEADS)}
@@ -170,15 +170,15 @@ def to_mit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_mit(state: Mapping[str, Tensor], layout: str, prefix: str | None = None) -> dict[str, Tensor]:
-    """A state dict of :class:`~segadapt.models.mit.MixTransformer` under the names of another project.
+    """Rename a state dict of :class:`~segadapt.models.mit.MixTransformer` for another project.
 
     Args:
-        state: of the encoder alone.
+        state: tensors of the encoder alone.
         layout: a name of :data:`MIT_LAYOUTS`.
-        prefix: before every name; None takes the layout's usual one.
+        prefix: prefix of every name; None takes the layout's usual prefix.
 
     Raises:
-        RequestError: the layout is unknown, or a name is none of ours.
+        RequestError: the layout is unknown, or a tensor is not of a Mix Transformer.
     """
     if layout not in MIT_LAYOUTS:
         raise RequestError(
@@ -187,7 +187,7 @@ def from_mit(state: Mapping[str, Tensor], layout: str, prefix: str | None = None
         )
     places, unknown = _taken_apart(state, MIT_LAYOUTS[OURS])
     if unknown:
-        raise RequestError(f"'{next(iter(unknown))}' is no tensor of a Mix Transformer; give its encoder alone")
+        raise RequestError(f"'{next(iter(unknown))}' is not a tensor of a Mix Transformer; give its encoder alone")
     before = MIT_LAYOUTS[layout].prefix if prefix is None else prefix
     return {before + key: value for key, value in _put_together(places, MIT_LAYOUTS[layout]).items()}
 
@@ -197,7 +197,7 @@ _LINEAR = ("fc1", "fc2")
 
 
 def _taken_apart(state: Mapping[str, Tensor], layout: MitLayout) -> tuple[dict[Place, Tensor], dict[str, Tensor]]:
-    """Every part by its place, and the tensors that are none."""
+    """Return every part by its place, and the tensors with unknown names."""
     patterns = {parts: _pattern(template) for parts, template in layout.names.items()}
     places: dict[Place, Tensor] = {}
     unknown: dict[str, Tensor] = {}
@@ -212,21 +212,22 @@ def _taken_apart(state: Mapping[str, Tensor], layout: MitLayout) -> tuple[dict[P
 
 
 def _split(match: re.Match[str], parts: Parts, value: Tensor) -> Iterator[tuple[Place, Tensor]]:
+    """Yield the parts of one stored tensor with their places."""
     found = match.groupdict()
     stage = int(found["s"]) if "s" in found else int(found["n"]) - 1
     pieces = [value] if len(parts) == 1 else [piece.clone() for piece in value.chunk(len(parts))]
-    for part, piece in zip(parts, pieces, strict=False):  # too few of a misshapen stack; its place stays empty
+    for part, piece in zip(parts, pieces, strict=False):  # a misshapen stack gives too few
         flat = piece.flatten(1) if part in _LINEAR and piece.dim() == 4 else piece
         yield Place(stage, int(found.get("i", -1)), part, found["leaf"]), flat
 
 
 def _put_together(places: Mapping[Place, Tensor], layout: MitLayout) -> dict[str, Tensor]:
-    """Names of the layout, stage by stage."""
+    """Name and stack the parts as the layout does."""
     result: dict[str, Tensor] = {}
     templates = {parts[0]: (parts, template) for parts, template in layout.names.items()}
     for place in places:
         if place.part not in templates:
-            continue  # a later part of a stack, joined with its first one
+            continue  # a later part of a stack, joined with its first part
         parts, template = templates[place.part]
         pieces = [piece for part in parts if (piece := places.get(place._replace(part=part))) is not None]
         value = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
@@ -238,6 +239,7 @@ def _put_together(places: Mapping[Place, Tensor], layout: MitLayout) -> dict[str
 
 
 def _pattern(template: str) -> re.Pattern[str]:
+    """Turn a template of names into a regular expression with named groups."""
     text = re.escape(template)
     for field in "sni":
         text = text.replace(re.escape(f"{{{field}}}"), rf"(?P<{field}>\d+)")

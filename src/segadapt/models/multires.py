@@ -1,4 +1,4 @@
-"""HRDA around any network: the whole crop at low resolution, a part of it at full resolution, fused.
+"""HRDA around any network: fuse the whole crop at low resolution with a part of it at full resolution.
 
 Hoyer, Dai, Van Gool: HRDA: Context-Aware High-Resolution Domain-Adaptive Semantic Segmentation,
 ECCV 2022. E and D are encoder and decoder of the wrapped network, o its stride, s the scale of the
@@ -10,7 +10,7 @@ context; A is the attention head.
     Z = up((1 - a) Z_c) + up(a) Z_d
     L = (1 - l_d) CE(up(Z), y) + l_d CE(up(Z_d), y[box])                    (methods/supervision.py)
 
-Context and detail pass the network one after the other: while it trains, batch normalisation sees
+Context and detail pass the network one after the other, so batch normalisation in training mode sees
 two batches.
 """
 
@@ -36,10 +36,10 @@ from segadapt.pieces.windows import in_windows
 
 @runtime_checkable
 class EncoderDecoder(Protocol):
-    """A network that is run in two halves, so that a second head can read its encoder.
+    """A network in two halves, so that a second head can read its encoder.
 
-    ``encode`` takes preprocessed images to maps with ``encoder_channels``, finest first and the
-    deepest last; ``decode`` takes them to logits and features.
+    ``encode`` computes maps with ``encoder_channels`` from preprocessed images, finest first and deepest
+    last; ``decode`` computes logits and features from them.
     """
 
     encoder_channels: Sequence[int]
@@ -67,46 +67,48 @@ class Part(NamedTuple):
 
 
 class MultiRes(Segmenter):
-    """A network that looks at context and detail. State dict: ``base.*`` and ``attention.*``.
+    """A network that sees context and detail. State dict: ``base.*`` and ``attention.*``.
 
-    What it does depends on its own ``training`` flag alone: in training it adds one random detail
-    crop, the same place for the whole batch, and returns it as ``Output.detail``; otherwise windows
-    cover the whole image and ``detail`` is None. A teacher that shall label whole images while its
-    layers are in training mode needs :func:`see_whole`.
+    Only its own ``training`` flag decides between two behaviours. In training it adds one random detail
+    crop, at the same place for the whole batch, and returns it as ``Output.detail``. Otherwise windows
+    cover the whole image and ``detail`` is None. For a teacher that labels whole images while its layers
+    are in training mode, call :func:`see_whole`.
 
     ``Output.logits`` have the stride of the wrapped network at full resolution. ``features``, ``aux``
-    and ``deep`` are those of the context, on the context's coarser grid: what compares pixels with
-    prototypes wants long-range features, and enlarged ones are only copies. The features of the
-    attention are the encoder's maps where the network has ``encode``, ``decode`` and
-    ``encoder_channels``, and ``Output.features`` otherwise.
+    and ``deep`` come from the context and have its coarser grid: comparing pixels with prototypes needs
+    long-range features, and enlarging them would only copy them. The attention reads the encoder's maps
+    if the wrapped network has ``encode``, ``decode`` and ``encoder_channels``, and ``Output.features``
+    otherwise.
 
-    Sizes in training must be multiples of the divisor. Others are predicted too: the image is
-    continued by its border to the next multiple, and the part that belongs to it is read from the
-    result, on as many cells as its pixels need.
+    Sizes in training must be multiples of the divisor. An image of another size is predicted too: its
+    border is repeated up to the next multiple, and the result is cropped to the cells of its pixels.
 
     Args:
         base: the network to wrap.
-        scale: s of the context, in (0, 1].
-        detail: size of the detail crop and of the windows: a float is a share of the image shown, an
-            integer or a pair (height, width) is in pixels. With a share, predict in windows of the
-            training crop's size (``inference.window``), so that details have the size of training.
-        divisor: positions of the crop are multiples of this, in pixels. None takes the smallest that
-            both grids have a whole number of cells in; others must be multiples of it. 8 for stride 4 and
-            scale 0.5.
+        scale: scale s of the context, in (0, 1].
+        detail: size of the detail crop and of the windows: a float is a share of the image in (0, 1], an
+            integer or a pair (height, width) is in pixels. With a share, predict in windows of the training
+            crop's size (``inference.window``), so that details are as large as in training.
+        divisor: positions of the crop are multiples of this many pixels. None takes the smallest number for
+            which both grids have whole cells (8 for stride 4 and scale 0.5); a number must be a multiple
+            of it.
         detail_weight: l_d, share of the loss that belongs to the detail, in [0, 1).
         overlap: share of a window that the next one covers again, in [0, 1).
-        attention: ``learned``, or a number in [0, 1]: 0 is the context alone, 1 the detail alone.
-        classwise: an attention for each class; otherwise one for all.
-        norm: of the attention, ``batch`` or ``group``. None takes that of the wrapped network's head where
-            it is an option there, as in DAFormer's, and otherwise ``group``, which does not depend on the
-            batch nor on the mode of normalisation in training.
+        attention: ``learned``, or a number in [0, 1]: 0 uses the context alone, 1 the detail alone.
+        classwise: learn one attention per class; otherwise one for all classes.
+        norm: normalisation of the attention, ``batch`` or ``group``. None takes the norm of the wrapped
+            network's head if its class has that argument, as DAFormer's has, and otherwise ``group``, which
+            depends neither on the batch nor on the mode.
         box: ``reachable``, or ``official``, which never draws the last position.
-        windows_at_once: windows that pass the network together; None is all of them, as needed for the
-            statistics of one batch where batch normalisation is in training mode. A number saves memory
-            and changes nothing in evaluation mode.
+        windows_at_once: number of windows that pass the network together; None passes all, which batch
+            normalisation in training mode needs for the statistics of one batch. A number saves memory and
+            changes nothing in evaluation mode.
 
     Raises:
         RequestError: an argument is out of its range.
+
+    Example:
+        >>> model = MultiRes(build_segmenter("daformer_mit_b5", classes=19), detail=512)
     """
 
     def __init__(
@@ -156,7 +158,7 @@ class MultiRes(Segmenter):
 
     @property
     def auxiliary(self) -> bool:
-        """Whether the wrapped network has an auxiliary head; it sees the context."""
+        """Whether the wrapped network has an auxiliary head; that head sees the context."""
         return bool(getattr(self.base, "auxiliary", False))
 
     def head_modules(self) -> list[nn.Module]:
@@ -165,17 +167,17 @@ class MultiRes(Segmenter):
 
     @property
     def names_deep(self) -> bool:
-        """Whether the wrapped network does."""
+        """Whether the wrapped network exposes its deepest feature map."""
         return self.base.names_deep
 
     def deep_features(self, images: Tensor) -> Tensor:
-        """Deepest encoder map of the context alone."""
+        """Compute the deepest encoder map of the context alone, of RGB images [B, 3, H, W] in [0, 1]."""
         return self.base.deep_features(self._shrunk(self._padded(images)))
 
-    # ---- the two ways of looking ----
+    # ---- one random detail, or windows over the whole image ----
 
     def network(self, x: Tensor) -> Output:
-        """Preprocessed images [B, 3, H, W] to fused logits [B, K, H / stride, W / stride] and context features."""
+        """Compute fused logits [B, K, H / stride, W / stride] and context features of preprocessed images."""
         if self.training:
             return self._with_random_detail(x)
         padded = self._padded(x)
@@ -184,7 +186,7 @@ class MultiRes(Segmenter):
         return output if padded is x else _unpadded(output, size_of(x), size_of(padded))
 
     def _with_random_detail(self, x: Tensor) -> Output:
-        """Context and one box; the attention counts within the box alone."""
+        """Fuse the context and one random box; the attention is zero outside the box."""
         size, detail = size_of(x), self.geometry.training_detail(size_of(x))
         box = draw_box(size, detail, self.geometry.divisor, self.reach_end)
         context = self._seen(self._shrunk(x))
@@ -197,7 +199,7 @@ class MultiRes(Segmenter):
         return context.output._replace(logits=fused, detail=Detail(logits, inside.features, box, self.detail_weight))
 
     def _fused(self, x: Tensor, details: Tensor, boxes: Sequence[Box]) -> Output:
-        """Context of whole images and the windows that cover them, ``details`` [N B, K, h, w] at ``boxes``."""
+        """Fuse the context of whole images with N windows that cover them, ``details`` [N B, K, h, w] at ``boxes``."""
         size = size_of(x)
         coarse, fine = self.geometry.coarse(size), self.geometry.fine(size)
         context = self._seen(self._shrunk(x))
@@ -206,11 +208,11 @@ class MultiRes(Segmenter):
         return context.output._replace(logits=fused)
 
     def window_logits(self, images: Tensor, window: Size, places: Sequence[Size]) -> Iterator[Tensor]:
-        """Logits of windows of images, one after the other; details that several of them need are computed once.
+        """Yield the logits of windows one by one; a detail that several windows need is computed once.
 
-        Of the 27 details of three windows of 1024 over 2048 pixels only 21 are different. Exact
-        where no layer is in training mode and the window is a multiple of the divisor; in the other
-        cases each window is computed for itself.
+        Three windows of 1024 pixels over 2048 have 27 details, of which only 21 are different. Sharing
+        is exact if no layer is in training mode and the window is a multiple of the divisor; otherwise
+        each window is computed separately.
         """
         if any(module.training for module in self.modules()) or not self.geometry.fits(window):
             yield from super().window_logits(images, window, places)
@@ -218,7 +220,7 @@ class MultiRes(Segmenter):
         x, inner = self.preprocess(images), self.geometry.windows(window)
         wanted = [[_moved(box, *place) for box in inner] for place in places]
         distinct = sorted(set().union(*wanted))
-        # No more at a time than one window by itself would take.
+        # No more at a time than a single window would need.
         found = self._details(x, distinct, self.windows_at_once or len(inner)).chunk(len(distinct))
         logits = dict(zip(distinct, found, strict=True))
         for (top, left), boxes in zip(places, wanted, strict=True):
@@ -228,7 +230,7 @@ class MultiRes(Segmenter):
     # ---- parts ----
 
     def _seen(self, x: Tensor) -> Seen:
-        """The wrapped network on preprocessed images."""
+        """Run the wrapped network on preprocessed images."""
         base: Segmenter = self.base
         if isinstance(base, EncoderDecoder):
             maps = base.encode(x)
@@ -238,7 +240,7 @@ class MultiRes(Segmenter):
         return Seen(output, [output.features])
 
     def _details(self, x: Tensor, boxes: Sequence[Box], at_once: int | None = None) -> Tensor:
-        """Logits [N B, K, h, w] of windows of the images, window by window."""
+        """Compute logits [N B, K, h, w] of N windows of the images, in the order of ``boxes``."""
         crops = [_cut(x, box) for box in boxes]
         cells = self.geometry.fine(size_of(crops[0]))
         count = at_once or self.windows_at_once or len(crops)
@@ -249,43 +251,50 @@ class MultiRes(Segmenter):
         return torch.cat(parts)
 
     def _attention(self, context: Seen, cells: Size) -> Tensor:
-        """a [B, K or 1, h, w] on the grid of the context's logits."""
+        """Compute the attention a [B, K or 1, h, w] in [0, 1] on the grid of the context's logits."""
         if self.attention is None:
             assert self.fixed_attention is not None
             return context.output.logits.new_full((1, 1, *cells), self.fixed_attention, dtype=torch.float32)
         return upsample(self.attention(context.maps), cells).sigmoid()
 
     def _shrunk(self, x: Tensor) -> Tensor:
-        """The context: images at the scale s, read bilinearly without a filter, as published."""
+        """Make the context: resize images by the scale s, bilinearly without a filter, as published."""
         return F.interpolate(x, self.geometry.context(size_of(x)), mode="bilinear", align_corners=False)
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Images continued by their border to multiples of the divisor; the same tensor if they are."""
+        """Repeat the border of images up to multiples of the divisor; return them unchanged if they fit."""
         height, width = size_of(x)
         below, right = -height % self.geometry.divisor, -width % self.geometry.divisor
         return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
 
 
 def started_from(network: Segmenter, model: Segmenter) -> Segmenter:
-    """``network`` with the weights of a trained ``model``, which is what it wraps: only its attention is new.
+    """Fill the network that ``network`` wraps from a trained ``model``; only the attention keeps its weights.
+
+    Args:
+        network: a :class:`MultiRes`, changed in place.
+        model: a trained network of the same kind as ``network.base``.
+
+    Returns:
+        ``network``.
 
     Raises:
-        RequestError: ``network`` is not ``model`` on two resolutions.
+        RequestError: ``network`` does not wrap a network like ``model``.
     """
     if not isinstance(network, MultiRes) or network.base.description() != model.description():
         name, given = (str(one.architecture.get("name")) for one in (network, model))
         raise RequestError(
-            f"a network '{name}' cannot start from this '{given}'; it can if it is 'hrda:NAME' around just that NAME, "
-            "whose arguments stand under network.arguments.base"
+            f"a network '{name}' cannot start from this '{given}'; it can if it is named 'hrda:{given}' and "
+            f"network.arguments.base holds the arguments of '{given}'"
         )
     network.base.load_state_dict(model.state_dict())
     return network
 
 
 def see_whole(model: nn.Module) -> None:
-    """Let multi-resolution networks in ``model`` predict whole images while their layers keep their modes.
+    """Make multi-resolution networks in ``model`` predict whole images while their layers keep their modes.
 
-    For a teacher in training mode; call it after ``train()``.
+    A teacher in training mode needs this; call it after ``train()``.
     """
     for module in model.modules():
         if isinstance(module, MultiRes):
@@ -293,7 +302,7 @@ def see_whole(model: nn.Module) -> None:
 
 
 def _unpadded(output: Output, size: Size, padded: Size) -> Output:
-    """The part of an output that belongs to the image, on the cells its pixels need."""
+    """Crop an output to the cells of the image, without its padding."""
 
     def read(maps: Tensor) -> Tensor:
         cells = [math.ceil(n * length / whole) for n, length, whole in zip(size_of(maps), size, padded, strict=True)]
@@ -320,7 +329,7 @@ def _check(
     box: str,
     windows_at_once: int | None,
 ) -> None:
-    """RequestError for the first argument that is out of its range."""
+    """Raise RequestError for the first argument that is out of its range."""
     number = isinstance(attention, (int, float)) and 0 <= attention <= 1
     ranges = (
         ("scale", scale, 0 < scale <= 1, "a number above 0 and at most 1"),

@@ -1,4 +1,4 @@
-"""How normalisation layers behave during training."""
+"""Behaviour of batch normalisation during training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ def set_norm_mode(model: nn.Module, mode: NormMode) -> None:
         model: changed in place; the choice survives later calls of ``model.train()``.
         mode: ``train`` normalises with the statistics of the batch and updates the running ones;
             ``affine`` normalises with the running statistics and trains scale and shift; ``frozen``
-            keeps scale and shift as well. Layers without running statistics keep them anyway.
+            keeps scale and shift as well. A layer without running statistics uses the statistics of
+            the batch in every mode.
+
+    Example:
+        >>> set_norm_mode(model, "affine")
+        >>> model.train()  # batch normalisation still uses its running statistics
     """
     for layer in model.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -26,6 +31,7 @@ def set_norm_mode(model: nn.Module, mode: NormMode) -> None:
 
 
 def _pin(layer: nn.Module, pinned: bool) -> None:
+    """Keep a layer in evaluation mode whatever ``train`` is called with, or undo that."""
     layer.__dict__.pop("train", None)
     if pinned:
         layer.eval()
@@ -37,6 +43,6 @@ def _pin(layer: nn.Module, pinned: bool) -> None:
 
 
 def running_statistics(model: nn.Module) -> list[Tensor]:
-    """Running means and variances of all batch normalisation in a model; none of layers without them."""
+    """Return the running means and variances of all batch normalisation layers that have them."""
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     return [b for layer in layers for b in layer.buffers(recurse=False) if b.is_floating_point()]

@@ -1,9 +1,9 @@
 """The network of ProDA and CPSL (Zhang et al., CVPR 2021; Li et al., CVPR 2022), as published.
 
-The papers call it DeepLabV2, but its head is a larger one: five atrous branches of 256 channels
-with group normalisation, reweighted channel by channel (squeeze and excitation), then merged into
-the 256-channel map in which the prototypes live. Numbers of these papers and of plain DeepLabV2 are
-therefore not like for like. Parameter names are those of the public files.
+The papers call it DeepLabV2, but its head is larger: five atrous branches of 256 channels with group
+normalisation, reweighted channel by channel (squeeze and excitation), then merged into a 256-channel
+map, the space of the prototypes. Do not compare numbers of these papers with numbers of plain
+DeepLabV2. Parameters have the names of the public files.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from segadapt.models.deeplabv2 import DILATIONS, EXPANSION, DilatedResNet, Strid
 from segadapt.models.segmenter import Output, Preprocessing
 
 UNIT = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-"""RGB in [0, 1] as it is: ProDA divides by 255 and does nothing else."""
+"""RGB in [0, 1] unchanged: ProDA divides by 255 and does nothing else."""
 
 CHANNELS = 256
 GROUPS = 32
 SQUEEZE = 16
-"""The gate's bottleneck has this fraction of the channels."""
+"""The gate's bottleneck has the number of channels divided by this."""
 
 
 class ChannelGate(nn.Module):
@@ -44,8 +44,8 @@ class ChannelGate(nn.Module):
 class ProDAHead(nn.Module):
     """Encoder output [B, C, h, w] to logits [B, K, h, w] and features [B, 256, h, w].
 
-    In training the features have passed the channel dropout, as those that the published methods
-    compare with prototypes: each channel is zero or scaled by 1 / (1 - p).
+    In training the features have passed the channel dropout (each channel is zero or scaled by
+    1 / (1 - p)), because the published methods compare these with prototypes.
     """
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
@@ -60,8 +60,8 @@ class ProDAHead(nn.Module):
         self.head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(CHANNELS, classes, 1, bias=False))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # The public code gives the head a Kaiming start and then, walking over the whole network, overwrites
-                # the weights of every convolution with this; its published results began here. Biases keep theirs.
+                # The public code initialises the head by Kaiming and then overwrites the weights of every
+                # convolution with these, but not the biases; its published results began so.
                 nn.init.normal_(module.weight, std=0.01)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,23 +72,23 @@ class ProDAHead(nn.Module):
 
 
 class ProDANet(DilatedResNet):
-    """Dilated ResNet with the head of ProDA: logits at stride 8 and the 256-channel features of the prototypes.
+    """Dilated ResNet with the head of ProDA: logits at stride 8 and 256-channel features for prototypes.
 
-    With ResNet-101 and 19 classes 65.07 M parameters, 22.56 M of them in the head.
+    With ResNet-101 and 19 classes it has 65.07 M parameters, 22.56 M of them in the head.
 
     Args:
         classes: number of classes K.
         depth: 50, 101 or 152 layers; the published networks have 101.
-        extra_norm: a batch normalisation between encoder and head. The distilled students have one:
-            their self-supervised SimCLR encoder gives outputs of another scale than a classifier's.
-        stride_in: the convolution that carries the stride of a block. The public code has ``1x1``
-            although torchvision's and SimCLR's weights, which it starts from, were trained with
-            ``3x3``; only the first block of layer2 has a stride at all.
-        dropout: probability that a channel of the features is zeroed in training, in [0, 1).
-        preprocessing: what the weights expect.
+        extra_norm: add a batch normalisation between encoder and head. The distilled students have it,
+            because outputs of their self-supervised SimCLR encoder have another scale than a classifier's.
+        stride_in: the convolution that carries the stride of a block, ``1x1`` or ``3x3``. The public code
+            has ``1x1``, although the weights of torchvision and SimCLR that it starts from were trained
+            with ``3x3``; only the first block of layer2 has a stride at all.
+        dropout: probability that a feature channel is zeroed in training, in [0, 1).
+        preprocessing: the preprocessing of the weights.
 
     Raises:
-        RequestError: an option has none of the values above.
+        RequestError: an argument has none of the values above.
     """
 
     head_names = ("layer5.", "bn_pretrain.")
@@ -112,7 +112,7 @@ class ProDANet(DilatedResNet):
         self.layer5 = ProDAHead(512 * EXPANSION, classes, dropout)
 
     def network(self, x: Tensor) -> Output:
-        """Preprocessed images [B, 3, H, W] to logits [B, K, h, w] and features [B, 256, h, w]."""
+        """Compute logits [B, K, h, w] and features [B, 256, h, w] of preprocessed images [B, 3, H, W]."""
         _, deep = self.encode(x)
         seen = deep if self.bn_pretrain is None else self.bn_pretrain(deep)
         logits, features = self.layer5(seen)

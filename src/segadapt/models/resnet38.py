@@ -1,7 +1,7 @@
-"""The wide ResNet-38 that CBST adapts (Wu et al., "Wider or Deeper", Pattern Recognition 2019; Zou et al., ECCV 2018).
+"""The wide ResNet-38 of CBST (Wu et al., "Wider or Deeper", Pattern Recognition 2019; Zou et al., ECCV 2018).
 
 Blocks normalise before they convolve. The last two levels are bottlenecks of up to 4096 channels,
-the output stride is 8. Names are near those of the MXNet files: ``bn4b5_branch2a_gamma`` is
+the output stride is 8. Names resemble the names of the MXNet files: ``bn4b5_branch2a_gamma`` is
 ``blocks.4b5.bn_branch2a.weight`` here, beta is bias, moving is running, and ``linear19`` is ``linear``.
 """
 
@@ -16,7 +16,7 @@ from segadapt.errors import RequestError
 from segadapt.models.segmenter import IMAGENET, Output, Preprocessing, Segmenter
 
 EPSILON = 1.001e-5
-"""Of every normalisation, as the published files were trained."""
+"""Epsilon of every normalisation, as the published files were trained."""
 HEAD_CHANNELS = 512
 HEAD_DILATION = 12
 
@@ -25,11 +25,12 @@ class Level(NamedTuple):
     """One level of the network: blocks that share widths.
 
     Attributes:
-        blocks: names after the number of the level; only the first block changes width and resolution.
+        blocks: names of the blocks, without the number of the level; only the first block changes width and
+            resolution.
         widths: output channels of the convolutions of a block, two (3x3, 3x3) or three (1x1, 3x3, 1x1).
-        stride: of the first convolution of the first block.
+        stride: stride of the first convolution of the first block.
         first: dilation of the first convolution of the first block.
-        dilation: of all other convolutions.
+        dilation: dilation of all other convolutions.
     """
 
     blocks: tuple[str, ...]
@@ -50,10 +51,10 @@ LEVELS = {
 
 
 class PreactivationBlock(nn.Module):
-    """Normalise, rectify, convolve, two or three times, plus a shortcut: [B, C, H, W] -> [B, widths[-1], ...].
+    """Normalise, rectify and convolve two or three times, plus a shortcut: [B, C, H, W] -> [B, widths[-1], ...].
 
-    Where the width changes, the shortcut is a 1x1 convolution of the first rectified map, otherwise the
-    identity on the block's input. Dropout acts on single values before the last convolution.
+    If the width changes, the shortcut is a 1x1 convolution of the first rectified map; otherwise it is the
+    block's input. Dropout zeroes single values before the last convolution.
     """
 
     def __init__(
@@ -96,16 +97,16 @@ class PreactivationBlock(nn.Module):
 class ResNet38(Segmenter):
     """Wide ResNet-38: logits at stride 8; features are the 512 channels that the last convolution reads.
 
-    An image of H x W pixels gets ceil(H / 8) x ceil(W / 8) cells. 124.0 million parameters with the
-    classes of Cityscapes.
+    An image of H x W pixels gets ceil(H / 8) x ceil(W / 8) cells. With the 19 classes of Cityscapes the
+    network has 124.0 million parameters.
 
     Args:
         classes: number of classes K.
-        dropout: probability in the last two blocks, 6a and 7a, each in [0, 1).
-        preprocessing: what the weights expect; the MXNet files take ImageNet's.
+        dropout: two probabilities in [0, 1), for the last two blocks, 6a and 7a.
+        preprocessing: the preprocessing of the weights; the MXNet files need ImageNet statistics.
 
     Raises:
-        RequestError: a dropout is out of its range or there are not two.
+        RequestError: ``dropout`` does not have two values in [0, 1).
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class ResNet38(Segmenter):
         nn.init.normal_(self.linear.weight, std=0.01)
 
     def network(self, x: Tensor) -> Output:
-        """Preprocessed images [B, 3, H, W] to logits [B, K, h, w] and features [B, 512, h, w]."""
+        """Compute logits [B, K, h, w] and features [B, 512, h, w] of preprocessed images [B, 3, H, W]."""
         x = self.conv1a(x)
         for block in self.blocks.values():
             x = block(x)

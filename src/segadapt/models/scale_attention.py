@@ -1,4 +1,4 @@
-"""The head of HRDA that says, from the context, where to trust the detail."""
+"""The head of HRDA that decides from the context where to trust the detail."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ DROPOUT = 0.1
 class ScaleAttention(FusionHead):
     """Encoder maps of the context to attention logits [B, C, h, w] on the grid of the finest map.
 
-    Each map is projected to 256 channels, all are enlarged to the finest and merged by a 1x1
-    convolution. Parameter names are those of the public files.
+    Each map is projected to 256 channels; all are enlarged to the finest and merged by a 1x1
+    convolution. Parameters have the names of the public files.
 
     Args:
-        channels: of the maps, finest first.
-        out: number of classes K, or 1 for an attention that all classes share.
+        channels: channels of the maps, finest first.
+        out: C: number of classes K, or 1 for an attention that all classes share.
         norm: see :class:`~segadapt.models.fusion_head.DAFormerHead`.
+
+    Raises:
+        RequestError: ``norm`` is neither ``batch`` nor ``group``.
     """
 
     def __init__(self, channels: Sequence[int], out: int, norm: HeadNorm = "batch") -> None:

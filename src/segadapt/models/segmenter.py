@@ -1,4 +1,4 @@
-"""What every segmentation network of the house looks like from outside."""
+"""The interface of every segmentation network: RGB images in, class scores and features out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from segadapt.errors import RequestError
+
 
 class Detail(NamedTuple):
-    """What a multi-resolution network saw of a crop at full resolution while training (HRDA).
+    """The crop at full resolution that a multi-resolution network looked at in a training step (HRDA).
 
     Attributes:
         logits: [B, K, h, w] class scores of the crop at the network's stride.
-        features: [B, D, h, w] the map that the classifier reads, of the crop.
+        features: [B, D, h, w] the map of the crop that the classifier reads.
         box: (top, left, bottom, right) of the crop in pixels of the images.
         weight: share of the segmentation loss that belongs to the crop, in [0, 1).
     """
@@ -27,14 +29,14 @@ class Detail(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a network gives for a batch.
+    """The result of a network for a batch of images [B, 3, H, W].
 
     Attributes:
-        logits: [B, K, h, w] class scores at the network's own stride (not upsampled).
+        logits: [B, K, h, w] class scores before the softmax, at the network's own stride (not upsampled).
         features: [B, D, h, w] the map that the classifier reads.
         aux: [B, K, h', w'] scores of an auxiliary head, or None.
-        deep: [B, C, h', w'] deepest feature map of the encoder, where the network names one.
-        detail: of a multi-resolution network in training mode.
+        deep: [B, C, h', w'] deepest feature map of the encoder, or None if the network does not expose it.
+        detail: the crop at full resolution; only of a multi-resolution network in training mode.
     """
 
     logits: Tensor
@@ -46,9 +48,13 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From RGB in [0, 1] to what the network was trained on: ``(x * scale - mean) / std``.
+    """How RGB images in [0, 1] become the network's input: ``(x * scale - mean) / std``.
 
-    ``mean`` and ``std`` are in the order of the network's channels (BGR if ``bgr``).
+    Attributes:
+        mean: per channel, after scaling, in the order of the network's channels (BGR if ``bgr``).
+        std: per channel, like ``mean``; above 0.
+        scale: 1 for networks trained on [0, 1], 255 for networks trained on [0, 255].
+        bgr: reverse the channels first, for weights that were trained with OpenCV or Caffe.
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -58,20 +64,45 @@ class Preprocessing:
 
 
 IMAGENET = Preprocessing()
+"""The statistics of ImageNet in [0, 1], as torchvision and most of timm use them."""
 CAFFE = Preprocessing((104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0), 255.0, True)
+"""BGR in [0, 255] minus the ImageNet mean: weights that were converted from Caffe."""
 
 
 class Segmenter(nn.Module):
-    """Base of all networks: RGB images in [0, 1] -> :class:`Output`.
+    """Base class of all networks: RGB images [B, 3, H, W] in [0, 1] -> :class:`Output`.
 
-    The network owns its preprocessing, so images mean the same everywhere in the house and a
-    checkpoint cannot be fed with the wrong normalisation. Subclasses implement
-    :meth:`network` on preprocessed images and set ``stride`` and ``feature_channels``.
+    The network owns its preprocessing. So the whole library passes RGB in [0, 1], and no caller can
+    feed a network with the wrong normalisation.
+
+    To write a network of your own, implement :meth:`network` on preprocessed images and set
+    ``stride`` (pixels per cell of the logits) and ``feature_channels`` (D). Override
+    :meth:`head_modules` to train the head with a higher learning rate, and :meth:`deep_features` to
+    use methods that compare encoder features::
+
+        class Tiny(Segmenter):
+            def __init__(self, classes: int) -> None:
+                super().__init__(classes, architecture={"name": "tiny"})
+                self.stride, self.feature_channels = 8, 64
+                self.encoder = nn.Sequential(nn.Conv2d(3, 64, 8, stride=8), nn.ReLU())
+                self.head = nn.Conv2d(64, classes, 1)
+
+            def network(self, x: Tensor) -> Output:
+                features = self.encoder(x)
+                return Output(self.head(features), features)
+
+            def head_modules(self) -> list[nn.Module]:
+                return [self.head]
 
     Args:
         classes: number of classes K of the classifier.
         preprocessing: see :class:`Preprocessing`.
-        architecture: how to build this network again (name and arguments), stored in model files.
+        architecture: name and arguments with which ``build_segmenter`` builds this network again, as plain
+            JSON values; stored in model files.
+
+    Attributes:
+        stride: pixels per cell of the logits, along each side.
+        feature_channels: channels D of ``Output.features``.
     """
 
     stride: int = 8
@@ -90,53 +121,63 @@ class Segmenter(nn.Module):
         self._std: Tensor
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """RGB [B, 3, H, W] in [0, 1] to the network's input."""
+        """Turn RGB images [B, 3, H, W] in [0, 1] into the network's input [B, 3, H, W]."""
         if self.preprocessing.bgr:
             images = images.flip(1)
         return (images * self.preprocessing.scale - self._mean) / self._std
 
     @property
     def mean_colour(self) -> Tensor:
-        """[1, 3, 1, 1] RGB in [0, 1]: the colour that :meth:`preprocess` makes zero."""
+        """The RGB colour [1, 3, 1, 1] in [0, 1] that :meth:`preprocess` turns into zero."""
         colour = self._mean / self.preprocessing.scale
         return colour.flip(1) if self.preprocessing.bgr else colour
 
     def network(self, x: Tensor) -> Output:
-        """The network on preprocessed images [B, 3, H, W]."""
-        raise NotImplementedError
+        """Compute the output for preprocessed images [B, 3, H, W]; every subclass implements it."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement Segmenter.network")
 
     def forward(self, images: Tensor) -> Output:
-        """RGB images [B, 3, H, W] in [0, 1] to logits and features."""
+        """Compute the output for RGB images [B, 3, H, W] in [0, 1]."""
         return self.network(self.preprocess(images))
 
     def window_logits(
         self, images: Tensor, window: tuple[int, int], places: Sequence[tuple[int, int]]
     ) -> Iterator[Tensor]:
-        """Logits [B, K, h, w] of windows of the images, one window after the other.
+        """Yield the logits [B, K, h, w] of one window of the images after the other.
 
-        Networks that share work between overlapping windows do it here.
+        A network that can share work between overlapping windows overrides this method.
 
         Args:
             images: [B, 3, H, W] RGB in [0, 1].
             window: (height, width) in pixels.
-            places: (top, left) of each window.
+            places: (top, left) of each window, in pixels.
         """
         for top, left in places:
             yield self(images[..., top : top + window[0], left : left + window[1]]).logits
 
     @property
     def names_deep(self) -> bool:
-        """Whether the network names the deepest feature map of its encoder: ``Output.deep``."""
+        """Whether the network exposes the deepest feature map of its encoder, as ``Output.deep``."""
         return type(self).deep_features is not Segmenter.deep_features
 
     def deep_features(self, images: Tensor) -> Tensor:
-        """``Output.deep`` of RGB images [B, 3, H, W] in [0, 1], without the head; of networks that name it."""
-        raise NotImplementedError
+        """Compute ``Output.deep`` [B, C, h', w'] of RGB images [B, 3, H, W] in [0, 1], without the head.
+
+        Raises:
+            RequestError: the network does not expose it, see :attr:`names_deep`.
+        """
+        raise RequestError(
+            f"the network '{self.architecture.get('name', type(self).__name__)}' has no named deep features; "
+            "implement deep_features in its class, or take another network"
+        )
 
     def head_modules(self) -> list[nn.Module]:
-        """The freshly initialised parts, which usually train with a higher learning rate."""
-        raise NotImplementedError
+        """Return the freshly initialised parts, whose learning rate is multiplied by ``head_factor``.
+
+        An empty list, the default, means that all parameters train with one learning rate.
+        """
+        return []
 
     def description(self) -> dict[str, Any]:
-        """Everything needed to build the network again, as plain JSON values."""
+        """Return the arguments of ``build_segmenter`` that build the network again, as plain JSON values."""
         return {**self.architecture, "classes": self.classes, "preprocessing": asdict(self.preprocessing)}

@@ -1,4 +1,4 @@
-"""Model files: one safetensors file with everything needed to use the model, read without running code."""
+"""Model files: one safetensors file with everything needed to use a model. Reading runs no code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segadapt.models.segmenter import Segmenter
 FORMAT = "segadapt-model-1"
 PROTOTYPES_FORMAT = "segadapt-prototypes-1"
 PROTOTYPES = "prototypes.safetensors"
-"""Beside the model of a stage that learns prototypes but predicts by the classifier."""
+"""File beside the model of a stage that learns prototypes but predicts by the classifier."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class LoadedModel:
     """A model file, opened.
 
     Attributes:
-        model: in evaluation mode.
-        space: the classes it knows.
-        provenance: how it came about: run, stage, settings, versions.
+        model: the network, in evaluation mode.
+        space: the classes that it predicts.
+        provenance: its origin as plain JSON values: run, stage, settings, versions.
     """
 
     model: Segmenter
@@ -42,21 +42,34 @@ class LoadedModel:
 
     @property
     def inference(self) -> dict[str, Any]:
-        """How it predicts in its run: settings of :class:`~segadapt.models.inference.InferenceConfig`."""
+        """Prediction settings of its run, for :class:`~segadapt.models.inference.InferenceConfig`; may be empty."""
         return dict(self.provenance.get("inference", {}))
 
     @property
     def working_size(self) -> tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None:
-        """The size of images, or of their longest side, at which it was evaluated in its run; None keeps images."""
+        """Size (height, width), or longest side, of images in its run's evaluation; None keeps the size of an image."""
         stored = self.provenance.get("size")
         return (stored[0], stored[1]) if isinstance(stored, list) else stored
 
 
 def save_model(path: Path, model: Segmenter, space: LabelSpace, provenance: dict[str, Any]) -> None:
-    """Write a model file so that it is either the old one or the whole new one.
+    """Write a model file; a crash leaves either the old file or the whole new one.
+
+    Args:
+        path: the file, ``*.safetensors``; its folder is made if missing.
+        model: any network of ``build_segmenter``; its device and mode do not matter.
+        space: the classes of the network, in order.
+        provenance: plain JSON values that :class:`LoadedModel` returns; ``inference`` and ``size`` in it
+            say how to predict.
 
     Raises:
         RequestError: the network could not be loaded again from the file.
+        RunError: the file cannot be written, e.g. because the disk is full.
+
+    Example:
+        >>> save_model(Path("model.safetensors"), model, CITYSCAPES, {"run": "by hand"})
+        >>> loaded = load_model(Path("model.safetensors"))
+        >>> labels, confidence = predict_labels(loaded.model, images, (1024, 2048), InferenceConfig())
     """
     require_rebuildable(model)
     metadata = {
@@ -69,10 +82,18 @@ def save_model(path: Path, model: Segmenter, space: LabelSpace, provenance: dict
 
 
 def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
-    """Read a model file; RequestError when it is missing, damaged, or no model file."""
+    """Read a model file.
+
+    Args:
+        path: a file of :func:`save_model`.
+        device: where the network goes.
+
+    Raises:
+        RequestError: the file is missing or damaged, or is not a model file.
+    """
     tensors, metadata = _read(path)
     if metadata.get("format") != FORMAT:
-        raise RequestError(f"'{path}' holds tensors but no segadapt model; use it as model.weights instead")
+        raise RequestError(f"'{path}' holds tensors but not a segadapt model; use it as model.weights instead")
     model = build_segmenter(**json.loads(metadata["description"]))
     model.load_state_dict(tensors)
     space = LabelSpace.from_json(metadata["space"])
@@ -80,7 +101,7 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
 
 
 def save_prototypes(path: Path, view: PrototypeNet) -> None:
-    """Write what a network has beyond the one it wraps: projection and prototypes, some megabytes at most."""
+    """Write the projection and the prototypes of a network, some megabytes at most; not the network it wraps."""
     wrapped = {"name", "base"}
     settings = {k: v for k, v in view.architecture.items() if k not in wrapped}
     own = {k: v for k, v in view.state_dict().items() if not k.startswith("base.")}
@@ -88,14 +109,14 @@ def save_prototypes(path: Path, view: PrototypeNet) -> None:
 
 
 def load_prototypes(path: Path, base: Segmenter) -> PrototypeNet:
-    """A network with the prototypes of a file around it, in evaluation mode on its device.
+    """Wrap a network with the prototypes of a file; the result is in evaluation mode on the network's device.
 
     Raises:
         RequestError: the file is missing or damaged, or belongs to a network with other features or classes.
     """
     tensors, metadata = _read(path)
     if metadata.get("format") != PROTOTYPES_FORMAT:
-        raise RequestError(f"'{path}' holds no prototypes; give the prototypes.safetensors of a stage with some")
+        raise RequestError(f"'{path}' holds no prototypes; give the {PROTOTYPES} of a stage that learnt some")
     view = PrototypeNet(base, **json.loads(metadata["settings"]))
     own = {k: v.shape for k, v in view.state_dict().items() if not k.startswith("base.")}
     if own != {k: v.shape for k, v in tensors.items()}:
@@ -105,28 +126,28 @@ def load_prototypes(path: Path, base: Segmenter) -> PrototypeNet:
 
 
 def by_prototypes(loaded: LoadedModel, path: Path) -> LoadedModel:
-    """A model that predicts by the prototypes of its stage (MPCL) instead of its classifier.
+    """Return a model that predicts by the prototypes of its stage (MPCL) instead of its classifier.
 
     Args:
-        loaded: the model, which is returned as it is if it predicts by prototypes already.
-        path: of its file; the prototypes lie beside it.
+        loaded: the model; returned unchanged if it predicts by prototypes already.
+        path: the model's file; the prototypes lie beside it.
 
     Raises:
-        RequestError: there are none, or they belong to another model.
+        RequestError: the file of prototypes is missing or damaged, or belongs to another model.
     """
     if isinstance(loaded.model, PrototypeNet):
         return loaded
     beside = path.with_name(PROTOTYPES)
     if not beside.is_file():
         raise RequestError(
-            f"there is no '{beside}': the stage of this model learnt no prototypes; those with 'mpcl' do, unless no "
-            "class had any yet"
+            f"there is no '{beside}': the stage of this model learnt no prototypes; train a stage with 'mpcl' "
+            "until a class has prototypes"
         )
     return replace(loaded, model=load_prototypes(beside, loaded.model))
 
 
 def require_same_classes(found: LabelSpace, wanted: LabelSpace, path: Path) -> None:
-    """RequestError unless a model's classes are those of the run, in the same order."""
+    """Raise RequestError unless a model has the classes of the run, in the same order."""
     if not found.same_classes(wanted):
         raise RequestError(
             f"'{path}' was trained for the classes {_few(found)}; this run has {_few(wanted)}; "
@@ -140,19 +161,19 @@ def _few(space: LabelSpace) -> str:
 
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors so that the file is either the old one or the whole new one."""
+    """Write tensors and metadata; a crash leaves either the old file or the whole new one."""
     tensors = {k: v.detach().to("cpu").contiguous() for k, v in state.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file; RequestError when it is missing or damaged."""
+    """Read tensors and metadata of a file; RequestError when it is missing or damaged."""
     if not path.is_file():
         raise RequestError(f"no model file '{path}'")
     try:
         with safe_open(str(path), "pt") as file:
-            # A mapping it is not: only its keys can be iterated.
+            # The file is not a mapping: only its keys can be iterated.
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as problem:
-        raise RequestError(f"'{path}' is no readable model file: {str(problem).splitlines()[0]}") from problem
+        raise RequestError(f"'{path}' is not a readable model file: {str(problem).splitlines()[0]}") from problem

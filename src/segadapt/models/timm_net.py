@@ -4,8 +4,9 @@
     z    = concat_i up(W_i f_i)                                 [B, n D, H/s_1, W/s_1]
     features = ReLU(GroupNorm(W z)),  logits = V features       [B, D, ...], [B, K, ...]
 
-All-1x1 fusion of upsampled stages is the decoder of SegFormer (Xie et al., 2021); group instead of
-batch normalisation keeps it exact for one image, for any number of processes, and under bfloat16.
+The decoder of SegFormer (Xie et al., 2021) fuses upsampled stages by 1x1 convolutions in the same way.
+Group instead of batch normalisation gives the same result for one image, for any number of processes,
+and under bfloat16.
 """
 
 from __future__ import annotations
@@ -27,20 +28,25 @@ from segadapt.models.segmenter import Output, Preprocessing, Segmenter
 
 LITE_ENCODER = "tf_efficientnet_lite0"
 _OTHER_SIZE = (128, 192)
-"""A height and a width for which no network of one size is made."""
+"""A height and a width that no network of one fixed size has."""
 
 
 class TimmSegmenter(Segmenter):
-    """An encoder of timm, its stages fused at the finest stride used.
+    """An encoder of timm whose stages are fused at the finest stride used.
 
     Args:
-        classes: K.
-        encoder: a timm name, e.g. ``convnext_tiny``; must give feature maps (``features_only``).
-        width: channels D of the decoder.
-        finest: stages with a smaller stride than this are not used; the output has the stride of
-            the finest one that is.
-        dropout: of feature channels before the classifier.
-        preprocessing: None takes what timm states for the encoder's weights.
+        classes: number of classes K.
+        encoder: a timm name, e.g. ``convnext_tiny``; the encoder must give feature maps (``features_only``).
+        width: channels D of the decoder and of the features.
+        finest: least stride of the stages that are fused; the output has the stride of the finest of them.
+        dropout: probability that a feature channel is zeroed before the classifier, in [0, 1).
+        preprocessing: None takes timm's own statement for the encoder's weights.
+
+    Attributes:
+        encoder_channels: channels C_i of the maps of :meth:`encode`.
+
+    Raises:
+        RequestError: timm does not have the encoder, or it does not fit.
     """
 
     def __init__(
@@ -77,12 +83,12 @@ class TimmSegmenter(Segmenter):
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Preprocessed images to the maps that the decoder uses, finest first."""
+        """Compute the maps [B, C_i, h_i, w_i] that the decoder uses of preprocessed images, finest first."""
         maps = self.encoder(x)
         return [maps[i] for i in self.used]
 
     def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Encoder maps to logits and features at the finest stride used."""
+        """Compute logits [B, K, h_1, w_1] and features [B, D, h_1, w_1] from the maps of :meth:`encode`."""
         size = maps[0].shape[-2:]
         projected = [
             F.interpolate(project(x), size=size, mode="bilinear", align_corners=False)
@@ -92,7 +98,7 @@ class TimmSegmenter(Segmenter):
         return self.classifier(self.dropout(features)), features
 
     def network(self, x: Tensor) -> Output:
-        """Logits and features at the finest stride used."""
+        """Compute logits and features at the finest stride used, and the deepest map of the encoder."""
         maps = self.encode(x)
         logits, features = self.decode(maps)
         return Output(logits, features, deep=maps[-1])
@@ -102,12 +108,17 @@ class TimmSegmenter(Segmenter):
         return deepest
 
     def head_modules(self) -> list[nn.Module]:
-        """The decoder."""
+        """Return the parts of the decoder."""
         return [self.lateral, self.fuse, self.classifier]
 
 
 def create_encoder(encoder: str) -> Any:
-    """An encoder of timm that gives all its feature maps; RequestError if there is none of that name or it cannot."""
+    """Create an encoder of timm that returns all its feature maps, with random weights.
+
+    Raises:
+        RequestError: timm has no encoder of that name, or the encoder gives no feature maps or takes images
+            of one size only.
+    """
     if encoder not in timm.list_models():
         raise RequestError(f"timm has no encoder '{encoder}'{nearest(encoder, timm.list_models())}")
     try:
@@ -120,9 +131,9 @@ def create_encoder(encoder: str) -> Any:
 
 
 def _takes_any_size(body: nn.Module) -> bool:
-    """Whether an encoder gives maps [B, C_i, h, w] of images of a size that is not its own; without computing any.
+    """Return whether an encoder gives maps [B, C_i, h, w] of images of any size; checks shapes only.
 
-    Transformers with positions or windows of a fixed number refuse such images by an assertion of theirs.
+    Transformers with a fixed number of positions or windows refuse such images by an assertion.
     """
     shapes = {name: torch.empty_like(value, device="meta") for name, value in body.state_dict().items()}
     with evaluation_mode(body), torch.no_grad(), suppress(AssertionError):
@@ -132,7 +143,7 @@ def _takes_any_size(body: nn.Module) -> bool:
 
 
 def stated_preprocessing(encoder: str) -> Preprocessing:
-    """What timm states for the weights of an encoder; ImageNet statistics where it states nothing."""
+    """Return the preprocessing that timm states for an encoder's weights, or else ImageNet statistics."""
     stated = timm.get_pretrained_cfg(encoder)
     if stated is None:
         return Preprocessing()

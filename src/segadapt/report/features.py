@@ -1,7 +1,11 @@
-"""The features that a run kept, laid out in the plane by t-SNE for the report.
+"""Read the features that a run kept, and lay them out in the plane by t-SNE.
 
-The layout takes seconds, so it is kept beside the features. Nothing here fails for what is
-missing or damaged: that stage has no picture then.
+    FEATURES/places.npz            chosen pixels and their classes, once per run: :class:`Places`
+    FEATURES/stages/STAGE.npz      features of the network of a stage at these pixels, and their separation
+    FEATURES/layout/STAGE.npz      points in the plane, kept because computing them takes seconds
+
+:mod:`segadapt.report.write_features` writes the first two. A missing or damaged file is not an error: the
+report then has no picture of that stage.
 """
 
 from __future__ import annotations
@@ -20,18 +24,50 @@ import numpy.typing as npt
 
 from segadapt.core.files import replace_file
 
+FEATURES = "features"
+"""Folder of all these files, below the pictures of a run."""
+PLACES = "places.npz"
+TRUTH = "truth"
+"""``Places.by`` of labels from the ground truth."""
+
 PERPLEXITY = 30.0
 FEWEST = 8
-"""Pixels below which there is nothing to lay out."""
+"""Fewest pixels that can be laid out."""
 MARGIN = 0.02
+"""Empty border of a picture, as share of its side."""
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, BadZipFile)
 
 Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Places:
+    """Pixels whose features are compared between the stages of a run.
+
+    Attributes:
+        image: [N] number of the image in its data set.
+        y, x: [N] position as share of the image's height and width, in (0, 1).
+        label: [N] train ids.
+        by: :data:`TRUTH`, or the name of the stage whose predictions ``label`` holds.
+    """
+
+    image: npt.NDArray[np.int64]
+    y: npt.NDArray[np.float32]
+    x: npt.NDArray[np.float32]
+    label: npt.NDArray[np.uint8]
+    by: str
+
+
+@dataclass(frozen=True)
 class FeaturePicture:
-    """A stage's features in the plane: points [N, 2] in [0, 1], and how well classes are told apart (>= 0)."""
+    """The features of one stage in the plane.
+
+    Attributes:
+        stage: name of the stage.
+        points: [N, 2] in [0, 1].
+        separation: how far apart the classes are, at least 0, see
+            :func:`segadapt.report.write_features.separation`; None if unknown.
+    """
 
     stage: str
     points: Numbers
@@ -44,9 +80,9 @@ class FeatureAlbum:
 
     Attributes:
         label: [N] train ids.
-        by: ``truth``, or the stage whose predictions ``label`` holds.
-        images: number of images that the pixels are from.
-        pictures: in the order of the run; empty when scikit-learn is needed and not installed.
+        by: :data:`TRUTH`, or the name of the stage whose predictions ``label`` holds.
+        images: number of images that the pixels come from.
+        pictures: in the order of the run; empty if scikit-learn is needed and not installed.
     """
 
     label: npt.NDArray[np.uint8]
@@ -55,16 +91,28 @@ class FeatureAlbum:
     pictures: Sequence[FeaturePicture]
 
 
-def read_features(folder: Path, stages: Sequence[str]) -> FeatureAlbum | None:
-    """Pictures of the features of ``stages`` below ``folder``; None when there are none to be had."""
-    places = _arrays(folder / "places.npz")
-    kept = {stage: found for stage in stages if (found := _arrays(folder / "stages" / f"{stage}.npz"))}
+def stage_file(folder: Path, stage: str) -> Path:
+    """Return the file with the features of a stage below ``folder``."""
+    return folder / "stages" / f"{stage}.npz"
+
+
+def read_places(path: Path) -> Places | None:
+    """Read the chosen pixels, or return None if the file is missing or damaged."""
+    arrays = _arrays(path)
     try:
-        label, by = places["label"], str(places["by"])
-        images = len(np.unique(places["image"]))
-        usable = {stage: found for stage, found in kept.items() if _usable(found["features"], len(label))}
+        return Places(arrays["image"], arrays["y"], arrays["x"], arrays["label"], str(arrays["by"]))
     except KeyError:
         return None
+
+
+def read_features(folder: Path, stages: Sequence[str]) -> FeatureAlbum | None:
+    """Read the features of ``stages`` below ``folder`` and lay them out; None if there are no usable ones."""
+    places = read_places(folder / PLACES)
+    if places is None:
+        return None
+    label, by, images = places.label, places.by, len(np.unique(places.image))
+    kept = {stage: found for stage in stages if (found := _arrays(stage_file(folder, stage)))}
+    usable = {s: found for s, found in kept.items() if "features" in found and _usable(found["features"], len(label))}
     if not usable:
         return None
     pictures: list[FeaturePicture] = []
@@ -79,9 +127,9 @@ def read_features(folder: Path, stages: Sequence[str]) -> FeatureAlbum | None:
 
 
 def turned(points: Numbers, like: Numbers) -> Numbers:
-    """Points [N, 2] about their centre, turned and mirrored to lie as near to ``like`` as they can.
+    """Centre points [N, 2], and rotate and mirror them to lie as near to ``like`` [N, 2] as possible.
 
-    t-SNE leaves the orientation open; equal ones make panels comparable by eye (orthogonal
+    t-SNE does not fix the orientation; the same orientation makes panels comparable by eye (orthogonal
     Procrustes problem).
     """
     points, like = points - points.mean(0), like - like.mean(0)
@@ -90,21 +138,21 @@ def turned(points: Numbers, like: Numbers) -> Numbers:
 
 
 def into_square(points: Numbers) -> Numbers:
-    """Points [N, 2] moved and scaled, alike in both directions, to fill the unit square but for a margin."""
+    """Move and scale points [N, 2], equally in both directions, to fill the unit square except for a margin."""
     low, high = points.min(0), points.max(0)
     scale = (1 - 2 * MARGIN) / max(float((high - low).max()), 1e-12)
     return np.asarray(0.5 + (points - (low + high) / 2) * scale)
 
 
 def _usable(features: npt.NDArray[Any], count: int) -> bool:
-    """Whether they are those of ``count`` pixels and can be laid out: enough of them, finite and not all equal."""
+    """Return whether features [count, D] can be laid out: enough of them, finite and not all equal."""
     if features.ndim != 2 or not len(features) == count >= FEWEST or features.shape[1] < 2:
         return False
     return bool(np.isfinite(features).all() and (features != features[0]).any())
 
 
 def _layout(features: npt.NDArray[np.float16], cache: Path) -> Numbers | None:
-    """Points [N, 2] by t-SNE, kept in ``cache``; None without scikit-learn."""
+    """Compute points [N, 2] by t-SNE, or read them from ``cache``; None without scikit-learn."""
     key = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()[:16]
     known = _arrays(cache)
     if str(known.get("key")) == key and "points" in known:
@@ -113,17 +161,17 @@ def _layout(features: npt.NDArray[np.float16], cache: Path) -> Numbers | None:
         from sklearn.manifold import TSNE
     except ImportError:
         return None
-    # Neighbourhoods of a third of few pixels: t-SNE needs fewer neighbours than there are points.
+    # t-SNE needs fewer neighbours than points: few pixels get neighbourhoods of a third of them.
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     embedding = TSNE(n_components=2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=0)
     points = embedding.fit_transform(features.astype(np.float32))
-    with contextlib.suppress(OSError):  # a folder that cannot be written costs the time again, no more
+    with contextlib.suppress(OSError):  # if the folder cannot be written, the next report computes the points again
         replace_file(cache, lambda file: np.savez_compressed(file, key=key, points=points))
     return np.asarray(points, np.float64)
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a file, empty when there is none or it is damaged. Pickled objects are not read."""
+    """Read the arrays of a file; empty if it is missing or damaged. Pickled objects are not read."""
     try:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}

@@ -1,8 +1,8 @@
-"""Figures of the report as inline SVG that stays crisp and legible at any width.
+"""Draw figures of the report as inline SVG that is sharp and legible at any width.
 
-Lines are drawn in a square of 1000 x 1000 units stretched to the space there is, with strokes that
-do not stretch; text is HTML placed in percent, so it keeps its size. Colours come from CSS
-variables, so the figures follow the page's light or dark look.
+Lines are drawn in a square of 1000 x 1000 units that stretches to the width of the page, with strokes
+that do not stretch. Text is HTML placed in percent, so it keeps its size. Colours come from CSS variables,
+so the figures follow the light or dark look of the page.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from html import escape
 
 UNITS = 1000
 MOST_POINTS = 240
+"""Largest number of points of a curve."""
 LINE_COLORS = tuple(f"var(--line-{number})" for number in range(1, 7))
-"""The line colours of report.css."""
+"""CSS variables of report.css."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line: name for the legend, CSS colour, points (x, y), and whether to mark each point."""
+    """A line: name in the legend, CSS colour, points (x, y), whether to mark each point, and a text per point."""
 
     name: str
     color: str
@@ -31,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Level:
-    """A dashed horizontal line at ``value``."""
+    """A dashed horizontal line at ``value``, with its name in the legend."""
 
     name: str
     color: str
@@ -40,7 +41,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Dots:
-    """The points (x, y) in the unit square of class ``number``, y upwards."""
+    """The points (x, y) of class ``number`` in the unit square, y upwards."""
 
     number: int
     name: str
@@ -49,10 +50,10 @@ class Dots:
 
 
 def scatter(groups: Sequence[Dots], description: str) -> str:
-    """Dots in a square without axes, one path a group; the page's script fades groups by ``data-class``."""
+    """Draw dots in a square without axes, one path per group; the script of the page fades groups by class."""
     drawn = []
     for group in groups:
-        # Lines of no length with round ends: a tenth of the text that circles take.
+        # Dots are lines of no length with round ends, which take a tenth of the text of circles.
         way = "".join(f"M{UNITS * x:.0f} {UNITS * (1 - y):.0f}h.01" for x, y in group.points)
         drawn.append(
             f'<path data-class="{group.number}" style="stroke:{group.color}" d="{way}">'
@@ -70,13 +71,13 @@ def curve_chart(
     from_zero: bool = True,
     description: str = "",
 ) -> str:
-    """Lines over training steps as an HTML fragment with a legend.
+    """Draw lines over training steps as an HTML fragment with a legend.
 
     Args:
-        curves: at least one curve with at least one point.
-        levels: reference lines, included in the y range.
-        from_zero: whether the y axis contains 0.
-        description: what the figure shows, for screen readers.
+        curves: at least one, each with at least one point.
+        levels: reference lines; the y range includes them.
+        from_zero: whether the y axis includes 0.
+        description: text for screen readers.
     """
     curves = [Curve(c.name, c.color, thin(c.points), c.marked, c.notes) for c in curves]
     xs = [x for c in curves for x, _ in c.points]
@@ -110,7 +111,7 @@ def _curve(curve: Curve, points: Sequence[tuple[float, float]]) -> list[str]:
     way = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     drawn = [f'<polyline class="curve" style="stroke:{curve.color}" points="{way}"/>'] if len(points) > 1 else []
     if curve.marked or len(points) == 1:
-        # A dot is a line of no length with round ends: unlike a circle it is not stretched with the square.
+        # A dot is a line of no length with round ends; unlike a circle it does not stretch with the square.
         for place, (x, y) in enumerate(points):
             note = f"<title>{escape(curve.notes[place])}</title>" if place < len(curve.notes) else ""
             drawn.append(f'<path class="dot" style="stroke:{curve.color}" d="M{x:.1f} {y:.1f}h0.01">{note}</path>')
@@ -132,7 +133,7 @@ def _legend(curves: Sequence[Curve], levels: Sequence[Level]) -> str:
 
 
 def bar_group(values: Mapping[str, float | None]) -> str:
-    """Thin horizontal bars below each other, one a value in percent; the keys are CSS classes."""
+    """Draw thin horizontal bars below each other, one per value in percent; the keys are CSS classes."""
     height, gap = 6, 3
     drawn = []
     for place, (kind, value) in enumerate(values.items()):
@@ -148,7 +149,7 @@ def bar_group(values: Mapping[str, float | None]) -> str:
 
 
 def stacked_bar(parts: Sequence[tuple[str, float, str]], description: str) -> str:
-    """Parts of a whole side by side: name, share in [0, 1] and CSS colour of each."""
+    """Draw the parts of a whole side by side; each part is (name, share in [0, 1], CSS colour)."""
     drawn, left = [], 0.0
     for name, share, color in parts:
         drawn.append(
@@ -162,13 +163,13 @@ def stacked_bar(parts: Sequence[tuple[str, float, str]], description: str) -> st
 
 @dataclass(frozen=True)
 class ShareScale:
-    """Places shares in [0, 1] on a line, logarithmically from ``low`` on unless that is None, up to ``high``."""
+    """A scale for shares in [0, 1] up to ``high``: logarithmic from ``low`` on, or linear if ``low`` is None."""
 
     low: float | None
     high: float
 
     def place(self, share: float) -> float:
-        """Percent of the width; what is below ``low`` lies on the left, apart from it."""
+        """Return the place of a share in percent of the width; shares below ``low`` lie at the far left."""
         if self.low is None:
             return 2 + 96 * share / (ticks(0.0, self.high, 4)[-1] or 1.0)
         if share < self.low * (1 - 1e-9):
@@ -177,7 +178,7 @@ class ShareScale:
 
     @property
     def ticks(self) -> list[float]:
-        """Round shares, with 0."""
+        """Round shares for the axis, including 0."""
         if self.low is None:
             return ticks(0.0, self.high, 4)
         decades = round(math.log10(self.high / self.low))
@@ -186,7 +187,7 @@ class ShareScale:
 
 @dataclass(frozen=True)
 class Mark:
-    """A share of a class: whose, in which CSS colour, and how much."""
+    """The share of a class in one kind of labels: name of the kind, CSS colour, and share in [0, 1]."""
 
     name: str
     color: str
@@ -194,12 +195,13 @@ class Mark:
 
 
 _SIGNS = ("M0-4a4 4 0 1 0 .01 0z", "M-3.6-3.6h7.2v7.2h-7.2z", "M0-5L5 0 0 5-5 0z", "M0-4.6L4.6 3.6h-9.2z")
-"""Circle, square, diamond, triangle: kinds differ by more than their colour."""
+"""Circle, square, diamond, triangle, so that kinds differ not by colour alone."""
 _LANE = 11
+"""Height of a lane in pixels."""
 
 
 def mark_sign(number: int, color: str) -> str:
-    """The sign of kind ``number``, for a legend."""
+    """Draw the sign of kind ``number`` for a legend."""
     way = _SIGNS[number % len(_SIGNS)]
     return (
         f'<svg class="sign" viewBox="-6 -6 12 12" width="12" height="12" aria-hidden="true">'
@@ -208,16 +210,18 @@ def mark_sign(number: int, color: str) -> str:
 
 
 def share_lanes(marks: Sequence[Mark], truth: float, scale: ShareScale, description: str) -> str:
-    """Shares of one class below each other, each with a line to the true share, which is an upright stroke."""
+    """Draw shares of one class below each other, each with a line to an upright stroke at the true share."""
     height = _LANE * len(marks) + 6
     at = scale.place(truth)
-    drawn = [f'<line class="grid" x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{height}"/>' for x in _places(scale)]
+    drawn = [
+        f'<line class="grid" x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{height}"/>' for x in map(scale.place, scale.ticks)
+    ]
     drawn.append(f'<line class="true" x1="{at:.2f}%" x2="{at:.2f}%" y1="1" y2="{height - 1}"/>')
     for number, mark in enumerate(marks):
         x, y = scale.place(mark.value), 3 + _LANE * (number + 0.5)
         drawn.append(
             f'<line class="away" style="stroke:{mark.color}" x1="{at:.2f}%" x2="{x:.2f}%" y1="{y}" y2="{y}"/>'
-            # An inner picture has its own origin, so that a path can stand at a place in percent.
+            # An inner svg has its own origin, so that a path can be placed in percent.
             f'<svg x="{x:.2f}%" y="{y}" overflow="visible"><path style="fill:{mark.color}" '
             f'd="{_SIGNS[number % len(_SIGNS)]}"><title>{escape(mark.name)}</title></path></svg>'
         )
@@ -227,12 +231,8 @@ def share_lanes(marks: Sequence[Mark], truth: float, scale: ShareScale, descript
     )
 
 
-def _places(scale: ShareScale) -> list[float]:
-    return [scale.place(tick) for tick in scale.ticks]
-
-
 def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """At most ``most`` points: means over equal runs of neighbours; the first and last run are kept."""
+    """Reduce a curve to at most ``most`` points, each the mean over a run of neighbours."""
     if len(points) <= most:
         return list(points)
     size = math.ceil(len(points) / most)
@@ -241,7 +241,7 @@ def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list
 
 
 def ticks(low: float, high: float, wanted: int) -> list[float]:
-    """About ``wanted`` round numbers from at or below ``low`` to at or above ``high``."""
+    """Return about ``wanted`` round numbers; the first is at most ``low``, the last at least ``high``."""
     if high <= low:
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / wanted
@@ -251,7 +251,12 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
     return [round(i * size, 10) for i in range(first, last + 1)]
 
 
+def css_color(color: Sequence[int]) -> str:
+    """Format red, green and blue, limited to 0..255, as a CSS colour: ``#8040ff``."""
+    return "#" + "".join(f"{min(max(c, 0), 255):02x}" for c in color)
+
+
 def compact(value: float) -> str:
-    """A tick label: 1200 -> 1.2k, 0.50 -> 0.5, with a true minus sign."""
+    """Format a tick label: 1200 -> 1.2k, 0.50 -> 0.5, with a true minus sign."""
     text = f"{value / 1000:.4g}k" if abs(value) >= 1000 else f"{value:.4g}"
     return text.replace("-", "\N{MINUS SIGN}")

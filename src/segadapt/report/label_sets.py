@@ -1,4 +1,4 @@
-"""The kinds of pseudo labels of a stage side by side: how many and how right, and which classes they keep."""
+"""Compare the kinds of pseudo labels of a stage: how many there are, how many are right, and their classes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from segadapt.report.log import LabelSet, OnlineLabels
 from segadapt.report.reading import Round, RunRecord
 
 LAST = 0.1
-"""Part of the steps that is the end of training: labels are measured on single batches, which scatter."""
+"""Share of the steps that count as the end of training; single measurements on batches scatter too much."""
 FEWEST = 5
-"""Measurements to average, where there are so many."""
+"""Least number of measurements to average, if there are so many."""
 TOO_RARE = 0.5
-"""A class with less than this part of its true share is pointed out."""
+"""The page marks a class with less than this part of its true share."""
 
 
 @dataclass(frozen=True)
 class MeanSet:
-    """One kind of pseudo labels; all shares in [0, 1].
+    """One kind of pseudo labels; all shares in [0, 1], or None if unknown.
 
     Attributes:
         density: share of the pixels that are labelled.
@@ -38,7 +38,10 @@ class MeanSet:
 
 @dataclass(frozen=True)
 class LabelSets:
-    """The kinds of labels of a stage, as means over ``steps``; ``truth`` holds the true share of every class."""
+    """The kinds of labels of a stage, as means over its last ``steps`` steps.
+
+    ``truth`` is the true share of every class. ``steps`` is None for stored labels.
+    """
 
     sets: Sequence[MeanSet]
     truth: Sequence[float] | None
@@ -46,7 +49,7 @@ class LabelSets:
 
 
 def at_the_end(found: Sequence[OnlineLabels]) -> LabelSets:
-    """Labels made during training, as the mean over its last steps."""
+    """Average the labels made during training over its last steps."""
     end = found[-1].position
     first = min(sum(labels.position <= (1 - LAST) * end for labels in found), max(0, len(found) - FEWEST))
     last = found[first:]
@@ -58,7 +61,7 @@ def at_the_end(found: Sequence[OnlineLabels]) -> LabelSets:
 
 
 def _mean_set(name: str, found: Sequence[LabelSet]) -> MeanSet:
-    """Accuracies and classes are about the labelled pixels, so that a measurement counts by how many these are."""
+    """Average one kind of labels; accuracy and classes weigh a measurement by its number of labelled pixels."""
 
     def known(measure: Callable[[LabelSet], Any]) -> tuple[list[Any], list[float]]:
         pairs = [(value, s.density or 0.0) for s in found if (value := measure(s)) is not None]
@@ -80,7 +83,7 @@ def _mean(values: Sequence[float], weights: Sequence[float]) -> float | None:
 
 
 def _mean_classes(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> list[float] | None:
-    """Mean of class shares; None where none are known, or where they are not of the same classes."""
+    """Average class shares; None if none are known, or their numbers of classes differ."""
     if not rows or len({len(row) for row in rows}) > 1:
         return None
     means = [_mean(column, weights) for column in zip(*rows, strict=True)]
@@ -88,7 +91,7 @@ def _mean_classes(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> 
 
 
 def of_rounds(rounds: Sequence[Round], names: Sequence[str]) -> LabelSets:
-    """Stored labels of the first and the last round, with the truth of the whole target images."""
+    """Return the stored labels of the first and the last round, with the truth of whole target images."""
     ends = rounds if len(rounds) < 2 else (rounds[0], rounds[-1])
 
     def shares(found: Round, part: str) -> list[float] | None:
@@ -105,9 +108,17 @@ def of_rounds(rounds: Sequence[Round], names: Sequence[str]) -> LabelSets:
 
 
 def label_sets(record: RunRecord, svg: Any) -> dict[str, dict[str, Any]]:
-    """By stage: ``rows`` of the kinds of labels made during training, ``steps``, and the ``spread`` of the classes.
+    """Return for every stage its kinds of labels, for the page.
 
-    A stage that makes labels during training is shown by these, another by what it stored.
+    The labels are those made during training if there are any, and the stored ones otherwise.
+
+    Args:
+        record: the run.
+        svg: marks text as HTML.
+
+    Returns:
+        By stage: ``rows`` (kinds of labels made during training), ``measured`` (whether an accuracy is known),
+        ``steps`` (see :class:`LabelSets`) and ``spread`` (classes of labels and truth, or None).
     """
     shown: dict[str, dict[str, Any]] = {}
     stored: dict[str, list[Round]] = {}
@@ -128,7 +139,7 @@ def label_sets(record: RunRecord, svg: Any) -> dict[str, dict[str, Any]]:
 
 
 def _spread(found: LabelSets, names: Sequence[str], svg: Any) -> dict[str, Any] | None:
-    """Class distributions against that of the truth, frequent classes first (CPSL, figure 6)."""
+    """Compare class distributions of labels and truth, frequent classes first (CPSL, figure 6)."""
     truth = found.truth
     sets = {s.name: s.classes for s in found.sets if s.classes is not None and len(s.classes) == len(names)}
     if truth is None or len(truth) != len(names) or not sets:
@@ -155,7 +166,7 @@ def _named(marks: Sequence[Mark]) -> list[tuple[str, float]]:
 
 
 def share_scale(shares: Sequence[float]) -> ShareScale:
-    """Logarithmic where positive shares span more than a decade; whole decades, but no more than six."""
+    """Choose a scale: logarithmic over at most six whole decades if positive shares span more than one."""
     positive = [share for share in shares if share > 0]
     highest = max(positive, default=1.0)
     if min(positive, default=1.0) * 10 >= highest:

@@ -1,4 +1,4 @@
-"""The log of a run, read for the report's curves. What cannot be read is skipped, as a stopped run cuts lines off."""
+"""Read the log of a run for the report's curves. Unreadable lines are skipped, because a stopped run cuts lines off."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 Found = dict[tuple[int, float], Any]
-"""What was logged, by round and by step within the round."""
+"""Logged values by round and by step within the round."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Losses of a stage at a position counted in steps from the start of the stage."""
+    """Losses by name; ``position`` counts steps from the start of the stage."""
 
     position: float
     losses: Mapping[str, float]
@@ -24,7 +24,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean IoU (percent) of a stage after ``position`` steps."""
+    """Mean IoU in percent after ``position`` steps of a stage, in round ``round_index`` (from 0)."""
 
     round_index: int
     position: float
@@ -33,13 +33,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """One kind of pseudo labels in the batches before a position; shares in [0, 1].
+    """One kind of pseudo labels in the batches before a position; all values in [0, 1], or None if not logged.
 
     Attributes:
-        miou, mean_accuracy: over the classes; None where the truth is not measured.
-        density: share of the pixels that are labelled; None where it was not logged.
-        accuracy: share of the labels that are right; None as above.
-        classes: share of every class among the labels; None as above.
+        miou, mean_accuracy: means over the classes, against the truth.
+        density: share of the pixels that are labelled.
+        accuracy: share of the labels that are right.
+        classes: share of every class among the labels.
     """
 
     miou: float | None = None
@@ -51,9 +51,12 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class OnlineLabels:
-    """Pseudo labels of a stage at a position counted in steps from its start, by the name of their kind.
+    """Pseudo labels of a stage by the name of their kind.
 
-    ``truth`` is the true share of every class in the crops that they are of.
+    Attributes:
+        position: in steps from the start of the stage.
+        sets: measurements by kind of labels.
+        truth: true share of every class in the labelled crops, or None.
     """
 
     position: float
@@ -63,7 +66,7 @@ class OnlineLabels:
 
 @dataclass(frozen=True)
 class Log:
-    """Everything by stage; ``finished`` is the day (UTC) of the last event."""
+    """The log by stage; ``finished`` is the day of the last event in UTC, or an empty text."""
 
     steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     evaluations: Mapping[str, Sequence[Evaluation]] = field(default_factory=dict)
@@ -72,17 +75,17 @@ class Log:
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None for anything else."""
+    """Return a finite number as float, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def read_log(path: Path) -> Log:
-    """The log in a file; empty when there is none.
+    """Read the log in a file; empty if the file is missing.
 
-    The log counts steps within a round; here they are counted from the start of the stage. Steps
-    that a resumed run did again replace those of before.
+    The log counts steps within a round; the result counts them from the start of the stage. If a
+    resumed run repeated steps, the later values replace the earlier ones.
     """
     losses: dict[str, Found] = {}
     online: dict[str, Found] = {}
@@ -113,6 +116,7 @@ def read_log(path: Path) -> Log:
 
 
 def _events(path: Path) -> Iterable[dict[str, Any]]:
+    """Yield the readable lines of a log."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -127,7 +131,7 @@ def _events(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _label_sets(raw: Any) -> dict[str, LabelSet]:
-    """The kinds of pseudo labels of an event of which anything is known."""
+    """Read the kinds of pseudo labels of an event; a kind without any value is left out."""
     entries = raw.items() if isinstance(raw, dict) else []
     keys = ("miou", "mean_accuracy", "density", "accuracy")
     sets = {
@@ -139,13 +143,13 @@ def _label_sets(raw: Any) -> dict[str, LabelSet]:
 
 
 def _shares(raw: Any) -> tuple[float, ...] | None:
-    """Shares of all classes, or None where one is no share."""
+    """Read the shares of all classes; None if one of them is not a share."""
     values = tuple(v for entry in raw if (v := number(entry)) is not None and v >= 0) if isinstance(raw, list) else ()
     return values if values and len(values) == len(raw) else None
 
 
 def _starts(places: Iterable[tuple[int, float]]) -> dict[int, float]:
-    """The position at which every round starts: where the one before ended."""
+    """Return the position at which every round starts: the end of the round before."""
     ends: dict[int, float] = {}
     for round_index, step in places:
         ends[round_index] = max(step, ends.get(round_index, 0.0))
@@ -157,7 +161,7 @@ def _starts(places: Iterable[tuple[int, float]]) -> dict[int, float]:
 
 
 def _placed(found: Found, starts: Mapping[int, float]) -> list[tuple[float, Any]]:
-    """Logged values in order, with their position in the stage."""
+    """Return logged values in order, with their position in the stage."""
     return [
         (starts[round_index] + step, values)
         for (round_index, step), values in sorted(found.items(), key=lambda e: e[0])

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, neither files beside it nor a network."""
+"""Write the report of a run: one HTML file that needs neither other files nor a network connection."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from segadapt.core.files import require_writable, write_text
 from segadapt.errors import RequestError
 from segadapt.report import words
 from segadapt.report.charts import charts
-from segadapt.report.features import FeatureAlbum, read_features
-from segadapt.report.figures import Dots, bar_group, scatter
+from segadapt.report.features import FEATURES, TRUTH, FeatureAlbum, read_features
+from segadapt.report.figures import Dots, bar_group, css_color, scatter
 from segadapt.report.label_sets import label_sets
-from segadapt.report.pictures import Album, read_album
+from segadapt.report.pictures import PICTURES, Album, read_album
 from segadapt.report.prototypes import prototype_stages
 from segadapt.report.reading import Row, RunRecord, read_run
 
@@ -25,27 +25,39 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     """Write the page of the run in folder ``run`` and return its path.
 
     Args:
-        run: folder of a run; only its ``results.json`` is needed, the rest is shown where present.
-        output: the HTML file; ``report.html`` in ``run`` if None.
+        run: folder of a run; only its ``results.json`` is needed, other files are shown if present.
+        output: the HTML file; None writes ``report.html`` into ``run``.
 
     Raises:
-        RequestError: no or damaged results, jinja2 not installed, or a folder into which nothing can be written.
+        RequestError: the results are missing or damaged, jinja2 is not installed, or the folder of ``output``
+            cannot be written to.
+        RunError: writing fails, e.g. because the disk is full.
+
+    Example:
+        >>> write_report(Path("run"), Path("toy.html"))
+        PosixPath('toy.html')
     """
     output = output or run / NAME
     if output.is_dir():
         raise RequestError(
-            f"cannot write the report to '{output}': it is a folder; name a file, e.g. '{output / NAME}'"
+            f"cannot write the report to '{output}': it is a folder; give a file, e.g. '{output / NAME}'"
         )
     require_writable(output.parent, "file for the report")
     record = read_run(run)
-    features = read_features(run / "pictures" / "features", [row.stage for row in record.rows])
-    text = render(record, read_album(run / "pictures"), features)
+    features = read_features(run / PICTURES / FEATURES, list(record.titles))
+    text = render(record, read_album(run / PICTURES), features)
     write_text(output, text)
     return output
 
 
 def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None) -> str:
-    """The page as text; RequestError when jinja2 is not installed."""
+    """Return the page as HTML; RequestError if jinja2 is not installed.
+
+    Args:
+        record: the run.
+        album: its pictures.
+        features: features of its target images, or None.
+    """
     try:
         import jinja2
         import markupsafe
@@ -87,19 +99,18 @@ def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None
 
 
 def _colors(record: RunRecord) -> dict[str, str]:
-    """CSS colour by class name."""
-    pairs = zip(record.space.names, record.space.colors, strict=True)
-    return {name: "#" + "".join(f"{min(max(c, 0), 255):02x}" for c in color) for name, color in pairs}
+    """Return the CSS colour of every class by its name."""
+    return {name: css_color(color) for name, color in zip(record.space.names, record.space.colors, strict=True)}
 
 
 # ---- the headline ----
 
 
 def main_rows(record: RunRecord) -> dict[str, Row | None]:
-    """The rows of the headline: the first source and oracle, and the last adapted one.
+    """Return the rows of the headline by role: the first source and oracle, and the last adapted stage.
 
-    The last adapted stage is the one the recipe leads to; taking the best one instead would be a
-    choice made with the labels of the test set.
+    The last adapted stage is the result of the recipe. Taking the best stage instead would be a choice
+    with the labels of the test set.
     """
     source, adapted, oracle = record.role("source"), record.role("adapted"), record.role("oracle")
     return {
@@ -110,14 +121,14 @@ def main_rows(record: RunRecord) -> dict[str, Row | None]:
 
 
 def gap_closed(source: float | None, adapted: float | None, oracle: float | None) -> float | None:
-    """``(adapted - source) / (oracle - source)``; None where one is unknown or there is no gap."""
+    """Return ``(adapted - source) / (oracle - source)``; None if one is unknown or there is no gap."""
     if source is None or adapted is None or oracle is None or oracle - source < 1e-9:
         return None
     return (adapted - source) / (oracle - source)
 
 
 def headline(record: RunRecord) -> dict[str, Any]:
-    """Numbers at the top: ``rows``, ``gain``, ``gap``, all adapted rows when there are several, and warnings."""
+    """Prepare the numbers at the top: ``rows``, ``gain``, ``gap``, adapted rows if several, and warnings."""
     rows = main_rows(record)
     source, adapted, oracle = (row.miou if row else None for row in rows.values())
     main = rows["adapted"] or rows["source"] or rows["oracle"]
@@ -137,7 +148,7 @@ def headline(record: RunRecord) -> dict[str, Any]:
 
 
 def subset_names(record: RunRecord) -> list[str]:
-    """Names of the class subsets that any stage was scored on."""
+    """Return the names of all class subsets in the scores."""
     return list(dict.fromkeys(name for row in record.rows if row.scores for name in row.scores.subsets))
 
 
@@ -145,7 +156,7 @@ def subset_names(record: RunRecord) -> list[str]:
 
 
 def class_panels(record: RunRecord, svg: Any) -> list[dict[str, Any]]:
-    """Per-class IoU of source, each adapted stage and oracle; classes with the largest gain first."""
+    """Prepare IoU per class of source, each adapted stage and oracle; classes with the largest gain come first."""
     ends = main_rows(record)
     contenders: Sequence[Row | None] = [r for r in record.role("adapted") if r.scores] or [None]
     panels = []
@@ -156,11 +167,12 @@ def class_panels(record: RunRecord, svg: Any) -> list[dict[str, Any]]:
             panels.append(
                 {"title": adapted.title if adapted else "", "rows": shown, "lines": _lines(record, shown, svg)}
             )
-    # The stage the recipe leads to comes first, as in the headline.
+    # The result of the recipe comes first, as in the headline.
     return panels[::-1]
 
 
 def _lines(record: RunRecord, rows: Mapping[str, Row], svg: Any) -> list[dict[str, Any]]:
+    """Prepare one line per class, largest gain (or IoU) first."""
     lines = []
     for place, name in enumerate(record.space.names):
         values = {kind: row.scores.iou.get(name) if row.scores else None for kind, row in rows.items()}
@@ -186,12 +198,11 @@ def _lines(record: RunRecord, rows: Mapping[str, Row], svg: Any) -> list[dict[st
 
 
 def viewer(record: RunRecord, album: Album) -> dict[str, Any] | None:
-    """What the before/after viewer shows; None without test pictures."""
+    """Prepare the before/after viewer; None without test pictures."""
     if not album.test:
         return None
-    titles = {row.stage: row.title for row in record.rows}
-    found = dict.fromkeys(stage for picture in album.test for stage in picture["stages"])
-    stages = [s for s in titles if s in found] + [s for s in found if s not in titles]
+    titles = record.ordered(stage for picture in album.test for stage in picture["stages"])
+    stages = list(titles)
     if not stages:
         return None
     rows = main_rows(record)
@@ -201,7 +212,7 @@ def viewer(record: RunRecord, album: Album) -> dict[str, Any] | None:
         right = next((s for s in reversed(stages) if s != left), "")
     return {
         "pictures": album.test,
-        "stages": [{"key": s, "title": titles.get(s, s)} for s in stages],
+        "stages": [{"key": stage, "title": title} for stage, title in titles.items()],
         "left": left,
         "right": right,
         "truth": any(picture["truth"] for picture in album.test),
@@ -210,8 +221,7 @@ def viewer(record: RunRecord, album: Album) -> dict[str, Any] | None:
 
 
 def label_stages(record: RunRecord, album: Album, sets: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Pseudo labels by stage and round: summary, pictures, classes; ``sets`` compares kinds of labels, by stage."""
-    titles = {row.stage: row.title for row in record.rows}
+    """Prepare pseudo labels by stage and round; ``sets`` holds the comparison of their kinds by stage."""
     summaries = {(r.stage, r.number): r for r in record.rounds}
     tiles: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for tile in album.pseudo:
@@ -220,21 +230,20 @@ def label_stages(record: RunRecord, album: Album, sets: Mapping[str, Any]) -> li
     for stage, turn in sorted({*summaries, *tiles}, key=lambda k: k[1]):
         entry = {"number": turn, "summary": summaries.get((stage, turn)), "tiles": tiles.get((stage, turn), [])}
         stages.setdefault(stage, []).append(entry)
-    found = {**dict.fromkeys(stages), **dict.fromkeys(sets)}
-    order = [s for s in titles if s in found] + [s for s in found if s not in titles]
-    return [{"key": s, "title": titles.get(s, s), "rounds": stages.get(s, []), "sets": sets.get(s)} for s in order]
+    titles = record.ordered([*stages, *sets])
+    return [{"key": s, "title": titles[s], "rounds": stages.get(s, []), "sets": sets.get(s)} for s in titles]
 
 
 # ---- features ----
 
 
 def feature_panels(record: RunRecord, album: FeatureAlbum | None, svg: Any) -> dict[str, Any] | None:
-    """One scatter of the features a stage, in the order of the run; None where no features were kept."""
+    """Prepare one scatter of features per stage, in the order of the run; None if no features were kept."""
     if album is None:
         return None
-    titles = {row.stage: row.title for row in record.rows}
+    titles = record.titles
     colors = _colors(record)
-    # Only classes of which there are pixels; a number beyond the label space is no class of this run.
+    # Only classes with pixels; a number beyond the label space is not a class of this run.
     present = [c for c in range(len(record.space)) if (album.label == c).any()]
     panels = []
     for picture in album.pictures:
@@ -250,6 +259,6 @@ def feature_panels(record: RunRecord, album: FeatureAlbum | None, svg: Any) -> d
         "classes": [{"number": c, "name": record.space.names[c]} for c in present],
         "pixels": len(album.label),
         "images": album.images,
-        "by": "" if album.by == "truth" else titles.get(album.by, album.by),
+        "by": "" if album.by == TRUTH else titles.get(album.by, album.by),
         "measured": any(p["separation"] is not None for p in panels),
     }

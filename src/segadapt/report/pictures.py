@@ -1,4 +1,8 @@
-"""The pictures of a run, packed into the page: every different picture once, as a data URI."""
+"""Read the pictures of a run and pack them into the page: every different picture once, as a data URI.
+
+:mod:`segadapt.report.write_pictures` and :mod:`segadapt.report.write_prototypes` write the pictures and list
+them in the file :data:`INDEX`.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,33 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.core.files import read_json
+from segadapt.report.figures import css_color
 from segadapt.report.log import number
 
-THUMBNAIL_WIDTH = 200
+PICTURES = "pictures"
+"""Folder of the pictures, below the folder of a run."""
+INDEX = "index.json"
+"""List of all pictures: ``test``, ``pseudo`` and ``prototypes``."""
+
+WIDEST = 1024
+"""Largest width in pixels of a test picture."""
 SHEET_WIDTH = 640
+"""Largest width in pixels of pictures shown side by side."""
+THUMBNAIL_WIDTH = 200
+UNLIMITED = 1 << 14
+"""Wider than any picture of a run."""
 _JPEG_START = b"\xff\xd8\xff"
 _LOSSLESS = [cv2.IMWRITE_WEBP_QUALITY, 101]
 
 
 @dataclass
 class Album:
-    """What the page shows: pictures of test and pseudo labels, with keys into ``assets``.
+    """The pictures on the page; entries hold keys into ``assets``, or None for an absent picture.
 
     Attributes:
         assets: data URI by key.
-        test: id, image, thumb, truth, ``stages`` {stage: {label, confidence}}; absent ones are None.
-        pseudo: id, stage, round, image, label, confidence, density.
+        test: id, image, thumb, width, height, truth, stages {stage: {label, confidence}}.
+        pseudo: id, stage, round, image, label, confidence, density (share of labelled pixels).
         prototypes: stage, colors, pictured, classes [{name, counts}], images [{id, image, which, pixels,
             classes [{name, counts, maps}]}]; see :mod:`segadapt.report.prototypes`.
     """
@@ -40,18 +55,21 @@ class Album:
     prototypes: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, kind: str, data: bytes) -> str:
-        """Keep a picture and return its key; equal pictures share one."""
+        """Keep a picture and return its key; equal pictures share one key."""
         key = hashlib.sha256(data).hexdigest()[:12]
         self.assets[key] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         return key
 
 
+def picture_index(folder: Path) -> dict[str, Any]:
+    """Read the list of pictures below ``folder``; without entries if it is missing or damaged."""
+    found = read_json(folder / INDEX)
+    return found if isinstance(found, dict) and found else {"test": [], "pseudo": []}
+
+
 def read_album(folder: Path) -> Album:
-    """The pictures below ``folder``; those that are missing or damaged are left out."""
-    album = Album()
-    index = read_json(folder / "index.json")
-    if not isinstance(index, dict):
-        return album
+    """Read the pictures below ``folder``; missing or damaged ones are left out."""
+    album, index = Album(), picture_index(folder)
     for entry in _entries(index.get("test")):
         data = _bytes(folder, entry.get("image"))
         image = _decode(data)
@@ -91,7 +109,7 @@ def read_album(folder: Path) -> Album:
 
 
 def _prototypes(album: Album, folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """How classes divide between prototypes in one stage; classes without counts are left out."""
+    """Read how classes divide between prototypes in one stage; classes without counts are left out."""
     images = [
         {
             "id": str(image.get("id", "")),
@@ -106,10 +124,10 @@ def _prototypes(album: Album, folder: Path, entry: Mapping[str, Any]) -> dict[st
         }
         for image in _entries(entry.get("images"))
     ]
-    colors = [[number(c) or 0 for c in color] for color in _list(entry.get("colors")) if len(_list(color)) == 3]
+    colors = [[int(number(c) or 0) for c in color] for color in _list(entry.get("colors")) if len(_list(color)) == 3]
     return {
         "stage": str(entry.get("stage", "")),
-        "colors": ["#" + "".join(f"{min(max(int(c), 0), 255):02x}" for c in color) for color in colors],
+        "colors": [css_color(color) for color in colors],
         "pictured": number(entry.get("pictured")),
         "classes": [counted for raw in _entries(entry.get("classes")) if (counted := _counted(raw))],
         "images": images,
@@ -117,7 +135,7 @@ def _prototypes(album: Album, folder: Path, entry: Mapping[str, Any]) -> dict[st
 
 
 def _counted(raw: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Name of a class and pixels of each of its prototypes; None where one is not known."""
+    """Read the name of a class and the pixels of each of its prototypes; None if one is unknown."""
     counts = [number(count) for count in _list(raw.get("counts"))]
     if not counts or any(count is None or count < 0 for count in counts):
         return None
@@ -129,6 +147,7 @@ def _list(raw: Any) -> list[Any]:
 
 
 def _prediction(album: Album, folder: Path, paths: Mapping[str, Any]) -> dict[str, str | None]:
+    """Keep a stage's prediction and confidence, and return their keys."""
     return {
         "label": _label(album, folder, paths.get("label")),
         "confidence": _photo(album, folder, paths.get("confidence")),
@@ -140,7 +159,7 @@ def _entries(raw: Any) -> list[dict[str, Any]]:
 
 
 def _bytes(folder: Path, name: Any) -> bytes:
-    """The content of a file, empty when there is none. Nothing outside ``folder`` is read."""
+    """Read a file; empty if it is missing or lies outside ``folder``."""
     if not isinstance(name, str) or not name:
         return b""
     path = (folder / name).resolve()
@@ -150,15 +169,22 @@ def _bytes(folder: Path, name: Any) -> bytes:
 
 
 def _decode(data: bytes) -> npt.NDArray[np.uint8] | None:
-    """A picture [H, W, 3] in OpenCV's channel order, or None."""
+    """Decode a picture [H, W, 3] in OpenCV's channel order, or return None."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     return None if picture is None else np.asarray(picture, np.uint8)
 
 
-def _at_most(picture: npt.NDArray[np.uint8], width: int, method: int = cv2.INTER_AREA) -> npt.NDArray[np.uint8]:
-    if picture.shape[1] <= width:
+def fitting(height: int, width: int, widest: int) -> tuple[int, int]:
+    """Return (height, width) of a picture shrunk to at most ``widest`` pixels of width."""
+    scale = min(1.0, widest / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _at_most(picture: npt.NDArray[np.uint8], widest: int, method: int = cv2.INTER_AREA) -> npt.NDArray[np.uint8]:
+    """Shrink a picture to at most ``widest`` pixels of width."""
+    if picture.shape[1] <= widest:
         return picture
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    height, width = fitting(picture.shape[0], picture.shape[1], widest)
     return np.asarray(cv2.resize(picture, (width, height), interpolation=method), np.uint8)
 
 
@@ -166,13 +192,14 @@ def _jpeg(picture: npt.NDArray[np.uint8], quality: int) -> bytes:
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def _photo(album: Album, folder: Path, name: Any, width: int = 1 << 14) -> str | None:
+def _photo(album: Album, folder: Path, name: Any, width: int = UNLIMITED) -> str | None:
+    """Keep a picture as JPEG and return its key, or None if it is missing or damaged."""
     picture = _decode(_bytes(folder, name))
     return None if picture is None else album.add("jpeg", _jpeg(_at_most(picture, width), 85))
 
 
-def _label(album: Album, folder: Path, name: Any, width: int = 1 << 14) -> str | None:
-    """A coloured label, lossless, with its black (ignored or unlabelled) pixels made transparent."""
+def _label(album: Album, folder: Path, name: Any, width: int = UNLIMITED) -> str | None:
+    """Keep a coloured label map, lossless, and return its key; black (unlabelled) pixels become transparent."""
     picture = _decode(_bytes(folder, name))
     if picture is None:
         return None

@@ -1,4 +1,4 @@
-"""How the pixels of classes divide between their prototypes, for the page."""
+"""Prepare for the page how the pixels of classes divide between their prototypes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from segadapt.report.pictures import Album
 from segadapt.report.reading import RunRecord
 
 USED = 0.01
-"""A prototype with a smaller share of its class's pixels counts as idle."""
+"""A prototype with a smaller share of its class's pixels counts as unused."""
 
 
 def prototype_stages(record: RunRecord, album: Album, svg: Any) -> list[dict[str, Any]]:
-    """What the page says of each stage with prototypes, in the order of the run.
+    """Prepare the section of each stage with prototypes, in the order of the run.
 
     Returns:
-        key, title, each (K), signs [{number, color}], pictured (images that were counted), images [{id, image,
-        which, rows [{name, part, tiles [{number, color, share, map}]}]}], lines [{name, figure, used, largest}] of
-        all classes with pixels, unseen (names of those without).
+        For each stage: key, title, each (K), signs [{number, color}], least (least share of a prototype in use),
+        pictured (number of images counted), images [{id, image, which, rows [{name, part, tiles [{number,
+        color, share, map}]}]}], lines [{name, figure, used, each, largest}] of all classes with pixels, unseen
+        (names of classes without pixels).
     """
-    titles = {row.stage: row.title for row in record.rows}
     known = {entry["stage"]: entry for entry in album.prototypes if entry["colors"] and entry["classes"]}
-    order = [s for s in titles if s in known] + [s for s in known if s not in titles]
-    return [{"key": s, "title": titles.get(s, s), **_stage(known[s], svg)} for s in order]
+    return [{"key": s, "title": title, **_stage(known[s], svg)} for s, title in record.ordered(known).items()]
 
 
 def _stage(entry: dict[str, Any], svg: Any) -> dict[str, Any]:
+    """Prepare the section of one stage."""
     colors = entry["colors"]
     seen = [c for c in entry["classes"] if sum(c["counts"])]
     images = [
@@ -38,6 +38,7 @@ def _stage(entry: dict[str, Any], svg: Any) -> dict[str, Any]:
     return {
         "each": len(colors),
         "signs": [{"number": k + 1, "color": color} for k, color in enumerate(colors)],
+        "least": f"{100 * USED:g}%",
         "pictured": entry["pictured"],
         "images": [image for image in images if image["rows"] or image["which"]],
         "lines": [_line(c, colors, svg) for c in seen],
@@ -46,7 +47,7 @@ def _stage(entry: dict[str, Any], svg: Any) -> dict[str, Any]:
 
 
 def _row(found: dict[str, Any], pixels: float | None, colors: Sequence[str]) -> dict[str, Any]:
-    """The maps of a class in an image, with its share of the image and those of its prototypes."""
+    """Prepare the maps of a class in an image, with its share of the image and the shares of its prototypes."""
     tiles = [
         {"number": k + 1, "color": colors[k % len(colors)], "share": share, "map": key}
         for k, (share, key) in enumerate(zip(_shares(found["counts"]), found["maps"], strict=False))
@@ -56,7 +57,7 @@ def _row(found: dict[str, Any], pixels: float | None, colors: Sequence[str]) -> 
 
 
 def _line(found: dict[str, Any], colors: Sequence[str], svg: Any) -> dict[str, Any]:
-    """One class over all counted images."""
+    """Prepare the line of one class over all counted images."""
     shares = _shares(found["counts"])
     spoken = [f"prototype {k + 1}: {words.share(share)}" for k, share in enumerate(shares)]
     parts = [(text, share, colors[k % len(colors)]) for k, (text, share) in enumerate(zip(spoken, shares, strict=True))]

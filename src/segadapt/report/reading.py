@@ -1,13 +1,13 @@
-"""What a run left in its folder, read for the report.
+"""Read the results, the configuration and the log of a run for the report.
 
-Only ``results.json`` is needed. The log, the configuration and the pictures may be missing or cut
-off, as they are in a run that was stopped; what cannot be read is left out of the page.
+Only ``results.json`` is needed. Everything else may be missing or cut off, as in a run that was stopped;
+the page leaves unreadable parts out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Scores:
-    """Test scores in percent; None where undefined."""
+    """Test scores in percent, None if undefined; ``iou`` by class, ``subsets`` by name of a subset of classes."""
 
     miou: float | None
     mpa: float | None
@@ -36,7 +36,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Row:
-    """One finished stage. ``role`` is ``source``, ``adapted``, ``oracle`` or empty; memory is in MB."""
+    """One finished stage; ``role`` is ``source``, ``adapted``, ``oracle`` or empty, ``memory`` the peak in MB."""
 
     stage: str
     method: str
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def miou(self) -> float | None:
-        """Mean IoU in percent, None when it was not measured."""
+        """Mean IoU in percent, or None if it was not measured."""
         return self.scores.miou if self.scores else None
 
     @property
@@ -61,9 +61,17 @@ class Row:
 
 @dataclass(frozen=True)
 class ClassLabels:
-    """Pseudo labels of one class: threshold and shares in [0, 1], ``predicted`` in pixels.
+    """Pseudo labels of one class; everything in [0, 1] except ``predicted``, and None if unknown.
 
-    ``label_share`` is of the labels whose truth is known, ``truth_share`` of the truth.
+    Attributes:
+        name: the class.
+        threshold: least confidence of a label.
+        predicted: number of pixels predicted as the class.
+        share_selected: share of these pixels that are labelled.
+        density: share of all pixels that are labelled as the class.
+        accuracy: share of the labels that are right.
+        label_share: share of the class among the labels with a known truth.
+        truth_share: share of the class in the truth.
     """
 
     name: str
@@ -78,7 +86,7 @@ class ClassLabels:
 
 @dataclass(frozen=True)
 class Round:
-    """The pseudo labels of one round of a stage; shares in [0, 1], ``miou`` in percent."""
+    """The stored pseudo labels of one round of a stage (``number`` from 0); shares in [0, 1], ``miou`` in percent."""
 
     stage: str
     number: int
@@ -91,7 +99,7 @@ class Round:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything but the pictures."""
+    """Everything about a run except its pictures and features."""
 
     title: str
     task: str
@@ -108,31 +116,45 @@ class RunRecord:
     log: Log = field(default_factory=Log)
 
     def role(self, role: str) -> list[Row]:
-        """The rows of a role, in the order of the run."""
+        """Return the rows of a role, in the order of the run."""
         return [row for row in self.rows if row.role == role]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Title of every finished stage by its name, in the order of the run."""
+        return {row.stage: row.title for row in self.rows}
+
+    def ordered(self, stages: Iterable[str]) -> dict[str, str]:
+        """Return the titles of stages in the order of the run; stages without a row come last, with their name."""
+        found, titles = dict.fromkeys(stages), self.titles
+        return {s: titles.get(s, s) for s in [*(t for t in titles if t in found), *found]}
 
 
 def read_run(run: Path) -> RunRecord:
-    """The record of the run in folder ``run``; RequestError when its results cannot be read."""
+    """Read the record of the run in folder ``run``.
+
+    Raises:
+        RequestError: the results are missing or damaged, or have the format of another version.
+    """
     path = run / "results.json"
     if not path.is_file():
         raise RequestError(f"'{run}' has no results.json; give the folder of a run that finished at least one stage")
     raw = read_json(path)
-    mend = f"write it again with 'segadapt resume {run}'"
+    repair = f"write it again with 'segadapt resume {run}'"
     if not isinstance(raw, dict):
-        raise RequestError(f"'{path}' is damaged: it is no JSON object; {mend}")
+        raise RequestError(f"'{path}' is damaged: it is not a JSON object; {repair}")
     if raw.get("format", FORMAT) != FORMAT:
         raise RequestError(
-            f"'{path}' has format {raw['format']!r}, this version reads format {FORMAT}; "
-            "use the segadapt that made the run"
+            f"'{path}' has format {raw['format']!r}, but this version reads format {FORMAT}; "
+            "use the version of segadapt that made the run"
         )
     log = read_log(run / "log.jsonl")
     try:
         return _record(raw, _config_text(run / "config.json"), log)
     except KeyError as error:
-        raise RequestError(f"'{path}' is damaged: {error} is missing; {mend}") from None
+        raise RequestError(f"'{path}' is damaged: {error} is missing; {repair}") from None
     except (TypeError, ValueError, AttributeError, RequestError) as error:
-        raise RequestError(f"'{path}' is damaged: {str(error).splitlines()[0]}; {mend}") from None
+        raise RequestError(f"'{path}' is damaged: {str(error).splitlines()[0]}; {repair}") from None
 
 
 def _record(raw: Mapping[str, Any], config: str, log: Log) -> RunRecord:
@@ -193,7 +215,7 @@ def _round(raw: Mapping[str, Any]) -> Round:
 
 
 def _config_text(path: Path) -> str:
-    """The configuration as YAML. ``roots`` stays out: where data lies on one machine is nobody else's business."""
+    """Return the configuration as YAML, without ``roots``: readers of the page need not know where data lay."""
     raw = read_json(path)
     if not isinstance(raw, dict):
         return ""

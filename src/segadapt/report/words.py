@@ -1,4 +1,4 @@
-"""Numbers as the report writes them. A dash stands for what is not known."""
+"""Format numbers for the report. A dash stands for an unknown number."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def score(value: float | None) -> str:
-    """A score in percent: ``31.2``."""
+    """Format a score in percent: ``31.2``."""
     return DASH if value is None else f"{value:.1f}".replace("-", MINUS)
 
 
 def gain(value: float | None) -> str:
-    """A difference of scores in points: ``+6.4``."""
+    """Format a difference of scores in points: ``+6.4``."""
     if value is None:
         return DASH
     return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", MINUS)
 
 
 def share(value: float | None) -> str:
-    """A share in [0, 1] as percent: ``21.0%``; small ones keep two digits that count."""
+    """Format a share in [0, 1] as percent: ``21.0%``; small shares keep two significant digits."""
     if value is None:
         return DASH
     percent = 100 * value
@@ -27,12 +27,12 @@ def share(value: float | None) -> str:
 
 
 def threshold(value: float | None) -> str:
-    """A confidence threshold: ``0.982``."""
+    """Format a confidence threshold: ``0.982``."""
     return DASH if value is None else f"{value:.3f}".replace("-", MINUS)
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as ``45 s``, ``3 min 30 s`` or ``2 h 05 min``."""
+    """Format seconds as ``45 s``, ``3 min 30 s`` or ``2 h 05 min``."""
     if seconds is None:
         return DASH
     whole = round(seconds)
@@ -45,24 +45,24 @@ def duration(seconds: float | None) -> str:
 
 
 def memory(megabytes: float | None) -> str:
-    """Megabytes as ``900 MB`` or ``1.2 GB``."""
+    """Format megabytes as ``900 MB`` or ``1.2 GB``."""
     if megabytes is None:
         return DASH
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1024:.1f} GB"
 
 
 def count(value: float | None) -> str:
-    """A whole number with thin spaces between thousands."""
+    """Format a whole number with thin spaces between thousands."""
     return DASH if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def difference(value: float | None, base: float | None) -> float | None:
-    """``value - base`` where both are known."""
+    """Return ``value - base``, or None if one of them is unknown."""
     return None if value is None or base is None else value - base
 
 
 def separation(value: float | None) -> str:
-    """A ratio of scatters: ``0.42``, ``1.10``, ``27.6``."""
+    """Format a ratio of scatters: ``0.42``, ``1.10``, ``27.6``."""
     if value is None:
         return DASH
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"

@@ -1,18 +1,13 @@
-"""Features of the same pixels after every stage of a run, kept small, for the report's pictures of them.
+"""Keep the features of the same pixels after every stage of a run, in small files, for the report.
 
-    pictures/features/places.npz          which pixels, and their classes; chosen once a run
-    pictures/features/stages/STAGE.npz    what the network of a stage makes of them
-
-ProDA (CVPR 2021) shows such a picture in its Figure 5: target features of every class, before and
-after adaptation.
+:mod:`segadapt.report.features` describes and reads the files. ProDA (CVPR 2021) shows such a picture in
+its Figure 5: target features of every class, before and after adaptation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -22,37 +17,23 @@ from torch import Tensor
 from segadapt.core.files import replace_file
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.resize import Resize, resize_image
+from segadapt.evaluate.scoring import as_batch
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.segmenter import Segmenter
+from segadapt.report.features import FEATURES, PLACES, TRUTH, Places, read_places, stage_file
 
 IMAGES = 24
-"""Evenly spaced images that pixels are taken from, at most."""
+"""Largest number of evenly spaced images that pixels are taken from."""
 PER_CLASS = 150
+"""Largest number of pixels per class."""
 MOST = 2000
+"""Largest number of pixels in all."""
 DIMENSIONS = 50
-"""Features with more values are kept as so many principal components."""
+"""Features with more channels are kept as this many principal components."""
 
 Numbers = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Classes = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Pixels whose features are compared between the stages of a run.
-
-    Attributes:
-        image: [N] number of the image in its data set.
-        y, x: [N] position as share of the image's height and width, in (0, 1).
-        label: [N] train ids.
-        by: ``truth``, or the name of the stage whose predictions ``label`` holds.
-    """
-
-    image: Indices
-    y: Numbers
-    x: Numbers
-    label: Classes
-    by: str
 
 
 def show_features(
@@ -60,37 +41,40 @@ def show_features(
 ) -> None:
     """Keep the features of a few pixels of every class after a stage.
 
-    The pixels are the same for every stage of the run. Where ``dataset`` has labels they are chosen
-    by the truth, otherwise by the predictions of the first stage that is shown. A network without
-    usable features (not finite, or all equal) leaves no file.
+    The pixels are the same for every stage of the run. They are chosen by the truth if ``dataset`` has
+    labels, and otherwise by the predictions of the first stage that is shown. If the features of a
+    network are not finite or all equal, no file is written.
 
     Args:
-        folder: for pictures of the run.
-        stage: its name.
+        folder: folder for pictures of the run.
+        stage: name of the stage.
         model: the network after the stage.
-        dataset: target images, with labels where there are any.
+        dataset: target images, with or without labels.
         inference: how the run predicts.
         size: working size of the images.
+
+    Raises:
+        RunError: a file cannot be written.
     """
-    home = folder / "features"
-    places = read_places(home / "places.npz")
+    home = folder / FEATURES
+    places = read_places(home / PLACES)
     if places is None:
         places = choose_places(model, stage, dataset, inference, size)
-        _write(home / "places.npz", **vars(places))
+        _write(home / PLACES, **vars(places))
     if not len(places.label):
         return
     features = features_at(model, places, dataset, inference, size)
     small = compressed(features)
     if small is not None:
         found = separation(features, places.label)
-        _write(home / "stages" / f"{stage}.npz", features=small, separation=np.nan if found is None else found)
+        _write(stage_file(home, stage), features=small, separation=np.nan if found is None else found)
 
 
-# ---- which pixels ----
+# ---- choosing pixels ----
 
 
 def choose_places(model: Segmenter, stage: str, dataset: Dataset, inference: InferenceConfig, size: Resize) -> Places:
-    """Pixels of a few evenly spaced images, evenly over the classes; the centres of cells of the network's stride."""
+    """Choose pixels of a few evenly spaced images, evenly over the classes; all are centres of the network's cells."""
     numbers, ys, xs, labels = [], [], [], []
     for number in np.linspace(0, len(dataset) - 1, min(IMAGES, len(dataset))).astype(int).tolist():
         try:
@@ -104,7 +88,7 @@ def choose_places(model: Segmenter, stage: str, dataset: Dataset, inference: Inf
                 image = _image(model, dataset, number, size)
                 label = predict_labels(model, image, (rows, columns), inference)[0][0].cpu().numpy()
         except DamagedFile:
-            continue  # whoever must read this image says so; for a picture the others do
+            continue  # a damaged file is reported where the image is needed; skip it here
         numbers.append(np.full(label.size, number))
         ys.append(np.repeat(y, columns))
         xs.append(np.tile(x, rows))
@@ -116,15 +100,15 @@ def choose_places(model: Segmenter, stage: str, dataset: Dataset, inference: Inf
         y=_taken(ys, chosen).astype(np.float32),
         x=_taken(xs, chosen).astype(np.float32),
         label=label[chosen].astype(np.uint8),
-        by="truth" if dataset.labelled else stage,
+        by=TRUTH if dataset.labelled else stage,
     )
 
 
 def balanced(label: Classes, classes: int, each: int = PER_CLASS, most: int = MOST) -> Indices:
-    """Positions in ``label`` [n] of up to ``each`` pixels of every class and ``most`` in all, ascending.
+    """Choose positions in ``label`` [n]: up to ``each`` pixels per class and ``most`` in all, ascending.
 
-    Every class gets the same number, evenly spaced, or all that it has. Ids from ``classes`` on
-    (ignored pixels) are not taken.
+    Every class gets the same number of pixels, evenly spaced, or all that it has. Ids from ``classes`` on
+    (ignored pixels) are not chosen.
     """
     where = [np.flatnonzero(label == c) for c in range(classes)]
     counts = np.array([len(w) for w in where])
@@ -133,22 +117,13 @@ def balanced(label: Classes, classes: int, each: int = PER_CLASS, most: int = MO
     return np.sort(np.concatenate(taken)).astype(np.int64)
 
 
-def read_places(path: Path) -> Places | None:
-    """The pixels chosen before; None when there are none or the file is damaged."""
-    try:
-        with np.load(path) as file:
-            return Places(file["image"], file["y"], file["x"], file["label"], str(file["by"]))
-    except (OSError, ValueError, KeyError, BadZipFile):
-        return None
-
-
-# ---- their features ----
+# ---- features at these pixels ----
 
 
 def features_at(
     model: Segmenter, places: Places, dataset: Dataset, inference: InferenceConfig, size: Resize
 ) -> Numbers:
-    """Features [N, D] of the cells of the network's feature map in which the places lie; whole images at scale 1."""
+    """Compute features [N, D] of the cells in which the places lie, from whole images at scale 1."""
     found: list[Tensor] = []
     with evaluation_mode(model), torch.inference_mode():
         for number, mine in _by_image(places):
@@ -165,13 +140,18 @@ def features_at(
 
 
 def separation(features: Numbers, label: Classes) -> float | None:
-    """How well the classes are told apart by features [N, D]: scatter between classes over scatter within.
+    """Measure how far apart classes are in features [N, D]: scatter between classes over scatter within.
 
     ``mean_c |m_c - m|^2 / mean_c mean_i |x_ci - m_c|^2`` with the mean ``m_c`` of the features of
-    class ``c`` and the mean ``m`` of these means: the trace form of Fisher's criterion with every
-    class counted alike. At least 0, higher is better, independent of the features' scale. Classes
-    with a single pixel have no scatter and are left out. None where fewer than two classes remain
-    or nothing scatters.
+    class ``c`` and the mean ``m`` of these means: the trace form of Fisher's criterion, in which every
+    class has the same weight. The scale of the features does not matter.
+
+    Args:
+        features: [N, D].
+        label: [N] train ids. Classes with a single pixel have no scatter and are left out.
+
+    Returns:
+        A ratio of at least 0, higher is better; None if fewer than two classes remain or no class scatters.
     """
     groups = [features[label == c].astype(np.float64) for c in np.unique(label)]
     groups = [g for g in groups if len(g) > 1]
@@ -184,10 +164,10 @@ def separation(features: Numbers, label: Classes) -> float | None:
 
 
 def compressed(features: Numbers) -> npt.NDArray[np.float16] | None:
-    """Features [N, D] centred, as at most :data:`DIMENSIONS` principal components, scaled to fit into half precision.
+    """Reduce features [N, D] to at most :data:`DIMENSIONS` principal components, centred, in half precision.
 
-    None when they are not finite or all equal. Distances keep their ratios but for the components
-    left out.
+    Their scale is changed to fit into half precision. Ratios of distances stay, except for the
+    components left out. None if the features are not finite or all equal.
     """
     if not np.isfinite(features).all():
         return None
@@ -200,13 +180,12 @@ def compressed(features: Numbers) -> npt.NDArray[np.float16] | None:
 
 
 def _image(model: Segmenter, dataset: Dataset, number: int, size: Resize) -> Tensor:
-    """One image [1, 3, H, W] in [0, 1] at its working size, on the model's device."""
-    image = torch.from_numpy(resize_image(dataset.image(number), size))
-    return image.to(next(model.parameters()).device).permute(2, 0, 1)[None].float() / 255
+    """Read one image [1, 3, H, W] in [0, 1] at its working size, on the model's device."""
+    return as_batch(resize_image(dataset.image(number), size), next(model.parameters()).device)
 
 
 def _by_image(places: Places) -> Iterator[tuple[int, Indices]]:
-    """Every image with the positions of its places; together they are in the order of the places."""
+    """Yield every image with the positions of its places, which are sorted by image."""
     for number in np.unique(places.image).tolist():
         yield number, np.flatnonzero(places.image == number)
 

@@ -1,4 +1,8 @@
-"""Pictures of a run for its report: predictions on test images, pseudo labels on target images."""
+"""Write pictures of a run for its report: predictions on test images, pseudo labels on target images.
+
+All pictures are listed in the file :data:`~segadapt.report.pictures.INDEX`, which
+:func:`~segadapt.report.pictures.read_album` reads.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,21 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from segadapt.core.files import read_json, write_bytes, write_json
+from segadapt.core.files import write_bytes, write_json
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import read_index
-from segadapt.data.resize import Resize, Size, resize_image, resize_label
+from segadapt.data.resize import Resize, resize_image, resize_label
 from segadapt.data.writing import encode_picture
 from segadapt.evaluate.pictures import confidence_map
+from segadapt.evaluate.scoring import as_batch
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
+from segadapt.report.pictures import INDEX, WIDEST, fitting, picture_index
 
 COUNT = 8
-WIDEST = 1024
+"""Number of images shown of a data set, at most."""
 
 
 def show_predictions(
@@ -34,27 +39,39 @@ def show_predictions(
     size: Resize,
     space: LabelSpace,
 ) -> None:
-    """Write image, truth and this stage's prediction and confidence for a few evenly spaced images."""
+    """Write image, truth and this stage's prediction and confidence for a few evenly spaced images.
+
+    Args:
+        folder: folder for pictures of the run.
+        stage: name of the stage.
+        model: the network after the stage.
+        dataset: test images, with or without labels.
+        inference: how the run predicts.
+        size: working size of the images.
+        space: classes and their colours.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
     index = picture_index(folder)
     known: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in index["test"]}
     device = next(model.parameters()).device
     for number, image in shown_images(dataset, size):
         item = dataset.items[number]
-        shown = fitting(image.shape[0], image.shape[1])
+        shown = fitting(image.shape[0], image.shape[1], WIDEST)
         name = f"test/{number:06d}"
         entry = known.setdefault(item.id, {"id": item.id, "image": f"{name}_image.jpg", "truth": None, "stages": {}})
         write_picture(folder / entry["image"], resize_image(image, shown))
         if item.label is not None and entry["truth"] is None:
             truth = entry["truth"] = f"{name}_truth.png"
             write_picture(folder / truth, space.colorize(resize_label(dataset.label(number), shown)))
-        tensor = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
-        label, confidence = predict_labels(model, tensor, shown, inference)
+        label, confidence = predict_labels(model, as_batch(image, device), shown, inference)
         paths = {"label": f"{name}_{stage}.png", "confidence": f"{name}_{stage}_confidence.jpg"}
         write_picture(folder / paths["label"], space.colorize(label[0].cpu().numpy()))
         write_picture(folder / paths["confidence"], confidence_map(confidence[0].float().cpu().numpy()))
         entry["stages"][stage] = paths
     index["test"] = list(known.values())
-    write_json(folder / "index.json", index)
+    write_json(folder / INDEX, index)
 
 
 def show_labels(
@@ -65,7 +82,19 @@ def show_labels(
     target: Dataset,
     space: LabelSpace,
 ) -> None:
-    """Write the pseudo labels of a few target images, every round, with their confidence."""
+    """Write the stored pseudo labels of a few target images with their confidence, for every round.
+
+    Args:
+        folder: folder for pictures of the run.
+        stage: name of the stage.
+        stage_folder: folder of the stage, with its label maps and confidences per round.
+        rounds: summary of every round: ``round`` is its number, ``shown`` the numbers of the images.
+        target: the target images.
+        space: classes and their colours.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
     index = picture_index(folder)
     index["pseudo"] = [e for e in index["pseudo"] if e["stage"] != stage]
     for summary in rounds:
@@ -76,7 +105,7 @@ def show_labels(
             if confidence is None:
                 continue
             label = read_index(source / "labels" / f"{item.id}.png")
-            shown = fitting(*label.shape)
+            shown = fitting(label.shape[0], label.shape[1], WIDEST)
             name = f"pseudo/{stage}_{summary['round']}_{number:06d}"
             write_picture(folder / f"{name}_image.jpg", resize_image(target.image(number), shown))
             write_picture(folder / f"{name}_label.png", space.colorize(resize_label(label, shown)))
@@ -95,36 +124,25 @@ def show_labels(
                     "density": float((label < len(space)).mean()),
                 }
             )
-    write_json(folder / "index.json", index)
+    write_json(folder / INDEX, index)
 
 
 def evenly_spaced(dataset: Dataset) -> list[int]:
-    """Numbers of the few images that are shown of a data set."""
+    """Return the numbers of the few images of a data set that are shown."""
     return [int(n) for n in np.linspace(0, len(dataset) - 1, min(COUNT, len(dataset))).astype(int)]
 
 
 def shown_images(dataset: Dataset, size: Resize) -> Iterator[tuple[int, Picture]]:
-    """Those images at working size, with their numbers."""
+    """Yield number and picture of the images shown, at working size; damaged ones are skipped."""
     for number in evenly_spaced(dataset):
         try:
             image = resize_image(dataset.image(number), size)
         except DamagedFile:
-            continue  # whoever must read this image says so; for pictures the others do
+            continue  # a damaged file is reported where the image is needed; skip it here
         yield number, image
 
 
-def picture_index(folder: Path) -> dict[str, Any]:
-    """What ``index.json`` says of the pictures below ``folder``; without entries where there is none."""
-    return read_json(folder / "index.json") or {"test": [], "pseudo": []}
-
-
-def fitting(height: int, width: int, widest: int = WIDEST) -> Size:
-    """(height, width) of a picture that is shrunk to at most ``widest`` pixels."""
-    scale = min(1.0, widest / width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write an RGB picture [H, W, 3] as what its name says; RunError if that fails."""
+    """Write an RGB picture [H, W, 3] in the format of its suffix; RunError if that fails."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else []
     write_bytes(path, encode_picture(path.suffix, picture, settings))

@@ -1,12 +1,12 @@
-"""How the pixels of a class divide between its prototypes, kept as pictures and numbers for the report.
+"""Write how the pixels of a class divide between its prototypes, as pictures and numbers for the report.
 
     pictures/prototypes/STAGE_IMAGE_which.jpg       every pixel in the colour of the best prototype of its class
     pictures/prototypes/STAGE_IMAGE_CLASS_K.jpg     activation of one prototype
 
-MPCL shows such activation maps in its Figure 7, a row a class and a column a prototype: each prototype
-stands for other parts of its class, and together they cover it. What the figure plots is not said. Here it
-is the share ``softmax_k(s_ck / tau)`` of prototype k among the K of class c, at the pixels that the kept
-network predicts as c; shares of a pixel sum to one.
+MPCL shows such activation maps in its Figure 7, one row per class and one column per prototype: each
+prototype covers other parts of its class, and together they cover it. The paper does not say which values
+the figure plots. Here they are the share ``softmax_k(s_ck / tau)`` of prototype k among the K of class c, at
+the pixels that the kept network predicts as c; the shares of a pixel sum to one.
 """
 
 from __future__ import annotations
@@ -25,30 +25,33 @@ from segadapt.core.files import write_json
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.resize import Resize, resize_image
 from segadapt.evaluate.pictures import activation_map, index_map
+from segadapt.evaluate.scoring import as_batch
 from segadapt.labels import IGNORE, LabelMap, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
-from segadapt.report.write_pictures import evenly_spaced, fitting, picture_index, shown_images, write_picture
+from segadapt.report.pictures import INDEX, SHEET_WIDTH, fitting, picture_index
+from segadapt.report.write_pictures import evenly_spaced, shown_images, write_picture
 
 IMAGES = 2
-"""Images whose maps are drawn; the shares are of all that predictions are shown for."""
+"""Number of images whose maps are drawn; shares count all images that predictions are shown for."""
 CLASSES = 4
-"""Classes whose maps are drawn of each image."""
+"""Number of classes per image whose maps are drawn, at most."""
 LEAST = 0.004
-"""Share of an image that a class must fill for its maps to be worth a look."""
-WIDEST_MAP, WIDEST_WHICH = 400, 640
+"""Least share of an image that a class must fill to have its maps drawn."""
+MAP_WIDTH = 400
+"""Largest width in pixels of a picture of one prototype."""
 
 Shares = npt.NDArray[np.float32]
 
 
 class Divided(NamedTuple):
-    """One image, its pixels divided between prototypes.
+    """The pixels of one image, divided between prototypes.
 
     Attributes:
         label: [H, W] predicted train ids.
-        shares: [K, H, W] of the prototypes of each pixel's class; zero where the class has none.
-        counts: [C, K] pixels of every class by the prototype with the largest share.
+        shares: [K, H, W] in [0, 1], of the prototypes of each pixel's class; zero if the class has none.
+        counts: [C, K] number of pixels of every class by the prototype with the largest share.
     """
 
     label: LabelMap
@@ -66,19 +69,22 @@ def show_prototypes(
     size: Resize,
     space: LabelSpace,
 ) -> None:
-    """Write activation maps of a few classes in a few images, and how evenly the prototypes of all are used.
+    """Write activation maps of a few classes in a few images, and how evenly all prototypes are used.
 
-    Nothing is written while no class has prototypes, nor where each has one, which all of its pixels belong to.
+    Nothing is written if no class has prototypes, or if every class has a single one.
 
     Args:
-        folder: for pictures of the run.
-        stage: its name.
-        model: the network that is kept, whose predictions say which class a pixel belongs to.
+        folder: folder for pictures of the run.
+        stage: name of the stage.
+        model: the network that is kept; its predictions decide the class of a pixel.
         view: the same network with prototypes.
         dataset: target images.
         inference: how the run predicts.
         size: working size of the images.
         space: names of the classes.
+
+    Raises:
+        RunError: a file cannot be written.
     """
     active = view.active.cpu().numpy()
     if not active.any() or view.means.shape[1] == 1:
@@ -89,7 +95,7 @@ def show_prototypes(
     pictures: list[dict[str, Any]] = []
     shown: set[int] = set()
     for number, image in shown_images(dataset, size):
-        divided = divide(model, view, image, fitting(image.shape[0], image.shape[1], WIDEST_WHICH), inference)
+        divided = divide(model, view, image, fitting(image.shape[0], image.shape[1], SHEET_WIDTH), inference)
         counts += divided.counts
         if number in drawn:
             chosen = worth_showing(divided.counts.sum(1), divided.label.size, shown)
@@ -107,14 +113,14 @@ def show_prototypes(
             "images": pictures,
         }
     )
-    write_json(folder / "index.json", index)
+    write_json(folder / INDEX, index)
 
 
 def divide(
     model: Segmenter, view: PrototypeNet, image: Picture, shown: tuple[int, int], inference: InferenceConfig
 ) -> Divided:
-    """Predictions and shares of an image [h, w, 3] at a size (H, W); shares are of the whole image at scale 1."""
-    tensor = torch.from_numpy(image).to(view.means.device).permute(2, 0, 1)[None].float() / 255
+    """Predict an image [h, w, 3] at size (H, W) and divide its pixels, by shares of the whole image at scale 1."""
+    tensor = as_batch(image, view.means.device)
     label = predict_labels(model, tensor, shown, inference)[0][0].cpu()
     if inference.size is not None:
         tensor = resize_images(tensor, inference.size)
@@ -129,16 +135,18 @@ def divide(
 
 
 def own_shares(maps: Tensor, label: Tensor, active: Tensor) -> Tensor:
-    """Shares [K, H, W] of the prototypes of each pixel's class.
+    """Select the shares [K, H, W] of the prototypes of each pixel's class.
 
     Args:
-        maps: [C, K, h, w] that sum to one over K, enlarged bilinearly.
+        maps: [C, K, h, w] shares that sum to one over K; they are enlarged bilinearly.
         label: [H, W] train ids.
-        active: [C] bool; pixels of other classes, and ignored ones, get zeros.
+        active: [C] bool; pixels of other classes and ignored pixels get zeros.
     """
     size = (label.shape[-2], label.shape[-1])
     shares = maps.new_zeros(maps.shape[1], *size)
-    for c in active.nonzero().flatten().tolist():  # one by one, as all classes at full size may not fit
+    for c in (
+        active.nonzero().flatten().tolist()
+    ):  # one by one, because all classes at full size may not fit into memory
         mine = label == c
         large = F.interpolate(maps[c][None], size, mode="bilinear", align_corners=False)[0]
         shares = torch.where(mine, large, shares)
@@ -146,12 +154,12 @@ def own_shares(maps: Tensor, label: Tensor, active: Tensor) -> Tensor:
 
 
 def worth_showing(pixels: npt.NDArray[np.int64], total: int, shown: set[int]) -> list[int]:
-    """Up to :data:`CLASSES` classes that fill enough of an image, those not ``shown`` yet first, by size.
+    """Choose up to :data:`CLASSES` classes that fill enough of an image: new ones first, then larger ones.
 
     Args:
-        pixels: [C] of each class with prototypes, in an image of ``total`` pixels.
-        total: see there.
-        shown: classes of earlier images.
+        pixels: [C] number of pixels per class; 0 for a class without prototypes.
+        total: number of pixels of the image.
+        shown: classes already shown in earlier images.
     """
     enough = [c for c, count in enumerate(pixels.tolist()) if count >= max(1, LEAST * total)]
     return sorted(enough, key=lambda c: (c in shown, -pixels[c]))[:CLASSES]
@@ -160,12 +168,12 @@ def worth_showing(pixels: npt.NDArray[np.int64], total: int, shown: set[int]) ->
 def _draw(
     folder: Path, name: str, item: str, image: Picture, divided: Divided, chosen: Sequence[int], space: LabelSpace
 ) -> dict[str, Any]:
-    """Write the pictures of one image; what the index says of them."""
+    """Write the pictures of one image and return its entry in the index."""
     label, shares, counts = divided
     which = np.where(shares.any(0), shares.argmax(0), IGNORE).astype(np.uint8)
     photo = resize_image(image, (label.shape[0], label.shape[1]))
     write_picture(folder / f"{name}_which.jpg", index_map(photo, which, label, distinct_colors(len(shares))))
-    tile = fitting(label.shape[0], label.shape[1], WIDEST_MAP)
+    tile = fitting(label.shape[0], label.shape[1], MAP_WIDTH)
     small = resize_image(photo, tile)
     entries = []
     for c in chosen:

@@ -1,12 +1,44 @@
 """Toy street scenes with all Cityscapes classes, in three looks, and writers of the papers' folder layouts.
 
 ``game`` stands for a synthetic source domain, ``camera`` for a real target domain, ``night`` for a
-harder one. ``render`` gives one picture with its ground truth; the writers make folders that the
+harder target. ``render`` returns one picture with its ground truth; the writers make folders that the
 readers of the real data sets open.
+
+>>> from segadapt.toy import write_world
+>>> write_world(Path("demo/toy"), source=24, target=16, test=8)
 """
 
-from segadapt.toy.render import LOOKS, Look, Rendered, render
-from segadapt.toy.world import write_world
-from segadapt.toy.write import write_cityscapes, write_gta5, write_synthia
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segadapt.toy.rendering import LOOKS, Look, Rendered, render
+    from segadapt.toy.world import write_world
+    from segadapt.toy.write import write_cityscapes, write_gta5, write_synthia
+
+_HOMES = {
+    "LOOKS": "rendering",
+    "Look": "rendering",
+    "Rendered": "rendering",
+    "render": "rendering",
+    "write_cityscapes": "write",
+    "write_gta5": "write",
+    "write_synthia": "write",
+    "write_world": "world",
+}
 
 __all__ = ["LOOKS", "Look", "Rendered", "render", "write_cityscapes", "write_gta5", "write_synthia", "write_world"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, used already or not."""
+    return sorted({*globals(), *__all__})

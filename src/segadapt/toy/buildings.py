@@ -1,4 +1,4 @@
-"""Draws the frontage of a street: houses with windows and shops, walls, fences and hedges."""
+"""Draw the frontage of a street: houses with windows and shops, walls, fences and hedges."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOPS: tuple[Color, ...] = ((170, 40, 36), (40, 90, 60), (44, 60, 110), (200, 16
 
 
 def pieces(stretch: Frontage) -> Iterator[tuple[float, Draw]]:
-    """The stretch cut into short lengths, each with the depth by which the painter sorts it."""
+    """Yield a stretch in short lengths, each with the depth by which the painter sorts it."""
     if stretch.kind == "park":
         return
     if stretch.kind == "tower":
@@ -38,7 +38,7 @@ def pieces(stretch: Frontage) -> Iterator[tuple[float, Draw]]:
 
 
 def _cast_shadow(canvas: Canvas, s: Frontage) -> None:
-    """The shadow on the ground in front of the row, where the sun stands behind it."""
+    """Draw the shadow on the ground in front of the row, if the sun stands behind it."""
     sx, sy, sz = canvas.sun
     reach = s.height / max(sy, 0.25)
     dx, dz = -sx * reach, -sz * reach
@@ -49,6 +49,7 @@ def _cast_shadow(canvas: Canvas, s: Frontage) -> None:
 
 
 def _length(stretch: Frontage, house: House | None, a: float, b: float, index: int) -> Draw:
+    """Return the function that draws one short length."""
     if house is not None:
         return lambda canvas: house.bay(canvas, a, b, index)
     draw = {"wall": _wall, "fence": _fence, "hedge": _hedge}[stretch.kind]
@@ -56,7 +57,7 @@ def _length(stretch: Frontage, house: House | None, a: float, b: float, index: i
 
 
 class House:
-    """A terraced house along the street: its details are drawn once and shared by its bays."""
+    """A terraced house along the street: its random details are chosen once and shared by its bays."""
 
     def __init__(self, stretch: Frontage) -> None:
         rng = np.random.default_rng(stretch.seed)
@@ -73,7 +74,7 @@ class House:
         self.share = float(rng.uniform(0.4, 0.75))
 
     def bay(self, canvas: Canvas, z0: float, z1: float, index: int) -> None:
-        """One bay of the flank that faces the street."""
+        """Draw one bay of the flank that faces the street."""
         s, brush = self.stretch, Brush(canvas, "building")
         top = s.height
 
@@ -91,13 +92,13 @@ class House:
             brush.face(roof, (142, 74, 56) if self.shop else (84, 80, 80), Material.BRICK)
         else:
             put(0.0, 1.0, top - 0.35, top, self.trim, Material.PLASTER)
-        if canvas.camera.pixels_a_metre(z1) < 2.5:
+        if canvas.camera.pixels_per_metre(z1) < 2.5:
             return
         self._windows(canvas, put, index)
 
     def _windows(self, canvas: Canvas, put: Callable[..., None], index: int) -> None:
         margin = (1 - self.share) / 2
-        fine = canvas.camera.pixels_a_metre(self.stretch.z0) > 8
+        fine = canvas.camera.pixels_per_metre(self.stretch.z0) > 8
         for floor in range(self.floors):
             low, lit = floor * self.storey, bool(self.lit[floor % 40, index % 14])
             if floor == 0 and self.shop:
@@ -118,7 +119,7 @@ class House:
 
 
 def _front(canvas: Canvas, s: Frontage, x0: float, x1: float) -> None:
-    """The face that looks at the camera, at depth z0."""
+    """Draw the end that faces the camera, at depth z0."""
     if s.kind in ("fence", "hedge", "wall"):
         label = {"fence": "fence", "hedge": "vegetation", "wall": "wall"}[s.kind]
         corners = panel((s.z0, x0), (s.z0, x1), 0.0, s.height)
@@ -132,7 +133,7 @@ def _front(canvas: Canvas, s: Frontage, x0: float, x1: float) -> None:
         tip = (s.z0, (x0 + x1) / 2, s.height + (x1 - x0) * 0.3)
         brush.face([(s.z0, x0, s.height), (s.z0, x1, s.height), tip], darker(s.color, 0.9), Material.PLASTER)
     bare = rng.random() < 0.35 and s.kind == "building"
-    if bare or canvas.camera.pixels_a_metre(s.z0) < 1.2:
+    if bare or canvas.camera.pixels_per_metre(s.z0) < 1.2:
         return
     columns, floors = max(2, int((x1 - x0) / 2.8)), max(1, int(s.height / 3.3))
     step, rise = (x1 - x0) / columns, s.height / floors
@@ -149,7 +150,7 @@ def _wall(canvas: Canvas, s: Frontage, z0: float, z1: float, index: int) -> None
     material = Material.BRICK if s.seed % 2 else Material.PLASTER
     brush.face(panel((z0, s.x), (z1, s.x), 0.0, s.height), s.color, material)
     brush.face(panel((z0, s.x), (z1, s.x), s.height - 0.14, s.height), mix(s.color, (220, 218, 210), 0.5))
-    if canvas.camera.pixels_a_metre(z1) > 6:
+    if canvas.camera.pixels_per_metre(z1) > 6:
         brush.face(
             panel((z0, s.x), (z0 + 0.3, s.x), 0.0, s.height),
             darker(s.color, 0.82),
@@ -157,7 +158,7 @@ def _wall(canvas: Canvas, s: Frontage, z0: float, z1: float, index: int) -> None
 
 
 def _fence(canvas: Canvas, s: Frontage, z0: float, z1: float, index: int) -> None:
-    """Slats and rails; what shows between them carries the fence's label too, as annotators have it."""
+    """Draw slats and rails; gaps between them have the fence's label too, as in annotated data."""
     brush, camera = Brush(canvas, "fence"), canvas.camera
     middle = camera.project((s.x, s.height * 0.6, (z0 + z1) / 2))
     behind = canvas.under(middle)
@@ -168,7 +169,7 @@ def _fence(canvas: Canvas, s: Frontage, z0: float, z1: float, index: int) -> Non
     if behind.label == TRAIN_ID["sky"]:
         part = part._replace(material=Material.PAINT, shade=0.5)
     canvas.fill([camera.project(brush.to_street(*c)) for c in corners], part)
-    scale = camera.pixels_a_metre(z1)
+    scale = camera.pixels_per_metre(z1)
     slats = 0 if scale < 7 else (6 if scale < 14 else 12)
     for i in range(slats):
         a = z0 + (i + 0.25) * (z1 - z0) / slats

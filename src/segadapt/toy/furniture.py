@@ -1,4 +1,4 @@
-"""Draws street lamps, traffic lights, signs and bollards."""
+"""Draw street lamps, traffic lights, signs and bollards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAMPS: tuple[Color, ...] = ((255, 50, 40), (255, 190, 40), (60, 240, 130))
 
 
 def draw_lamp(canvas: Canvas, placed: Placed) -> None:
-    """A street lamp with an arm over the road."""
+    """Draw a street lamp with an arm over the road."""
     brush = Brush(canvas, "pole", 0, placed.x, placed.z)
     inward = -math.copysign(1.0, placed.x)
     top = placed.height
@@ -31,7 +31,7 @@ def draw_lamp(canvas: Canvas, placed: Placed) -> None:
 
 
 def draw_traffic_light(canvas: Canvas, placed: Placed) -> None:
-    """Three lamps in a dark box on a pole; ``width`` > 0 is the length of an arm over the road with a second box."""
+    """Draw three lamps in a box on a pole; ``width`` > 0 is the length of an arm with a second box."""
     rng = np.random.default_rng(placed.seed)
     pole = Brush(canvas, "pole", 0, placed.x, placed.z)
     pole.limb((0, 0, 0), (0, 0, 3.2 if not placed.width else 6.0), 0.08, placed.color, Material.PAINT)
@@ -54,7 +54,7 @@ def _lamps(canvas: Canvas, placed: Placed, across: float, low: float, lit: int, 
 
 
 def draw_sign(canvas: Canvas, placed: Placed) -> None:
-    """A traffic sign on its post: disc, triangle, square or panel."""
+    """Draw a traffic sign on its post: disc, triangle, square or panel."""
     rng = np.random.default_rng(placed.seed)
     post = Brush(canvas, "pole", 0, placed.x, placed.z)
     post.limb((0, 0, 0), (0, 0, placed.height), 0.04, (140, 142, 142), Material.PAINT)
@@ -108,7 +108,7 @@ def _plate(brush: Brush, kind: str, height: float, size: float) -> None:
 
 
 def draw_bollard(canvas: Canvas, placed: Placed) -> None:
-    """A knee-high post at the kerb."""
+    """Draw a knee-high post at the kerb."""
     brush = Brush(canvas, "pole", 0, placed.x, placed.z)
     brush.limb((0, 0, 0), (0, 0, placed.height), 0.07, (70, 72, 72), Material.PAINT)
     brush.limb((0, 0, placed.height * 0.78), (0, 0, placed.height * 0.86), 0.072, (210, 60, 50), Material.PAINT)

@@ -1,7 +1,7 @@
-"""The three appearances: turns a drawn street into a picture.
+"""The three looks: turn a drawn street into a picture [H, W, 3] in 0..255.
 
 ``game`` is flat, saturated and sunny; ``camera`` has texture, soft light, haze, a colour cast and
-the faults of a lens and a sensor; ``night`` is the camera after dark, lit by lamps and windows.
+the defects of a lens and a sensor; ``night`` is the camera after dark, lit by lamps and windows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Ids = npt.NDArray[np.uint16]
 
 
 def game(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> Array:
-    """Flat colours, hard sun, a clean sky."""
+    """Shade a street with flat colours, hard sun and a clean sky."""
     view = optics.layers(canvas, ids, sun_gain=0.45, sky_gain=0.62)
     shadow = optics.shadow_mask(canvas, 0.0, sun=True)
     image = view.albedo * np.where(view.ground, shadow, 1.0)[..., None].astype(np.float32)
@@ -38,7 +38,7 @@ def game(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> Ar
 
 
 def camera(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> Array:
-    """A car camera by day, under clouds or a pale sun."""
+    """Shade a street as a car camera sees it by day, under clouds or a pale sun."""
     sunny = rng.random() < 0.55
     view = optics.layers(canvas, ids, sun_gain=0.4 if sunny else 0.14, sky_gain=0.55 if sunny else 0.68)
     image = view.albedo * (1 + 0.8 * optics.texture(view, rng))[..., None]
@@ -51,19 +51,19 @@ def camera(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> 
     image = optics.hazy(view, image, float(rng.uniform(200, 500)), air * np.float32(0.9))
     cast = rgb(rng.uniform(0.88, 1.0), 1.0, rng.uniform(0.86, 1.02))
     image = optics.saturated(image, float(rng.uniform(0.65, 0.95))) * cast
-    # Automatic exposure: the picture's mean goes towards a target, as the sky's share of it allows.
+    # Automatic exposure: scale the picture's mean towards a target, within limits.
     gain = np.clip(rng.uniform(92, 124) / image.mean(), 0.8, 1.35)
     noise, blur = float(rng.uniform(1.5, 4.5)), float(rng.uniform(0.4, 0.75))
     return optics.lens(canvas, image * np.float32(gain), rng, noise, blur, quality=78)
 
 
 def _occlusion(view: Layers) -> Array:
-    """Upright surfaces are darker close to the ground."""
+    """Return a brightness factor that darkens upright surfaces close to the ground."""
     return np.asarray(0.72 + 0.28 * np.clip(view.y / 1.2, 0, 1), np.float32)
 
 
 def night(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> Array:
-    """The camera after dark: pools of lamp light, lit windows, headlights, halos, strong noise."""
+    """Shade a street as the camera sees it after dark: lamps, lit windows, headlights, halos, strong noise."""
     view = optics.layers(canvas, ids, sun_gain=0.1, sky_gain=0.8)
     image = view.albedo * (1 + 0.8 * optics.texture(view, rng))[..., None]
     shadow = optics.shadow_mask(canvas, 2.0, sun=False)
@@ -77,7 +77,7 @@ def night(canvas: Canvas, scene: Scene, ids: Ids, rng: np.random.Generator) -> A
 
 
 def _halos(canvas: Canvas, view: Layers) -> Array:
-    """Light scattered around what shines, at three sizes."""
+    """Scatter light around lamps and windows, at three sizes."""
     out = np.zeros_like(view.glow)
     for rows, strength in ((3, 0.5), (9, 0.45), (24, 0.5)):
         size = max(rows * canvas.height / 256, 1.0)
@@ -87,7 +87,7 @@ def _halos(canvas: Canvas, view: Layers) -> Array:
 
 
 def _lamp_light(canvas: Canvas, scene: Scene, view: Layers) -> Array:
-    """Light from the town, the street lamps and the car's own headlights, [H, W, 3]."""
+    """Compute the light [H, W, 3] of the town, the street lamps and the car's own headlights."""
     x = view.x - np.float32(canvas.camera.bend) * view.depth**2
     light = np.full(x.shape, 0.15, np.float32)
     near_ground = np.exp(-np.maximum(view.y, 0) / 6).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the looks of the toy renderer are made of: surfaces, textures, shadows, sky, lens and sensor."""
+"""Parts of the looks of the toy renderer: surfaces, textures, shadows, sky, lens and sensor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segadapt.toy.canvas import SUPERSAMPLE, Canvas, Material, fixed_point
 Array = npt.NDArray[np.float32]
 
 _TILE = 256
-# Texture strength of each material in the camera's eye, as a share of its brightness.
+# Texture strength of each material in the camera look, as a share of its brightness.
 _ROUGHNESS = {
     Material.SKY: 0.0, Material.PAINT: 0.03, Material.ASPHALT: 0.17, Material.PAVING: 0.16, Material.GRASS: 0.34,
     Material.LEAF: 0.55, Material.PLASTER: 0.13, Material.BRICK: 0.3, Material.GLASS: 0.12, Material.CLOTH: 0.14,
@@ -23,7 +23,7 @@ _ROUGHNESS = {
 
 @dataclass(frozen=True)
 class Layers:
-    """A drawn street at image size, ready to be shaded. ``depth`` is in metres, ``x`` and ``y`` are street metres."""
+    """A drawn street at image size, ready for shading; ``depth``, ``x`` and ``y`` are street coordinates in metres."""
 
     albedo: Array
     glow: Array
@@ -35,7 +35,7 @@ class Layers:
 
 
 def layers(canvas: Canvas, ids: npt.NDArray[np.uint16], sun_gain: float, sky_gain: float) -> Layers:
-    """Looks up the parts of every pixel; ``ids`` are the part numbers at image size.
+    """Look up the part of every pixel; ``ids`` are the part numbers at image size.
 
     A surface's brightness is ``sky_gain + sun_gain * cosine to the sun``.
     """
@@ -66,7 +66,7 @@ def layers(canvas: Canvas, ids: npt.NDArray[np.uint16], sun_gain: float, sky_gai
 
 @lru_cache(maxsize=1)
 def noise_tiles() -> tuple[Array, Array]:
-    """Two seamless noise tiles in -1..1: grain, and soft blotches. The same for every picture."""
+    """Return two seamless noise tiles in -1..1, grain and soft blotches, the same for every picture."""
     rng = np.random.default_rng(7)
     tiles = []
     for blur in (0.6, 5.0):
@@ -77,7 +77,7 @@ def noise_tiles() -> tuple[Array, Array]:
 
 
 def texture(view: Layers, rng: np.random.Generator) -> Array:
-    """Relative brightness changes that lie on the surfaces, in street coordinates, hence finer with distance."""
+    """Compute relative brightness changes fixed to the surfaces, hence finer with distance."""
     grain, blotch = noise_tiles()
     across = view.x + np.float32(rng.uniform(0, 50))
     along = np.where(view.ground, view.depth, view.y + np.float32(0.37) * view.depth).astype(np.float32)
@@ -86,13 +86,13 @@ def texture(view: Layers, rng: np.random.Generator) -> Array:
     strength = np.asarray([_ROUGHNESS[m] for m in Material], np.float32)[view.material]
     # Detail smaller than a pixel averages out.
     fade = np.clip(18.0 / np.maximum(view.depth, 1.0), 0.25, 1.0)
-    # Courses of brick, 0.3 m high, as far as they can be told apart.
+    # Courses of brick, 0.3 m high, up to the distance at which they are visible.
     courses = 0.14 * ((view.material == Material.BRICK) & (view.depth < 25) & ((view.y * 3.3) % 1.0 < 0.22))
     return np.asarray(strength * (fine * fade + 0.9 * soft) + courses, np.float32)
 
 
 def shadow_mask(canvas: Canvas, soft: float, sun: bool) -> Array:
-    """Light that is left on the ground, 0..1, under contact shadows and, with ``sun``, under cast ones."""
+    """Compute the share of light on the ground, 0..1, under contact shadows and, with ``sun``, cast shadows."""
     mask = np.ones((canvas.height, canvas.width), np.float32)
     for outline, strength, cast in canvas.shadows:
         if cast and not sun:
@@ -110,22 +110,22 @@ def shadow_mask(canvas: Canvas, soft: float, sun: bool) -> Array:
 
 
 def blurred(image: Array, sigma: float) -> Array:
-    """Gaussian blur."""
+    """Blur by a Gaussian of ``sigma`` pixels."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 
 def enlarged(image: Array, canvas: Canvas, how: int = cv2.INTER_LINEAR) -> Array:
-    """The picture at the size of the canvas."""
+    """Resize a picture to the size of the canvas."""
     return np.asarray(cv2.resize(image, (canvas.width, canvas.height), interpolation=how), np.float32)
 
 
 def rgb(*channels: float) -> Array:
-    """A colour as an array that broadcasts over pictures."""
+    """Return a colour as an array that broadcasts over pictures."""
     return np.asarray(channels, np.float32)
 
 
 def sky(canvas: Canvas, top: Array, low: Array, clouds: float, rng: np.random.Generator) -> Array:
-    """A gradient from the horizon up, with soft white clouds, [H, W, 3]; ``clouds`` from -1 (none) to 1 (overcast)."""
+    """Draw a gradient from the horizon up with soft clouds, [H, W, 3]; ``clouds`` from -1 (none) to 1 (overcast)."""
     rows = np.arange(canvas.height, dtype=np.float32)
     up = np.clip((canvas.camera.horizon - rows) / max(canvas.camera.horizon, 1.0), 0, 1)[:, None, None].astype(
         np.float32
@@ -140,30 +140,30 @@ def sky(canvas: Canvas, top: Array, low: Array, clouds: float, rng: np.random.Ge
 
 
 def behind(view: Layers, image: Array, backdrop: Array) -> Array:
-    """Puts the backdrop where the sky is."""
+    """Put the backdrop at the pixels of the sky."""
     return np.where((view.material == Material.SKY)[..., None], backdrop, image).astype(np.float32)
 
 
 def glaze(view: Layers, image: Array, reflected: Array) -> Array:
-    """Lets windows reflect a colour, more the higher they are."""
+    """Let windows reflect a colour, higher windows more."""
     share = (0.12 + 0.3 * np.clip(view.y / 8.0, 0, 1)) * (view.material == Material.GLASS)
     return np.asarray(image + share[..., None].astype(np.float32) * (reflected - image), np.float32)
 
 
 def hazy(view: Layers, image: Array, reach: float, air: Array) -> Array:
-    """Blends things into the colour of the air; at ``reach`` metres 63 % of their own colour is gone."""
+    """Blend surfaces into the colour of the air; at ``reach`` metres 63 % of their own colour is gone."""
     share = np.where(view.material == Material.SKY, 0.0, 1 - np.exp(-view.depth / np.float32(reach)))
     return np.asarray(image + share[..., None].astype(np.float32) * (air - image), np.float32)
 
 
 def saturated(image: Array, factor: float) -> Array:
-    """Scales the distance of every colour from its grey."""
+    """Multiply the distance of every colour from its grey by a factor."""
     grey = image.mean(2, keepdims=True)
     return np.asarray(grey + (image - grey) * np.float32(factor), np.float32)
 
 
 def lens(canvas: Canvas, image: Array, rng: np.random.Generator, noise: float, blur: float, quality: int) -> Array:
-    """Vignette, blur (pixels at 256 rows), sensor noise (grey levels) and JPEG of a quality."""
+    """Apply vignette, blur (pixels at 256 rows), sensor noise (grey levels) and JPEG of a quality."""
     v = np.linspace(-1, 1, canvas.height, dtype=np.float32)[:, None]
     u = np.linspace(-1, 1, canvas.width, dtype=np.float32)[None, :]
     vignette = np.asarray(1 - 0.13 * (u * u + v * v), np.float32)
@@ -178,5 +178,5 @@ def lens(canvas: Canvas, image: Array, rng: np.random.Generator, noise: float, b
 
 
 def image_ids(canvas: Canvas) -> npt.NDArray[np.uint16]:
-    """Part numbers [H, W]: one sample of each supersampled cell."""
+    """Return part numbers [H, W]: one sample per supersampled cell."""
     return np.ascontiguousarray(canvas.ids[SUPERSAMPLE // 2 :: SUPERSAMPLE, SUPERSAMPLE // 2 :: SUPERSAMPLE])

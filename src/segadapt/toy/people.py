@@ -1,4 +1,4 @@
-"""Draws pedestrians, riders, bicycles and motorcycles from jointed bars, so that any heading looks right."""
+"""Draw pedestrians, riders, bicycles and motorcycles from jointed bars, so that any heading looks right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TROUSERS: tuple[Color, ...] = ((38, 42, 58), (30, 30, 32), (92, 88, 80), (64, 80
 
 
 def draw_person(canvas: Canvas, placed: Placed) -> None:
-    """A standing or walking pedestrian."""
+    """Draw a standing or walking pedestrian."""
     rng = np.random.default_rng(placed.seed)
     brush = Brush(canvas, "person", placed.instance, placed.x, placed.z, placed.yaw)
     skin, hair, legs = _looks(rng)
@@ -49,7 +49,7 @@ def _looks(rng: np.random.Generator) -> tuple[Color, Color, Color]:
 
 
 def _torso(brush: Brush, low: Point, high: Point, half: float, color: Color) -> None:
-    """A trunk that is wider from the front than from the side."""
+    """Draw a trunk that is wider from the front than from the side."""
     broad = half * 0.55 * abs(math.cos(brush.yaw))
     for offset in (-broad, broad):
         brush.limb((low[0], offset * 0.8, low[2]), (high[0], offset, high[2]), half * 0.72, color)
@@ -67,7 +67,7 @@ def _head(brush: Brush, centre: Point, m: float, skin: Color, hair: Color) -> No
 
 
 def draw_rider(canvas: Canvas, placed: Placed) -> None:
-    """The person on a bicycle or motorcycle."""
+    """Draw the person on a bicycle or motorcycle."""
     rng = np.random.default_rng(placed.seed + 1)
     brush = Brush(canvas, "rider", placed.instance, placed.x, placed.z, placed.yaw)
     skin, hair, legs = _looks(rng)
@@ -96,7 +96,7 @@ def draw_rider(canvas: Canvas, placed: Placed) -> None:
 
 
 def _wheel(brush: Brush, along: float, radius: float, tyre: float, spokes: bool) -> None:
-    """A wheel in the plane of travel; between bicycle spokes the background shows through, darkened."""
+    """Draw a wheel in the plane of travel; between bicycle spokes the darkened background shows through."""
     camera = brush.canvas.camera
     rim = [
         camera.project(brush.to_street(along + radius * math.cos(t), 0.0, radius + radius * math.sin(t)))
@@ -112,11 +112,11 @@ def _wheel(brush: Brush, along: float, radius: float, tyre: float, spokes: bool)
         )
     else:
         brush.canvas.fill(rim, part._replace(color=(58, 58, 62)))
-    brush.canvas.stroke(rim, tyre * camera.pixels_a_metre(depth), part, closed=True)
+    brush.canvas.stroke(rim, tyre * camera.pixels_per_metre(depth), part, closed=True)
 
 
 def draw_bicycle(canvas: Canvas, placed: Placed) -> None:
-    """A bicycle, ridden or parked."""
+    """Draw a bicycle, ridden or parked."""
     rng = np.random.default_rng(placed.seed)
     brush = Brush(canvas, "bicycle", placed.instance, placed.x, placed.z, placed.yaw)
     brush.mat(0.8, 0.2, 0.3)
@@ -142,7 +142,7 @@ def draw_bicycle(canvas: Canvas, placed: Placed) -> None:
 
 
 def draw_motorcycle(canvas: Canvas, placed: Placed) -> None:
-    """A motorcycle or scooter, ridden or parked."""
+    """Draw a motorcycle or scooter, ridden or parked."""
     brush = Brush(canvas, "motorcycle", placed.instance, placed.x, placed.z, placed.yaw)
     color, half, radius = placed.color, 0.11, 0.31
     brush.mat(1.0, 0.3, 0.55)

@@ -1,4 +1,4 @@
-"""Draws trees, conifers, palms and the hills behind the town."""
+"""Draw trees, conifers, palms and the hills behind the town."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TRUNK: Color = (86, 68, 54)
 def _blob(
     canvas: Canvas, placed: Placed, x: float, y: float, radius: float, color: Color, rng: np.random.Generator
 ) -> None:
-    """One ragged clump of leaves."""
+    """Draw one ragged clump of leaves."""
     camera = canvas.camera
     u, v = camera.project((x, y, placed.z))
-    r = radius * camera.pixels_a_metre(placed.z)
+    r = radius * camera.pixels_per_metre(placed.z)
     count = 7 if r < 4 else 14
     ragged = rng.uniform(0.72, 1.12, count)
     outline = [
@@ -33,13 +33,13 @@ def _bar(
 ) -> None:
     camera = canvas.camera
     (u0, v0), (u1, v1) = (camera.project((x, y, placed.z)) for x, y in (low, high))
-    half = max(wide / 2 * camera.pixels_a_metre(placed.z), 0.3)
+    half = max(wide / 2 * camera.pixels_per_metre(placed.z), 0.3)
     part = Part(TRAIN_ID["vegetation"], color, 0, placed.z, Material.PLASTER, 0.4)
     canvas.fill([(u0 - half, v0), (u1 - half * 0.7, v1), (u1 + half * 0.7, v1), (u0 + half, v0)], part)
 
 
 def _shadow(canvas: Canvas, x: float, z: float, radius: float, height: float) -> None:
-    """Trunk and crown on the ground: away from the sun, at most two heights long."""
+    """Draw the shadow of trunk and crown on the ground, at most two heights long."""
     sx, sy, sz = canvas.sun
     reach = min(height / max(sy, 0.3), 2 * height)
     cx, cz = x - sx * reach, z - sz * reach
@@ -53,14 +53,14 @@ def _shadow(canvas: Canvas, x: float, z: float, radius: float, height: float) ->
 
 
 def draw_tree(canvas: Canvas, placed: Placed) -> None:
-    """A broad-leaved tree: a trunk and some dozen clumps, dark below and light above."""
+    """Draw a broad-leaved tree: a trunk and some dozen clumps, dark below and light above."""
     rng = np.random.default_rng(placed.seed)
     x, height, radius = placed.x, placed.height, placed.width / 2
     crown = height - radius * 1.1
     _shadow(canvas, x, placed.z, radius, crown)
     lean = float(rng.normal(0, 0.15))
     _bar(canvas, placed, (x, 0.0), (x + lean, crown), float(rng.uniform(0.22, 0.42)), TRUNK)
-    fine = canvas.camera.pixels_a_metre(placed.z) > 4
+    fine = canvas.camera.pixels_per_metre(placed.z) > 4
     count = 16 if fine else 7
     tall = float(rng.uniform(0.9, 1.4))
     spots = sorted((float(rng.uniform(-1, 1)), float(rng.normal(0, 0.62))) for _ in range(count))
@@ -80,7 +80,7 @@ def draw_tree(canvas: Canvas, placed: Placed) -> None:
 
 
 def draw_conifer(canvas: Canvas, placed: Placed) -> None:
-    """A fir: tiers that narrow upwards."""
+    """Draw a fir: tiers that narrow upwards."""
     rng = np.random.default_rng(placed.seed)
     x, height, camera = placed.x, placed.height, canvas.camera
     _shadow(canvas, x, placed.z, 1.0, height / 2)
@@ -104,7 +104,7 @@ def draw_conifer(canvas: Canvas, placed: Placed) -> None:
 
 
 def draw_palm(canvas: Canvas, placed: Placed) -> None:
-    """A palm: a thin, leaning trunk and a star of hanging fronds."""
+    """Draw a palm: a thin, leaning trunk and a star of hanging fronds."""
     rng = np.random.default_rng(placed.seed)
     x, height, camera = placed.x, placed.height, canvas.camera
     _shadow(canvas, x, placed.z, 1.6, height)
@@ -125,7 +125,7 @@ def draw_palm(canvas: Canvas, placed: Placed) -> None:
 
 
 def draw_hills(canvas: Canvas, placed: Placed) -> None:
-    """A wooded ridge along the whole horizon."""
+    """Draw a wooded ridge along the whole horizon."""
     rng = np.random.default_rng(placed.seed)
     camera = canvas.camera
     columns = np.linspace(-10, canvas.width + 10, 60)
@@ -133,7 +133,7 @@ def draw_hills(canvas: Canvas, placed: Placed) -> None:
     ridge = sum(
         np.sin(columns / canvas.width * p * 3 + f) / (i + 1.5) for i, (p, f) in enumerate(zip(pace, phase, strict=True))
     )
-    rise = np.maximum(0.15, 0.55 + 0.35 * ridge) * placed.height * camera.pixels_a_metre(placed.z)
+    rise = np.maximum(0.15, 0.55 + 0.35 * ridge) * placed.height * camera.pixels_per_metre(placed.z)
     outline = [(float(u), camera.horizon - float(r)) for u, r in zip(columns, rise, strict=True)]
     outline += [(canvas.width + 10.0, camera.horizon + 2), (-10.0, camera.horizon + 2)]
     canvas.fill(outline, Part(TRAIN_ID["vegetation"], placed.color, 0, placed.z, Material.LEAF, 0.7))

@@ -1,4 +1,4 @@
-"""Fills a laid-out street: frontage, vehicles, people, two-wheelers, trees and street furniture."""
+"""Fill a laid-out street: frontage, vehicles, people, two-wheelers, trees and street furniture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Rng = np.random.Generator
 
 
 def populate(scene: Scene, rng: Rng) -> None:
-    """Adds frontage and objects to ``scene`` in place, big and rare things first so that they find room."""
+    """Add frontage and objects to ``scene`` in place; big and rare things come first so that they find room."""
     _frontage(scene, rng)
     _backdrop(scene, rng)
     add_vehicles(scene, rng)
@@ -64,7 +64,7 @@ def _stretch(scene: Scene, rng: Rng, kind: str, sign: int, z0: float, z1: float)
 
 
 def _backdrop(scene: Scene, rng: Rng) -> None:
-    """What closes the view: far houses and trees all along the horizon, hills behind them."""
+    """Close the view with far houses and trees all along the horizon, and hills behind them."""
     if chance(rng, scene.town.hills):
         scene.placed.append(
             Placed("hills", 0.0, 900.0, 1.0, between(rng, (40, 130)), 1.0, 0.0, (96, 124, 84), draw_seed(rng))

@@ -1,4 +1,4 @@
-"""Layout of a toy street: camera, cross-section of the street, frontage, and what stands where.
+"""Layout of a toy street: camera, cross-section of the street, frontage, and the places of objects.
 
 Two kinds of town differ in their statistics, as GTA5 and Cityscapes do: the ``game`` town has wide
 roads, gaps, hills and palms, few people and a camera at any height; the ``euro`` town is narrow,
@@ -21,7 +21,11 @@ FAR = 170.0
 
 @dataclass(frozen=True)
 class Town:
-    """Layout statistics of a domain. Pairs are uniform ranges in metres, other numbers probabilities or counts."""
+    """Layout statistics of a domain. Pairs are uniform ranges in metres; other numbers are probabilities or counts.
+
+    The camera's ranges have other units: ``focal`` and ``centre`` are shares of the image's width, ``horizon``
+    a share of its height.
+    """
 
     name: str
     focal: Range
@@ -102,12 +106,13 @@ class Placed:
 
     @property
     def key(self) -> float:
+        """Depth by which the painter sorts, in metres."""
         return self.z
 
 
 @dataclass(frozen=True)
 class Frontage:
-    """A stretch of one street side: a row along x (signed) from depth z0 to z1, ``depth`` metres deep."""
+    """A stretch of one street side: a row at signed ``x`` from depth z0 to z1, ``depth`` metres deep."""
 
     kind: str
     x: float
@@ -132,7 +137,7 @@ class Side:
 
 @dataclass
 class Scene:
-    """Everything that is to be drawn."""
+    """The whole street to draw, in metres; ``boxes`` are rectangles of ground that are taken."""
 
     town: Town
     camera: Camera
@@ -152,7 +157,7 @@ class Scene:
     instances: int = 0
 
     def claim(self, x: float, z: float, half_width: float, half_length: float) -> bool:
-        """Reserves a rectangle of ground unless it touches one already taken."""
+        """Reserve a rectangle of ground; return False if it touches a reserved one."""
         for bx, bz, bw, bl in self.boxes:
             if abs(x - bx) < half_width + bw and abs(z - bz) < half_length + bl:
                 return False
@@ -160,42 +165,42 @@ class Scene:
         return True
 
     def in_junction(self, z: float, length: float) -> bool:
-        """Whether something from z to z + length would stand in or at the crossing street."""
+        """Return whether an object from z to z + length would stand in or at the crossing street."""
         return self.junction is not None and z + length > self.junction[0] - 3 and z < self.junction[1] + 3
 
     def next_instance(self) -> int:
-        """A fresh instance number, from 1."""
+        """Return a new instance number, counted from 1."""
         self.instances += 1
         return self.instances
 
     def side_x(self, sign: int, name: str) -> float:
-        """Signed x of a line of the cross-section on one side."""
+        """Return the signed x of a line of the cross-section on one side."""
         return sign * float(getattr(self.sides[0 if sign < 0 else 1], name))
 
 
 def between(rng: np.random.Generator, limits: Range) -> float:
-    """A uniform draw."""
+    """Draw a uniform number between limits."""
     return float(rng.uniform(*limits))
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """True with the given probability."""
+    """Return True with the given probability."""
     return bool(rng.random() < probability)
 
 
 def draw_seed(rng: np.random.Generator) -> int:
-    """A seed for the details of one object."""
+    """Draw a seed for the details of one object."""
     return int(rng.integers(1 << 31))
 
 
 def pick_color(rng: np.random.Generator, colors: tuple[Color, ...], spread: float = 8.0) -> Color:
-    """One of ``colors``, slightly changed."""
+    """Draw one of ``colors`` and change it slightly."""
     r, g, b = np.clip(np.asarray(colors[int(rng.integers(len(colors)))]) + rng.normal(0, spread, 3), 8, 250)
     return float(r), float(g), float(b)
 
 
 def lay_out(rng: np.random.Generator, town: Town, height: int, width: int) -> Scene:
-    """Draws the street itself: camera, cross-section, junction and light. Objects come from :mod:`.populate`."""
+    """Draw at random the street itself: camera, cross-section, junction and light; :mod:`.populate` adds objects."""
     camera = Camera(
         focal=between(rng, town.focal) * width,
         height=between(rng, town.camera_height),

@@ -1,4 +1,4 @@
-"""Draws the ground: land beside the street, sidewalks, verges, the road and its markings."""
+"""Draw the ground: land beside the street, sidewalks, verges, the road and its markings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARK: Color = (222, 222, 216)
 
 
 class Ground:
-    """Fills strips of ground given by their sideways and depth extent in metres."""
+    """Fills strips of ground, given by sideways and depth extent in metres."""
 
     def __init__(self, canvas: Canvas) -> None:
         self.canvas = canvas
@@ -29,7 +29,7 @@ class Ground:
         color: Color,
         material: Material = Material.ASPHALT,
     ) -> None:
-        """A strip along the street; it follows the bend."""
+        """Fill a strip along the street; it follows the bend."""
         count = 2 + int(10 * min(1.0, (z1 - z0) / 40))
         depths = np.geomspace(max(z0, NEAR), z1, count) if self.canvas.camera.bend else (max(z0, NEAR), z1)
         project = self.canvas.camera.project
@@ -40,7 +40,7 @@ class Ground:
 
 
 def draw_ground(canvas: Canvas, scene: Scene, rng: np.random.Generator) -> None:
-    """Everything at height 0, from the outside in."""
+    """Draw everything at height 0, from the outside in."""
     ground = Ground(canvas)
     game = scene.town.name == "game"
     grass: Color = (118, 168, 66) if game else (104, 118, 68)
@@ -76,7 +76,7 @@ def _whole_ground(canvas: Canvas) -> list[tuple[float, float]]:
 
 
 def _land(ground: Ground, scene: Scene, grass: Color, paving: Color) -> None:
-    """What lies beyond the building line: lawn or yard."""
+    """Draw the ground beyond the building line: lawn or yard."""
     for stretch in scene.frontage:
         if stretch.kind in ("tower",):
             continue
@@ -88,7 +88,7 @@ def _land(ground: Ground, scene: Scene, grass: Color, paving: Color) -> None:
 
 
 def _patches(ground: Ground, left: float, right: float, road: Color, rng: np.random.Generator) -> None:
-    """Repairs and manhole covers: darker or lighter rectangles of the road."""
+    """Draw repairs and manhole covers: darker or lighter rectangles of the road."""
     for _ in range(int(rng.poisson(3))):
         x, z = float(rng.uniform(left, right)), 5 + float(rng.gamma(2.0, 10.0))
         wide, long = float(rng.uniform(0.5, 1.8)), float(rng.uniform(0.8, 9.0))
@@ -128,7 +128,7 @@ def _markings(ground: Ground, scene: Scene, rng: np.random.Generator, left: floa
 
 
 def _line(ground: Ground, scene: Scene, x: float, color: Color, dash: float) -> None:
-    """A marking along the street: dashes of ``dash`` metres, or unbroken for 0; never across a junction."""
+    """Draw a marking along the street: dashes of ``dash`` metres, or unbroken for 0; never across a junction."""
     gap = scene.junction or (LAST, LAST)
     if dash == 0.0:
         ground.strip(x - 0.07, x + 0.07, NEAR, min(gap[0] - 4.8, FAR), "road", color)
@@ -143,7 +143,7 @@ def _line(ground: Ground, scene: Scene, x: float, color: Color, dash: float) -> 
 
 
 def _middle(ground: Ground, scene: Scene, grass: Color) -> None:
-    """The planted strip between the two halves of the road."""
+    """Draw the planted strip between the two halves of the road."""
     if not scene.median:
         return
     x0, x1 = scene.middle - scene.median / 2 + 0.3, scene.middle + scene.median / 2 - 0.3

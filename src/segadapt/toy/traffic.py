@@ -1,4 +1,4 @@
-"""Puts vehicles, two-wheelers and people on a laid-out street."""
+"""Put vehicles, two-wheelers and people on a laid-out street."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ VEHICLES = {  # kind: (width, height, length) ranges in metres
 
 
 def add_vehicles(scene: Scene, rng: Rng) -> None:
-    """Adds everything on wheels, big and rare vehicles first so that they find room."""
+    """Add everything on wheels, big and rare vehicles first so that they find room."""
     _large_vehicles(scene, rng)
     _two_wheelers(scene, rng)
     _traffic(scene, rng)
@@ -61,7 +61,7 @@ def add_vehicles(scene: Scene, rng: Rng) -> None:
 
 
 def _vehicle(scene: Scene, rng: Rng, kind: str, x: float, z: float, yaw: float) -> Placed | None:
-    """Places a vehicle if its ground is free; ``z`` is the near end of its footprint."""
+    """Place a vehicle if its ground is free, else return None; ``z`` is the near end of its footprint."""
     width, height, length = (between(rng, limits) for limits in VEHICLES[kind])
     across = abs(math.sin(yaw)) > 0.7
     half_x, half_z = (length / 2, width / 2) if across else (width / 2, length / 2)
@@ -77,7 +77,7 @@ def _vehicle(scene: Scene, rng: Rng, kind: str, x: float, z: float, yaw: float) 
 
 
 def _lane_x(scene: Scene, lane: int) -> float:
-    """Centre of lane ``lane`` counted from the middle of the road; negative lanes are the oncoming half."""
+    """Return the centre x of a lane counted from the middle of the road; negative lanes are oncoming."""
     offset = scene.median / 2 + (abs(lane) - 0.5) * scene.lane
     return scene.middle + math.copysign(offset, lane)
 
@@ -87,7 +87,7 @@ def _lanes(scene: Scene) -> list[int]:
 
 
 def _own_lane_clear(scene: Scene, lane: int, z: float) -> float:
-    """The camera's own lane stays free for a few metres."""
+    """Return ``z``, moved away if needed, so that the camera's own lane is free for a few metres."""
     return max(z, 11.0) if abs(_lane_x(scene, lane)) < 2.4 else z
 
 
@@ -182,7 +182,7 @@ def _two_wheelers(scene: Scene, rng: Rng) -> None:
 
 
 def _ridden(scene: Scene, rng: Rng, kind: str) -> None:
-    """A bicycle or motorcycle with its rider; the rider is an instance of its own."""
+    """Add a bicycle or motorcycle with its rider; the rider has a separate instance number."""
     for _ in range(5):
         side = 1 if chance(rng, 0.6) else -1
         z = between(rng, (6.0, 26.0))
@@ -216,7 +216,7 @@ def _ridden(scene: Scene, rng: Rng, kind: str) -> None:
 
 
 def add_people(scene: Scene, rng: Rng) -> None:
-    """Adds pedestrians on the sidewalks and on the crossing."""
+    """Add pedestrians on the sidewalks and on the crossing."""
     for _ in range(int(rng.poisson(scene.town.people))):
         sign = 1 if chance(rng, 0.5) else -1
         walk, verge = scene.side_x(sign, "walk"), scene.side_x(sign, "verge")

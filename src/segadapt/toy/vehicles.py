@@ -1,4 +1,4 @@
-"""Draws cars, trucks, buses and trams: a side outline, extruded to the vehicle's width."""
+"""Draw cars, trucks, buses and trams: a side outline, extruded to the vehicle's width."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEAD: Color = (240, 238, 220)
 
 
 def draw_vehicle(canvas: Canvas, placed: Placed) -> None:
-    """Draws a car, van, bus, tram car or truck."""
+    """Draw a car, van, bus, tram car or truck."""
     brush = Brush(canvas, LABELS.get(placed.kind, "car"), placed.instance, placed.x, placed.z, placed.yaw)
     brush.mat(placed.length / 2 + 0.25, placed.width / 2 + 0.25, 0.4)
     brush.mat(placed.length / 2 - 0.05, placed.width / 2 - 0.05, 0.6)
@@ -49,7 +49,7 @@ def draw_vehicle(canvas: Canvas, placed: Placed) -> None:
 
 
 def _visible_sides(brush: Brush, placed: Placed) -> tuple[int, bool]:
-    """Which flank (-1 left, 1 right) and whether the rear (True) or the front faces the camera."""
+    """Return the flank (-1 left, 1 right) and whether the rear (True) or the front faces the camera."""
     c, s = math.cos(placed.yaw), math.sin(placed.yaw)
     x = placed.x + brush.canvas.camera.bend * placed.z**2
     across, along = -(x * c - placed.z * s), -(x * s + placed.z * c)
@@ -79,7 +79,7 @@ def _body(brush: Brush, placed: Placed) -> None:
 
 
 def _hidden(edge: int, rear: bool, eye: float, top: float) -> bool:
-    """Whether an edge of the outline turns away from the camera: the roof from below, the far end always."""
+    """Return whether an edge of the outline is hidden: the roof seen from below, the far end always."""
     return eye < top if edge == 3 else (edge <= 2) != rear
 
 
@@ -89,7 +89,7 @@ def _inset(corners: Sequence[Point], share: float) -> list[Point]:
 
 
 def _underbody(brush: Brush, placed: Placed, flank: int, rear: bool) -> None:
-    """The dark gap under the body and the wheels at the visible end."""
+    """Draw the dark gap under the body and the wheels at the visible end."""
     half_l, half_w, clear = (
         placed.length / 2 * 0.97,
         placed.width / 2 * 0.95,
@@ -161,7 +161,7 @@ def _coach_windows(brush: Brush, placed: Placed, flank: int) -> None:
 
 
 def _ends(brush: Brush, placed: Placed, rear: bool) -> None:
-    """Lamps, plate and, on tall vehicles, the big front or rear window."""
+    """Draw lamps, plate and, on tall vehicles, the big front or rear window."""
     length, height, half = placed.length / 2, placed.height, placed.width / 2
     end = -length - 0.01 if rear else length + 0.01
     large = placed.kind in ("bus", "tram")
@@ -204,7 +204,7 @@ def _large_end(brush: Brush, placed: Placed, end: float, rear: bool) -> None:
 
 
 def _truck(brush: Brush, placed: Placed) -> None:
-    """A cab in front of a box body or an open bed, far part first."""
+    """Draw a cab in front of a box body or an open bed, far part first."""
     rng = np.random.default_rng(placed.seed)
     flank, rear = _visible_sides(brush, placed)
     length, height, half = placed.length, placed.height, placed.width / 2

@@ -1,7 +1,7 @@
-"""Writes toy streets as folders of the shape of GTA5, SYNTHIA-RAND-CITYSCAPES and Cityscapes.
+"""Write toy streets in the folder layouts of GTA5, SYNTHIA-RAND-CITYSCAPES and Cityscapes.
 
-A small ``toy.json`` in the root says what was written. A complete folder with the same parameters
-is left alone, an interrupted one is finished, any other toy folder is replaced; a folder that holds
+A small ``toy.json`` in the root records the parameters. A complete folder with the same parameters is
+left alone, an interrupted one is finished, and any other toy folder is replaced. A folder that holds
 such data without a ``toy.json`` is never touched.
 """
 
@@ -24,14 +24,15 @@ from PIL import Image
 
 from segadapt.core.files import write_bytes, write_json
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID, SYNTHIA_TRAIN_ID
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, nearest
 from segadapt.labels import CITYSCAPES, IGNORE, SYNTHIA, Color, LabelMap
-from segadapt.toy.render import LOOKS, Look, Rendered, render
+from segadapt.toy.rendering import LOOKS, Look, Rendered, render
 
 Progress = Callable[[int, int], None]
+"""Called with (images done, all images) after every image."""
 
 RECORD = "toy.json"
-# Raise when the pictures of a seed change, so that folders of an older renderer are written anew.
+# Increase it when the pictures of a seed change, so that folders of an older renderer are written again.
 VERSION = 1
 
 _CITIES = {"train": ("lindstadt", "nordhafen"), "val": ("westbruck",)}
@@ -47,7 +48,7 @@ _THINGS = tuple(
 
 @dataclass(frozen=True)
 class Task:
-    """One image to render and the files it becomes, in the order of the layout's encoder."""
+    """One image to render and its files, in the order of the layout's encoder."""
 
     layout: str
     look: Look
@@ -58,7 +59,7 @@ class Task:
 
 
 def image_seed(seed: int, look: Look, index: int, split: str = "") -> int:
-    """The seed of one image of a set; sets of another seed, look or split share no image."""
+    """Return the seed of one image of a set; sets of another seed, look or split share no image."""
     entropy = [seed, LOOKS.index(look), index, zlib.crc32(split.encode())]
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
@@ -74,17 +75,18 @@ def write_gta5(
     progress: Progress | None = None,
     workers: int = 1,
 ) -> None:
-    """Writes a GTA5-shaped set: ``images/00001.png`` and palette PNGs of Cityscapes label ids in ``labels/``.
+    """Write a set in the layout of GTA5: ``images/00001.png``, and palette PNGs of label ids in ``labels/``.
 
     Args:
         root: folder to make or complete.
-        count: number of images.
-        seed: of the whole set.
-        height: rows.
-        width: columns.
-        look: appearance.
+        count: number of images, at least 1.
+        seed: seed of the whole set, at least 0.
+        height: rows of an image, at least 32.
+        width: columns of an image, at least 32.
+        look: see :func:`~segadapt.toy.rendering.render`.
         progress: called with (done, total) after every image.
-        workers: processes.
+        workers: number of processes; with more than 1, a script must call this function under
+            ``if __name__ == "__main__":``.
 
     Raises:
         RequestError: ``root`` holds data that this function did not write, or a number is out of range.
@@ -110,10 +112,10 @@ def write_synthia(
     progress: Progress | None = None,
     workers: int = 1,
 ) -> None:
-    """Writes a SYNTHIA-shaped set: ``RGB/``, ``GT/COLOR/`` and 16-bit ``GT/LABELS/`` (R class, G instance, B 0).
+    """Write a set in the layout of SYNTHIA: ``RGB/``, ``GT/COLOR/`` and 16-bit ``GT/LABELS/``.
 
-    Terrain, truck and train, which SYNTHIA does not have, become void (0). Arguments and errors as
-    in :func:`write_gta5`.
+    The channels of ``GT/LABELS`` are class, instance and 0. Terrain, truck and train, which SYNTHIA does
+    not have, become void (0). Arguments and errors are the same as for :func:`write_gta5`.
     """
     folders = ("GT/LABELS", "GT/COLOR", "RGB")
     tasks = [
@@ -136,18 +138,19 @@ def write_cityscapes(
     progress: Progress | None = None,
     workers: int = 1,
 ) -> None:
-    """Writes a Cityscapes-shaped set: ``leftImg8bit/<split>/<city>/`` and, for labelled splits, ``gtFine/``.
+    """Write a set in the layout of Cityscapes: ``leftImg8bit/<split>/<city>/`` and, for labelled splits, ``gtFine/``.
 
     Args:
         root: folder to make or complete.
-        counts: images a split, e.g. ``{"train": 100, "val": 30}``.
-        seed: of the whole set; a split's images do not depend on the other splits.
-        height: rows.
-        width: columns.
-        look: appearance.
+        counts: number of images per split, e.g. ``{"train": 100, "val": 30}``.
+        seed: seed of the whole set, at least 0; the images of a split do not depend on the other splits.
+        height: rows of an image, at least 32.
+        width: columns of an image, at least 32.
+        look: see :func:`~segadapt.toy.rendering.render`.
         labelled_splits: splits that get ``labelIds``, ``instanceIds`` and ``color`` files.
         progress: called with (done, total) after every image.
-        workers: processes.
+        workers: number of processes; with more than 1, a script must call this function under
+            ``if __name__ == "__main__":``.
 
     Raises:
         RequestError: ``root`` holds data that this function did not write, or a number is out of range.
@@ -173,7 +176,7 @@ def write_cityscapes(
 
 
 def _inverse(ids: Mapping[int, int], keep: Iterable[int]) -> LabelMap:
-    """Look-up table [256] from train ids to raw ids; what is not kept becomes 0, the void of both data sets."""
+    """Return a table [256] from train ids to raw ids; ids not in ``keep`` become 0, void in both data sets."""
     table = np.zeros(256, np.uint8)
     wanted = set(keep)
     for raw, train_id in ids.items():
@@ -187,7 +190,7 @@ _TO_SYNTHIA = _inverse(SYNTHIA_TRAIN_ID, (CITYSCAPES.index(name) for name in SYN
 
 
 def _palette() -> list[int]:
-    """The Cityscapes colours by label id, flattened as Pillow wants them."""
+    """Return the Cityscapes colours by label id, flattened for Pillow."""
     table = np.zeros((256, 3), np.uint8)
     for label_id, color in _VOID_COLORS.items():
         table[label_id] = color
@@ -197,7 +200,7 @@ def _palette() -> list[int]:
 
 
 def _png(array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
-    """PNG of a grey or RGB array, 8 or 16 bit."""
+    """Encode a grey or RGB array of 8 or 16 bits as PNG."""
     pixels = array[..., ::-1] if array.ndim == 3 else array
     packed: npt.NDArray[np.uint8] = cv2.imencode(
         ".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -231,7 +234,7 @@ def _encode_cityscapes(shot: Rendered) -> list[bytes]:
 
 
 def _instance_ids(shot: Rendered, label_ids: LabelMap) -> npt.NDArray[np.uint16]:
-    """Things are 1000 * label id + running number of their class, everything else its label id."""
+    """Return Cityscapes instance ids: 1000 * label id + number within the class for things, else the label id."""
     out = label_ids.astype(np.uint16)
     for train_id in _THINGS:
         where = (shot.label == train_id) & (shot.instance > 0)
@@ -251,7 +254,7 @@ def _record(
     layout: str, counts: Mapping[str, int], seed: int, height: int, width: int, look: Look
 ) -> dict[str, object]:
     if look not in LOOKS:
-        raise RequestError(f"toy: no look '{look}'; there are: {', '.join(LOOKS)}")
+        raise RequestError(f"toy: no look '{look}'{nearest(str(look), LOOKS)}; there are: {', '.join(LOOKS)}")
     if seed < 0 or min(height, width) < 32 or not counts or min(counts.values()) < 0 or sum(counts.values()) == 0:
         raise RequestError(
             f"toy: seed {seed}, size {height}x{width}, counts {list(counts.values())}; "
@@ -271,12 +274,12 @@ def _write(
     progress: Progress | None,
     workers: int,
 ) -> None:
-    """Writes what is missing of ``tasks``; the record says ``complete`` only once every file lies there."""
+    """Write the missing files of ``tasks``; the record says ``complete`` only once all files exist."""
     root.mkdir(parents=True, exist_ok=True)
     old = _old_record(root)
     if old is None and any((root / folder).exists() for folder in folders):
         raise RequestError(
-            f"toy: '{root}' holds data but no {RECORD}, so the toy renderer did not write it; choose another folder"
+            f"toy: '{root}' holds data without a {RECORD}, so the toy renderer did not write it; choose another folder"
         )
     if old is not None and {k: v for k, v in old.items() if k != "complete"} != dict(record):
         for folder in folders:
@@ -302,7 +305,7 @@ def _each(tasks: Sequence[Task], workers: int) -> Iterator[None]:
             _do(task)
             yield
         return
-    # Spawned, not forked: a forked child of a process with OpenCV or torch threads can hang.
+    # Spawned and not forked, because a forked child of a process with OpenCV or torch threads can hang.
     with ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context("spawn"), _one_thread) as pool:
         yield from pool.map(_do, tasks, chunksize=4)
 
@@ -312,16 +315,16 @@ def _one_thread() -> None:
 
 
 def _do(task: Task) -> None:
-    """Renders one image and writes its files, the image last; each appears whole or not at all."""
+    """Render one image and write its files, the image last; each file appears whole or not at all."""
     shot = render(task.seed, task.look, task.height, task.width)
-    # An unlabelled image has one file only: the picture, which every encoder puts last.
+    # An unlabelled image has one file only: the picture, the last file of every encoder.
     contents = _ENCODERS[task.layout](shot)[-len(task.files) :]
     for file, content in zip(task.files, contents, strict=True):
         write_bytes(file, content)
 
 
 def _old_record(root: Path) -> dict[str, object] | None:
-    """The record of an earlier call; an unreadable one counts as of other parameters."""
+    """Read the record of an earlier call, or None; a damaged record is {} and fits no parameters."""
     file = root / RECORD
     if not file.is_file():
         return None

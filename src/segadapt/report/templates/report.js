@@ -5,7 +5,7 @@
   const data = JSON.parse(byId("viewer-data").textContent);
   document.documentElement.classList.add("js");
 
-  /* Pictures that stand in the text get their content from the one store, so that equal ones are kept once. */
+  /* Pictures take their content from one store, so that equal pictures are stored once. */
   for (const image of document.querySelectorAll("img[data-asset]")) {
     image.src = assets[image.dataset.asset];
   }

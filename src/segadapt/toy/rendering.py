@@ -1,4 +1,4 @@
-"""Renders one toy street: layout, drawing in painter's order, and appearance."""
+"""Render one toy street: layout, drawing from far to near, and look."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Rendered(NamedTuple):
     """A street with its ground truth.
 
     Attributes:
-        image: RGB [H, W, 3], uint8.
-        label: Cityscapes train ids and IGNORE [H, W], uint8.
-        instance: number of the person, rider or vehicle, from 1; 0 elsewhere [H, W], uint16.
+        image: [H, W, 3] uint8, RGB.
+        label: [H, W] uint8, Cityscapes train ids and IGNORE.
+        instance: [H, W] uint16, number of the person, rider or vehicle, from 1; 0 elsewhere.
     """
 
     image: npt.NDArray[np.uint8]
@@ -54,7 +54,7 @@ _SHADE = {"game": looks.game, "camera": looks.camera, "night": looks.night}
 
 
 def layout(seed: int, style: Look, height: int = 256, width: int = 512) -> Scene:
-    """The scene that :func:`render` draws. ``camera`` and ``night`` share their layout, seed by seed."""
+    """Return the scene that :func:`render` draws; ``camera`` and ``night`` share the layout of a seed."""
     town = GAME if style == "game" else EURO
     rng = np.random.default_rng([seed, 0 if style == "game" else 1])
     scene = lay_out(rng, town, height, width)
@@ -63,23 +63,28 @@ def layout(seed: int, style: Look, height: int = 256, width: int = 512) -> Scene
 
 
 def render(seed: int, look: Look, height: int = 256, width: int = 512) -> Rendered:
-    """Renders the street of a seed.
+    """Render the street of a seed.
 
     The same arguments always give the same picture. ``camera`` and ``night`` show the same street,
-    ``game`` one of another town.
+    ``game`` a street of another town.
 
     Args:
-        seed: not negative.
+        seed: at least 0.
         look: ``game`` (flat, saturated, wide streets), ``camera`` (textured, hazy, noisy, narrow
             European streets, with the car's bonnet and borders labelled IGNORE) or ``night``.
-        height: rows; at least 32.
-        width: columns; at least 32. Made for twice the height.
+        height: rows, at least 32.
+        width: columns, at least 32; the scenes are designed for twice the height.
 
     Raises:
-        RequestError: unknown look, negative seed or too small a size.
+        RequestError: the look is unknown, the seed negative or the size too small.
+
+    Example:
+        >>> image, label, instance = render(seed=0, look="camera")
+        >>> image.shape, label.shape
+        ((256, 512, 3), (256, 512))
     """
     if look not in LOOKS:
-        raise RequestError(f"no look '{look}'{nearest(str(look), LOOKS)}; there are: {', '.join(LOOKS)}")
+        raise RequestError(f"toy: no look '{look}'{nearest(str(look), LOOKS)}; there are: {', '.join(LOOKS)}")
     if seed < 0 or min(height, width) < 32:
         raise RequestError(
             f"toy: seed {seed}, size {height}x{width}; use a seed of 0 or more and at least 32x32 pixels"
@@ -97,7 +102,7 @@ def render(seed: int, look: Look, height: int = 256, width: int = 512) -> Render
 
 
 def draw(scene: Scene, seed: int, height: int, width: int) -> Canvas:
-    """Draws the ground, then everything that stands on it, far things first."""
+    """Draw the ground, then everything that stands on it, far things first."""
     canvas = Canvas(scene.camera, scene.sun, height, width)
     street.draw_ground(canvas, scene, np.random.default_rng([seed, 8]))
     work: list[tuple[float, Callable[[Canvas], None]]] = []
@@ -121,7 +126,7 @@ def _car_and_borders(
     rng: np.random.Generator,
     dark: bool,
 ) -> None:
-    """Adds the bonnet of the camera's own car and the black rim that rectification leaves, all IGNORE."""
+    """Add the bonnet of the camera's own car and the black rim of rectified images, all IGNORE."""
     height, width = label.shape
     mask = np.zeros(label.shape, np.uint8)
     rise = float(rng.uniform(0.05, 0.1)) * height
