@@ -272,7 +272,7 @@ def test_checkpoint_of_another_label_space(
         (["adapt", "toy/cbst"], "--root toy=FOLDER"),
         (["adapt", "--source-images", "x"], "--source-labels"),
         (["predict", "missing.safetensors", "x"], "missing.safetensors"),
-        (["resume", "nowhere"], "no run"),
+        (["resume", "nowhere"], "not the folder of a run"),
         (["report", "nowhere"], "nowhere"),
         (["adapt", "toy/cbst", "--root", "toy"], "NAME=FOLDER"),
         (["bench", "table", "toy", "--seeds", "a"], "--seeds"),

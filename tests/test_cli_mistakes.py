@@ -35,7 +35,7 @@ def test_a_file_in_the_way_of_results(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").write_text("")
     option = arguments[-2]
-    assert_refused(call(monkeypatch, capsys, *arguments), "'FILE' is no folder", f"choose another {option}")
+    assert_refused(call(monkeypatch, capsys, *arguments), "'FILE' is not a folder", f"choose another {option}")
 
 
 def test_a_folder_in_the_way_of_an_exported_model(
@@ -85,7 +85,7 @@ def test_a_setting_without_a_value_behind_folders(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = call(monkeypatch, capsys, "adapt", "source.steps", *adapt_arguments(folders)[1:])
-    assert_refused(result, "'source.steps' is no setting: give KEY=VALUE")
+    assert_refused(result, "'source.steps' is not a setting: give KEY=VALUE")
 
 
 def test_an_unknown_reader_is_named_before_its_folder_is_asked_for(
