@@ -14,11 +14,11 @@ from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import (
     UnknownLabel,
     as_indices,
+    decode,
     picture_size,
     read_first_channel,
     read_index,
     read_picture,
-    read_stored,
 )
 from segadapt.data.labelling import label_colors
 from tests.data.writing import odd_palette, picture, save, save_16bit_rgb
@@ -65,7 +65,7 @@ def test_size_from_header(tmp_path: Path, name: str) -> None:
 def test_palette_files_give_indices_not_colours(tmp_path: Path) -> None:
     path = save(tmp_path / "p.png", INDICES, odd_palette())
     assert np.array_equal(read_index(path), INDICES)
-    stored = read_stored(path)
+    stored = decode(path)
     assert stored.palette is not None
     assert stored.palette[3].tolist() == odd_palette()[9:12]
 
@@ -99,7 +99,7 @@ def test_sixteen_bit_index_maps(tmp_path: Path) -> None:
     Image.fromarray(INDICES.astype(np.uint16)).save(tmp_path / "low.png")
     assert np.array_equal(read_index(tmp_path / "low.png"), INDICES)
     Image.fromarray(INDICES.astype(np.uint16) + 1000).save(tmp_path / "high.png")
-    assert read_stored(tmp_path / "high.png").values.max() == 1047
+    assert decode(tmp_path / "high.png").values.max() == 1047
     with pytest.raises(UnknownLabel, match="1047"):
         read_index(tmp_path / "high.png")
 
@@ -170,7 +170,7 @@ def test_wrong_checksum(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     path = tmp_path / "flipped.png"
     path.write_bytes(bytes(data))
-    for read in (read_picture, read_stored, read_first_channel):
+    for read in (read_picture, decode, read_first_channel):
         with pytest.raises(DamagedFile, match="checksum"):
             read(path)
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from segadapt.core.files import write_bytes
 from segadapt.data.decode import read_index
+from segadapt.data.writing import encode_index_png
 from segadapt.errors import RequestError
-from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.predict import find_images, label_id_table, predict_array, predict_path
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, predict_labels

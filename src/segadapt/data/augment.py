@@ -19,10 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.core.types import Size
 from segadapt.labels import IGNORE, LabelMap
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
 
 
 class Window(NamedTuple):

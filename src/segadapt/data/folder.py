@@ -11,7 +11,7 @@ import numpy as np
 
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.decode import Stored, UnknownLabel, Values, as_indices, read_picture, read_stored
+from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
@@ -58,7 +58,7 @@ class FolderLabels:
 
     def __call__(self, path: Path) -> LabelMap:
         """Label map [H, W] of one mask."""
-        stored = read_stored(path)
+        stored = decode(path)
         ids, colors = self.ids(), self.colors()
         if stored.values.ndim == 2:
             return self._from_indices(stored.values, path) if ids else self._from_colors(_expanded(stored, path), path)
@@ -256,14 +256,12 @@ def _mask_of(image: Path, by_path: dict[str, Path], by_name: dict[str, list[Path
     return None
 
 
-def _expanded(stored: Stored, path: Path) -> Values:
-    """The colours [H, W, 3] that a palette or grey file shows."""
-    values, palette = stored
-    if palette is None:
-        return np.repeat(values[..., None], 3, axis=2)
-    if values.size and values.max() >= len(palette):
+def _expanded(stored: Decoded, path: Path) -> Values:
+    """Return the colours [H, W, 3] that a palette or grey file shows."""
+    if stored.palette is None:
+        return np.repeat(stored.values[..., None], 3, axis=2)
+    if stored.values.size and stored.values.max() >= len(stored.palette):
         raise UnknownLabel(
-            f"{path} has the index {values.max()} but only {len(palette)} palette colours; save it again"
+            f"{path} has the index {stored.values.max()} but only {len(stored.palette)} palette colours; save it again"
         )
-    expanded: Values = palette[values]
-    return expanded
+    return show_palette(stored.values, stored.palette)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from segadapt.data.classes_file import MaskClass
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import as_indices, read_stored
+from segadapt.data.decode import as_indices, decode
 from segadapt.data.labelling import color_codes, color_of
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color
@@ -32,7 +32,7 @@ class _Found:
         self.color_mask: Path | None = None
 
     def add(self, path: Path) -> None:
-        stored = read_stored(path)
+        stored = decode(path)
         indices = as_indices(stored.values)
         if stored.values.ndim == 3:
             self.codes.update(_distinct(color_codes(stored.values)))

@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from segadapt.core.types import Size
 from segadapt.data.augment import Window, crop_batch, crop_labels, pad_batch
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.photometric import color_jitter
-from segadapt.data.resize import Size, resize_image, resize_label
+from segadapt.data.resize import resize_image, resize_label
 from segadapt.data.streams import Augmentation, Drawing, Member, Part, Stream
 from segadapt.data.strong import Strong, strong_view
 from segadapt.errors import RequestError

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segadapt.data.resize import Size
+from segadapt.core.types import Size
 
 _LUMA = (0.299, 0.587, 0.114)
 HUE_SHARE = 0.5

@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BeforeValidator
 
+from segadapt.core.types import Size
 from segadapt.labels import LabelMap
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
 
 
 def _checked(size: object) -> object:

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from segadapt.core.settings import Settings
+from segadapt.core.types import Size
 from segadapt.data.augment import Window, class_counts, draw_window, focus_pixel
 from segadapt.data.dataset import Dataset
 from segadapt.data.rare_classes import RareClasses
-from segadapt.data.resize import Resize, Scales, Size
+from segadapt.data.resize import Resize, Scales
 from segadapt.data.strong import StrongAugmentation
 from segadapt.labels import IGNORE, LabelMap
 

@@ -21,13 +21,14 @@ from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.data.overlay import blend
 from segadapt.data.resize import Resize
-from segadapt.data.writing import encode_picture
+from segadapt.data.streaming import ordered_map
+from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluate.index_png import encode_index_png
-from segadapt.evaluate.scoring import Progress, ahead, as_batch, working_image
+from segadapt.evaluate.scoring import Progress, working_image
 from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 
 Kind = Literal["index", "color", "overlay", "confidence"]
 Ids = Literal["train", "cityscapes"]
@@ -86,7 +87,7 @@ def predict_array(
     if device is None:
         device = next(model.parameters()).device
     model.to(device)
-    batch = as_batch(working_image(image, size, config), device)
+    batch = to_batch(working_image(image, size, config), device)
     label, confidence = predict_labels(model, batch, (image.shape[0], image.shape[1]), config)
     return label[0].cpu().numpy(), confidence[0].cpu().numpy()
 
@@ -144,7 +145,7 @@ def predict_path(
     _require_free(images, targets, overwrite)
 
     skipped: list[str] = []
-    for done, (path, image) in enumerate(ahead(_read_or_problem, images), start=1):
+    for done, (path, image) in enumerate(ordered_map(_read_or_problem, images, threads=1, ahead=1), start=1):
         if isinstance(image, DamagedFile):
             skipped.append(str(image) if str(path) in str(image) else f"{path}: {image}")
         else:

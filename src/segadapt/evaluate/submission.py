@@ -21,11 +21,11 @@ from segadapt.data.dataset import Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.readers import open_dataset
 from segadapt.data.resize import Resize
-from segadapt.data.writing import encode_picture
+from segadapt.data.streaming import ordered_map
+from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.predict import find_images, label_id_table, predict_array
-from segadapt.evaluate.scoring import Progress, ahead
+from segadapt.evaluate.scoring import Progress
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Segmenter
@@ -130,7 +130,7 @@ def predict_submission(
     packed = output.with_name(f"{output.name}.zip") if archive else None
     _require_free(output, packed, server, images, overwrite)
     table = _ids(space, server)
-    for done, (path, image) in enumerate(ahead(_read, images), start=1):
+    for done, (path, image) in enumerate(ordered_map(_read, images, threads=1, ahead=1), start=1):
         label, confidence = predict_array(model, image, config, device, size=size)
         for folder, holds in server.folders.items():
             content = encode_index_png(table[label]) if holds == LABELS else _confidence_png(confidence)

@@ -22,13 +22,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from segadapt.core.settings import Settings
+from segadapt.core.types import Size
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.confidence import labels_and_confidence
+from segadapt.pieces.resizing import upsample
 
-Size = tuple[int, int]
 Positive = Annotated[int, Field(gt=0)]
-
-STRIP = 32
-"""Rows of a full-size image that are reduced to label and confidence at a time; they fit a processor's cache."""
 
 
 class InferenceConfig(Settings):
@@ -90,7 +89,8 @@ def scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
     Returns:
         [B, K, h, w] float32, ordinary tensor (usable in a graph as a constant). ``exp`` sums to 1
         over the classes. (h, w) is what the network gives for the image at scale 1; other scales
-        are interpolated to it. Enlarge with :func:`upsample`.
+        are interpolated to it. Enlarge with
+        :func:`segadapt.pieces.resizing.upsample`.
     """
     # An inference tensor could not be saved for a backward pass by whoever uses it as a constant.
     with evaluation_mode(model), torch.inference_mode():
@@ -105,25 +105,7 @@ def predict_labels(model: Segmenter, images: Tensor, size: Size, config: Inferen
         labels [B, H, W] uint8 train ids, and confidence [B, H, W] float32 in (0, 1]. At full size
         only the enlarged scores of one image exist at a time, and no softmax of them.
     """
-    compact = scores(model, images, config)
-    with torch.no_grad():
-        labels = torch.empty((len(compact), *size), dtype=torch.uint8, device=compact.device)
-        confidence = torch.empty((len(compact), *size), device=compact.device)
-        for index in range(len(compact)):
-            full = upsample(compact[index : index + 1], size, config.align_corners)[0]
-            for top in range(0, size[0], STRIP):
-                rows = slice(top, top + STRIP)
-                best, label = full[:, rows].max(0)
-                labels[index, rows] = label.to(torch.uint8)
-                confidence[index, rows] = (full[:, rows] - best).exp_().sum(0).reciprocal_()
-    return labels, confidence
-
-
-def upsample(compact: Tensor, size: Size, align_corners: bool = False) -> Tensor:
-    """Compact scores [B, K, h, w] brought bilinearly to ``size`` (H, W); their softmax is the probability."""
-    if compact.shape[-2:] == size:
-        return compact.float()
-    return F.interpolate(compact.float(), size, mode="bilinear", align_corners=align_corners)
+    return labels_and_confidence(scores(model, images, config), size, config.align_corners, torch.uint8)
 
 
 # ---- views ----

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from segadapt.labels import IGNORE
 from segadapt.pieces.precision import at_least_float32
+from segadapt.pieces.resizing import upsample
 from segadapt.pieces.terms import Term
 
 Over = Literal["valid", "all"]
@@ -29,28 +30,10 @@ _ROWS = 8192
 """Pixels that a CPU works on at a time."""
 
 
-def upsample(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """Bilinear resize of class scores to the size of the labels, in at least float32.
-
-    Args:
-        logits: [B, K, h, w].
-        size: (height, width) in pixels; logits that have it already are returned as they are.
-        align_corners: corner pixels keep their centres, as in the AdaptSegNet and CRST scripts.
-
-    Returns:
-        [B, K, height, width].
-    """
-    logits = at_least_float32(logits)
-    height, width = int(size[0]), int(size[1])
-    if tuple(logits.shape[-2:]) == (height, width):
-        return logits
-    return F.interpolate(logits, (height, width), mode="bilinear", align_corners=align_corners)
-
-
 def log_probabilities(
     logits: Tensor, size: Sequence[int] | None = None, align_corners: bool = False, channels_last: bool = False
 ) -> Tensor:
-    """log softmax over the classes of [B, K, h, w], after :func:`upsample` when ``size`` is given.
+    """Return the log softmax over the classes of [B, K, h, w], brought to ``size`` first where it is given.
 
     ``channels_last`` lays the result out with the classes of a pixel side by side. For few classes
     that halves what hard labels and entropies cost at full resolution: enlarging, the softmax over
@@ -74,7 +57,7 @@ def cross_entropy(
         labels: [B, H, W] train ids of any integer type; IGNORE and negative labels do not count.
             Any other label outside 0 .. K-1 is an IndexError.
         size: upsample the logits to this (height, width) first; must then be (H, W).
-        align_corners: see :func:`upsample`.
+        align_corners: see :func:`~segadapt.pieces.resizing.upsample`.
 
     Returns:
         Sum and number of labelled pixels; both are zero, with zero gradient, if there are none.
@@ -203,7 +186,7 @@ def cross_entropy_and_entropy(
         logits: [B, K, h, w], upsampled to ``size`` = (H, W).
         labels: [B, H, W] train ids; see :func:`cross_entropy`.
         shown: [B, H, W] bool, pixels whose entropy counts.
-        size, align_corners: see :func:`upsample`.
+        size, align_corners: see :func:`~segadapt.pieces.resizing.upsample`.
     """
     full = upsample(logits.contiguous(memory_format=torch.channels_last), size, align_corners)
     flat = labels.long().flatten()

@@ -24,6 +24,7 @@ from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.resize import Resize, resize_image
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 
 IMAGES = 24
 """Evenly spaced images that pixels are taken from, at most."""
@@ -201,8 +202,7 @@ def compressed(features: Numbers) -> npt.NDArray[np.float16] | None:
 
 def _image(model: Segmenter, dataset: Dataset, number: int, size: Resize) -> Tensor:
     """One image [1, 3, H, W] in [0, 1] at its working size, on the model's device."""
-    image = torch.from_numpy(resize_image(dataset.image(number), size))
-    return image.to(next(model.parameters()).device).permute(2, 0, 1)[None].float() / 255
+    return to_batch(resize_image(dataset.image(number), size), next(model.parameters()).device)
 
 
 def _by_image(places: Places) -> Iterator[tuple[int, Indices]]:

@@ -9,17 +9,18 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from segadapt.core.files import read_json, write_bytes, write_json
+from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import read_index
-from segadapt.data.resize import Resize, Size, resize_image, resize_label
+from segadapt.data.resize import Resize, resize_image, resize_label
 from segadapt.data.writing import encode_picture
 from segadapt.evaluate.pictures import confidence_map
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 
 COUNT = 8
 WIDEST = 1024
@@ -47,8 +48,7 @@ def show_predictions(
         if item.label is not None and entry["truth"] is None:
             truth = entry["truth"] = f"{name}_truth.png"
             write_picture(folder / truth, space.colorize(resize_label(dataset.label(number), shown)))
-        tensor = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
-        label, confidence = predict_labels(model, tensor, shown, inference)
+        label, confidence = predict_labels(model, to_batch(image, device), shown, inference)
         paths = {"label": f"{name}_{stage}.png", "confidence": f"{name}_{stage}_confidence.jpg"}
         write_picture(folder / paths["label"], space.colorize(label[0].cpu().numpy()))
         write_picture(folder / paths["confidence"], confidence_map(confidence[0].float().cpu().numpy()))

@@ -29,6 +29,7 @@ from segadapt.labels import IGNORE, LabelMap, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 from segadapt.report.write_pictures import evenly_spaced, fitting, picture_index, shown_images, write_picture
 
 IMAGES = 2
@@ -114,7 +115,7 @@ def divide(
     model: Segmenter, view: PrototypeNet, image: Picture, shown: tuple[int, int], inference: InferenceConfig
 ) -> Divided:
     """Predictions and shares of an image [h, w, 3] at a size (H, W); shares are of the whole image at scale 1."""
-    tensor = torch.from_numpy(image).to(view.means.device).permute(2, 0, 1)[None].float() / 255
+    tensor = to_batch(image, view.means.device)
     label = predict_labels(model, tensor, shown, inference)[0][0].cpu()
     if inference.size is not None:
         tensor = resize_images(tensor, inference.size)

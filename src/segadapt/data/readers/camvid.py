@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.decode import read_stored
+from segadapt.data.decode import decode
 from segadapt.data.ids import CAMVID_VOID, camvid_colors, train_ids, with_ignored
 from segadapt.data.labelling import IndexLabels, label_colors
 from segadapt.data.listing import build, by_id, files_in, folder_in
@@ -35,7 +35,7 @@ class _CamvidLabels:
     key: str = "camvid11 by index or colour"
 
     def __call__(self, path: Path) -> LabelMap:
-        stored = read_stored(path)
+        stored = decode(path)
         if stored.values.ndim == 2:
             return _INDEX.look_up(stored.values, path)
         return label_colors(stored.values, camvid_colors(), path, "CamVid labels are PNG files with its 32 colours")
