@@ -212,7 +212,8 @@ def _check_item(dataset: Dataset, index: int, want_picture: bool) -> _Checked:
     digest = None
     try:
         image = dataset.image(index)
-        digest = hashlib.blake2b(item.image.read_bytes(), digest_size=16).digest()
+        content = item.image.read_bytes() if isinstance(item.image, Path) else image.tobytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
     except RequestError as problem:
         errors.append(Problem(DAMAGED_IMAGE, item.id, str(problem)))
     if item.label is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -22,15 +23,14 @@ from segadapt.data.decode import UnknownLabel, Values, picture_size, read_index
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap
 
-ReadLabel = Callable[[Path], LabelMap]
+ReadLabel = Callable[[Any], LabelMap]
 _UNKNOWN = IGNORE + 1
 
 
 def label_key(read_label: ReadLabel) -> str | None:
-    """A text that changes when the same file would be labelled otherwise; None if that cannot be told."""
-    key = getattr(read_label, "key", None)
-    if isinstance(key, str):
-        return key
+    """Return a text that changes when the same file would be labelled otherwise; None if that cannot be told."""
+    if hasattr(read_label, "key"):
+        return cast("str | None", read_label.key)
     try:
         return hashlib.sha256(pickle.dumps(read_label)).hexdigest()
     except (pickle.PicklingError, AttributeError, TypeError):

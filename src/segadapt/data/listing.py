@@ -88,15 +88,16 @@ def build(
     """
     if label_of is None:
         return Dataset(name, space, tuple(Item(i, images[i]) for i in sorted(images)), read_picture, no_labels)
-    items = tuple(Item(i, images[i], label_of(i, images[i])) for i in sorted(images))
+    labels = {i: label_of(i, images[i]) for i in sorted(images)}
+    items = tuple(Item(i, images[i], label) for i, label in labels.items())
     require_labels(name, items)
-    partner = {item.label: item.image for item in items if item.label is not None}
+    partner = {label: images[i] for i, label in labels.items()}
     return Dataset(name, space, items, read_picture, SizedLabels(read_label, partner, resize_labels))
 
 
 def require_labels(name: str, items: Sequence[Item]) -> None:
     """RequestError naming the first image without a label file, and how many there are."""
-    lacking = [item for item in items if item.label is None or not item.label.is_file()]
+    lacking = [item for item in items if not isinstance(item.label, Path) or not item.label.is_file()]
     if lacking:
         first = lacking[0]
         expected = f" (expected {first.label})" if first.label is not None else ""

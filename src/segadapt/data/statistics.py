@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.core.files import replace_file
-from segadapt.data.dataset import DamagedFile, Dataset
+from segadapt.data.dataset import DamagedFile, Dataset, Held
 from segadapt.data.labelling import label_key
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
@@ -57,7 +57,9 @@ class ClassStatistics:
 
 
 def content_key(dataset: Dataset, **settings: Any) -> str | None:
-    """A hash of what the statistics of a data set depend on; None when its labelling cannot be told apart.
+    """Return a hash of all that the statistics of a data set depend on.
+
+    None where nothing tells whether a label map is still the same: labels in memory, or read by an unknown function.
 
     It covers the class names, how label files are read, and for each item its id and the size and
     time of change of its label file; not the place of the files, nor the images.
@@ -70,6 +72,8 @@ def content_key(dataset: Dataset, **settings: Any) -> str | None:
     for item in dataset.items:
         if item.label is None:
             raise RequestError(f"{dataset.name}: '{item.id}' has no label, so there are no class statistics")
+        if isinstance(item.label, Held):
+            return None
         try:
             stat = item.label.stat()
         except OSError as problem:
@@ -208,6 +212,7 @@ def _load(file: Path | None) -> dict[str, npt.NDArray[Any]] | None:
         np.load(file, allow_pickle=False) as arrays,
     ):
         return {name: arrays[name] for name in arrays.files}
+    return None
     return None
 
 

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor
 
 from segadapt.core.settings import Settings
 from segadapt.core.types import Size
 from segadapt.data.augment import Window, class_counts, draw_window, focus_pixel
+from segadapt.data.augmentations import augmentation
 from segadapt.data.dataset import Dataset
-from segadapt.data.rare_classes import RareClasses
+from segadapt.data.rare_class_sampling import RareClasses
 from segadapt.data.resize import Resize, Scales
 from segadapt.data.strong import StrongAugmentation
 from segadapt.labels import IGNORE, LabelMap
@@ -45,6 +47,9 @@ class Augmentation(Settings):
         max_class_share: draw the crop anew, up to 10 times, until it shows more than one class and
             none covers so large a share of its labelled pixels (DAFormer: 0.75 of source crops);
             None takes the first crop, and so do images without labels.
+        extra: further augmentations by registered name with their settings, e.g. ``{"fog": {"density": 0.3}}``, see
+            :func:`segadapt.data.augmentations.register_augmentation`. They change the colours of the crop after
+            ``jitter``, in the alphabetical order of their names; labels stay as they are.
     """
 
     crop: tuple[PositiveInt, PositiveInt] | None = None
@@ -53,14 +58,36 @@ class Augmentation(Settings):
     flip: bool = True
     jitter: float = Field(default=0.0, ge=0.0, le=1.0)
     max_class_share: float | None = Field(default=None, gt=0.0, le=1.0)
+    extra: dict[str, dict[str, Any]] = Field(default={})
 
-    @model_serializer(mode="wrap")
-    def _without_later_options(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Options younger than the first runs stand in a run's record only where they are used.
+    @field_validator("extra")
+    @classmethod
+    def _known(cls, extra: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, settings in extra.items():
+            augmentation(name).check(settings)
+        return extra
 
-        What a finished stage was made with then still reads the same, and the stage can be reused.
+    @property
+    def extra_draws(self) -> int:
+        """How many random numbers the further augmentations of one sample need."""
+        return sum(augmentation(name).draws for name in self.extra)
+
+    def apply_extra(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Apply the further augmentations.
+
+        Args:
+            images: [B, 3, h, w] in [0, 1].
+            draws: [B, ``extra_draws``] uniform in [0, 1), on the device of the images.
+
+        Returns:
+            [B, 3, h, w] in [0, 1].
         """
-        return {k: v for k, v in plain(self).items() if k != "max_class_share" or v is not None}
+        first = 0
+        for name in sorted(self.extra):
+            found = augmentation(name)
+            images = found(images, draws[:, first : first + found.draws], self.extra[name])
+            first += found.draws
+        return images
 
 
 @dataclass(frozen=True)
@@ -121,14 +148,22 @@ class Stream:
 
 
 class Member(NamedTuple):
-    """One image of a stream, by its place in a part; ``wanted`` is the rare class it was drawn for, if any."""
+    """One image of a stream.
+
+    Attributes:
+        part: the part that it comes from.
+        place: its index in the data set of the part.
+        wanted: the rare class that it was drawn for, if any.
+        part_number: index of the part in the stream.
+    """
 
     part: Part
     place: int
     wanted: int | None = None
+    part_number: int = 0
 
 
-class Drawing:
+class Sampler:
     """The random choices of one stream, by sample number."""
 
     def __init__(self, stream: Stream, seed: int):
@@ -157,7 +192,7 @@ class Drawing:
             self._order = (epoch, self.numbers(epoch, _EPOCH).permutation(total))
         chosen = int(self._order[1][place])
         part = int(np.searchsorted(self._starts, chosen, side="right")) - 1
-        return Member(self.stream.parts[part], chosen - int(self._starts[part]))
+        return Member(self.stream.parts[part], chosen - int(self._starts[part]), part_number=part)
 
     def window(self, member: Member, label: LabelMap, rng: np.random.Generator, number: int) -> tuple[Window, Size]:
         """The window of a sample, and the size (height, width) of its crop.

@@ -152,7 +152,8 @@ def submission_images(given: Path, output: Path, benchmark: str) -> list[Path]:
     """
     server = _server(benchmark)
     if (given / server.marker).is_dir():
-        images = [item.image for item in open_dataset(benchmark, given, "test", labelled=False).items]
+        items = open_dataset(benchmark, given, "test", labelled=False).items
+        images = [path for item in items for path in item.files]
     else:
         images = [path for path in find_images(given, output) if path.name.endswith(server.ending)]
     if not images:

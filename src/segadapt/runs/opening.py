@@ -207,4 +207,4 @@ def score_fingerprint(test: Dataset | None, space: LabelSpace, config: RunConfig
 
 
 def _file_fingerprint(item: Item) -> list[str | int]:
-    return [item.id, *(path.stat().st_size for path in (item.image, item.label) if path is not None)]
+    return [item.id, *(path.stat().st_size for path in item.files)]

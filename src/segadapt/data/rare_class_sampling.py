@@ -45,7 +45,7 @@ class RareClasses:
         return drawn, int(self.images[drawn][int(rng.integers(len(self.images[drawn])))])
 
 
-def rare_classes(
+def rare_class_sampling(
     shares: Tensor, temperature: float = 0.01, min_share: float = MIN_SHARE, crop_share: float = CROP_SHARE
 ) -> RareClasses:
     """Rare class sampling of a labelled data set, from the class shares of its images.
