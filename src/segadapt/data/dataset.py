@@ -64,8 +64,8 @@ class Dataset:
         name: for messages and reports, e.g. ``gta5``.
         space: the label space of ``read_label``.
         items: sorted by id, so equal seeds give equal sequences on every disk.
-        read_image: decodes what ``Item.image`` names; raises DamagedFile.
-        read_label: decodes what ``Item.label`` names to train ids and IGNORE; raises DamagedFile.
+        read_image: decodes the image at ``Item.image``; raises DamagedFile.
+        read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
     """
 
     name: str

@@ -24,6 +24,7 @@ from segadapt.labels import LabelMap
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _HEAD = 16
 """Bytes by which formats are told apart."""
+_JPEG_END = b"\xff\xd9"
 _MOST_PIXELS = 1 << 30
 """Most pixels of one image; its RGB values then take 3 GiB."""
 # Pillow warns of images above 89 megapixels; aerial mosaics are larger. Headers are checked against _MOST_PIXELS here.
@@ -72,7 +73,7 @@ def decode(path: Path) -> Decoded:
         path: a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file with any suffix.
 
     Returns:
-        The stored values with their palette and what is known of the file.
+        The stored values, the palette, and facts of the file.
 
     Raises:
         DamagedFile: the file cannot be read in whole, is not an image, or holds numbers that are not whole or lie
@@ -94,7 +95,7 @@ def decode(path: Path) -> Decoded:
 
 
 def picture_size(path: Path) -> Size:
-    """Return (height, width) of an image file from its header; what follows the header is not looked at."""
+    """Return (height, width) of an image file from its header; the pixels are not looked at."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(_HEAD)
@@ -202,8 +203,16 @@ def _opened(file: BinaryIO, path: Path) -> Image.Image:
 
 
 def _verified(data: bytes, path: Path) -> Image.Image:
-    """Open a file; of a PNG check all checksums first, at which loading does not look."""
-    image = _opened(io.BytesIO(data), path)
+    """Open a file and check it in ways that decoding does not: checksums of PNG, and the end of JPEG.
+
+    A JPEG whose later part is zeros decodes without complaint.
+    """
+    file = io.BytesIO(data)
+    image = _opened(file, path)
+    if (
+        image.format in ("JPEG", "MPO") and data.find(_JPEG_END, file.tell()) < 0
+    ):  # Pillow has read up to the first scan
+        raise DamagedFile(f"{path} is cut off (JPEG without its end); fetch it again")
     if image.format != "PNG":
         return image
     image.verify()

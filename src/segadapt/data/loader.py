@@ -1,9 +1,9 @@
 """Endless, exactly resumable streams of training batches.
 
 Everything random about sample number ``n`` of a stream (which image, which crop) is a pure
-function of ``(seed, key, n)``. A stream therefore starts anywhere without replaying what came
-before, which is what makes a resumed run equal to an uninterrupted one, and ``P`` processes read
-together exactly the batches that one process would have read.
+function of ``(seed, key, n)``. A stream therefore starts anywhere without replaying its
+beginning, so a resumed run equals an uninterrupted one, and ``P`` processes read together exactly the
+batches that one process would have read.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _extra(raws: Sequence[_Raw]) -> list[_Extra]:
 
 
 def _stacked_scores(maps: Sequence[npt.NDArray[np.float16] | None]) -> Tensor | None:
-    """Score maps in one tensor [B, K, h, w]; zero for samples without one.
+    """Stack score maps into one tensor [B, K, h, w]; zero for samples without one.
 
     Only places relative to the image matter, so maps of other shapes are enlarged to the largest.
     """
@@ -206,7 +206,7 @@ def _stacked_scores(maps: Sequence[npt.NDArray[np.float16] | None]) -> Tensor | 
 
 
 def _widened(window: Window, crop: Size, output: Size) -> Window:
-    """The window of a larger output at the same scale: whole images of several sizes are padded, not stretched."""
+    """Return the window of a larger output at the same scale; images of several sizes are padded, not stretched."""
     if crop == output:
         return window
     height, width = window.height * output[0] / crop[0], window.width * output[1] / crop[1]
@@ -219,12 +219,12 @@ class Feeder:
     """Batches of one stream for one process, from any step on.
 
     Args:
-        stream: what to draw from.
+        stream: the samples and how they are drawn.
         seed: of the run.
         device: where batches end up; augmentation runs there, on the whole batch at once.
         rank, processes: this process and how many there are; each global batch is dealt out.
         workers: decoding processes; 0 decodes in the training process.
-        cache: memory for decoded images; decoding processes divide what is left of it.
+        cache: memory for decoded images; decoding processes divide its rest.
         skip_damaged: replace unreadable files by the next sample instead of stopping.
         streams: how many streams are fed at a time, each by ``workers`` processes of its own.
     """
@@ -241,9 +241,9 @@ class Feeder:
     damaged: set[str] = field(default_factory=set)
 
     def batches(self, first: int, last: int) -> Iterator[Samples]:
-        """The batches of steps ``first`` to ``last - 1``."""
+        """Yield the batches of steps ``first`` to ``last - 1``."""
         if len(self.stream) == 0:
-            raise RequestError("there is no training image; check the folders of the recipe")
+            raise RequestError("there are no training images; check the folders of the recipe")
         size = self.stream.batch_size
         if size < self.processes:
             raise RequestError(

@@ -28,7 +28,7 @@ from segadapt.labels import LabelMap
 
 _VERSION = 1
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and of all."""
+"""Called with (done, total) after each image."""
 Skip = Callable[[DamagedFile], None]
 """Called with every label that cannot be read; it then counts as without labelled pixels."""
 R = TypeVar("R")
@@ -89,14 +89,14 @@ def class_statistics(
     threads: int | None = None,
     damaged: Skip | None = None,
 ) -> ClassStatistics:
-    """Pixel counts of every class in every image, at the size of the label files.
+    """Count the pixels of every class in every image, at the size of the label files.
 
     Args:
         dataset: labelled.
         cache: folder for results; None computes every time and writes nothing.
         progress: told after each image.
         threads: decoding threads.
-        damaged: see :data:`Skip`; not called for what is found in the cache. None raises DamagedFile.
+        damaged: see :data:`Skip`; not called for a result from the cache. None raises DamagedFile.
     """
     file = _cache_file(dataset, cache, "classes", damaged)
     ids = tuple(item.id for item in dataset.items)
@@ -117,7 +117,7 @@ def class_statistics(
 
 
 def count_classes(label: LabelMap, classes: int) -> npt.NDArray[np.int64]:
-    """[K] pixels of each class in a label map."""
+    """Count the pixels [K] of each class in a label map."""
     return np.bincount(label.ravel(), minlength=classes)[:classes].astype(np.int64)
 
 
@@ -130,7 +130,7 @@ def spatial_frequencies(
     threads: int | None = None,
     damaged: Skip | None = None,
 ) -> npt.NDArray[np.float32]:
-    """How often each class lies at each place of the image.
+    """Count how often each class lies at each place of the image.
 
     Labels are brought to ``height`` x ``width`` (nearest) and counted pixel by pixel; the counts
     are divided by the number of images. Smoothing is left to
@@ -178,7 +178,7 @@ def _each_label(
     threads: int | None,
     damaged: Skip | None,
 ) -> Iterator[tuple[int, R]]:
-    """Index and ``work`` of every label, in order; ``damaged`` is told of those that cannot be read."""
+    """Yield the index and ``work`` of every label, in order; ``damaged`` is told of labels that cannot be read."""
 
     def done(index: int) -> R | DamagedFile:
         try:
@@ -198,13 +198,13 @@ def _each_label(
 
 
 def _cache_file(dataset: Dataset, cache: Path | None, kind: str, damaged: Skip | None, **settings: Any) -> Path | None:
-    """Where a result is kept; apart from others if it may lack damaged labels, which are to stop those who ask."""
+    """Return the file of a result; results that may lack damaged labels have files of their own."""
     key = content_key(dataset, kind=kind, **settings, **({} if damaged is None else {"skip_damaged": True}))
     return None if cache is None or key is None else cache / f"{kind}_{key}.npz"
 
 
 def _load(file: Path | None) -> dict[str, npt.NDArray[Any]] | None:
-    """Arrays of a cache file; None when there is none or it is damaged (it is then computed anew)."""
+    """Return the arrays of a cache file; None when it is missing or damaged (the result is then computed again)."""
     if file is None or not file.is_file():
         return None
     with (

@@ -20,10 +20,10 @@ def default_threads() -> int:
 def ordered_map(
     work: Callable[[T], R], items: Iterable[T], threads: int | None = None, ahead: int | None = None
 ) -> Iterator[R]:
-    """Yield ``work(item)`` of every item, in the order of the items, while threads work on those that follow.
+    """Yield ``work(item)`` of every item, in the order of the items, while threads work on the next ones.
 
     Args:
-        work: called once per item; what it raises is raised where its result is due.
+        work: called once per item; its exceptions are raised in place of its result.
         items: taken as they are needed.
         threads: how many; None takes :func:`default_threads`.
         ahead: results that are held, or in work, beside the one that is yielded; None takes two per thread.

@@ -1,7 +1,7 @@
-"""What a training sample is: which image, and which window of it.
+"""The choice of a training sample: which image, and which window of it.
 
 Every choice is a pure function of ``(seed, key, sample number)``. Each kind of choice has random
-numbers of its own, so that one that is drawn again and again (a window, until it shows enough)
+numbers of its own, so that a choice that is made again and again (a window, until it shows enough)
 moves none of the others.
 """
 
@@ -28,7 +28,7 @@ from segadapt.data.strong import StrongAugmentation
 from segadapt.labels import IGNORE, LabelMap
 
 REDRAWS = 10
-"""How often a window is drawn anew at most (DAFormer's code, for rare classes as for the largest class)."""
+"""How often a window is drawn again at most (DAFormer's code, for rare classes as for the largest class)."""
 
 _EPOCH, _SAMPLE, _WEIGHTS, _RARE, _REDRAWS = range(5)
 
@@ -39,12 +39,12 @@ class Augmentation(Settings):
     Attributes:
         crop: (height, width) in pixels of the network's input; None takes the whole image.
         scales: the image is enlarged by a factor drawn uniformly from this range before cropping.
-        long_side: the scales are relative to an image whose longer side has so many pixels; None
+        long_side: the scales are relative to an image whose longer side has this many pixels; None
             takes the working size.
         flip: mirror half of the samples.
         jitter: strength of brightness, contrast, saturation and hue changes (0 is none; 0.5 is the
             strength that the field calls strong).
-        max_class_share: draw the crop anew, up to 10 times, until it shows more than one class and
+        max_class_share: draw the crop again, up to 10 times, until it shows more than one class and
             none covers so large a share of its labelled pixels (DAFormer: 0.75 of source crops);
             None takes the first crop, and so do images without labels.
         extra: further augmentations by registered name with their settings, e.g. ``{"fog": {"density": 0.3}}``, see
@@ -69,7 +69,7 @@ class Augmentation(Settings):
 
     @property
     def extra_draws(self) -> int:
-        """How many random numbers the further augmentations of one sample need."""
+        """The count of random numbers that the further augmentations of one sample need."""
         return sum(augmentation(name).draws for name in self.extra)
 
     def apply_extra(self, images: Tensor, draws: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ class Part:
         focus_probability: share of the samples for which ``focus`` is asked.
         scores: compact class scores of an image for soft labels, by item index.
         weights: [N] draw images with replacement in proportion to these; for a stream of one part.
-        rare: draw a class, then an image that has it, then a crop that shows it (the crop anew up to
-            10 times, the last one kept); for a stream of one part, instead of ``weights``.
+        rare: draw a class, then an image that has it, then a crop that shows it (again up to
+            10 times, the last crop kept); for a stream of one part, instead of ``weights``.
     """
 
     dataset: Dataset
@@ -125,8 +125,8 @@ class Stream:
 
     Args:
         parts: the data sets.
-        batch_size: samples a step, over all processes together.
-        key: separates its randomness from that of other streams.
+        batch_size: samples per step, over all processes together.
+        key: separates its randomness from the randomness of other streams.
         strong: also make strong views of the crops.
         whole: also hand out the whole images that the crops come from.
     """
@@ -143,7 +143,7 @@ class Stream:
             raise ValueError("weights or rare classes, one of the two, are for a stream of one part")
 
     def __len__(self) -> int:
-        """Number of samples in one pass over the union."""
+        """Count the samples in one pass over the union."""
         return sum(len(part.dataset) for part in self.parts)
 
 
@@ -173,11 +173,11 @@ class Sampler:
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
     def numbers(self, number: int, kind: int = _SAMPLE) -> np.random.Generator:
-        """Random numbers of one kind for one sample."""
+        """Return random numbers of one kind for one sample."""
         return np.random.default_rng([*self._seed, kind, number])
 
     def member(self, number: int) -> Member:
-        """The image of a sample."""
+        """Draw the image of a sample."""
         first = self.stream.parts[0]
         if first.rare is not None:
             wanted, drawn = first.rare.draw(self.numbers(number, _RARE))
@@ -195,7 +195,7 @@ class Sampler:
         return Member(self.stream.parts[part], chosen - int(self._starts[part]), part_number=part)
 
     def window(self, member: Member, label: LabelMap, rng: np.random.Generator, number: int) -> tuple[Window, Size]:
-        """The window of a sample, and the size (height, width) of its crop.
+        """Draw the window of a sample, and the size (height, width) of its crop.
 
         Args:
             member: the image.
@@ -224,9 +224,9 @@ class Sampler:
 
 
 def _fitting_window(member: Member, label: LabelMap, crop: Size, first: Window, again: Callable[[], Window]) -> Window:
-    """The first window, or a later one that shows several classes and enough of the rare class.
+    """Return the first window, or a later one that shows several classes and enough of the rare class.
 
-    As in DAFormer's code, the search for the rare class is around that for several classes, and
+    As in DAFormer's code, the search for the rare class goes around the search for several classes, and
     each keeps its last window where none was good enough.
     """
 

@@ -37,7 +37,7 @@ def evaluate(
     autocast: Autocast = nullcontext,
     progress: Progress | None = None,
 ) -> Scores:
-    """Scores on a labelled data set, at the size of its label maps.
+    """Score a model on a labelled data set, at the size of its label maps.
 
     Args:
         model: the network; moved to ``device``.
@@ -83,7 +83,7 @@ def evaluate(
 
 
 def working_image(image: Picture, size: Resize, config: InferenceConfig) -> Picture:
-    """The image at working size, resized as in training; ``size`` goes before the configuration's."""
+    """Return the image at working size, resized as in training; ``size`` goes before the size of the configuration."""
     return resize_image(image, size if size is not None else config.size)
 
 

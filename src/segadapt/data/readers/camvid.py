@@ -42,7 +42,7 @@ class _CamvidLabels:
 
 
 def camvid(root: Path, split: str, labelled: bool = True) -> Dataset:
-    """CamVid (Brostow et al., 2009), 701 frames, 11 classes.
+    """Open CamVid (Brostow et al., 2009), 701 frames, 11 classes.
 
     Three layouts are told apart: the original release (``701_StillsRaw_full`` and
     ``LabeledApproved_full``, colour-coded), ``images`` and ``labels`` (index maps), and the SegNet
@@ -50,7 +50,7 @@ def camvid(root: Path, split: str, labelled: bool = True) -> Dataset:
 
     Args:
         root: folder of one of these layouts.
-        split: ``all``; or the name without ``.txt`` of a list file in ``root``, one frame a line;
+        split: ``all``; or the name without ``.txt`` of a list file in ``root``, one frame per line;
             or, in the SegNet folders, ``train``, ``val`` or ``test``.
         labelled: whether labels are wanted; otherwise no label folder is touched.
     """
@@ -88,7 +88,7 @@ def _layout(root: Path, split: str, labelled: bool) -> _Layout:
 
 
 def _listed(root: Path, split: str, images: dict[str, Path]) -> dict[str, Path]:
-    """The images that the list file of a split names."""
+    """Return the images that the list file of a split names."""
     file = root / f"{split}.txt"
     if not file.is_file():
         known = ["all", *sorted(p.stem for p in root.glob("*.txt"))]
