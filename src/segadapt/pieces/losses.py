@@ -36,7 +36,7 @@ def log_probabilities(
     """Return the log softmax over the classes of [B, K, h, w], brought to ``size`` first where it is given.
 
     ``channels_last`` lays the result out with the classes of a pixel side by side. For few classes
-    that halves what hard labels and entropies cost at full resolution: enlarging, the softmax over
+    that halves the cost of hard labels and entropies at full resolution: enlarging, the softmax over
     neighbours, and above all the way back take one sweep over memory each.
     """
     if channels_last:
@@ -50,7 +50,7 @@ def log_probabilities(
 def cross_entropy(
     logits: Tensor, labels: Tensor, size: Sequence[int] | None = None, align_corners: bool = False
 ) -> Term:
-    """Cross entropy in nats, summed over the labelled pixels (CBST eq. 1 and 6).
+    """Sum the cross entropy in nats over the labelled pixels (CBST eq. 1 and 6).
 
     Args:
         logits: [B, K, h, w].
@@ -61,6 +61,12 @@ def cross_entropy(
 
     Returns:
         Sum and number of labelled pixels; both are zero, with zero gradient, if there are none.
+
+    Example:
+        >>> logits, labels = torch.zeros(1, 4, 2, 2), torch.tensor([[[0, 1], [2, 255]]])
+        >>> loss = cross_entropy(logits, labels)
+        >>> round(loss.mean().item(), 3), int(loss.count)
+        (1.386, 3)
     """
     return negative_log_likelihood(log_probabilities(logits, size, align_corners, channels_last=True), labels)
 
@@ -141,14 +147,13 @@ def entropy(log_p: Tensor, valid: Tensor) -> Term:
 class _LikelihoodAndEntropy(torch.autograd.Function):
     """Sums over pixels of ``-log p_y`` and of the entropy H of p, with the gradient of both written down.
 
-    Both gradients, ``p - y`` and ``-p (log p + H)``, are made on the way there, a few pixels after the other on a
-    CPU, where what is worked on then stays in its cache. Left to autograd, eleven maps of all classes are made on the
-    way there and back; here two.
+    Both gradients, ``p - y`` and ``-p (log p + H)``, are made in the forward pass; on a CPU some thousand pixels at a
+    time, so that they stay in its cache. Autograd would make eleven maps of all classes; here there are two.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Of logits [P, K], labels [P] and which pixels count for the entropy [P]."""
+        """Take logits [P, K], labels [P] and the pixels [P] that count for the entropy."""
         rows = _ROWS if logits.device.type == "cpu" else max(1, len(logits))
         labelled = labels != IGNORE
         places = torch.where(labelled, labels, 0)[:, None]
@@ -172,7 +177,7 @@ class _LikelihoodAndEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_likelihood: Tensor, by_entropy: Tensor) -> tuple[Tensor, None, None]:
-        """The two gradients, weighted."""
+        """Return the sum of the two gradients, weighted."""
         of_likelihood, of_entropy = ctx.saved_tensors
         return (of_likelihood * by_likelihood).addcmul_(of_entropy, by_entropy), None, None
 
@@ -197,7 +202,7 @@ def cross_entropy_and_entropy(
 
 
 def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Label maps [B, H, W] brought to ``size`` by the nearest pixel, as ``interpolate(mode="nearest")`` does."""
+    """Bring label maps [B, H, W] to ``size`` by the nearest pixel, as ``interpolate(mode="nearest")`` does."""
     if tuple(labels.shape[-2:]) == tuple(size):
         return labels
     rows = torch.arange(int(size[0]), device=labels.device) * labels.shape[1] // int(size[0])
