@@ -52,8 +52,10 @@ def stream(extra: dict[str, dict[str, Any]], batch: int = 4, other: dict[str, di
     return Stream(tuple(parts), batch, strong=StrongAugmentation())
 
 
-def batches(of: Stream, first: int = 0, last: int = 6, rank: int = 0, processes: int = 1) -> list[Samples]:
-    return list(Feeder(of, 3, CPU, rank, processes).batches(first, last))
+def batches(
+    of: Stream, first: int = 0, last: int = 6, rank: int = 0, processes: int = 1, workers: int = 0
+) -> list[Samples]:
+    return list(Feeder(of, 3, CPU, rank, processes, workers).batches(first, last))
 
 
 BOTH: dict[str, dict[str, Any]] = {"fog": {"density": 0.4}, "dark": {"least": 0.2}}
@@ -70,6 +72,8 @@ def test_numbers_belong_to_the_sample() -> None:
     whole = torch.cat([b.images for b in batches(stream(BOTH, 4))])
     others = torch.cat([b.images for b in batches(stream(BOTH, 8), last=3)])
     torch.testing.assert_close(whole, others, rtol=0, atol=2e-6)
+    decoded_elsewhere = torch.cat([b.images for b in batches(stream(BOTH), workers=2)])
+    assert torch.equal(whole, decoded_elsewhere)
     for rank in (0, 1):
         mine = torch.cat([b.images for b in batches(stream(BOTH), rank=rank, processes=2)])
         torch.testing.assert_close(mine, whole[rank::2], rtol=0, atol=2e-6)

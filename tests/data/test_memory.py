@@ -144,9 +144,10 @@ def test_statistics_are_counted_and_not_kept(tmp_path: Path) -> None:
     assert np.array_equal(counted.counts, class_statistics(on_disk).counts)
     assert not (tmp_path / "cache").exists()
     assert content_key(held) is None
-    assert (
-        content_key(to_space(held, held.space, {"ground": "ground"} if "ground" in held.space.names else None)) is None
-    )
+    names, colors = held.space.names[::-1], held.space.colors[::-1]
+    turned = to_space(held, LabelSpace("turned", names, colors))
+    assert np.array_equal(class_statistics(turned, tmp_path / "cache").counts, counted.counts[:, ::-1])
+    assert content_key(turned) is None
     with pytest.raises(RequestError, match="has no label"):
         class_statistics(held.unlabelled(), tmp_path / "cache")
 
@@ -210,3 +211,10 @@ def test_files_that_a_dataset_cannot_open_are_damaged() -> None:
 
     with pytest.raises(DamagedFile, match=r"opening\[1\] cannot be read: No such file"):
         in_memory("opening", Opening(LABEL), SPACE).image(1)
+
+
+def test_pil_images_that_are_cut_off_are_damaged(tmp_path: Path) -> None:
+    Image.fromarray(np.tile(IMAGE, (20, 20, 1))).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
+    with pytest.raises(DamagedFile, match=r"one.*\[0\] cannot be read: image file is truncated"):
+        one(Image.open(tmp_path / "a.jpg"), labelled=False).image(0)

@@ -179,7 +179,7 @@ def _guarded(work: Callable[[], _R], head: bytes, path: Path) -> _R:
                 raise DamagedFile(
                     f"{path} is not an image that can be decoded; fetch it again, or take it out"
                 ) from None
-            detail = "its header promises more"
+            detail = "only its header can be read"
         else:
             detail = " ".join(str(problem).split()) or type(problem).__name__
         raise DamagedFile(

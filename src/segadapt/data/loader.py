@@ -83,6 +83,8 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
         self.sampler = Sampler(stream, seed)
         self.cache = cache
         self.skip_damaged = skip_damaged
+        # Asked for here, because a decoding process may not know the augmentations that were registered.
+        self.extra_draws = [part.augmentation.extra_draws for part in stream.parts]
 
     def __getitem__(self, number: int) -> _Raw:
         damaged: list[str] = []
@@ -114,7 +116,7 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
         window, crop = self.sampler.window(member, label, rng, number)
         draws = rng.random(4, dtype=np.float32)
         strong_draws = rng.random(self.stream.strong.numbers if self.stream.strong else 0, dtype=np.float32)
-        extra_draws = rng.random(part.augmentation.extra_draws, dtype=np.float32)
+        extra_draws = rng.random(self.extra_draws[member.part_number], dtype=np.float32)
         return _Raw(
             image=image,
             label=label,

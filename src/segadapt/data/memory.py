@@ -91,14 +91,14 @@ class _Elements:
         """Return one element, checked."""
         last = self._last
         if last is None or last.held != held:
-            last = self._last = self._read(held)
+            try:
+                last = self._last = self._read(held)
+            except OSError as problem:  # of a file that the collection opens, or of a PIL image that is cut off
+                raise DamagedFile(f"{held} cannot be read: {problem.strerror or problem}") from None
         return last
 
     def _read(self, held: Held) -> _Pair:
-        try:
-            element = self._dataset[held.index]
-        except OSError as problem:
-            raise DamagedFile(f"{held} cannot be read: {problem.strerror or problem}") from None
+        element = self._dataset[held.index]
         paired = isinstance(element, tuple | list)
         if paired and len(element) != 2:
             raise RequestError(f"{held} has {len(element)} parts; expected an image, or a pair (image, label)")
