@@ -91,5 +91,5 @@ def test_layouts_and_spaces_of_the_help_are_those_that_are_read() -> None:
     from segadapt.labels import SPACES
     from segadapt.models.importing import LAYOUTS
 
-    assert importing.LAYOUTS == {name: layout.title for name, layout in LAYOUTS.items()}
+    assert {name: layout.title for name, layout in LAYOUTS.items()} == importing.LAYOUTS
     assert list(importing.SPACES) == list(SPACES)

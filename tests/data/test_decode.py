@@ -14,11 +14,11 @@ from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import (
     UnknownLabel,
     as_indices,
+    decode,
     picture_size,
     read_first_channel,
     read_index,
     read_picture,
-    read_stored,
 )
 from segadapt.data.labelling import label_colors
 from tests.data.writing import odd_palette, picture, save, save_16bit_rgb
@@ -65,7 +65,7 @@ def test_size_from_header(tmp_path: Path, name: str) -> None:
 def test_palette_files_give_indices_not_colours(tmp_path: Path) -> None:
     path = save(tmp_path / "p.png", INDICES, odd_palette())
     assert np.array_equal(read_index(path), INDICES)
-    stored = read_stored(path)
+    stored = decode(path)
     assert stored.palette is not None
     assert stored.palette[3].tolist() == odd_palette()[9:12]
 
@@ -99,7 +99,7 @@ def test_sixteen_bit_index_maps(tmp_path: Path) -> None:
     Image.fromarray(INDICES.astype(np.uint16)).save(tmp_path / "low.png")
     assert np.array_equal(read_index(tmp_path / "low.png"), INDICES)
     Image.fromarray(INDICES.astype(np.uint16) + 1000).save(tmp_path / "high.png")
-    assert read_stored(tmp_path / "high.png").values.max() == 1047
+    assert decode(tmp_path / "high.png").values.max() == 1047
     with pytest.raises(UnknownLabel, match="1047"):
         read_index(tmp_path / "high.png")
 
@@ -117,10 +117,10 @@ def test_synthia_class_is_in_the_first_channel_of_sixteen_bits(tmp_path: Path) -
 def test_colours_are_matched_exactly(tmp_path: Path) -> None:
     colors = {(1, 2, 3): 0, (3, 2, 1): 1, (0, 0, 0): 255}
     mask = np.array([[(1, 2, 3), (3, 2, 1)], [(0, 0, 0), (1, 2, 3)]], np.uint8)
-    assert label_colors(mask, colors, tmp_path, "mend it").tolist() == [[0, 1], [255, 0]]
+    assert label_colors(mask, colors, tmp_path, "fix it").tolist() == [[0, 1], [255, 0]]
     mask[0, 0] = (1, 2, 4)
-    with pytest.raises(UnknownLabel, match=r"\(1, 2, 4\) \(1 pixels\); mend it"):
-        label_colors(mask, colors, tmp_path, "mend it")
+    with pytest.raises(UnknownLabel, match=r"\(1, 2, 4\) \(1 pixels\); fix it"):
+        label_colors(mask, colors, tmp_path, "fix it")
 
 
 def encoded(kind: str) -> bytes:
@@ -148,7 +148,7 @@ def test_cut_off_files_are_named(tmp_path: Path, kind: str, share: float) -> Non
     with pytest.raises(DamagedFile) as error:
         read_picture(path)
     assert str(path) in one_line(error)
-    # found on the bytes: not every version of the decoder refuses such a file
+    # said of the file, not of one decoder: the wording does not depend on the version of Pillow
     assert re.search("is cut off|is empty", str(error.value))
 
 
@@ -170,7 +170,7 @@ def test_wrong_checksum(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     path = tmp_path / "flipped.png"
     path.write_bytes(bytes(data))
-    for read in (read_picture, read_stored, read_first_channel):
+    for read in (read_picture, decode, read_first_channel):
         with pytest.raises(DamagedFile, match="checksum"):
             read(path)
 
@@ -192,3 +192,77 @@ def test_missing_file_and_folder_instead_of_file(tmp_path: Path) -> None:
         read_picture(tmp_path / "none.png")
     with pytest.raises(DamagedFile, match="cannot be read"):
         picture_size(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "TIFF"])
+def test_every_cut_is_found(tmp_path: Path, kind: str) -> None:
+    content = io.BytesIO()
+    Image.fromarray(picture(24, 20)).save(content, kind)
+    data, path = content.getvalue(), tmp_path / "cut"
+    needed = len(data) - 1 if kind in ("JPEG", "PNG", "WEBP") else int(0.9 * len(data))
+    for length in range(0, needed, 7):
+        path.write_bytes(data[:length])
+        for read in (read_picture, decode):
+            with pytest.raises(DamagedFile):
+                read(path)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_the_end_of_a_jpeg_may_not_be_zeros(tmp_path: Path, share: float) -> None:
+    data = encoded("JPEG")
+    kept = int(share * len(data))
+    (tmp_path / "half.jpg").write_bytes(data[:kept] + b"\0" * (len(data) - kept))
+    with pytest.raises(DamagedFile, match="is cut off"):
+        read_picture(tmp_path / "half.jpg")
+
+
+@pytest.mark.parametrize(("name", "bits"), [("p.bmp", 8), ("p.tif", 8), ("p.png", 8)])
+def test_palettes_of_every_format_give_indices(tmp_path: Path, name: str, bits: int) -> None:
+    path = save(tmp_path / name, INDICES, odd_palette())
+    values, palette, depth, kind = decode(path)
+    assert np.array_equal(values, INDICES)
+    assert palette is not None
+    assert palette[:48].tolist() == np.array(odd_palette(), np.uint8).reshape(-1, 3)[:48].tolist()
+    assert (depth, kind) == (bits, {"p.bmp": "BMP", "p.tif": "TIFF", "p.png": "PNG"}[name])
+    assert np.array_equal(read_picture(path), palette[INDICES])
+
+
+def test_facts_are_those_of_the_content_and_not_of_the_suffix(tmp_path: Path) -> None:
+    Image.fromarray(picture(16, 16)).save(tmp_path / "mask.png", "JPEG")
+    assert decode(tmp_path / "mask.png").format == "JPEG"
+    assert decode(save_16bit_rgb(tmp_path / "deep.png", picture().astype(np.uint16))).bits == 16
+    Image.fromarray(INDICES > 7).save(tmp_path / "one.png")
+    assert decode(tmp_path / "one.png").bits == 1
+
+
+def test_whole_numbers_of_32_bits_are_labels_and_others_are_not(tmp_path: Path) -> None:
+    Image.fromarray(INDICES.astype(np.int32) + 300).save(tmp_path / "a.tif")
+    assert np.array_equal(decode(tmp_path / "a.tif").values, INDICES.astype(np.uint16) + 300)
+    with pytest.raises(DamagedFile, match=r"a\.tif holds 32-bit numbers; images have 8 or 16 bits per channel"):
+        read_picture(tmp_path / "a.tif")
+    for values in (INDICES.astype(np.int32) - 1, INDICES.astype(np.float32)):
+        Image.fromarray(values).save(tmp_path / "b.tif")
+        with pytest.raises(DamagedFile, match=r"b\.tif holds .* numbers; labels are whole numbers from 0 to 65535"):
+            decode(tmp_path / "b.tif")
+
+
+def test_arrays_can_be_written_to(tmp_path: Path) -> None:
+    """Tensors are made of them without a copy, and torch warns of arrays that are read-only."""
+    paths = [
+        save(tmp_path / "a.png", picture()),
+        save(tmp_path / "b.png", INDICES),
+        save(tmp_path / "c.jpg", picture()),
+    ]
+    paths.append(save(tmp_path / "p.png", INDICES, odd_palette()))
+    for path in paths:
+        assert decode(path).values.flags.writeable
+        assert read_picture(path).flags.writeable
+        assert read_picture(path).flags.c_contiguous
+
+
+def test_images_too_large_to_decode_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segadapt.data.decode._MOST_PIXELS", 40)
+    path = save(tmp_path / "mosaic.png", picture(6, 8))
+    with pytest.raises(DamagedFile, match=r"mosaic\.png has 8 x 6 pixels, too many to decode; cut it into tiles"):
+        read_picture(path)

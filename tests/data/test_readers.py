@@ -397,7 +397,7 @@ def test_label_of_another_kind_and_size(tmp_path: Path) -> None:
     item = open_dataset("cityscapes", tmp_path).items[0]
     assert item.label is not None
     save(item.label, np.full((4, 9), 77, np.uint8))
-    with pytest.raises(UnknownLabel, match="holds 77, which are no Cityscapes label ids"):
+    with pytest.raises(UnknownLabel, match="holds 77, which are not Cityscapes label ids"):
         open_dataset("cityscapes", tmp_path).label(0)
     save(item.label, np.full((5, 9), 7, np.uint8))
     with pytest.raises(SizeMismatch, match=r"is 9 x 5 pixels but its image .* is 9 x 4"):

@@ -13,7 +13,6 @@ from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.readers import open_dataset, to_space
 from segadapt.data.statistics import class_statistics, content_key, spatial_frequencies
-from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
 from segadapt.labels import CITYSCAPES, SYNTHIA
 from tests.data.writing import odd_palette, picture, save
@@ -183,32 +182,6 @@ def test_palette_data_set_through_its_reader(tmp_path: Path) -> None:
     statistics = class_statistics(open_dataset("gta5", tmp_path))
     found = {n: c for n, c in zip(statistics.names, statistics.counts[0].tolist(), strict=True) if c}
     assert found == {"road": 2, "car": 2, "sky": 1}
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_ordered_map_keeps_order_and_holds_little(threads: int) -> None:
-    taken = []
-
-    def numbers():
-        for i in range(100):
-            taken.append(i)
-            yield i
-
-    results = ordered_map(lambda i: i * i, numbers(), threads)
-    assert next(results) == 0
-    assert len(taken) <= 2 * threads + 1
-    assert list(results) == [i * i for i in range(1, 100)]
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_ordered_map_passes_errors_on(threads: int) -> None:
-    def work(i: int) -> int:
-        if i == 5:
-            raise RequestError("five")
-        return i
-
-    with pytest.raises(RequestError, match="five"):
-        list(ordered_map(work, range(50), threads))
 
 
 def test_damaged_labels_stop_or_count_as_unlabelled(tmp_path: Path) -> None:

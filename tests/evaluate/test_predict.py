@@ -14,8 +14,8 @@ from PIL import Image
 
 from segadapt.core.files import write_bytes
 from segadapt.data.decode import read_index
+from segadapt.data.writing import encode_index_png
 from segadapt.errors import RequestError
-from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.predict import find_images, label_id_table, predict_array, predict_path
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, predict_labels
@@ -30,7 +30,7 @@ def write(path: Path, image: npt.NDArray[np.uint8]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images of odd sizes in sub-folders, one damaged, two with one stem, and a file that is no image."""
+    """Images of odd sizes in sub-folders, one damaged, two with one stem, and a file that is not an image."""
     root = tmp_path / "in"
     for number, (name, height, width) in enumerate(
         [("plain.png", 33, 47), ("town/first.jpg", 20, 64), ("town/first.png", 1, 5), ("town/deep/last.PNG", 37, 9)]
@@ -119,7 +119,7 @@ def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
     for path, message in (
         (tmp_path / "nowhere", "no image or folder"),
         (tmp_path / "empty", "no images in"),
-        (folder / "notes.txt", "no image file"),
+        (folder / "notes.txt", "not an image file"),
         (tmp_path / "broken", "none of the 1 images"),
     ):
         with pytest.raises(RequestError, match=message):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 from segadapt.data.dataset import DamagedFile, Dataset, Item
 from segadapt.errors import RequestError
 from segadapt.evaluate.metrics import ConfusionMatrix
-from segadapt.evaluate.scoring import ahead, evaluate
+from segadapt.evaluate.scoring import evaluate
 from segadapt.labels import IGNORE, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig
 from tests.evaluate.tiny import GreyLevels, TinySegmenter, probabilities
@@ -147,14 +146,3 @@ def test_damaged_image_stops_the_evaluation() -> None:
     broken = Dataset(data.name, data.space, data.items, damaged, data.read_label)
     with pytest.raises(DamagedFile, match="cut off"):
         evaluate(GreyLevels(4), broken, InferenceConfig(), "cpu")
-
-
-def test_reading_ahead_keeps_order_and_errors() -> None:
-    main = threading.get_ident()
-    seen = list(ahead(lambda n: (n * n, threading.get_ident()), range(5)))
-    assert [value for value, _ in seen] == [0, 1, 4, 9, 16]
-    assert all(thread != main for _, thread in seen)
-    reader = ahead(lambda n: 1 // n, [1, 0])
-    assert next(reader) == 1
-    with pytest.raises(ZeroDivisionError):
-        next(reader)

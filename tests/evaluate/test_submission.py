@@ -157,7 +157,7 @@ def test_nothing_is_mixed_or_overwritten(tmp_path: Path) -> None:
         again()
     again(overwrite=True, archive=True)
     save(tmp_path / "sub" / "labelTrainIds" / "GOPR0364_frame_000001_old.png", picture())
-    with pytest.raises(RequestError, match="no part of this submission"):
+    with pytest.raises(RequestError, match="not part of this submission"):
         again(overwrite=True)
     flat = save(tmp_path / "flat" / "leftImg8bit" / "test" / f"{CITIES[0]}_leftImg8bit.png", picture())
     with pytest.raises(RequestError, match="would replace an image"):

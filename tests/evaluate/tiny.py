@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segadapt.models.inference import InferenceConfig, Size, scores, upsample
+from segadapt.core.types import Size
+from segadapt.models.inference import InferenceConfig, scores
 from segadapt.models.segmenter import Output, Preprocessing, Segmenter
+from segadapt.pieces.resizing import upsample
 
 
 class TinySegmenter(Segmenter):

@@ -16,9 +16,9 @@ from segadapt.models.inference import (
     predict_labels,
     resize_images,
     scores,
-    upsample,
     window_positions,
 )
+from segadapt.pieces.resizing import upsample
 from tests.evaluate.tiny import GreyLevels, TinySegmenter, probabilities
 
 FULL = InferenceConfig(scales=(0.5, 1.0, 1.5), flip=True)

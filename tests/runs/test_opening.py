@@ -106,7 +106,7 @@ def test_test_masks_are_read_as_those_of_the_source(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "test/labels/001.png"), np.full((40, 56), 9, np.uint8))
     test = open_data(config, {}, tmp_path / "cache").test
     assert test is not None
-    with pytest.raises(RequestError, match=r"001\.png holds 9, which are no ids of this data set .*--ignore-id"):
+    with pytest.raises(RequestError, match=r"001\.png holds 9, which are not ids of this data set .*--ignore-id"):
         check_files({"test": test}, False, lambda _: None)
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.core.settings import checked
+from segadapt.core.types import Size
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.loader import Samples
@@ -36,7 +37,6 @@ from segadapt.models.discriminator import Discriminator
 from segadapt.models.segmenter import Segmenter
 
 IMAGES = 8
-Size = tuple[int, int]
 
 
 @dataclass

@@ -1,1 +1,60 @@
-"""Data sets in their official layouts, folders of pictures, augmentation, and the toy world."""
+"""Data sets in their official layouts, folders of pictures, data in memory, and augmentation.
+
+Example:
+    >>> from segadapt.data import Augmentation, Part, Stream, open_dataset
+    >>> source = open_dataset("gta5", "/data/gta5")  # doctest: +SKIP
+    >>> stream = Stream((Part(source, 0, augmentation=Augmentation(crop=(512, 512))),), batch_size=2)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segadapt.data.augmentations import register_augmentation
+    from segadapt.data.dataset import Dataset, Item
+    from segadapt.data.folder import open_folder
+    from segadapt.data.loader import Feeder, Samples
+    from segadapt.data.memory import in_memory
+    from segadapt.data.readers import open_dataset
+    from segadapt.data.streams import Augmentation, Part, Stream
+
+__all__ = [
+    "Augmentation",
+    "Dataset",
+    "Feeder",
+    "Item",
+    "Part",
+    "Samples",
+    "Stream",
+    "in_memory",
+    "open_dataset",
+    "open_folder",
+    "register_augmentation",
+]
+
+_MODULES = {
+    "Augmentation": "streams",
+    "Dataset": "dataset",
+    "Feeder": "loader",
+    "Item": "dataset",
+    "Part": "streams",
+    "Samples": "loader",
+    "Stream": "streams",
+    "in_memory": "memory",
+    "open_dataset": "readers",
+    "open_folder": "folder",
+    "register_augmentation": "augmentations",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a name when the name is first used."""
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
 """Augmentation: windows drawn per sample on the CPU, cut out per batch on the device.
 
 A :class:`Window` is a rectangle of the source image. Drawing one costs microseconds, so it happens
-beside the decoding; cutting and scaling happen for the whole batch at once where the network is.
+beside the decoding; cutting and scaling happen for the whole batch at once on the device of the network.
 Images and labels are sampled at the same places, images bilinearly and labels by the nearest
 pixel, with pixel centres at half integers. This is the geometry of scaling the image first and
 slicing a crop out of it afterwards, without ever making the scaled image.
@@ -19,16 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.core.types import Size
 from segadapt.labels import IGNORE, LabelMap
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
 
 
 class Window(NamedTuple):
     """A rectangle [top, top + height) x [left, left + width) of an image, in its pixels.
 
-    It may reach beyond the image. ``flip`` mirrors what is cut out, left to right.
+    It may reach beyond the image. ``flip`` mirrors the crop left to right.
     """
 
     top: float
@@ -46,10 +44,10 @@ def draw_window(
     flip: bool = False,
     focus: tuple[int, int] | None = None,
 ) -> Window:
-    """A random window: scale s ~ U[scales], place uniform, mirrored with probability 1/2.
+    """Draw a random window: scale s ~ U[scales], place uniform, mirrored with probability 1/2.
 
-    The image is thought enlarged by s; a crop of the wanted size at a whole pixel of that image
-    covers ``crop / s`` pixels of this one. Where the scaled image is smaller than the crop, it lies
+    Think of the image enlarged by s: a crop of the wanted size at a whole pixel of the enlarged image
+    covers ``crop / s`` pixels of the image itself. Where the scaled image is smaller than the crop, it lies
     wholly and at a random place within the window.
 
     Args:
@@ -77,7 +75,7 @@ def draw_window(
 
 
 def focus_pixel(rng: np.random.Generator, label: LabelMap, wanted_classes: Sequence[int]) -> tuple[int, int] | None:
-    """A pixel (y, x) of a wanted class: one of those present drawn uniformly, then one of its pixels.
+    """Draw a pixel (y, x) of a wanted class: first one of the wanted classes present, then one of its pixels.
 
     None when no wanted class is in the label map [H, W].
     """
@@ -92,7 +90,7 @@ def focus_pixel(rng: np.random.Generator, label: LabelMap, wanted_classes: Seque
 
 
 def pad_batch(arrays: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, list[Size]]:
-    """Images or label maps of any sizes as one uint8 tensor, zeros added at the bottom and the right.
+    """Put images or label maps of any sizes into one uint8 tensor, with zeros at the bottom and the right.
 
     Args:
         arrays: all [H, W, 3] or all [H, W].
@@ -112,13 +110,13 @@ def pad_batch(arrays: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, list[Siz
 def crop_batch(images: Tensor, windows: Sequence[Window], sizes: Sequence[Size], output: Size) -> Tensor:
     """Cut one window out of each image and scale it, bilinearly and without anti-aliasing.
 
-    Equals ``cv2.resize(image, INTER_LINEAR)`` of the whole image followed by slicing. Beside the
-    image there is zero; its own border pixels, not the padding of the batch, are what bilinear
-    sampling sees there.
+    Equals ``cv2.resize(image, INTER_LINEAR)`` of the whole image followed by slicing. Places
+    beside the image are zero; at its border, bilinear sampling sees its own border pixels and not the
+    padding of the batch.
 
     Args:
         images: [B, 3, H, W] uint8 as from :func:`pad_batch`.
-        windows: one an image, in that image's pixels.
+        windows: one window per image, in pixels of the image.
         sizes: (height, width) of each image within the batch.
         output: (height, width) of the result.
 
@@ -157,7 +155,7 @@ def crop_labels(labels: Tensor, windows: Sequence[Window], sizes: Sequence[Size]
 
 
 def class_counts(label: LabelMap, window: Window, output: Size) -> npt.NDArray[np.int64]:
-    """[256] how many pixels of each value :func:`crop_labels` would cut out of one label map; beside it is IGNORE."""
+    """Count the pixels [256] of each value that :func:`crop_labels` would cut out; beside the label map is IGNORE."""
     size = [(label.shape[0], label.shape[1])]
     taken = label
     for axis, centres in enumerate(_centres([window], output)):
@@ -171,7 +169,7 @@ _Floats = npt.NDArray[np.float64]
 
 
 def _centres(windows: Sequence[Window], output: Size) -> tuple[_Floats, _Floats]:
-    """Where the centres of the output's rows [B, h] and columns [B, w] lie in each image; a pixel i is [i, i + 1)."""
+    """Return the centres of the output's rows [B, h] and columns [B, w] in each image; a pixel i is [i, i + 1)."""
     table = np.array([w[:4] for w in windows], np.float64)
     steps = [(np.arange(n) + 0.5) / n for n in output]
     rows = table[:, 0:1] + steps[0] * table[:, 2:3]
@@ -194,17 +192,17 @@ def _nearest(centres: _Floats, sizes: Sequence[Size], axis: int) -> npt.NDArray[
 
 
 def _kept(centres: _Floats, sizes: Sequence[Size], axis: int) -> _Floats:
-    """Centres moved to the nearest place at which bilinear sampling sees pixels of the image alone."""
+    """Move centres to the nearest place at which bilinear sampling sees pixels of the image alone."""
     return np.clip(centres, 0.5, _extent(sizes, axis) - 0.5)
 
 
 def _span(centres: _Floats) -> tuple[int, int]:
-    """First and last (exclusive) pixel that bilinear sampling at the centres touches in any image."""
+    """Return the first and last (exclusive) pixel that bilinear sampling at the centres touches in any image."""
     return math.floor(centres.min() - 0.5), math.ceil(centres.max() + 0.5)
 
 
 def _normalised(centres: _Floats, full: int) -> npt.NDArray[np.float32]:
-    """Centres on an axis of ``full`` pixels in the coordinates of ``grid_sample``, -1 .. 1."""
+    """Return centres on an axis of ``full`` pixels in the coordinates of ``grid_sample``, -1 .. 1."""
     return np.asarray(2 * centres / full - 1, np.float32)
 
 

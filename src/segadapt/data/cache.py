@@ -14,7 +14,7 @@ from segadapt.data.resize import Resize
 class DecodedCache:
     """Decoded images and labels at working size, kept in memory up to a budget in bytes.
 
-    Sent to another process, it arrives empty, with what was left of its budget.
+    Sent to another process, it arrives empty, with the rest of its budget.
     """
 
     def __init__(self, budget: int):
@@ -23,7 +23,7 @@ class DecodedCache:
         self._bytes = 0
 
     def get(self, key: tuple[str, Resize], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-        """The cached array, or the result of ``make``, kept if it still fits."""
+        """Return the cached array, or the result of ``make``, which is kept if it still fits."""
         if key in self._held:
             return self._held[key]
         value = make()
@@ -33,9 +33,9 @@ class DecodedCache:
         return value
 
     def divided(self, count: int) -> DecodedCache:
-        """A cache for one of ``count`` processes: what is held here, and its part of what is left of the budget.
+        """Return a cache for one of ``count`` processes: the images held here, and a share of the budget that is left.
 
-        Forked processes share the memory of what is held, so all of them together stay within the budget.
+        Forked processes share the memory of the images held, so all of them together stay within the budget.
         """
         part = DecodedCache(self._bytes + (self.budget - self._bytes) // count)
         part._held, part._bytes = dict(self._held), self._bytes

@@ -1,4 +1,4 @@
-"""Reading every file of a data set once and saying what is wrong with it."""
+"""Reading every file of a data set once and listing its problems."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Problem(NamedTuple):
 
 @dataclass
 class CheckReport:
-    """What :func:`check_dataset` found.
+    """The findings of :func:`check_dataset`.
 
     Attributes:
         name: of the data set.
-        images, labels: number of items, and of those with a label file.
+        images, labels: number of items, and number of items with a label.
         classes: class names.
         sizes: (width, height) -> number of images.
         pixels: [K] pixels of each class.
@@ -77,7 +77,7 @@ class CheckReport:
         return not self.errors
 
     def verdict(self) -> str:
-        """One line: whether the data set can be used, and if not, how many files are wrong and the first."""
+        """Return one line: whether the data set can be used, and if not, how many files are wrong and the first."""
         if self.ok:
             return f"{self.name}: all {self.images} images" + (
                 " and their labels can be used" if self.labels else " can be used"
@@ -86,7 +86,7 @@ class CheckReport:
         return f"{self.name}: {len(self.errors)} files cannot be used ({kinds}), the first: {self.errors[0].message}"
 
     def lines(self) -> list[str]:
-        """The report as a short text."""
+        """Return the report as a short text."""
         sizes = ", ".join(f"{w} x {h} ({n})" for (w, h), n in self.sizes.most_common(4))
         more = f", {len(self.sizes) - 4} other sizes" if len(self.sizes) > 4 else ""
         out = [
@@ -109,7 +109,7 @@ class CheckReport:
         return [*out, self.verdict()]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
+        """Return the report as plain JSON values."""
         return {
             "name": self.name,
             "ok": self.ok,
@@ -131,7 +131,7 @@ class CheckReport:
 
 
 class _Checked(NamedTuple):
-    """What one item gave."""
+    """The findings of one item."""
 
     errors: list[Problem]
     digest: bytes | None
@@ -157,7 +157,7 @@ def check_dataset(
         dataset: any data set, with labels or without.
         pictures: folder for overlay pictures, or None.
         most_pictures: how many of them, evenly spaced over the data set.
-        progress: called with the number of images done and of all.
+        progress: called with (done, total) after each image.
         threads: decoding threads.
     """
     space = dataset.space
@@ -212,14 +212,15 @@ def _check_item(dataset: Dataset, index: int, want_picture: bool) -> _Checked:
     digest = None
     try:
         image = dataset.image(index)
-        digest = hashlib.blake2b(item.image.read_bytes(), digest_size=16).digest()
+        content = item.image.read_bytes() if isinstance(item.image, Path) else image.tobytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
     except RequestError as problem:
         errors.append(Problem(DAMAGED_IMAGE, item.id, str(problem)))
     if item.label is not None:
         try:
             label = dataset.label(index)
         except RequestError as problem:
-            # A damaged image is no fault of its label, whose size then cannot be compared.
+            # The label is not at fault where its image is damaged, so that sizes cannot be compared.
             if image is not None or str(item.image) not in str(problem):
                 errors.append(Problem(_kind(problem), item.id, str(problem)))
     if image is not None and label is not None and label.shape != image.shape[:2]:

@@ -1,4 +1,4 @@
-"""The small file in which a user says what the values or colours of their masks mean.
+"""The small file that names the class of each value or colour in a user's masks.
 
 Four ways to write it:
 
@@ -6,7 +6,7 @@ Four ways to write it:
 * YAML or JSON mapping: ``{background: 0, tumour: 255}``, ``{0: background, 255: tumour}`` or
   ``{road: [128, 64, 128], car: [0, 0, 142]}``.
 * YAML or JSON list of entries: ``[{name: road, id: 7, color: [128, 64, 128]}, ...]``.
-* TXT or CSV, one class a line: ``name``, ``name,id`` or ``name,r,g,b``, also with semicolons or tabs; a CSV may
+* TXT or CSV, one class per line: ``name``, ``name,id`` or ``name,r,g,b``, also with semicolons or tabs; a CSV may
   have a header with ``name`` or ``class``, ``id``, ``r``, ``g``, ``b``.
 
 A class named ``void`` or ``ignore`` marks pixels that belong to no class.
@@ -52,7 +52,7 @@ class MaskClass:
 
 
 def read_classes(path: Path) -> tuple[MaskClass, ...]:
-    """The classes of a file, in its order; train ids follow this order, ignored classes left out.
+    """Read the classes of a file, in its order; train ids follow this order, ignored classes left out.
 
     Raises:
         RequestError: the file is missing, cannot be parsed, or names, ids or colours repeat.
@@ -71,7 +71,7 @@ def read_classes(path: Path) -> tuple[MaskClass, ...]:
 
 
 def space_of(name: str, classes: Sequence[MaskClass]) -> LabelSpace:
-    """The label space of the classes that are not ignored; colours are made up where none are given."""
+    """Return the label space of the classes that are not ignored; colours are made up where none are given."""
     kept = [c for c in classes if not c.ignored]
     spare = distinct_colors(len(kept))
     return LabelSpace(name, tuple(c.name for c in kept), tuple(c.color or spare[i] for i, c in enumerate(kept)))
@@ -133,7 +133,7 @@ def _from_lines(text: str, path: Path) -> tuple[MaskClass, ...]:
     delimiter = next((d for d in ("\t", ";") if any(d in line for line in lines)), ",")
     rows = [[field.strip() for field in row] for row in csv.reader(lines, delimiter=delimiter)]
     if not rows:
-        raise RequestError(f"classes file {path} is empty; write one class a line")
+        raise RequestError(f"classes file {path} is empty; write one class per line")
     header = ["name" if field.lower() == "class" else field.lower() for field in rows[0]]
     if len(header) > 1 and "name" in header and not any(field.isdigit() for field in header):
         return tuple(_from_row(dict(zip(header, row, strict=False)), path) for row in rows[1:])

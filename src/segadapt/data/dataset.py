@@ -1,14 +1,16 @@
 """A data set: a list of images, with or without labels, in one label space.
 
-Reading goes through two functions only, :meth:`Dataset.image` and :meth:`Dataset.label`. A data
-set without labels has no paths to label files at all, so nothing downstream can open one.
+Reading goes through two functions only, :meth:`Dataset.image` and :meth:`Dataset.label`. A data set without labels has
+no paths to label files at all, so nothing downstream can open one.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +27,33 @@ class DamagedFile(RequestError):
 
 
 @dataclass(frozen=True)
+class Held:
+    """The place of an image or label in memory, where other data sets have a path; see :mod:`segadapt.data.memory`.
+
+    Args:
+        name: of the collection that holds it; no two collections of a process share one.
+        index: of the element.
+    """
+
+    name: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.index}]"
+
+
+@dataclass(frozen=True)
 class Item:
     """One image and, where known, its label. ``id`` is unique within the data set."""
 
     id: str
-    image: Path
-    label: Path | None = None
+    image: Path | Held
+    label: Path | Held | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The image file and the label file, as far as they are files and known."""
+        return [place for place in (self.image, self.label) if isinstance(place, Path)]
 
 
 @dataclass(frozen=True)
@@ -41,44 +64,50 @@ class Dataset:
         name: for messages and reports, e.g. ``gta5``.
         space: the label space of ``read_label``.
         items: sorted by id, so equal seeds give equal sequences on every disk.
-        read_image: decodes an image file; raises DamagedFile.
-        read_label: decodes a label file to train ids and IGNORE; raises DamagedFile.
+        read_image: decodes the image at ``Item.image``; raises DamagedFile.
+        read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
     """
 
     name: str
     space: LabelSpace
     items: tuple[Item, ...]
-    read_image: Callable[[Path], Picture]
-    read_label: Callable[[Path], LabelMap]
+    read_image: Callable[[Any], Picture]
+    read_label: Callable[[Any], LabelMap]
 
     def __len__(self) -> int:
         return len(self.items)
 
     @property
     def labelled(self) -> bool:
-        """Whether every item has a label file."""
+        """Whether every item has a label."""
         return bool(self.items) and all(item.label is not None for item in self.items)
 
     def image(self, index: int) -> Picture:
-        """Decoded image of one item."""
+        """Decode the image of one item."""
         return self.read_image(self.items[index].image)
 
     def label(self, index: int) -> LabelMap:
-        """Decoded label of one item; RequestError when the data set has no labels."""
-        path = self.items[index].label
-        if path is None:
+        """Decode the label of one item; RequestError when it has none."""
+        place = self.items[index].label
+        if place is None:
             raise RequestError(f"{self.name}: '{self.items[index].id}' has no label")
-        return self.read_label(path)
+        return self.read_label(place)
 
     def file_fingerprint(self, index: int) -> list[str | int]:
-        """Return the id of one item and the sizes of its files in bytes."""
+        """Return the id of one item with the sizes of its files in bytes, or a hash of its pixels in memory."""
         item = self.items[index]
-        return [item.id, *(path.stat().st_size for path in (item.image, item.label) if path is not None)]
+        if not isinstance(item.image, Held):
+            return [item.id, *(path.stat().st_size for path in item.files)]
+        digest = hashlib.sha256()
+        for array in (self.image(index), *(() if item.label is None else (self.label(index),))):
+            digest.update(f"{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return [item.id, digest.hexdigest()[:16]]
 
     def unlabelled(self) -> Dataset:
-        """The same images with every path to a label removed."""
+        """Return the same images without any label."""
         return replace(self, items=tuple(replace(item, label=None) for item in self.items))
 
     def subset(self, indices: Sequence[int]) -> Dataset:
-        """The items at ``indices``, in that order."""
+        """Return the items at ``indices``, in that order."""
         return replace(self, items=tuple(self.items[i] for i in indices))

@@ -11,7 +11,7 @@ import numpy as np
 
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.decode import Stored, UnknownLabel, Values, as_indices, read_picture, read_stored
+from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
@@ -33,10 +33,10 @@ MASK_ENDINGS = (
     "_gt_labelTrainIds",
     "_train_id",
 )
-"""What a mask's name may have behind the name of its image."""
+"""Endings that a mask's name may have behind the name of its image."""
 
 IMAGE_ENDINGS = ("_leftImg8bit", "_rgb_anon", "_image", "_img", "_rgb")
-"""What an image's name may have behind the name that it shares with its mask."""
+"""Endings that an image's name may have behind the name that it shares with its mask."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FolderLabels:
     """Masks to train ids.
 
     Args:
-        classes: what values or colours mean; train ids follow their order.
+        classes: each with its value or colour in masks; train ids follow their order.
         ignore_ids: further values of index masks that belong to no class.
     """
 
@@ -57,8 +57,8 @@ class FolderLabels:
         return f"{self.classes} {self.ignore_ids}"
 
     def __call__(self, path: Path) -> LabelMap:
-        """Label map [H, W] of one mask."""
-        stored = read_stored(path)
+        """Read the label map [H, W] of one mask."""
+        stored = decode(path)
         ids, colors = self.ids(), self.colors()
         if stored.values.ndim == 2:
             return self._from_indices(stored.values, path) if ids else self._from_colors(_expanded(stored, path), path)
@@ -72,33 +72,33 @@ class FolderLabels:
         if indices is not None:
             return self._from_indices(indices, path)
         raise UnknownLabel(
-            f"{path} is a colour mask, but it is not known what its colours mean; "
+            f"{path} is a colour mask, but nothing names the classes of its colours; "
             "give each class its color [r, g, b] in the classes file"
         )
 
     def _from_indices(self, values: Values, path: Path) -> LabelMap:
         ids = self.ids()
         known = ", ".join(str(i) for i in sorted(ids))
-        mend = "add them to the classes file, or ignore them with --ignore-id"
-        return IndexLabels(ids, f"ids of this data set ({known})", mend=mend).look_up(values, path)
+        fix = "add them to the classes file, or ignore them with --ignore-id"
+        return IndexLabels(ids, f"ids of this data set ({known})", fix=fix).look_up(values, path)
 
     def _from_colors(self, picture: Values, path: Path) -> LabelMap:
-        mend = "add them to the classes file, or save masks without smoothing as PNG"
-        return label_colors(picture, self.colors(), path, mend)
+        fix = "add them to the classes file, or save masks without smoothing as PNG"
+        return label_colors(picture, self.colors(), path, fix)
 
     def ids(self) -> dict[int, int]:
-        """Value of index masks -> train id; empty when classes are told by colour alone."""
+        """Map values of index masks to train ids; empty when classes are told by colour alone."""
         if all(c.id is None for c in self.classes):
             return {}
         own = {c.id: train_id for c, train_id in self._trained() if c.id is not None}
         return {**dict.fromkeys(self.ignore_ids, IGNORE), **own}
 
     def colors(self) -> dict[Color, int]:
-        """Colour of colour masks -> train id; empty when classes are told by value alone."""
+        """Map colours of colour masks to train ids; empty when classes are told by value alone."""
         return {c.color: train_id for c, train_id in self._trained() if c.color is not None}
 
     def _trained(self) -> Iterator[tuple[MaskClass, int]]:
-        """Each class with its train id, IGNORE for the ignored ones."""
+        """Yield each class with its train id, IGNORE for the ignored ones."""
         train_id = 0
         for c in self.classes:
             yield c, IGNORE if c.ignored else train_id
@@ -113,7 +113,7 @@ def open_folder(
     name: str = "folder",
     like: Sequence[str] = (),
 ) -> Dataset:
-    """A data set from a folder of images and a folder of masks.
+    """Open a folder of images and a folder of masks as a data set.
 
     Both are searched with their sub-folders. A mask has the name of its image, perhaps with one of
     :data:`MASK_ENDINGS` behind it, in the same sub-folder (or, if names are unique, anywhere).
@@ -123,11 +123,11 @@ def open_folder(
         images: folder of .jpg, .png, .bmp, .tif or .webp files.
         labels: folder of masks; None leaves the data set without labels.
         classes: classes file, see :mod:`segadapt.data.classes_file`. Without one, all masks are
-            read once and every value or colour found is a class of its own.
+            read once and every value or colour found becomes a class.
         ignore_ids: values of index masks that belong to no class, unless the classes file names them.
         name: for messages.
-        like: class names of a data set whose masks are read in the same way. Without a classes file their values or
-            colours, where these names were inferred from them, are those of the classes here, and no others are.
+        like: class names of another data set. Where they were inferred from masks, and there is no classes file, the
+            masks here are read with the same classes and no others.
 
     Raises:
         RequestError: folder missing or empty, image without mask, ambiguous or unusable masks.
@@ -149,7 +149,7 @@ def open_folder(
 
 
 def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """For each class its train id, name, value in index masks and colour in colour masks (None: not known)."""
+    """List for each class its train id, name, value in index masks and colour in colour masks (None: not known)."""
     read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
     own = {c.name: c for c in read.classes} if isinstance(read, FolderLabels) else {}
     rows = []
@@ -160,7 +160,7 @@ def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def describe_classes(dataset: Dataset) -> str:
-    """The classes of a data set as a text, one a line: train id, name, and how masks show it."""
+    """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
     rows = class_rows(dataset)
     lines = [f"{dataset.name}: {len(rows)} classes"]
     for row in rows:
@@ -198,7 +198,7 @@ def _require_folder(folder: Path, kind: str, name: str) -> None:
 
 
 def _ids(folder: Path, images: Sequence[Path]) -> list[str]:
-    """Path below the folder without suffix; with it where two images differ in the suffix alone."""
+    """Return paths below the folder without suffix; with it where two images differ in the suffix alone."""
     plain = [path.relative_to(folder).with_suffix("").as_posix() for path in images]
     seen: dict[str, int] = {}
     for i in plain:
@@ -207,7 +207,7 @@ def _ids(folder: Path, images: Sequence[Path]) -> list[str]:
 
 
 def _pair(folder: Path, images: Sequence[Path], labels: Path, name: str) -> list[Path]:
-    """The mask of each image; RequestError naming the first image without one."""
+    """Find the mask of each image; RequestError naming the first image without one."""
     same = labels.resolve() == folder.resolve()
     by_path: dict[str, Path] = {}
     by_name: dict[str, list[Path]] = {}
@@ -256,14 +256,12 @@ def _mask_of(image: Path, by_path: dict[str, Path], by_name: dict[str, list[Path
     return None
 
 
-def _expanded(stored: Stored, path: Path) -> Values:
-    """The colours [H, W, 3] that a palette or grey file shows."""
-    values, palette = stored
-    if palette is None:
-        return np.repeat(values[..., None], 3, axis=2)
-    if values.size and values.max() >= len(palette):
+def _expanded(stored: Decoded, path: Path) -> Values:
+    """Return the colours [H, W, 3] that a palette or grey file shows."""
+    if stored.palette is None:
+        return np.repeat(stored.values[..., None], 3, axis=2)
+    if stored.values.size and stored.values.max() >= len(stored.palette):
         raise UnknownLabel(
-            f"{path} has the index {values.max()} but only {len(palette)} palette colours; save it again"
+            f"{path} has the index {stored.values.max()} but only {len(stored.palette)} palette colours; save it again"
         )
-    expanded: Values = palette[values]
-    return expanded
+    return show_palette(stored.values, stored.palette)

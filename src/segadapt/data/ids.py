@@ -1,4 +1,4 @@
-"""From the label ids that data sets store to the train ids of the house.
+"""From the label ids that data sets store to the train ids of the library.
 
 Every table lists only the ids that carry a class; all others (void, ego vehicle, parking, ...)
 become IGNORE.
@@ -59,7 +59,7 @@ NTHU_TRAIN_ID: dict[int, int] = {
     for label_id, train_id in CITYSCAPES_TRAIN_ID.items()
     if CITYSCAPES.names[train_id] in NTHU.names
 }
-"""Label id of the NTHU cross-city test labels (those of Cityscapes) -> train id of ``nthu13``."""
+"""Label id of the NTHU cross-city test labels (the ids of Cityscapes) -> train id of ``nthu13``."""
 
 CAMVID_COLORS: dict[str, Color] = {
     "Animal": (64, 128, 64),
@@ -113,7 +113,7 @@ _CAMVID_GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def camvid_colors() -> dict[Color, int]:
-    """RGB colour of the original CamVid release -> train id of ``camvid11``; Void -> IGNORE."""
+    """Map RGB colours of the original CamVid release to train ids of ``camvid11``, and Void to IGNORE."""
     group_of = {fine: coarse for coarse, group in _CAMVID_GROUPS.items() for fine in group}
     return {
         color: CAMVID.index(group_of[name]) if name in group_of else IGNORE for name, color in CAMVID_COLORS.items()
@@ -121,16 +121,16 @@ def camvid_colors() -> dict[Color, int]:
 
 
 def synthia_ids(lane_marking_is_road: bool) -> dict[int, int]:
-    """SYNTHIA class -> train id of ``cityscapes19``, with or without lane markings counted as road."""
+    """Map SYNTHIA classes to train ids of ``cityscapes19``, with or without lane markings counted as road."""
     lanes = {SYNTHIA_LANE_MARKING: CITYSCAPES.index("road")} if lane_marking_is_road else {}
     return {**SYNTHIA_TRAIN_ID, **lanes}
 
 
 def train_ids(space: LabelSpace) -> dict[int, int]:
-    """Labels that are stored as train ids already."""
+    """Return the look-up of labels that are stored as train ids already."""
     return {i: i for i in range(len(space))}
 
 
 def with_ignored(ids: Mapping[int, int], valid: Iterable[int] = ()) -> dict[int, int]:
-    """``ids`` and, as IGNORE, the other values that a label file of the data set may hold (255 always)."""
+    """Add to ``ids``, as IGNORE, the other values that a label file of the data set may hold (255 always)."""
     return {**dict.fromkeys((*valid, IGNORE), IGNORE), **ids}

@@ -1,4 +1,4 @@
-"""Finding out which classes masks hold when nobody has said so."""
+"""Finding out which classes masks hold when no file names them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy.typing as npt
 
 from segadapt.data.classes_file import MaskClass
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import as_indices, read_stored
+from segadapt.data.decode import as_indices, decode
 from segadapt.data.labelling import color_codes, color_of
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color
 
 _NAME = re.compile(r"class_\d+|#[0-9a-f]{6}")
 MOST_CLASSES = 64
-"""More values or colours than this are taken for pictures that are no masks."""
+"""Masks with more values or colours than this are taken for photographs."""
 
 
 class _Found:
-    """What the masks seen so far hold."""
+    """Values, colours and palette of the masks seen so far."""
 
     def __init__(self) -> None:
         self.values: set[int] = set()
@@ -32,7 +32,7 @@ class _Found:
         self.color_mask: Path | None = None
 
     def add(self, path: Path) -> None:
-        stored = read_stored(path)
+        stored = decode(path)
         indices = as_indices(stored.values)
         if stored.values.ndim == 3:
             self.codes.update(_distinct(color_codes(stored.values)))
@@ -47,10 +47,10 @@ class _Found:
 
 
 def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -> tuple[MaskClass, ...]:
-    """One class for each value (``class_7``) or colour (``#804080``) that occurs in any of the masks.
+    """Make one class of each value (``class_7``) or colour (``#804080``) that occurs in any of the masks.
 
     Names say the value, so that masks of another folder that lack a class still agree on the rest.
-    Reads every mask once, one at a time. Damaged ones are passed over; whoever reads them next names them.
+    Reads every mask once, one at a time. Damaged masks are passed over; reading them later names them.
 
     Raises:
         DamagedFile: no mask can be read.
@@ -81,7 +81,7 @@ def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -
 
 
 def classes_named(names: Sequence[str]) -> tuple[MaskClass, ...]:
-    """The classes that :func:`infer_classes` gave these names to; none where a name does not say how masks show it."""
+    """Return the classes of names by :func:`infer_classes`; none where a name does not say how masks show it."""
     return tuple(_class_named(name) for name in names) if all(map(_NAME.fullmatch, names)) else ()
 
 
@@ -109,7 +109,7 @@ def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple
 
 
 def _palette_color(found: _Found, value: int) -> Color | None:
-    """The palette's colour of a value, unless the palette is a plain grey ramp."""
+    """Return the palette's colour of a value, unless the palette is a plain grey ramp."""
     palette = found.palette
     if palette is None or value >= len(palette) or (palette == palette[:, :1]).all():
         return None
@@ -118,26 +118,26 @@ def _palette_color(found: _Found, value: int) -> Color | None:
 
 
 def _require_lossless(masks: Sequence[Path], name: str) -> None:
-    """What a JPEG shows is near what was saved: each of its values would become a class."""
+    """Refuse JPEG masks: compression changes values, and each new value would become a class."""
     lossy = [path for path in masks if path.suffix.lower() in (".jpg", ".jpeg")]
     if lossy:
         raise RequestError(
-            f"{name}: {len(lossy)} masks are JPEG files, whose values are not those that were saved, the first is "
-            f"{lossy[0]}; save masks as PNG, or give a classes file if these do hold their ids or colours"
+            f"{name}: {len(lossy)} masks are JPEG files, which do not keep the values that were saved, the first is "
+            f"{lossy[0]}; save masks as PNG, or give a classes file if these files do hold their ids or colours"
         )
 
 
 def _few_enough(found: _Found, path: Path, name: str) -> None:
-    many, what = (len(found.codes), "colours") if found.color_mask else (len(found.values), "values")
+    many, kind = (len(found.codes), "colours") if found.color_mask else (len(found.values), "values")
     if many > MOST_CLASSES:
         raise RequestError(
-            f"{name}: the masks hold more than {MOST_CLASSES} different {what} (up to {path}); masks must be saved "
+            f"{name}: the masks hold more than {MOST_CLASSES} different {kind} (up to {path}); masks must be saved "
             "without compression loss or smoothing (PNG), or give a classes file"
         )
 
 
 def _distinct(values: npt.NDArray[np.generic]) -> list[int]:
-    """Distinct values of a map [H, W]; only the first pixel of each horizontal run is looked at."""
+    """List the distinct values of a map [H, W]; only the first pixel of each horizontal run is looked at."""
     starts = np.ones(values.shape, bool)
     starts[:, 1:] = values[:, 1:] != values[:, :-1]
     return [int(v) for v in np.unique(values[starts])]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -22,15 +23,14 @@ from segadapt.data.decode import UnknownLabel, Values, picture_size, read_index
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap
 
-ReadLabel = Callable[[Path], LabelMap]
+ReadLabel = Callable[[Any], LabelMap]
 _UNKNOWN = IGNORE + 1
 
 
 def label_key(read_label: ReadLabel) -> str | None:
-    """A text that changes when the same file would be labelled otherwise; None if that cannot be told."""
-    key = getattr(read_label, "key", None)
-    if isinstance(key, str):
-        return key
+    """Return a text that changes when the same file would be labelled otherwise; None if that cannot be told."""
+    if hasattr(read_label, "key"):
+        return cast("str | None", read_label.key)
     try:
         return hashlib.sha256(pickle.dumps(read_label)).hexdigest()
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -38,7 +38,7 @@ def label_key(read_label: ReadLabel) -> str | None:
 
 
 def no_labels(path: Path) -> LabelMap:
-    """``read_label`` of a data set that was opened without labels."""
+    """Raise RequestError; the ``read_label`` of a data set that was opened without labels."""
     raise RequestError(f"{path}: this data set was opened without labels")
 
 
@@ -52,15 +52,15 @@ class IndexLabels:
 
     Args:
         ids: raw value -> train id or IGNORE; any other value is an error.
-        expected: what the values should be, for the message, e.g. ``Cityscapes label ids``.
+        expected: description of the values that should be there, for the message, e.g. ``Cityscapes label ids``.
         read: decodes the file to raw values [H, W] uint8.
-        mend: what to do about other values, for the message.
+        fix: advice on other values, for the message.
     """
 
     ids: Mapping[int, int]
     expected: str
     read: ReadLabel = read_index
-    mend: str = "is it the right file?"
+    fix: str = "is it the right file?"
 
     @property
     def key(self) -> str:
@@ -68,11 +68,11 @@ class IndexLabels:
         return f"index {sorted(self.ids.items())}"
 
     def __call__(self, path: Path) -> LabelMap:
-        """Label map [H, W] of one file."""
+        """Read the label map [H, W] of one file."""
         return self.look_up(self.read(path), path)
 
     def look_up(self, raw: Values, path: Path) -> LabelMap:
-        """Label map of the raw values [H, W] of a file."""
+        """Look up the label map of the raw values [H, W] of a file."""
         table = np.full(np.iinfo(raw.dtype).max + 1, _UNKNOWN, np.uint16)
         for value, train_id in self.ids.items():
             if value < len(table):
@@ -80,7 +80,7 @@ class IndexLabels:
         label = table[raw]
         if label.size and label.max() == _UNKNOWN:
             wrong = np.unique(raw[label == _UNKNOWN])
-            raise UnknownLabel(f"{path} holds {some(wrong.tolist())}, which are no {self.expected}; {self.mend}")
+            raise UnknownLabel(f"{path} holds {some(wrong.tolist())}, which are not {self.expected}; {self.fix}")
         return label.astype(np.uint8)
 
 
@@ -101,12 +101,12 @@ class SizedLabels:
 
     @property
     def key(self) -> str | None:
-        """That of the labels within."""
+        """The key of the labels within, and whether they are resized."""
         inner = label_key(self.read)
         return inner and f"{inner} resize={self.resize}"
 
     def __call__(self, path: Path) -> LabelMap:
-        """Label map of one file, of the size of its image."""
+        """Read the label map of one file, at the size of its image."""
         label = self.read(path)
         image = self.images[path]
         height, width = picture_size(image)
@@ -129,30 +129,30 @@ class Relabelled:
 
     @property
     def key(self) -> str | None:
-        """That of the labels within, and the table."""
+        """The key of the labels within, and the table."""
         inner = label_key(self.read)
         return inner and f"{inner} then {self.table}"
 
     def __call__(self, path: Path) -> LabelMap:
-        """Label map of one file in the other space."""
+        """Read the label map of one file, in the other space."""
         return np.array(self.table, np.uint8)[self.read(path)]
 
 
-def label_colors(picture: Values, colors: Mapping[Color, int], path: Path, mend: str) -> LabelMap:
-    """Colour-coded labels [H, W, 3] RGB to train ids, by exact colour.
+def label_colors(picture: Values, colors: Mapping[Color, int], path: Path, fix: str) -> LabelMap:
+    """Turn colour-coded labels [H, W, 3] RGB into train ids, by exact colour.
 
     Args:
         picture: the label file, decoded.
         colors: RGB -> train id or IGNORE.
         path: for messages.
-        mend: how to mend a colour that is not listed, for the message.
+        fix: advice on a colour that is not listed, for the message.
 
     Raises:
         UnknownLabel: the picture has a colour that is not listed.
     """
     if picture.dtype != np.uint8:
         raise UnknownLabel(
-            f"{path} has {picture.dtype.itemsize * 8}-bit colours; colour-coded labels have 8 bits a channel"
+            f"{path} has {picture.dtype.itemsize * 8}-bit colours; colour-coded labels have 8 bits per channel"
         )
     codes = color_codes(picture)
     label = _color_table(tuple(sorted(colors.items())))[codes]
@@ -160,30 +160,30 @@ def label_colors(picture: Values, colors: Mapping[Color, int], path: Path, mend:
         wrong = label == _UNKNOWN
         found = [color_of(code) for code in np.unique(codes[wrong])[:4].tolist()]
         raise UnknownLabel(
-            f"{path} has colours that belong to no class, such as {some(found)} ({int(wrong.sum())} pixels); {mend}"
+            f"{path} has colours that belong to no class, such as {some(found)} ({int(wrong.sum())} pixels); {fix}"
         )
     return label.astype(np.uint8)
 
 
 def color_codes(picture: Values) -> npt.NDArray[np.int32]:
-    """RGB [..., 3] to one number R * 65536 + G * 256 + B a pixel."""
+    """Turn RGB [..., 3] into one number per pixel, R * 65536 + G * 256 + B."""
     parts = picture.astype(np.int32)
     return (parts[..., 0] << 16) | (parts[..., 1] << 8) | parts[..., 2]
 
 
 def color_of(code: int) -> Color:
-    """Inverse of :func:`color_codes` for one number."""
+    """Return the colour of a number by :func:`color_codes`."""
     return code >> 16, (code >> 8) & 255, code & 255
 
 
 def some(values: Sequence[object]) -> str:
-    """Up to four values as a text, with dots when there are more."""
+    """Return up to four values as a text, with dots when there are more."""
     return ", ".join(str(v) for v in values[:4]) + (", ..." if len(values) > 4 else "")
 
 
 @lru_cache(maxsize=4)
 def _color_table(colors: tuple[tuple[Color, int], ...]) -> npt.NDArray[np.uint16]:
-    """Train id of each of the 2^24 colours: 32 MB, but one look-up a pixel."""
+    """Return the train id of each of the 2^24 colours: 32 MB, but one look-up per pixel."""
     table = np.full(1 << 24, _UNKNOWN, np.uint16)
     for color, train_id in colors:
         table[(color[0] << 16) | (color[1] << 8) | color[2]] = train_id

@@ -1,4 +1,4 @@
-"""Finding files on the disk and pairing images with labels, with one-line errors that say what to mend."""
+"""Finding files on the disk and pairing images with labels, with one-line errors that say how to fix them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path | None = None) -> Iterator[Path]:
-    """Files below ``folder`` with one of the suffixes, sorted; not hidden ones, nor those in ``leave_out``.
+    """Yield the files below ``folder`` with one of the suffixes, sorted; not hidden files, nor files in ``leave_out``.
 
     Links are followed, but each folder is entered once, so that a link to a folder above it ends.
     """
@@ -36,7 +36,7 @@ def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path
 
 
 def folder_in(root: Path, *parts: str, who: str, hint: str = "") -> Path:
-    """The sub-folder ``parts`` of ``root``; RequestError naming it when it is missing."""
+    """Return the sub-folder ``parts`` of ``root``; RequestError naming it when it is missing."""
     if not root.is_dir():
         raise RequestError(f"{who}: the folder {root} does not exist")
     folder = root.joinpath(*parts)
@@ -46,7 +46,7 @@ def folder_in(root: Path, *parts: str, who: str, hint: str = "") -> Path:
 
 
 def files_in(folder: Path, endings: Sequence[str], who: str) -> list[Path]:
-    """Files below ``folder`` with one of the endings, sorted; RequestError when there are none."""
+    """List the files below ``folder`` with one of the endings, sorted; RequestError when there are none."""
     found = list(walk(folder, endings))
     if not found:
         raise RequestError(f"{who}: no file *{' or *'.join(endings)} in {folder}")
@@ -54,7 +54,7 @@ def files_in(folder: Path, endings: Sequence[str], who: str) -> list[Path]:
 
 
 def by_id(files: Sequence[Path], who: str, ending: str = "") -> dict[str, Path]:
-    """Files keyed by their name without ``ending`` or else without suffix; RequestError when two share a name."""
+    """Key files by their name without ``ending`` or else without suffix; RequestError when two share a name."""
     found: dict[str, Path] = {}
     for path in files:
         name = path.name[: -len(ending)] if ending else path.stem
@@ -72,7 +72,7 @@ def build(
     read_label: ReadLabel,
     resize_labels: bool = False,
 ) -> Dataset:
-    """A data set from images by id.
+    """Build a data set from images by id.
 
     Args:
         name: for messages.
@@ -88,15 +88,16 @@ def build(
     """
     if label_of is None:
         return Dataset(name, space, tuple(Item(i, images[i]) for i in sorted(images)), read_picture, no_labels)
-    items = tuple(Item(i, images[i], label_of(i, images[i])) for i in sorted(images))
+    labels = {i: label_of(i, images[i]) for i in sorted(images)}
+    items = tuple(Item(i, images[i], label) for i, label in labels.items())
     require_labels(name, items)
-    partner = {item.label: item.image for item in items if item.label is not None}
+    partner = {label: images[i] for i, label in labels.items()}
     return Dataset(name, space, items, read_picture, SizedLabels(read_label, partner, resize_labels))
 
 
 def require_labels(name: str, items: Sequence[Item]) -> None:
-    """RequestError naming the first image without a label file, and how many there are."""
-    lacking = [item for item in items if item.label is None or not item.label.is_file()]
+    """Raise RequestError where images have no label file; it names the first and says how many they are."""
+    lacking = [item for item in items if not isinstance(item.label, Path) or not item.label.is_file()]
     if lacking:
         first = lacking[0]
         expected = f" (expected {first.label})" if first.label is not None else ""

@@ -1,9 +1,9 @@
 """Endless, exactly resumable streams of training batches.
 
 Everything random about sample number ``n`` of a stream (which image, which crop) is a pure
-function of ``(seed, key, n)``. A stream therefore starts anywhere without replaying what came
-before, which is what makes a resumed run equal to an uninterrupted one, and ``P`` processes read
-together exactly the batches that one process would have read.
+function of ``(seed, key, n)``. A stream therefore starts anywhere without replaying its
+beginning, so a resumed run equals an uninterrupted one, and ``P`` processes read together exactly the
+batches that one process would have read.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from segadapt.core.types import Size
 from segadapt.data.augment import Window, crop_batch, crop_labels, pad_batch
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.photometric import color_jitter
-from segadapt.data.resize import Size, resize_image, resize_label
-from segadapt.data.streams import Augmentation, Drawing, Member, Part, Stream
+from segadapt.data.resize import resize_image, resize_label
+from segadapt.data.streams import Augmentation, Member, Part, Sampler, Stream
 from segadapt.data.strong import Strong, strong_view
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap
@@ -68,6 +69,8 @@ class _Raw(NamedTuple):
     draws: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float16] | None
     strong_draws: npt.NDArray[np.float32]
+    part: int
+    extra_draws: npt.NDArray[np.float32]
     id: str
     damaged: tuple[str, ...]
 
@@ -77,14 +80,16 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
 
     def __init__(self, stream: Stream, seed: int, cache: DecodedCache, skip_damaged: bool):
         self.stream = stream
-        self.draw = Drawing(stream, seed)
+        self.sampler = Sampler(stream, seed)
         self.cache = cache
         self.skip_damaged = skip_damaged
+        # Asked for here, because a decoding process may not know the augmentations that were registered.
+        self.extra_draws = [part.augmentation.extra_draws for part in stream.parts]
 
     def __getitem__(self, number: int) -> _Raw:
         damaged: list[str] = []
         for attempt in range(min(16, len(self.stream))):
-            member = self.draw.member(number + attempt)
+            member = self.sampler.member(number + attempt)
             try:
                 return self._sample(member, number, tuple(damaged))
             except DamagedFile as problem:
@@ -103,17 +108,38 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
             label: LabelMap = np.full(image.shape[:2], IGNORE, np.uint8)
         else:
             label = self.cache.get(
-                (str(item.label), part.resize), lambda: resize_label(part.dataset.label(index), part.resize)
+                (f"label {item.label}", part.resize), lambda: resize_label(part.dataset.label(index), part.resize)
             )
             if label.shape != image.shape[:2]:
                 label = resize_label(label, (image.shape[0], image.shape[1]))
-        rng = self.draw.numbers(number)
-        window, crop = self.draw.window(member, label, rng, number)
+        rng = self.sampler.numbers(number)
+        window, crop = self.sampler.window(member, label, rng, number)
         draws = rng.random(4, dtype=np.float32)
         strong_draws = rng.random(self.stream.strong.numbers if self.stream.strong else 0, dtype=np.float32)
-        scores = part.scores(index) if part.scores is not None else None
-        jitter = part.augmentation.jitter
-        return _Raw(image, label, window, crop, part.domain, jitter, draws, scores, strong_draws, item.id, damaged)
+        extra_draws = rng.random(self.extra_draws[member.part_number], dtype=np.float32)
+        return _Raw(
+            image=image,
+            label=label,
+            window=window,
+            crop=crop,
+            domain=part.domain,
+            jitter=part.augmentation.jitter,
+            draws=draws,
+            scores=part.scores(index) if part.scores is not None else None,
+            strong_draws=strong_draws,
+            part=member.part_number,
+            extra_draws=extra_draws,
+            id=item.id,
+            damaged=damaged,
+        )
+
+
+class _Extra(NamedTuple):
+    """Samples of a batch that come from one part, and the numbers [N, n] for its further augmentations."""
+
+    part: int
+    samples: list[int]
+    draws: Tensor
 
 
 class _Collated(NamedTuple):
@@ -127,6 +153,7 @@ class _Collated(NamedTuple):
     draws: Tensor
     scores: Tensor | None
     strong_draws: npt.NDArray[np.float32]
+    extra: list[_Extra]
     ids: list[str]
     damaged: list[str]
 
@@ -137,23 +164,32 @@ def _collate(raws: list[_Raw]) -> _Collated:
     images, sizes = pad_batch([raw.image for raw in raws])
     labels, _ = pad_batch([raw.label for raw in raws])
     return _Collated(
-        images,
-        labels,
-        [_widened(raw.window, raw.crop, crop) for raw in raws],
-        sizes,
-        crop,
-        torch.tensor([raw.domain for raw in raws]),
-        torch.tensor([raw.jitter for raw in raws]),
-        torch.from_numpy(np.stack([raw.draws for raw in raws])),
-        _stacked_scores([raw.scores for raw in raws]),
-        np.stack([raw.strong_draws for raw in raws]),
-        [raw.id for raw in raws],
-        [d for raw in raws for d in raw.damaged],
+        images=images,
+        labels=labels,
+        windows=[_widened(raw.window, raw.crop, crop) for raw in raws],
+        sizes=sizes,
+        crop=crop,
+        domain=torch.tensor([raw.domain for raw in raws]),
+        jitter=torch.tensor([raw.jitter for raw in raws]),
+        draws=torch.from_numpy(np.stack([raw.draws for raw in raws])),
+        scores=_stacked_scores([raw.scores for raw in raws]),
+        strong_draws=np.stack([raw.strong_draws for raw in raws]),
+        extra=_extra(raws),
+        ids=[raw.id for raw in raws],
+        damaged=[d for raw in raws for d in raw.damaged],
     )
 
 
+def _extra(raws: Sequence[_Raw]) -> list[_Extra]:
+    found = []
+    for part in sorted({raw.part for raw in raws}):
+        samples = [i for i, raw in enumerate(raws) if raw.part == part]
+        found.append(_Extra(part, samples, torch.from_numpy(np.stack([raws[i].extra_draws for i in samples]))))
+    return found
+
+
 def _stacked_scores(maps: Sequence[npt.NDArray[np.float16] | None]) -> Tensor | None:
-    """Score maps in one tensor [B, K, h, w]; zero for samples without one.
+    """Stack score maps into one tensor [B, K, h, w]; zero for samples without one.
 
     Only places relative to the image matter, so maps of other shapes are enlarged to the largest.
     """
@@ -172,7 +208,7 @@ def _stacked_scores(maps: Sequence[npt.NDArray[np.float16] | None]) -> Tensor | 
 
 
 def _widened(window: Window, crop: Size, output: Size) -> Window:
-    """The window of a larger output at the same scale: whole images of several sizes are padded, not stretched."""
+    """Return the window of a larger output at the same scale; images of several sizes are padded, not stretched."""
     if crop == output:
         return window
     height, width = window.height * output[0] / crop[0], window.width * output[1] / crop[1]
@@ -185,12 +221,12 @@ class Feeder:
     """Batches of one stream for one process, from any step on.
 
     Args:
-        stream: what to draw from.
+        stream: the samples and how they are drawn.
         seed: of the run.
         device: where batches end up; augmentation runs there, on the whole batch at once.
         rank, processes: this process and how many there are; each global batch is dealt out.
         workers: decoding processes; 0 decodes in the training process.
-        cache: memory for decoded images; decoding processes divide what is left of it.
+        cache: memory for decoded images; decoding processes divide its rest.
         skip_damaged: replace unreadable files by the next sample instead of stopping.
         streams: how many streams are fed at a time, each by ``workers`` processes of its own.
     """
@@ -207,9 +243,9 @@ class Feeder:
     damaged: set[str] = field(default_factory=set)
 
     def batches(self, first: int, last: int) -> Iterator[Samples]:
-        """The batches of steps ``first`` to ``last - 1``."""
+        """Yield the batches of steps ``first`` to ``last - 1``."""
         if len(self.stream) == 0:
-            raise RequestError("there is no training image; check the folders of the recipe")
+            raise RequestError("there are no training images; check the folders of the recipe")
         size = self.stream.batch_size
         if size < self.processes:
             raise RequestError(
@@ -238,15 +274,25 @@ class Feeder:
         labels = crop_labels(raw.labels.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
         if bool((raw.jitter > 0).any()):
             images = color_jitter(images, raw.jitter, raw.draws)
+        images = self._with_extra(images, raw.extra)
         strong = strong_view(images, raw.strong_draws, self.stream.strong) if self.stream.strong else None
         return Samples(
-            images.contiguous(memory_format=torch.channels_last),
-            labels,
-            raw.domain.to(self.device),
-            raw.windows,
-            raw.sizes,
-            raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None,
-            raw.ids,
-            strong,
-            (whole.float() / 255).contiguous(memory_format=torch.channels_last) if self.stream.whole else None,
+            images=images.contiguous(memory_format=torch.channels_last),
+            labels=labels,
+            domain=raw.domain.to(self.device),
+            windows=raw.windows,
+            sizes=raw.sizes,
+            scores=raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None,
+            ids=raw.ids,
+            strong=strong,
+            whole=(whole.float() / 255).contiguous(memory_format=torch.channels_last) if self.stream.whole else None,
         )
+
+    def _with_extra(self, images: Tensor, extra: Sequence[_Extra]) -> Tensor:
+        """Return the crops after the further augmentations of the part that each comes from."""
+        for part, samples, draws in extra:
+            options = self.stream.parts[part].augmentation
+            if options.extra:
+                changed = options.apply_extra(images[samples], draws.to(self.device, non_blocking=True))
+                images = images.index_copy(0, torch.tensor(samples, device=self.device), changed)
+        return images

@@ -15,13 +15,13 @@ _INK, _PAPER = (30, 30, 30), 245
 
 
 def blend(image: Picture, label: LabelMap, space: LabelSpace, opacity: float = 0.55) -> Picture:
-    """The label's colours, ``opacity`` (0 to 1) strong, over the image [H, W, 3]; ignored pixels show it alone."""
+    """Lay the label's colours, ``opacity`` (0 to 1) strong, over the image [H, W, 3]; ignored pixels show it alone."""
     mixed = cv2.addWeighted(space.colorize(label), opacity, image, 1.0 - opacity, 0.0)
     return np.where((label < len(space))[..., None], mixed, image).astype(np.uint8)
 
 
 def legend(shares: npt.NDArray[np.float64], space: LabelSpace, width: int) -> Picture:
-    """A strip ``width`` pixels wide with colour, name and percentage of the classes that occur."""
+    """Draw a strip ``width`` pixels wide with colour, name and percentage of the classes that occur."""
     present = [c for c in np.argsort(-shares, kind="stable").tolist() if shares[c] > 0]
     columns = max(1, width // _COLUMN)
     rows = max(1, -(-len(present) // columns))
@@ -37,7 +37,7 @@ def legend(shares: npt.NDArray[np.float64], space: LabelSpace, width: int) -> Pi
 
 
 def contact_picture(image: Picture, label: LabelMap | None, space: LabelSpace) -> Picture:
-    """Image and image with label side by side, legend below; the image alone without a label.
+    """Show image and image with label side by side, legend below; the image alone without a label.
 
     Large images are shown at 960 pixels width.
     """

@@ -1,7 +1,7 @@
-"""Photometric augmentation of whole batches on their device, one strength a sample.
+"""Photometric augmentation of whole batches on their device, one strength per sample.
 
-What is random is drawn from a CPU generator, so the same seed changes the colours alike on every
-device, and nothing here waits for the device.
+Random numbers are drawn on the CPU, so the same seed changes the colours alike on every device, and
+nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segadapt.data.resize import Size
+from segadapt.core.types import Size
 
 _LUMA = (0.299, 0.587, 0.114)
 HUE_SHARE = 0.5
@@ -21,7 +21,7 @@ HUE_SHARE = 0.5
 
 
 def color_jitter(images: Tensor, strength: Tensor, draws: Tensor, hue_share: float = HUE_SHARE) -> Tensor:
-    """Random brightness, contrast, saturation and hue, in this order.
+    """Change brightness, contrast, saturation and hue at random, in this order.
 
     Sample b multiplies brightness, contrast and saturation by factors from
     U[max(0, 1 - s_b), 1 + s_b] each and turns its hue by U[-t, t], t = min(hue_share * s_b, 1/2)
@@ -51,7 +51,7 @@ def color_jitter(images: Tensor, strength: Tensor, draws: Tensor, hue_share: flo
 
 
 def grey(images: Tensor) -> Tensor:
-    """Luma [B, 1, H, W] of RGB images (ITU-R BT.601)."""
+    """Return the luma [B, 1, H, W] of RGB images (ITU-R BT.601)."""
     red, green, blue = images.unbind(1)
     return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue)[:, None]
 
@@ -79,7 +79,7 @@ def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
     value, low = images.amax(1), images.amin(1)
     chroma = value - low
     span = chroma.clamp(min=torch.finfo(images.dtype).tiny)
-    # The sector of the colour circle is that of the largest channel.
+    # The largest channel decides the sector of the colour circle.
     hue = torch.where(
         value == red,
         (green - blue) / span,
@@ -96,7 +96,7 @@ def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
 def draw_blur(
     batch: int, generator: torch.Generator, sigmas: Sequence[float] = (0.15, 1.15), probability: float = 0.5
 ) -> Tensor:
-    """Blur widths [B] on the CPU: U[sigmas] with the given probability, else 0 (DAFormer's range)."""
+    """Draw blur widths [B] on the CPU: U[sigmas] with the given probability, else 0 (DAFormer's range)."""
     draws = torch.rand((2, batch), generator=generator)
     widths = sigmas[0] + (sigmas[1] - sigmas[0]) * draws[0]
     return torch.where(draws[1] < probability, widths, torch.zeros(()))

@@ -1,4 +1,4 @@
-"""Working sizes: what size images and labels have before anything else happens to them."""
+"""Working sizes: the size to which images and labels are brought before anything else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BeforeValidator
 
+from segadapt.core.types import Size
 from segadapt.labels import LabelMap
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
 
 
 def _checked(size: object) -> object:
@@ -34,11 +32,11 @@ Scales = Annotated[tuple[float, float], AfterValidator(_range)]
 
 Resize = Annotated[tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None, BeforeValidator(_checked)]
 """A working size: (height, width), one of them None to keep the proportions; or one number for the longest side,
-to which images only shrink; or None for that of the file."""
+to which images only shrink; or None for the size of the file."""
 
 
 def working_size(height: int, width: int, resize: Resize) -> Size:
-    """The (height, width) that an image gets under a working size."""
+    """Return the (height, width) of an image under a working size."""
     if resize is None:
         return height, width
     if isinstance(resize, int):
@@ -52,7 +50,7 @@ def working_size(height: int, width: int, resize: Resize) -> Size:
 
 
 def resize_image(image: npt.NDArray[np.uint8], resize: Resize) -> npt.NDArray[np.uint8]:
-    """Image [H, W] or [H, W, 3] at its working size; area averaging when it shrinks, cubic when it grows."""
+    """Bring an image [H, W] or [H, W, 3] to its working size; area averaging when it shrinks, cubic when it grows."""
     height, width = working_size(image.shape[0], image.shape[1], resize)
     if image.shape[:2] == (height, width):
         return image
@@ -61,7 +59,7 @@ def resize_image(image: npt.NDArray[np.uint8], resize: Resize) -> npt.NDArray[np
 
 
 def resize_label(label: LabelMap, resize: Resize) -> LabelMap:
-    """Label map [H, W] at its working size, nearest."""
+    """Bring a label map [H, W] to its working size, nearest."""
     height, width = working_size(label.shape[0], label.shape[1], resize)
     if label.shape == (height, width):
         return label

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.core.files import replace_file
-from segadapt.data.dataset import DamagedFile, Dataset
+from segadapt.data.dataset import DamagedFile, Dataset, Held
 from segadapt.data.labelling import label_key
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
@@ -28,7 +28,7 @@ from segadapt.labels import LabelMap
 
 _VERSION = 1
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and of all."""
+"""Called with (done, total) after each image."""
 Skip = Callable[[DamagedFile], None]
 """Called with every label that cannot be read; it then counts as without labelled pixels."""
 R = TypeVar("R")
@@ -57,7 +57,9 @@ class ClassStatistics:
 
 
 def content_key(dataset: Dataset, **settings: Any) -> str | None:
-    """A hash of what the statistics of a data set depend on; None when its labelling cannot be told apart.
+    """Return a hash of all that the statistics of a data set depend on.
+
+    None where nothing tells whether a label map is still the same: labels in memory, or read by an unknown function.
 
     It covers the class names, how label files are read, and for each item its id and the size and
     time of change of its label file; not the place of the files, nor the images.
@@ -70,6 +72,8 @@ def content_key(dataset: Dataset, **settings: Any) -> str | None:
     for item in dataset.items:
         if item.label is None:
             raise RequestError(f"{dataset.name}: '{item.id}' has no label, so there are no class statistics")
+        if isinstance(item.label, Held):
+            return None
         try:
             stat = item.label.stat()
         except OSError as problem:
@@ -85,14 +89,14 @@ def class_statistics(
     threads: int | None = None,
     damaged: Skip | None = None,
 ) -> ClassStatistics:
-    """Pixel counts of every class in every image, at the size of the label files.
+    """Count the pixels of every class in every image, at the size of the label files.
 
     Args:
         dataset: labelled.
         cache: folder for results; None computes every time and writes nothing.
         progress: told after each image.
         threads: decoding threads.
-        damaged: see :data:`Skip`; not called for what is found in the cache. None raises DamagedFile.
+        damaged: see :data:`Skip`; not called for a result from the cache. None raises DamagedFile.
     """
     file = _cache_file(dataset, cache, "classes", damaged)
     ids = tuple(item.id for item in dataset.items)
@@ -113,7 +117,7 @@ def class_statistics(
 
 
 def count_classes(label: LabelMap, classes: int) -> npt.NDArray[np.int64]:
-    """[K] pixels of each class in a label map."""
+    """Count the pixels [K] of each class in a label map."""
     return np.bincount(label.ravel(), minlength=classes)[:classes].astype(np.int64)
 
 
@@ -126,7 +130,7 @@ def spatial_frequencies(
     threads: int | None = None,
     damaged: Skip | None = None,
 ) -> npt.NDArray[np.float32]:
-    """How often each class lies at each place of the image.
+    """Count how often each class lies at each place of the image.
 
     Labels are brought to ``height`` x ``width`` (nearest) and counted pixel by pixel; the counts
     are divided by the number of images. Smoothing is left to
@@ -174,7 +178,7 @@ def _each_label(
     threads: int | None,
     damaged: Skip | None,
 ) -> Iterator[tuple[int, R]]:
-    """Index and ``work`` of every label, in order; ``damaged`` is told of those that cannot be read."""
+    """Yield the index and ``work`` of every label, in order; ``damaged`` is told of labels that cannot be read."""
 
     def done(index: int) -> R | DamagedFile:
         try:
@@ -194,13 +198,13 @@ def _each_label(
 
 
 def _cache_file(dataset: Dataset, cache: Path | None, kind: str, damaged: Skip | None, **settings: Any) -> Path | None:
-    """Where a result is kept; apart from others if it may lack damaged labels, which are to stop those who ask."""
+    """Return the file of a result; results that may lack damaged labels have files of their own."""
     key = content_key(dataset, kind=kind, **settings, **({} if damaged is None else {"skip_damaged": True}))
     return None if cache is None or key is None else cache / f"{kind}_{key}.npz"
 
 
 def _load(file: Path | None) -> dict[str, npt.NDArray[Any]] | None:
-    """Arrays of a cache file; None when there is none or it is damaged (it is then computed anew)."""
+    """Return the arrays of a cache file; None when it is missing or damaged (the result is then computed again)."""
     if file is None or not file.is_file():
         return None
     with (
@@ -208,6 +212,7 @@ def _load(file: Path | None) -> dict[str, npt.NDArray[Any]] | None:
         np.load(file, allow_pickle=False) as arrays,
     ):
         return {name: arrays[name] for name in arrays.files}
+    return None
     return None
 
 

@@ -13,22 +13,33 @@ R = TypeVar("R")
 
 
 def default_threads() -> int:
-    """Decoding threads that leave the machine usable; decoding releases the interpreter lock."""
+    """Return how many decoding threads leave the machine usable; decoding releases the interpreter lock."""
     return min(8, os.cpu_count() or 1)
 
 
-def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
-    """``map`` over threads: results come in the order of ``items``, a few at a time are held."""
+def ordered_map(
+    work: Callable[[T], R], items: Iterable[T], threads: int | None = None, ahead: int | None = None
+) -> Iterator[R]:
+    """Yield ``work(item)`` of every item, in the order of the items, while threads work on the next ones.
+
+    Args:
+        work: called once per item; its exceptions are raised in place of its result.
+        items: taken as they are needed.
+        threads: how many; None takes :func:`default_threads`.
+        ahead: results that are held, or in work, beside the one that is yielded; None takes two per thread.
+
+    Example:
+        >>> list(ordered_map(abs, [-1, 2, -3], threads=1, ahead=1))
+        [1, 2, 3]
+    """
     threads = threads or default_threads()
-    if threads == 1:
-        yield from map(work, items)
-        return
+    ahead = 2 * threads if ahead is None else ahead
     pool = ThreadPoolExecutor(threads)
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) > 2 * threads:
+            if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

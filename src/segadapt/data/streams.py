@@ -1,7 +1,7 @@
-"""What a training sample is: which image, and which window of it.
+"""The choice of a training sample: which image, and which window of it.
 
 Every choice is a pure function of ``(seed, key, sample number)``. Each kind of choice has random
-numbers of its own, so that one that is drawn again and again (a window, until it shows enough)
+numbers of its own, so that a choice that is made again and again (a window, until it shows enough)
 moves none of the others.
 """
 
@@ -14,18 +14,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor
 
 from segadapt.core.settings import Settings
+from segadapt.core.types import Size
 from segadapt.data.augment import Window, class_counts, draw_window, focus_pixel
+from segadapt.data.augmentations import augmentation
 from segadapt.data.dataset import Dataset
-from segadapt.data.rare_classes import RareClasses
-from segadapt.data.resize import Resize, Scales, Size
+from segadapt.data.rare_class_sampling import RareClasses
+from segadapt.data.resize import Resize, Scales
 from segadapt.data.strong import StrongAugmentation
 from segadapt.labels import IGNORE, LabelMap
 
 REDRAWS = 10
-"""How often a window is drawn anew at most (DAFormer's code, for rare classes as for the largest class)."""
+"""How often a window is drawn again at most (DAFormer's code, for rare classes as for the largest class)."""
 
 _EPOCH, _SAMPLE, _WEIGHTS, _RARE, _REDRAWS = range(5)
 
@@ -36,14 +39,17 @@ class Augmentation(Settings):
     Attributes:
         crop: (height, width) in pixels of the network's input; None takes the whole image.
         scales: the image is enlarged by a factor drawn uniformly from this range before cropping.
-        long_side: the scales are relative to an image whose longer side has so many pixels; None
+        long_side: the scales are relative to an image whose longer side has this many pixels; None
             takes the working size.
         flip: mirror half of the samples.
         jitter: strength of brightness, contrast, saturation and hue changes (0 is none; 0.5 is the
             strength that the field calls strong).
-        max_class_share: draw the crop anew, up to 10 times, until it shows more than one class and
+        max_class_share: draw the crop again, up to 10 times, until it shows more than one class and
             none covers so large a share of its labelled pixels (DAFormer: 0.75 of source crops);
             None takes the first crop, and so do images without labels.
+        extra: further augmentations by registered name with their settings, e.g. ``{"fog": {"density": 0.3}}``, see
+            :func:`segadapt.data.augmentations.register_augmentation`. They change the colours of the crop after
+            ``jitter``, in the alphabetical order of their names; labels stay as they are.
     """
 
     crop: tuple[PositiveInt, PositiveInt] | None = None
@@ -52,14 +58,36 @@ class Augmentation(Settings):
     flip: bool = True
     jitter: float = Field(default=0.0, ge=0.0, le=1.0)
     max_class_share: float | None = Field(default=None, gt=0.0, le=1.0)
+    extra: dict[str, dict[str, Any]] = Field(default={})
 
-    @model_serializer(mode="wrap")
-    def _without_later_options(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Options younger than the first runs stand in a run's record only where they are used.
+    @field_validator("extra")
+    @classmethod
+    def _known(cls, extra: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, settings in extra.items():
+            augmentation(name).check(settings)
+        return extra
 
-        What a finished stage was made with then still reads the same, and the stage can be reused.
+    @property
+    def extra_draws(self) -> int:
+        """The count of random numbers that the further augmentations of one sample need."""
+        return sum(augmentation(name).draws for name in self.extra)
+
+    def apply_extra(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Apply the further augmentations.
+
+        Args:
+            images: [B, 3, h, w] in [0, 1].
+            draws: [B, ``extra_draws``] uniform in [0, 1), on the device of the images.
+
+        Returns:
+            [B, 3, h, w] in [0, 1].
         """
-        return {k: v for k, v in plain(self).items() if k != "max_class_share" or v is not None}
+        first = 0
+        for name in sorted(self.extra):
+            found = augmentation(name)
+            images = found(images, draws[:, first : first + found.draws], self.extra[name])
+            first += found.draws
+        return images
 
 
 @dataclass(frozen=True)
@@ -76,8 +104,8 @@ class Part:
         focus_probability: share of the samples for which ``focus`` is asked.
         scores: compact class scores of an image for soft labels, by item index.
         weights: [N] draw images with replacement in proportion to these; for a stream of one part.
-        rare: draw a class, then an image that has it, then a crop that shows it (the crop anew up to
-            10 times, the last one kept); for a stream of one part, instead of ``weights``.
+        rare: draw a class, then an image that has it, then a crop that shows it (again up to
+            10 times, the last crop kept); for a stream of one part, instead of ``weights``.
     """
 
     dataset: Dataset
@@ -97,8 +125,8 @@ class Stream:
 
     Args:
         parts: the data sets.
-        batch_size: samples a step, over all processes together.
-        key: separates its randomness from that of other streams.
+        batch_size: samples per step, over all processes together.
+        key: separates its randomness from the randomness of other streams.
         strong: also make strong views of the crops.
         whole: also hand out the whole images that the crops come from.
     """
@@ -115,19 +143,27 @@ class Stream:
             raise ValueError("weights or rare classes, one of the two, are for a stream of one part")
 
     def __len__(self) -> int:
-        """Number of samples in one pass over the union."""
+        """Count the samples in one pass over the union."""
         return sum(len(part.dataset) for part in self.parts)
 
 
 class Member(NamedTuple):
-    """One image of a stream, by its place in a part; ``wanted`` is the rare class it was drawn for, if any."""
+    """One image of a stream.
+
+    Attributes:
+        part: the part that it comes from.
+        place: its index in the data set of the part.
+        wanted: the rare class that it was drawn for, if any.
+        part_number: index of the part in the stream.
+    """
 
     part: Part
     place: int
     wanted: int | None = None
+    part_number: int = 0
 
 
-class Drawing:
+class Sampler:
     """The random choices of one stream, by sample number."""
 
     def __init__(self, stream: Stream, seed: int):
@@ -137,11 +173,11 @@ class Drawing:
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
     def numbers(self, number: int, kind: int = _SAMPLE) -> np.random.Generator:
-        """Random numbers of one kind for one sample."""
+        """Return random numbers of one kind for one sample."""
         return np.random.default_rng([*self._seed, kind, number])
 
     def member(self, number: int) -> Member:
-        """The image of a sample."""
+        """Draw the image of a sample."""
         first = self.stream.parts[0]
         if first.rare is not None:
             wanted, drawn = first.rare.draw(self.numbers(number, _RARE))
@@ -156,10 +192,10 @@ class Drawing:
             self._order = (epoch, self.numbers(epoch, _EPOCH).permutation(total))
         chosen = int(self._order[1][place])
         part = int(np.searchsorted(self._starts, chosen, side="right")) - 1
-        return Member(self.stream.parts[part], chosen - int(self._starts[part]))
+        return Member(self.stream.parts[part], chosen - int(self._starts[part]), part_number=part)
 
     def window(self, member: Member, label: LabelMap, rng: np.random.Generator, number: int) -> tuple[Window, Size]:
-        """The window of a sample, and the size (height, width) of its crop.
+        """Draw the window of a sample, and the size (height, width) of its crop.
 
         Args:
             member: the image.
@@ -188,9 +224,9 @@ class Drawing:
 
 
 def _fitting_window(member: Member, label: LabelMap, crop: Size, first: Window, again: Callable[[], Window]) -> Window:
-    """The first window, or a later one that shows several classes and enough of the rare class.
+    """Return the first window, or a later one that shows several classes and enough of the rare class.
 
-    As in DAFormer's code, the search for the rare class is around that for several classes, and
+    As in DAFormer's code, the search for the rare class goes around the search for several classes, and
     each keeps its last window where none was good enough.
     """
 

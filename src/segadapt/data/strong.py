@@ -1,8 +1,8 @@
 """The strong view of a training crop: RandAugment and cut-out on whole batches, with exact geometry.
 
 Cubuk et al., *RandAugment*, 2020, in the selection of operations and magnitudes that
-semi-supervised learning uses (FixMatch) and ProDA took over. What is random is drawn on the CPU,
-once for each sample. The geometric operations of a sample are composed into one affine map, so
+semi-supervised learning uses (FixMatch) and ProDA took over. Random numbers are drawn on the CPU,
+once per sample. The geometric operations of a sample are composed into one affine map, so
 pixels are resampled once, and the same map carries labels or feature maps of any resolution along.
 """
 
@@ -46,7 +46,7 @@ Operation = Literal[
 ]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 GREY = 127 / 255
-"""What fills places outside the crop and cut-outs; no loss looks there."""
+"""The grey of places outside the crop and of cut-outs; no loss looks there."""
 _LEVELS = 10
 _STEP_DRAWS = 4
 _NOISE_DRAWS = 6
@@ -55,7 +55,7 @@ _Matrix = npt.NDArray[np.float64]
 
 
 class StrongAugmentation(Settings):
-    """What the strong view may do to the weak one.
+    """The changes that may turn a weak view into a strong one.
 
     Attributes:
         operations: which of :data:`OPERATIONS` may be drawn.
@@ -77,7 +77,7 @@ class StrongAugmentation(Settings):
 
     @property
     def numbers(self) -> int:
-        """How many uniform numbers one sample needs."""
+        """The count of uniform numbers that one sample needs."""
         return self._last_step + (_NOISE_DRAWS if self.blur or self.jitter else 0)
 
     @property
@@ -107,7 +107,7 @@ class _Step(NamedTuple):
 
 
 def strong_view(images: Tensor, draws: npt.NDArray[np.float32], options: StrongAugmentation) -> Strong:
-    """Strong views of weak ones.
+    """Make strong views of weak ones.
 
     Blur and jitter act first, then the photometric operations in the order drawn, then the geometric
     ones, then the cut-out.
@@ -132,13 +132,13 @@ def strong_view(images: Tensor, draws: npt.NDArray[np.float32], options: StrongA
 
 
 def warp(maps: Tensor, theta: Tensor, mode: Literal["bilinear", "nearest"]) -> Tensor:
-    """Maps [B, C, h, w] of the weak view, seen in the strong view; zero beyond the edge."""
+    """Move maps [B, C, h, w] of the weak view into the strong view; zero beyond the edge."""
     grid = F.affine_grid(theta.to(maps.dtype), list(maps.shape), align_corners=False)
     return F.grid_sample(maps, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def in_cutout(cutout: Tensor, height: int, width: int) -> Tensor:
-    """[B, height, width] bool: pixels whose centre lies in the cut-out square."""
+    """Return the pixels [B, height, width] bool whose centre lies in the cut-out square."""
     y = (torch.arange(height, device=cutout.device) + 0.5) / height
     x = (torch.arange(width, device=cutout.device) + 0.5) / width
     rows = (y >= cutout[:, 0:1]) & (y < cutout[:, 2:3])
@@ -147,7 +147,7 @@ def in_cutout(cutout: Tensor, height: int, width: int) -> Tensor:
 
 
 def _steps(draws: npt.NDArray[np.float32], options: StrongAugmentation) -> list[_Step]:
-    """What one sample's numbers stand for; an operation that is not applied becomes the identity."""
+    """Read one sample's numbers as operations; an operation that is not applied becomes the identity."""
     steps = []
     for which, magnitude, apply, sign in draws.reshape(options.count, _STEP_DRAWS).tolist():
         operation = options.operations[int(which * len(options.operations))] if options.operations else "identity"
@@ -197,7 +197,7 @@ def _normalised(matrix: _Matrix, height: int, width: int) -> _Matrix:
 
 
 def _square(x: float, y: float, share: float, height: int, width: int) -> _Matrix:
-    """A square with its centre anywhere in the crop, cut off at the borders; (top, left, bottom, right) as shares."""
+    """Return (top, left, bottom, right), as shares, of a square centred in the crop and cut off at its borders."""
     half = int(min(height, width) * share) / 2
     centre_x, centre_y = x * width, y * height
     top, bottom = max(0.0, centre_y - half) / height, min(height, centre_y + half) / height
@@ -209,7 +209,7 @@ def _square(x: float, y: float, share: float, height: int, width: int) -> _Matri
 
 
 def _noisy(images: Tensor, draws: Tensor, options: StrongAugmentation) -> Tensor:
-    """Half of the samples blurred, half of them with other colours."""
+    """Blur half of the samples, and change the colours of half of them."""
     if options.blur:
         images = gaussian_blur(images, torch.where(draws[:, 0] < 0.5, options.blur, 0.0))
     if options.jitter:
@@ -219,7 +219,7 @@ def _noisy(images: Tensor, draws: Tensor, options: StrongAugmentation) -> Tensor
 
 
 def _photometric(images: Tensor, steps: Sequence[_Step]) -> Tensor:
-    """Every sample's operation on its own image; samples that share one are treated together."""
+    """Apply every sample's operation to its own image; samples that share an operation are treated together."""
     result = images
     for operation, function in _COLOURS.items():
         members = [i for i, step in enumerate(steps) if step.operation == operation]
@@ -232,7 +232,7 @@ def _photometric(images: Tensor, steps: Sequence[_Step]) -> Tensor:
 
 
 def _enhancement(level: Tensor) -> Tensor:
-    """Factor of an enhancement; 1 would change nothing, so strong levels are the mild ones."""
+    """Return the factor of an enhancement; 1 would change nothing, so strong levels are the mild ones."""
     return 0.05 + 0.9 * level
 
 
@@ -243,7 +243,7 @@ def _autocontrast(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor, level: Tensor) -> Tensor:
-    """Histogram equalisation of every channel over 256 values."""
+    """Equalise the histogram of every channel over 256 values."""
     batch, channels = images.shape[:2]
     values = (images * 255).round().long().reshape(batch * channels, -1)
     counts = torch.zeros(batch * channels, 256, dtype=torch.long, device=images.device)
@@ -265,7 +265,7 @@ def _posterize(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _sharpness(images: Tensor, level: Tensor) -> Tensor:
-    """Towards a smoothed image; its outermost pixels stay as they are."""
+    """Move towards a smoothed image; the outermost pixels stay as they are."""
     kernel = torch.ones(3, 3, device=images.device, dtype=images.dtype)
     kernel[1, 1] = 5
     kernel = (kernel / kernel.sum()).expand(3, 1, 3, 3)
@@ -275,7 +275,7 @@ def _sharpness(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _solarize(images: Tensor, level: Tensor) -> Tensor:
-    """Invert what is brighter than a threshold that falls with the level."""
+    """Invert values above a threshold that falls with the level."""
     threshold = torch.ceil(256 * (1 - level) - 1e-4) / 255
     return torch.where(images >= threshold - 1e-6, 1 - images, images)
 

@@ -33,7 +33,7 @@ Shape = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """How an exported model compares with torch on random images.
+    """The comparison of an exported model with torch on random images.
 
     Attributes:
         path: the ONNX file.
@@ -52,12 +52,12 @@ class ExportReport:
     bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {**asdict(self), "shapes": [list(shape) for shape in self.shapes]}
 
 
 class Deployed(nn.Module):
-    """What is exported: the network with its preprocessing, and class scores at the size of the image.
+    """The network as it is exported: with its preprocessing, and class scores at the size of the image.
 
     Input ``images`` [B, 3, H, W] float32 RGB in [0, 1]; outputs ``logits`` [B, K, H, W] float32 and
     ``labels`` [B, H, W] uint8 train ids. Scores are enlarged as in all predictions of the model.
@@ -99,7 +99,7 @@ def export_onnx(
         RequestError: onnx, onnxscript or onnxruntime is not installed; or it predicts by prototypes with full
             covariances, for which ONNX has no operators.
         RunError: the model cannot be exported, or the exported model differs from torch by more
-            than 0.1 % (logits, relative to the largest; or class of a pixel). No file is left then.
+            than 0.1 % (logits, relative to the largest; or share of pixels of another class). No file is left then.
     """
     _require_libraries()
     if height < 1 or width < 1:
@@ -130,12 +130,12 @@ def _require_libraries() -> None:
 
 
 def _other_size(pixels: int, stride: int) -> int:
-    """A different size for the second comparison, a few strides and a pixel larger."""
+    """Return another size for the second comparison, a few strides and one pixel larger."""
     return pixels + 3 * stride + 1
 
 
 def _write_and_compare(deployed: Deployed, path: Path, shapes: list[Shape], dynamic: bool) -> tuple[str, float, float]:
-    """Export with the current exporter, or with the older one if the result of that is no good.
+    """Export with the current exporter, or with the older one if its result is not good enough.
 
     The other way round where sizes vary: the current one then reasons about them for minutes, the older one takes
     seconds, and the comparison at two sizes tells whether it wrote one of them down.
@@ -196,7 +196,7 @@ def _write_torchscript(deployed: Deployed, path: Path, example: Tensor, dynamic:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the exporters' progress prints and warnings away; what matters is the comparison afterwards."""
+    """Hide the exporters' progress prints and warnings; the comparison afterwards decides."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -208,7 +208,7 @@ def _silence() -> Iterator[None]:
 
 
 def _compare(deployed: Deployed, path: Path, shapes: list[Shape]) -> tuple[float, float]:
-    """Largest relative difference of the logits, and share of labels other than predicted, over the shapes."""
+    """Return the largest relative difference of the logits, and the largest share of other labels, over the shapes."""
     import onnxruntime
 
     once = InferenceConfig(align_corners=deployed.align_corners)

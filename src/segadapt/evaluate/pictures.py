@@ -13,22 +13,22 @@ from segadapt.labels import Color, LabelMap
 
 
 def confidence_map(confidence: npt.NDArray[np.floating]) -> Picture:
-    """Confidence [H, W] in [0, 1] in the viridis colours: dark blue is 0, yellow is 1, even in between."""
+    """Show confidence [H, W] in [0, 1] in the viridis colours: dark blue is 0, yellow is 1, even in between."""
     grey = np.rint(np.clip(np.nan_to_num(confidence), 0.0, 1.0) * 255).astype(np.uint8)
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def activation_map(image: Picture, share: npt.NDArray[np.floating], inside: npt.NDArray[np.bool_]) -> Picture:
-    """Shares [H, W] in [0, 1] in the viridis colours over the grey image where ``inside`` [H, W]; pale elsewhere."""
+    """Show shares [H, W] in [0, 1] in the viridis colours over the grey image ``inside`` [H, W]; pale elsewhere."""
     grey = _grey(image)
     heat = cv2.addWeighted(confidence_map(share), 0.75, grey, 0.25, 0.0)
     return np.where(inside[..., None], heat, _pale(grey)).astype(np.uint8)
 
 
 def index_map(image: Picture, index: LabelMap, label: LabelMap, colors: Sequence[Color]) -> Picture:
-    """Every pixel in the colour of its ``index`` [H, W], with white lines between the classes of ``label`` [H, W].
+    """Show every pixel in the colour of its ``index`` [H, W], with white lines between the classes of ``label`` [H, W].
 
-    Where there is no such colour (IGNORE) the image is pale.
+    Where an index has no colour (IGNORE) the image is pale.
     """
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors

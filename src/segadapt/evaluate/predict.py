@@ -21,13 +21,14 @@ from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.data.overlay import blend
 from segadapt.data.resize import Resize
-from segadapt.data.writing import encode_picture
+from segadapt.data.streaming import ordered_map
+from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluate.index_png import encode_index_png
-from segadapt.evaluate.scoring import Progress, ahead, as_batch, working_image
+from segadapt.evaluate.scoring import Progress, working_image
 from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 
 Kind = Literal["index", "color", "overlay", "confidence"]
 Ids = Literal["train", "cityscapes"]
@@ -42,7 +43,7 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """What a prediction run did.
+    """The result of a prediction run.
 
     Attributes:
         count: images predicted.
@@ -57,7 +58,7 @@ class PredictionSummary:
     output: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {**asdict(self), "skipped": list(self.skipped)}
 
 
@@ -69,7 +70,7 @@ def predict_array(
     *,
     size: Resize = None,
 ) -> tuple[LabelMap, npt.NDArray[np.float32]]:
-    """Label [H, W] uint8 train ids and confidence [H, W] float32 in (0, 1] of one image.
+    """Predict the label map [H, W] uint8 of train ids and the confidence [H, W] float32 in (0, 1] of one image.
 
     Args:
         model: the network; moved to ``device`` if one is given.
@@ -86,7 +87,7 @@ def predict_array(
     if device is None:
         device = next(model.parameters()).device
     model.to(device)
-    batch = as_batch(working_image(image, size, config), device)
+    batch = to_batch(working_image(image, size, config), device)
     label, confidence = predict_labels(model, batch, (image.shape[0], image.shape[1]), config)
     return label[0].cpu().numpy(), confidence[0].cpu().numpy()
 
@@ -121,8 +122,8 @@ def predict_path(
         model: the network; moved to ``device`` if one is given.
         space: its label space.
         given: an image or a folder.
-        output: folder for the results, made if needed. If it lies inside ``given``, what is in it
-            is not predicted.
+        output: folder for the results, made if needed. If it lies inside ``given``, its images
+            are not predicted.
         config, device, size: see :func:`predict_array`.
         ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
@@ -144,7 +145,7 @@ def predict_path(
     _require_free(images, targets, overwrite)
 
     skipped: list[str] = []
-    for done, (path, image) in enumerate(ahead(_read_or_problem, images), start=1):
+    for done, (path, image) in enumerate(ordered_map(_read_or_problem, images, threads=1, ahead=1), start=1):
         if isinstance(image, DamagedFile):
             skipped.append(str(image) if str(path) in str(image) else f"{path}: {image}")
         else:
@@ -161,7 +162,7 @@ def predict_path(
 
 
 def label_id_table(space: LabelSpace, ids: str) -> LabelMap | None:
-    """Look-up table [256] from train ids of ``space`` to the ids to write; None leaves them as they are.
+    """Return the look-up table [256] from train ids of ``space`` to the ids to write; None leaves them as they are.
 
     For ``cityscapes`` every class is looked up by name; IGNORE becomes 0, which is Cityscapes' id for unlabelled.
     """
@@ -184,10 +185,10 @@ def label_id_table(space: LabelSpace, ids: str) -> LabelMap | None:
 
 
 def find_images(given: Path, output: Path | None = None) -> list[Path]:
-    """The image itself, or all images below a folder, sorted; hidden files and all in ``output`` left out."""
+    """List the image itself, or all images below a folder, sorted; without hidden files and without ``output``."""
     if given.is_file():
         if given.suffix.lower() not in IMAGE_SUFFIXES:
-            raise RequestError(f"'{given}' is no image file; known are {', '.join(IMAGE_SUFFIXES)}")
+            raise RequestError(f"'{given}' is not an image file; known are {', '.join(IMAGE_SUFFIXES)}")
         return [given.resolve()]
     if not given.is_dir():
         raise RequestError(f"no image or folder '{given}'")
@@ -200,7 +201,7 @@ def find_images(given: Path, output: Path | None = None) -> list[Path]:
 
 
 def _result_files(images: Sequence[Path], root: Path, output: Path, what: Sequence[str]) -> dict[Path, dict[str, Path]]:
-    """For every image its results by kind; no two images share a file, also where case does not count."""
+    """Name the results of every image by kind; no two images share a file, also where case does not count."""
 
     def named(image: Path, base: str) -> dict[str, Path]:
         folder = output / image.parent.relative_to(root)
@@ -235,7 +236,7 @@ def _require_kinds(what: Sequence[str]) -> None:
 
 
 def _require_free(images: Sequence[Path], targets: dict[Path, dict[str, Path]], overwrite: bool) -> None:
-    """No result may replace an image, nor an earlier result unless that is wanted."""
+    """Raise RequestError if a result would replace an image, or an earlier result unless that is allowed."""
     sources = {image.resolve() for image in images}
     for files in targets.values():
         for file in files.values():
@@ -260,7 +261,7 @@ def _encoded(
     space: LabelSpace,
     table: LabelMap | None,
 ) -> bytes:
-    """The content of one result file."""
+    """Return the content of one result file."""
     if kind == "index":
         return encode_index_png(label, space.palette()) if table is None else encode_index_png(table[label])
     if kind == "confidence":

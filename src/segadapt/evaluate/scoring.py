@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,19 +12,18 @@ from torch import Tensor
 
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.resize import Resize, resize_image
+from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
 from segadapt.evaluate.metrics import ConfusionMatrix, Scores
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 
 Progress = Callable[[int, int], None]
 """Called after every image with (done, total)."""
 Reduce = Callable[[Sequence[Tensor]], None]
 """Adds the tensors of all processes, in place."""
 Autocast = Callable[[], AbstractContextManager[Any]]
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def evaluate(
@@ -39,7 +37,7 @@ def evaluate(
     autocast: Autocast = nullcontext,
     progress: Progress | None = None,
 ) -> Scores:
-    """Scores on a labelled data set, at the size of its label maps.
+    """Score a model on a labelled data set, at the size of its label maps.
 
     Args:
         model: the network; moved to ``device``.
@@ -67,9 +65,9 @@ def evaluate(
         label = torch.from_numpy(np.ascontiguousarray(dataset.label(index)))
         return working_image(dataset.image(index), size, config), label, dataset.items[index].id
 
-    for done, (image, label, name) in enumerate(ahead(read, range(len(dataset))), start=1):
+    for done, (image, label, name) in enumerate(ordered_map(read, range(len(dataset)), threads=1, ahead=1), start=1):
         with autocast():
-            prediction, _ = predict_labels(model, as_batch(image, device), (label.shape[0], label.shape[1]), config)
+            prediction, _ = predict_labels(model, to_batch(image, device), (label.shape[0], label.shape[1]), config)
         try:
             matrix.update(prediction[0], label)
         except RequestError as problem:
@@ -85,27 +83,8 @@ def evaluate(
 
 
 def working_image(image: Picture, size: Resize, config: InferenceConfig) -> Picture:
-    """The image at working size, resized as in training; ``size`` goes before the configuration's."""
+    """Return the image at working size, resized as in training; ``size`` goes before the size of the configuration."""
     return resize_image(image, size if size is not None else config.size)
-
-
-def as_batch(image: Picture, device: torch.device | str) -> Tensor:
-    """RGB [H, W, 3] uint8 to a batch [1, 3, H, W] float32 in [0, 1]; the bytes travel, not the floats."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device, non_blocking=True)
-    return pixels.permute(2, 0, 1)[None].float() / 255
-
-
-def ahead(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """``map(read, items)`` with the next item read in a thread while the caller works on this one."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pending = None
-        for item in items:
-            following = pool.submit(read, item)
-            if pending is not None:
-                yield pending.result()
-            pending = following
-        if pending is not None:
-            yield pending.result()
 
 
 def _require_classes(model: Segmenter, dataset: Dataset) -> None:

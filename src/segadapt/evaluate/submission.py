@@ -1,6 +1,6 @@
-"""Predictions of withheld test images as the benchmarks' servers want them.
+"""Predictions of withheld test images in the formats of the benchmarks' servers.
 
-What a server is known to want, and from where, stands in docs/data.md; none of them could be asked.
+The sources of these formats stand in docs/data.md; no server has been asked.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from segadapt.data.dataset import Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.readers import open_dataset
 from segadapt.data.resize import Resize
-from segadapt.data.writing import encode_picture
+from segadapt.data.streaming import ordered_map
+from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluate.index_png import encode_index_png
 from segadapt.evaluate.predict import find_images, label_id_table, predict_array
-from segadapt.evaluate.scoring import Progress, ahead
+from segadapt.evaluate.scoring import Progress
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Segmenter
@@ -35,11 +35,11 @@ LABELS, INVALID, CONFIDENCE = "labelTrainIds", "labelTrainIds_invalid", "confide
 
 @dataclass(frozen=True)
 class Server:
-    """What the server of a benchmark wants.
+    """The format that the server of a benchmark asks for.
 
     Attributes:
         ids: of the labels: ``train`` ids, or ``cityscapes`` ids.
-        folders: where each image's files go, by what they hold: :data:`LABELS` or :data:`CONFIDENCE`.
+        folders: folder of the files -> their content, :data:`LABELS` or :data:`CONFIDENCE`.
         marker: folder of the images in the data set's own layout.
         ending: of the image names.
         count: number of images of the test split.
@@ -64,7 +64,7 @@ SERVERS: dict[str, Server] = {
 
 @dataclass(frozen=True)
 class SubmissionSummary:
-    """What was written for a server.
+    """The files written for a server.
 
     Attributes:
         benchmark: name of the server's data set.
@@ -83,7 +83,7 @@ class SubmissionSummary:
     archive: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
 
@@ -103,7 +103,7 @@ def predict_submission(
 ) -> SubmissionSummary:
     """Predict the test images of a benchmark into the files that its server wants.
 
-    Files have the name and the size of their image and lie flat in one folder a kind: label ids of
+    Files have the name and the size of their image and lie flat in one folder per kind: label ids of
     Cityscapes in ``output`` itself; train ids in ``labelTrainIds``; for Dark Zurich the same again in
     ``labelTrainIds_invalid`` (no pixel is declared invalid) and, in ``confidence``, 16-bit grey with
     65535 times the probability of the predicted class.
@@ -121,7 +121,7 @@ def predict_submission(
 
     Raises:
         RequestError: unknown server, another label space, no images, files in the way, or an image
-            that cannot be read (a server refuses what is not complete).
+            that cannot be read (a server refuses incomplete submissions).
     """
     started = time.monotonic()
     server = _server(benchmark)
@@ -130,7 +130,7 @@ def predict_submission(
     packed = output.with_name(f"{output.name}.zip") if archive else None
     _require_free(output, packed, server, images, overwrite)
     table = _ids(space, server)
-    for done, (path, image) in enumerate(ahead(_read, images), start=1):
+    for done, (path, image) in enumerate(ordered_map(_read, images, threads=1, ahead=1), start=1):
         label, confidence = predict_array(model, image, config, device, size=size)
         for folder, holds in server.folders.items():
             content = encode_index_png(table[label]) if holds == LABELS else _confidence_png(confidence)
@@ -146,13 +146,14 @@ def predict_submission(
 
 
 def submission_images(given: Path, output: Path, benchmark: str) -> list[Path]:
-    """The images to predict: the test split of a data set as downloaded, or all of its images below a folder.
+    """List the images to predict: the test split of a data set as downloaded, or all of its images below a folder.
 
     Reference images, which no server asks for, are left out.
     """
     server = _server(benchmark)
     if (given / server.marker).is_dir():
-        images = [item.image for item in open_dataset(benchmark, given, "test", labelled=False).items]
+        items = open_dataset(benchmark, given, "test", labelled=False).items
+        images = [path for item in items for path in item.files]
     else:
         images = [path for path in find_images(given, output) if path.name.endswith(server.ending)]
     if not images:
@@ -181,7 +182,7 @@ def _require_cityscapes(space: LabelSpace, model: Segmenter) -> None:
 
 
 def _ids(space: LabelSpace, server: Server) -> LabelMap:
-    """Look-up table [256] from the model's classes to the ids that a server wants."""
+    """Return the look-up table [256] from the model's classes to the ids that a server asks for."""
     in_order = space.mapping_to(CITYSCAPES)
     label_ids = label_id_table(CITYSCAPES, server.ids)
     return in_order if label_ids is None else label_ids[in_order]
@@ -192,7 +193,7 @@ def _name(image: Path) -> str:
 
 
 def _require_free(output: Path, packed: Path | None, server: Server, images: list[Path], overwrite: bool) -> None:
-    """No file may replace an image, nor lie beside files that do not belong to this submission."""
+    """Raise RequestError if a file would replace an image, or lie beside files that are not of this submission."""
     wanted = {output / folder / _name(path) for folder in server.folders for path in images}
     sources = {path.resolve() for path in images}
     for file in (*sorted(wanted), *([packed] if packed else [])):
@@ -202,7 +203,7 @@ def _require_free(output: Path, packed: Path | None, server: Server, images: lis
             raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
     strangers = sorted(p for p in output.rglob("*.png") if p not in wanted) if output.is_dir() else []
     if strangers:
-        raise RequestError(f"'{strangers[0]}' is no part of this submission; name another output folder")
+        raise RequestError(f"'{strangers[0]}' is not part of this submission; name another output folder")
 
 
 def _read(path: Path) -> tuple[Path, Picture]:
@@ -215,7 +216,7 @@ def _confidence_png(confidence: npt.NDArray[np.float32]) -> bytes:
 
 
 def _pack(output: Path, packed: Path, server: Server, images: list[Path]) -> None:
-    """All files of the submission in one archive, with the folders at its top; whole or not at all."""
+    """Write all files of the submission into one archive, with the folders at its top; whole or not at all."""
     # PNG files are compressed already.
     with replacing(packed) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for folder in server.folders:

@@ -38,7 +38,8 @@ from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.models.discriminator import Discriminator
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.adversarial import SOURCE, TARGET, Gan, domain_loss
-from segadapt.pieces.losses import negative_log_likelihood, upsample
+from segadapt.pieces.losses import negative_log_likelihood
+from segadapt.pieces.resizing import upsample
 from segadapt.pieces.terms import Term
 
 LEAST_SIDE = 32

@@ -42,10 +42,11 @@ from segadapt.methods.method import Environment, StageConfig, Terms, labelled_pa
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.ranking import rank_target
 from segadapt.models.segmenter import Segmenter
-from segadapt.pieces.losses import cross_entropy, upsample
+from segadapt.pieces.losses import cross_entropy
 from segadapt.pieces.mining import rare_classes, wanted_classes
 from segadapt.pieces.priors import apply_prior, spatial_prior
 from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
+from segadapt.pieces.resizing import upsample
 from segadapt.pieces.thresholds import ClassThresholds
 
 

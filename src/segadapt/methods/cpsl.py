@@ -43,11 +43,12 @@ from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.cutmix import half_box, in_box, paste, paste_labels
 from segadapt.pieces.denoising import symmetric_cross_entropy
-from segadapt.pieces.losses import log_probabilities, soft_negative_log_likelihood, upsample
+from segadapt.pieces.losses import log_probabilities, soft_negative_log_likelihood
 from segadapt.pieces.memory_bank import MemoryBank
 from segadapt.pieces.optimal_transport import class_balanced_sample, class_shares, sinkhorn_with_bank
 from segadapt.pieces.prototypes import class_sums, cosines
 from segadapt.pieces.pseudo_labels import probabilities_in_window
+from segadapt.pieces.resizing import upsample
 from segadapt.pieces.structure import prototypical_consistency, symmetric_divergence
 from segadapt.pieces.teacher import follow, frozen_copy
 from segadapt.pieces.terms import Term

@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
-from segadapt.data.rare_classes import CROP_SHARE, MIN_SHARE, rare_classes
+from segadapt.data.rare_class_sampling import CROP_SHARE, MIN_SHARE, rare_class_sampling
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, THINGS, LabelSpace
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
@@ -140,7 +140,7 @@ class DAFormer(Prototyped):
         c = self.config
         rare = None
         if c.rare_temperature is not None:
-            rare = rare_classes(environment.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
+            rare = rare_class_sampling(environment.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
         source = labelled_part(environment.source, 0, environment.source_size, c, rare=rare)
         target = Part(environment.target, 1, environment.target_size, c.augmentation)
         return paired_streams(source, target, c, round_index)

@@ -22,8 +22,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.types import Size
 from segadapt.data.loader import Part, Samples, Stream
-from segadapt.data.resize import Size
 from segadapt.data.strong import Strong, StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE
 from segadapt.methods.method import (
@@ -38,7 +38,8 @@ from segadapt.methods.method import (
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.inference import InferenceConfig
-from segadapt.pieces.losses import cross_entropy, nearest_labels, upsample
+from segadapt.pieces.losses import cross_entropy, nearest_labels
+from segadapt.pieces.resizing import upsample
 from segadapt.pieces.structure import distillation
 
 

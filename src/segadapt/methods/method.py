@@ -15,9 +15,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from segadapt.core.settings import Settings
+from segadapt.core.types import Size
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Augmentation, Part, Samples, Stream
-from segadapt.data.resize import Resize, Size
+from segadapt.data.resize import Resize
 from segadapt.labels import LabelSpace
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig

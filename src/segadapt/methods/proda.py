@@ -31,16 +31,17 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.types import Size
 from segadapt.data.loader import Samples
-from segadapt.data.resize import Size
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import Environment, OptimiserConfig, Terms
 from segadapt.methods.prototyped import labelled
 from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.denoising import symmetric_cross_entropy
-from segadapt.pieces.losses import divergence_from_uniform, log_probabilities, upsample
+from segadapt.pieces.losses import divergence_from_uniform, log_probabilities
 from segadapt.pieces.prototypes import ClassMeans, assignment, class_means, distances, moving_average, running_mean
+from segadapt.pieces.resizing import upsample
 from segadapt.pieces.structure import prototypical_consistency
 
 

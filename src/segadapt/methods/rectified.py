@@ -18,8 +18,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.types import Size
 from segadapt.data.loader import Part, Samples, Stream
-from segadapt.data.resize import Size
 from segadapt.data.strong import StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.method import Environment, OnlineLabels, StageConfig, Terms, labelled_part, paired_streams

@@ -8,9 +8,10 @@ from fractions import Fraction
 
 from torch import Tensor
 
+from segadapt.core.types import Size
 from segadapt.errors import RequestError
 from segadapt.models.inference import window_positions
-from segadapt.pieces.fusion import Box, Size
+from segadapt.pieces.fusion import Box
 
 FINEST_SCALE = 64
 """Scales are read as fractions with at most this denominator."""

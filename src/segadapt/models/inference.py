@@ -22,13 +22,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from segadapt.core.settings import Settings
+from segadapt.core.types import Size
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.confidence import labels_and_confidence
+from segadapt.pieces.resizing import upsample
 
-Size = tuple[int, int]
 Positive = Annotated[int, Field(gt=0)]
-
-STRIP = 32
-"""Rows of a full-size image reduced to label and confidence at a time; they fit a processor's cache."""
 
 
 class InferenceConfig(Settings):
@@ -120,25 +119,7 @@ def predict_labels(model: Segmenter, images: Tensor, size: Size, config: Inferen
         >>> labels, confidence = predict_labels(model, images, (1024, 2048), InferenceConfig())
         >>> labels[confidence < 0.9] = 255  # ignore uncertain pixels
     """
-    compact = scores(model, images, config)
-    with torch.no_grad():
-        labels = torch.empty((len(compact), *size), dtype=torch.uint8, device=compact.device)
-        confidence = torch.empty((len(compact), *size), device=compact.device)
-        for index in range(len(compact)):
-            full = upsample(compact[index : index + 1], size, config.align_corners)[0]
-            for top in range(0, size[0], STRIP):
-                rows = slice(top, top + STRIP)
-                best, label = full[:, rows].max(0)
-                labels[index, rows] = label.to(torch.uint8)
-                confidence[index, rows] = (full[:, rows] - best).exp_().sum(0).reciprocal_()
-    return labels, confidence
-
-
-def upsample(compact: Tensor, size: Size, align_corners: bool = False) -> Tensor:
-    """Resize compact scores [B, K, h, w] bilinearly to ``size`` (H, W); their softmax is the probability."""
-    if compact.shape[-2:] == size:
-        return compact.float()
-    return F.interpolate(compact.float(), size, mode="bilinear", align_corners=align_corners)
+    return labels_and_confidence(scores(model, images, config), size, config.align_corners, torch.uint8)
 
 
 # ---- views ----

@@ -24,13 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segadapt.core.types import Size
 from segadapt.errors import RequestError
 from segadapt.models.fusion_head import HeadNorm
 from segadapt.models.geometry import Geometry, size_of
 from segadapt.models.scale_attention import ScaleAttention
 from segadapt.models.segmenter import Detail, Output, Segmenter
-from segadapt.pieces.fusion import Box, Size, average_windows, draw_box, fuse_scales, in_cells, kept_within, placed
-from segadapt.pieces.losses import upsample
+from segadapt.pieces.fusion import Box, average_windows, draw_box, fuse_scales, in_cells, kept_within, placed
+from segadapt.pieces.resizing import upsample
 from segadapt.pieces.windows import in_windows
 
 

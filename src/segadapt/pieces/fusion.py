@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segadapt.pieces.losses import upsample
+from segadapt.core.types import Size
+from segadapt.pieces.resizing import upsample
 
-Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 
 

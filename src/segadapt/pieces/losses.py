@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from segadapt.labels import IGNORE
 from segadapt.pieces.precision import at_least_float32
+from segadapt.pieces.resizing import upsample
 from segadapt.pieces.terms import Term
 
 Over = Literal["valid", "all"]
@@ -29,31 +30,13 @@ _ROWS = 8192
 """Pixels that a CPU works on at a time."""
 
 
-def upsample(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """Bilinear resize of class scores to the size of the labels, in at least float32.
-
-    Args:
-        logits: [B, K, h, w].
-        size: (height, width) in pixels; logits that have it already are returned as they are.
-        align_corners: corner pixels keep their centres, as in the AdaptSegNet and CRST scripts.
-
-    Returns:
-        [B, K, height, width].
-    """
-    logits = at_least_float32(logits)
-    height, width = int(size[0]), int(size[1])
-    if tuple(logits.shape[-2:]) == (height, width):
-        return logits
-    return F.interpolate(logits, (height, width), mode="bilinear", align_corners=align_corners)
-
-
 def log_probabilities(
     logits: Tensor, size: Sequence[int] | None = None, align_corners: bool = False, channels_last: bool = False
 ) -> Tensor:
-    """log softmax over the classes of [B, K, h, w], after :func:`upsample` when ``size`` is given.
+    """Return the log softmax over the classes of [B, K, h, w], brought to ``size`` first where it is given.
 
     ``channels_last`` lays the result out with the classes of a pixel side by side. For few classes
-    that halves what hard labels and entropies cost at full resolution: enlarging, the softmax over
+    that halves the cost of hard labels and entropies at full resolution: enlarging, the softmax over
     neighbours, and above all the way back take one sweep over memory each.
     """
     if channels_last:
@@ -67,17 +50,23 @@ def log_probabilities(
 def cross_entropy(
     logits: Tensor, labels: Tensor, size: Sequence[int] | None = None, align_corners: bool = False
 ) -> Term:
-    """Cross entropy in nats, summed over the labelled pixels (CBST eq. 1 and 6).
+    """Sum the cross entropy in nats over the labelled pixels (CBST eq. 1 and 6).
 
     Args:
         logits: [B, K, h, w].
         labels: [B, H, W] train ids of any integer type; IGNORE and negative labels do not count.
             Any other label outside 0 .. K-1 is an IndexError.
         size: upsample the logits to this (height, width) first; must then be (H, W).
-        align_corners: see :func:`upsample`.
+        align_corners: see :func:`~segadapt.pieces.resizing.upsample`.
 
     Returns:
         Sum and number of labelled pixels; both are zero, with zero gradient, if there are none.
+
+    Example:
+        >>> logits, labels = torch.zeros(1, 4, 2, 2), torch.tensor([[[0, 1], [2, 255]]])
+        >>> loss = cross_entropy(logits, labels)
+        >>> round(loss.mean().item(), 3), int(loss.count)
+        (1.386, 3)
     """
     return negative_log_likelihood(log_probabilities(logits, size, align_corners, channels_last=True), labels)
 
@@ -158,14 +147,13 @@ def entropy(log_p: Tensor, valid: Tensor) -> Term:
 class _LikelihoodAndEntropy(torch.autograd.Function):
     """Sums over pixels of ``-log p_y`` and of the entropy H of p, with the gradient of both written down.
 
-    Both gradients, ``p - y`` and ``-p (log p + H)``, are made on the way there, a few pixels after the other on a
-    CPU, where what is worked on then stays in its cache. Left to autograd, eleven maps of all classes are made on the
-    way there and back; here two.
+    Both gradients, ``p - y`` and ``-p (log p + H)``, are made in the forward pass; on a CPU some thousand pixels at a
+    time, so that they stay in its cache. Autograd would make eleven maps of all classes; here there are two.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Of logits [P, K], labels [P] and which pixels count for the entropy [P]."""
+        """Take logits [P, K], labels [P] and the pixels [P] that count for the entropy."""
         rows = _ROWS if logits.device.type == "cpu" else max(1, len(logits))
         labelled = labels != IGNORE
         places = torch.where(labelled, labels, 0)[:, None]
@@ -189,7 +177,7 @@ class _LikelihoodAndEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_likelihood: Tensor, by_entropy: Tensor) -> tuple[Tensor, None, None]:
-        """The two gradients, weighted."""
+        """Return the sum of the two gradients, weighted."""
         of_likelihood, of_entropy = ctx.saved_tensors
         return (of_likelihood * by_likelihood).addcmul_(of_entropy, by_entropy), None, None
 
@@ -203,7 +191,7 @@ def cross_entropy_and_entropy(
         logits: [B, K, h, w], upsampled to ``size`` = (H, W).
         labels: [B, H, W] train ids; see :func:`cross_entropy`.
         shown: [B, H, W] bool, pixels whose entropy counts.
-        size, align_corners: see :func:`upsample`.
+        size, align_corners: see :func:`~segadapt.pieces.resizing.upsample`.
     """
     full = upsample(logits.contiguous(memory_format=torch.channels_last), size, align_corners)
     flat = labels.long().flatten()
@@ -214,7 +202,7 @@ def cross_entropy_and_entropy(
 
 
 def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Label maps [B, H, W] brought to ``size`` by the nearest pixel, as ``interpolate(mode="nearest")`` does."""
+    """Bring label maps [B, H, W] to ``size`` by the nearest pixel, as ``interpolate(mode="nearest")`` does."""
     if tuple(labels.shape[-2:]) == tuple(size):
         return labels
     rows = torch.arange(int(size[0]), device=labels.device) * labels.shape[1] // int(size[0])

@@ -1,8 +1,8 @@
 """Pseudo labels from class probabilities and thresholds, and the compact scores they come from.
 
 A probability map of one 1024 x 2048 image takes 160 MB. So scores are stored at the network's
-own stride, as half-precision log-probabilities, and the full map is made again, whole or within a
-training crop, when it is needed. Functions that go through a full map do so in bands of rows.
+own stride, as half-precision log-probabilities, and become full maps, whole or within a training
+crop, when they are needed. Functions that go through a full map do so in bands of rows.
 
 Self-training (ST), class-balanced self-training (CBST): Zou et al., ECCV 2018. Label entropy
 regularisation (LRENT): Zou et al., ICCV 2019.
@@ -34,7 +34,7 @@ _LEAST_LOG = -100.0
 
 @torch.no_grad()
 def confidence_and_prediction(probabilities: Tensor, prior: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The largest probability of each pixel and its class.
+    """Return the largest probability of each pixel and its class.
 
     Args:
         probabilities: [B, K, H, W].
@@ -43,6 +43,9 @@ def confidence_and_prediction(probabilities: Tensor, prior: Tensor | None = None
 
     Returns:
         Confidence [B, H, W] float32 and prediction [B, H, W] uint8; the first class wins a tie.
+
+    Example:
+        >>> confidence, prediction = confidence_and_prediction(torch.randn(1, 19, 64, 128).softmax(1))
     """
     height, width = probabilities.shape[-2:]
     prior = None if prior is None else resize_prior(prior, height, width)
@@ -59,9 +62,9 @@ def confidence_and_prediction(probabilities: Tensor, prior: Tensor | None = None
 
 @torch.no_grad()
 def select(probabilities: Tensor, thresholds: Tensor) -> Tensor:
-    """Hard pseudo labels: ``argmax_c P_c / lambda_c`` where that is at least 1 (CBST eq. 8).
+    """Make hard pseudo labels: ``argmax_c P_c / lambda_c`` where that quotient is at least 1 (CBST eq. 8).
 
-    The class is that of the quotient, not of the probability. With equal thresholds this is
+    The largest quotient decides the class, not the largest probability. With equal thresholds this is
     self-training with one threshold (eq. 5).
 
     Args:
@@ -71,6 +74,10 @@ def select(probabilities: Tensor, thresholds: Tensor) -> Tensor:
     Returns:
         [B, H, W] uint8 train ids, IGNORE where no class reaches its threshold. A pixel exactly at
         its threshold is labelled.
+
+    Example:
+        >>> select(torch.tensor([[[[0.6, 0.8]], [[0.4, 0.2]]]]), torch.tensor([0.7, 0.5])).tolist()
+        [[[255, 0]]]
     """
     labels = torch.empty_like(probabilities[:, 0], dtype=torch.uint8)
     scale = thresholds.float().clamp(min=_TINY)[:, None, None]
@@ -82,10 +89,10 @@ def select(probabilities: Tensor, thresholds: Tensor) -> Tensor:
 
 @torch.no_grad()
 def confident_labels(probabilities: Tensor, thresholds: Tensor, portion: float) -> Tensor:
-    """Hard pseudo labels as in the code of BCL (Lee et al., ECCV 2022).
+    """Make hard pseudo labels as in the code of BCL (Lee et al., ECCV 2022).
 
-    The most probable class of a pixel where *any* class reaches its threshold, or where the largest
-    probability is above that at descending rank ``floor(portion * H * W)`` of the image.
+    A pixel gets its most probable class where *any* class reaches its threshold, or where the largest
+    probability exceeds the one at descending rank ``floor(portion * H * W)`` of the image.
 
     Args:
         probabilities: [B, K, H, W].
@@ -106,7 +113,7 @@ def confident_labels(probabilities: Tensor, thresholds: Tensor, portion: float) 
 
 @torch.no_grad()
 def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Soft pseudo labels regularised by their entropy (CRST, LRENT).
+    """Make soft pseudo labels regularised by their entropy (CRST, LRENT).
 
     ``y_c = (P_c / lambda_c)^(1/alpha) / Z`` with ``Z`` the sum over classes; a pixel is labelled
     where ``Z > 1``. Computed from logarithms, so that no power under- or overflows.
@@ -114,7 +121,7 @@ def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float) -> tupl
     Args:
         probabilities: [B, K, H, W] of any floating type.
         thresholds: [K] lambda.
-        alpha: temperature, above 0; towards 0 the labels become those of :func:`select`.
+        alpha: temperature, above 0; towards 0 the labels become hard ones as by :func:`select`.
 
     Returns:
         Soft labels [B, K, H, W] float32, zero vectors where Z <= 1, and the mask [B, H, W] of the labelled pixels.
@@ -136,12 +143,12 @@ def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float) -> tupl
 
 
 def encode_scores(log_probabilities: Tensor, positions: int = STORED_POSITIONS) -> npt.NDArray[np.float16]:
-    """Compact form of the log-probabilities of one image.
+    """Return the compact form of the log-probabilities of one image.
 
     Maps of more than ``positions`` places are averaged down (:func:`fitting_scores`): a 1024 x 2048
     image ends at stride 8 or wider, which is 1.26 MB with 19 classes. Log-probabilities, rather than
-    raw logits, put the likely classes near zero, where half precision is finest; those below -100
-    are stored as -100.
+    raw logits, put the likely classes near zero, where half precision is finest; log-probabilities
+    below -100 are stored as -100.
 
     Args:
         log_probabilities: [K, h, w] at the network's stride, any floating type and device.
@@ -155,7 +162,7 @@ def encode_scores(log_probabilities: Tensor, positions: int = STORED_POSITIONS) 
 
 
 def fitting_scores(scores: Tensor, positions: int = STORED_POSITIONS) -> Tensor:
-    """Maps [K, h, w] of more than ``positions`` places averaged down by a whole factor, others as they are."""
+    """Average maps [K, h, w] of more than ``positions`` places down by a whole factor; return others as they are."""
     height, width = scores.shape[-2:]
     factor = max(1, math.isqrt(height * width // positions))
     while math.ceil(height / factor) * math.ceil(width / factor) > positions:
@@ -167,10 +174,10 @@ def fitting_scores(scores: Tensor, positions: int = STORED_POSITIONS) -> Tensor:
 
 @torch.no_grad()
 def probabilities_from_scores(scores: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """Probabilities at full size: softmax of the bilinearly resized log scores.
+    """Return probabilities at full size: the softmax of the bilinearly resized log scores.
 
-    For a single network pass this equals the softmax of the resized logits, for the two differ by
-    a constant a pixel, which resizing keeps a constant and softmax removes.
+    For a single network pass this equals the softmax of the resized logits, for the two differ by one
+    constant per pixel, which stays a constant when resized, and which the softmax removes.
 
     Args:
         scores: [B, K, h, w] as stored by :func:`encode_scores`, any floating type.
@@ -195,7 +202,7 @@ def probabilities_in_window(
     output: Sequence[int],
     align_corners: bool = False,
 ) -> Tensor:
-    """Probabilities within one window of each image, without making the full map.
+    """Return probabilities within one window of each image, without making the full map.
 
     The same numbers as cutting the window out of :func:`probabilities_from_scores` where output
     and window have the same size; elsewhere the score map is sampled at the centres of the output
@@ -203,7 +210,7 @@ def probabilities_in_window(
 
     Args:
         scores: [B, K, h, w] stored scores of whole images.
-        windows: one window an image, in pixels of the full-size image; ``flip`` mirrors the
+        windows: one window per image, in pixels of the full-size image; ``flip`` mirrors the
             output left to right.
         sizes: (height, width) of each full-size image.
         output: (height, width) of the output.
@@ -218,14 +225,14 @@ def probabilities_in_window(
 
 
 def _softmax_(scores: Tensor) -> None:
-    """Softmax over the classes [B, K, H, W], in place: a full-size map is held once only."""
+    """Take the softmax over the classes [B, K, H, W] in place: a full-size map is held once only."""
     scores -= scores.amax(1, keepdim=True)
     scores.exp_()
     scores /= scores.sum(1, keepdim=True)
 
 
 def _bands(maps: Tensor) -> Iterator[slice]:
-    """Row ranges of [B, K, H, W] small enough that a copy of one costs little memory."""
+    """Yield row ranges of [B, K, H, W] small enough that a copy of one costs little memory."""
     rows = max(1, _BAND_ELEMENTS // max(1, maps[..., 0, :].numel()))
     for start in range(0, maps.shape[-2], rows):
         yield slice(start, start + rows)

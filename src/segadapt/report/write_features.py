@@ -17,9 +17,9 @@ from torch import Tensor
 from segadapt.core.files import replace_file
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.resize import Resize, resize_image
-from segadapt.evaluate.scoring import as_batch
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 from segadapt.report.features import FEATURES, PLACES, TRUTH, Places, read_places, stage_file
 
 IMAGES = 24
@@ -181,7 +181,7 @@ def compressed(features: Numbers) -> npt.NDArray[np.float16] | None:
 
 def _image(model: Segmenter, dataset: Dataset, number: int, size: Resize) -> Tensor:
     """Read one image [1, 3, H, W] in [0, 1] at its working size, on the model's device."""
-    return as_batch(resize_image(dataset.image(number), size), next(model.parameters()).device)
+    return to_batch(resize_image(dataset.image(number), size), next(model.parameters()).device)
 
 
 def _by_image(places: Places) -> Iterator[tuple[int, Indices]]:

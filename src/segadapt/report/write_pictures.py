@@ -20,10 +20,10 @@ from segadapt.data.decode import read_index
 from segadapt.data.resize import Resize, resize_image, resize_label
 from segadapt.data.writing import encode_picture
 from segadapt.evaluate.pictures import confidence_map
-from segadapt.evaluate.scoring import as_batch
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 from segadapt.report.pictures import INDEX, WIDEST, fitting, picture_index
 
 COUNT = 8
@@ -65,7 +65,7 @@ def show_predictions(
         if item.label is not None and entry["truth"] is None:
             truth = entry["truth"] = f"{name}_truth.png"
             write_picture(folder / truth, space.colorize(resize_label(dataset.label(number), shown)))
-        label, confidence = predict_labels(model, as_batch(image, device), shown, inference)
+        label, confidence = predict_labels(model, to_batch(image, device), shown, inference)
         paths = {"label": f"{name}_{stage}.png", "confidence": f"{name}_{stage}_confidence.jpg"}
         write_picture(folder / paths["label"], space.colorize(label[0].cpu().numpy()))
         write_picture(folder / paths["confidence"], confidence_map(confidence[0].float().cpu().numpy()))

@@ -25,11 +25,11 @@ from segadapt.core.files import write_json
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.resize import Resize, resize_image
 from segadapt.evaluate.pictures import activation_map, index_map
-from segadapt.evaluate.scoring import as_batch
 from segadapt.labels import IGNORE, LabelMap, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 from segadapt.report.pictures import INDEX, SHEET_WIDTH, fitting, picture_index
 from segadapt.report.write_pictures import evenly_spaced, shown_images, write_picture
 
@@ -120,7 +120,7 @@ def divide(
     model: Segmenter, view: PrototypeNet, image: Picture, shown: tuple[int, int], inference: InferenceConfig
 ) -> Divided:
     """Predict an image [h, w, 3] at size (H, W) and divide its pixels, by shares of the whole image at scale 1."""
-    tensor = as_batch(image, view.means.device)
+    tensor = to_batch(image, view.means.device)
     label = predict_labels(model, tensor, shown, inference)[0][0].cpu()
     if inference.size is not None:
         tensor = resize_images(tensor, inference.size)

@@ -90,7 +90,7 @@ def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
     """No result may replace an image or a true mask, nor anything that is no earlier result."""
     if labels is not None and labels.resolve() == (out / "labels").resolve():
         raise RequestError(f"the pseudo labels would replace the true masks in '{labels}'; name another output folder")
-    sources = {path.resolve() for item in dataset.items for path in (item.image, item.label) if path is not None}
+    sources = {path.resolve() for item in dataset.items for path in item.files}
     summary = read_json(out / "labels.json")
     earlier = isinstance(summary, dict) and summary.get("stage") == STAGE
     for file in (out / "labels.json", *(out / "labels" / f"{item.id}.png" for item in dataset.items)):

@@ -21,7 +21,7 @@ __all__ = ["READERS", "ReaderInfo", "open_dataset", "to_space"]
 
 @dataclass(frozen=True)
 class ReaderInfo:
-    """What a reader reads.
+    """A reader and the data set that it reads.
 
     Attributes:
         read: ``read(root, split, labelled, **options) -> Dataset``.
@@ -29,7 +29,7 @@ class ReaderInfo:
         space: label space of the labels.
         summary: one line for a list of readers.
         list_files: whether a list file ``<split>.txt`` in the root names further splits.
-        published: images of each split as published, without those that the reader leaves out.
+        published: images of each split as published, without the images that the reader leaves out.
     """
 
     read: Callable[..., Dataset]
@@ -92,7 +92,7 @@ READERS: dict[str, ReaderInfo] = {
 
 
 def reader_info(reader: str) -> ReaderInfo:
-    """A reader by name; RequestError naming the nearest one."""
+    """Return a reader by name; RequestError naming the nearest one."""
     if reader not in READERS:
         raise RequestError(f"no reader '{reader}'{nearest(reader, READERS)}; there are: folder, {', '.join(READERS)}")
     return READERS[reader]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.decode import read_stored
+from segadapt.data.decode import decode
 from segadapt.data.ids import CAMVID_VOID, camvid_colors, train_ids, with_ignored
 from segadapt.data.labelling import IndexLabels, label_colors
 from segadapt.data.listing import build, by_id, files_in, folder_in
@@ -35,14 +35,14 @@ class _CamvidLabels:
     key: str = "camvid11 by index or colour"
 
     def __call__(self, path: Path) -> LabelMap:
-        stored = read_stored(path)
+        stored = decode(path)
         if stored.values.ndim == 2:
             return _INDEX.look_up(stored.values, path)
         return label_colors(stored.values, camvid_colors(), path, "CamVid labels are PNG files with its 32 colours")
 
 
 def camvid(root: Path, split: str, labelled: bool = True) -> Dataset:
-    """CamVid (Brostow et al., 2009), 701 frames, 11 classes.
+    """Open CamVid (Brostow et al., 2009), 701 frames, 11 classes.
 
     Three layouts are told apart: the original release (``701_StillsRaw_full`` and
     ``LabeledApproved_full``, colour-coded), ``images`` and ``labels`` (index maps), and the SegNet
@@ -50,7 +50,7 @@ def camvid(root: Path, split: str, labelled: bool = True) -> Dataset:
 
     Args:
         root: folder of one of these layouts.
-        split: ``all``; or the name without ``.txt`` of a list file in ``root``, one frame a line;
+        split: ``all``; or the name without ``.txt`` of a list file in ``root``, one frame per line;
             or, in the SegNet folders, ``train``, ``val`` or ``test``.
         labelled: whether labels are wanted; otherwise no label folder is touched.
     """
@@ -88,7 +88,7 @@ def _layout(root: Path, split: str, labelled: bool) -> _Layout:
 
 
 def _listed(root: Path, split: str, images: dict[str, Path]) -> dict[str, Path]:
-    """The images that the list file of a split names."""
+    """Return the images that the list file of a split names."""
     file = root / f"{split}.txt"
     if not file.is_file():
         known = ["all", *sorted(p.stem for p in root.glob("*.txt"))]

@@ -19,10 +19,10 @@ _WEATHERS = ("fog", "night", "rain", "snow")
 
 
 def cityscapes(root: Path, split: str, labelled: bool = True) -> Dataset:
-    """Cityscapes (Cordts et al., 2016): ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``.
+    """Open Cityscapes (Cordts et al., 2016): ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``.
 
     Labels are the ``_labelIds`` files of the release, or ``_labelTrainIds`` files where a folder
-    has only those.
+    has no others.
 
     Args:
         root: folder with ``leftImg8bit`` (and ``gtFine``).
@@ -50,7 +50,7 @@ def cityscapes(root: Path, split: str, labelled: bool = True) -> Dataset:
 
 
 def nthu(root: Path, split: str, labelled: bool = True, *, city: str = "") -> Dataset:
-    """NTHU cross-city (Chen et al., 2017): ``<City>/Images/{Train,Test}`` and ``<City>/Labels/Test``.
+    """Open NTHU cross-city (Chen et al., 2017): ``<City>/Images/{Train,Test}`` and ``<City>/Labels/Test``.
 
     Args:
         root: folder of the four cities, or of one city.
@@ -73,7 +73,7 @@ def nthu(root: Path, split: str, labelled: bool = True, *, city: str = "") -> Da
 
 
 def bdd100k(root: Path, split: str, labelled: bool = True) -> Dataset:
-    """BDD100K semantic segmentation (Yu et al., 2020): 7000, 1000 and 2000 images.
+    """Open BDD100K semantic segmentation (Yu et al., 2020): 7000, 1000 and 2000 images.
 
     ``images/10k/<split>`` with ``labels/sem_seg/masks/<split>``, or ``seg/images/<split>`` with
     ``seg/labels/<split>/*_train_id.png`` of the first release. Labels are train ids.
@@ -95,7 +95,7 @@ def bdd100k(root: Path, split: str, labelled: bool = True) -> Dataset:
 
 
 def dark_zurich(root: Path, split: str, labelled: bool = True) -> Dataset:
-    """Dark Zurich (Sakaridis et al., 2019): ``rgb_anon/<split>/<time>`` and ``gt/val/night``.
+    """Open Dark Zurich (Sakaridis et al., 2019): ``rgb_anon/<split>/<time>`` and ``gt/val/night``.
 
     Args:
         root: folder with ``rgb_anon`` (and ``gt``).
@@ -113,7 +113,7 @@ def dark_zurich(root: Path, split: str, labelled: bool = True) -> Dataset:
 
 
 def acdc(root: Path, split: str, labelled: bool = True, *, condition: str = "all") -> Dataset:
-    """ACDC (Sakaridis et al., 2021): ``rgb_anon/<condition>/<split>`` and ``gt/<condition>/<split>``.
+    """Open ACDC (Sakaridis et al., 2021): ``rgb_anon/<condition>/<split>`` and ``gt/<condition>/<split>``.
 
     The reference images of the release (``*_ref``) are not part of any split.
 
@@ -138,7 +138,7 @@ def acdc(root: Path, split: str, labelled: bool = True, *, condition: str = "all
 
 
 def _anonymised(name: str, images: dict[str, Path], truth: dict[Path, Path] | None) -> Dataset:
-    """Images ``<id>_rgb_anon.png``, sequence folders below, with labels ``<id>_gt_labelTrainIds.png``."""
+    """Build a data set of images ``<id>_rgb_anon.png`` in sequence folders, labels ``<id>_gt_labelTrainIds.png``."""
     if truth is None:
         return build(name, CITYSCAPES, images, None, _TRAIN_IDS)
 

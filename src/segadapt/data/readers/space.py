@@ -12,11 +12,11 @@ from segadapt.labels import LabelSpace
 
 
 def to_space(dataset: Dataset, space: LabelSpace, merge: Mapping[str, str] | None = None) -> Dataset:
-    """The data set in another label space; labels are looked up as they are read.
+    """Return the data set in another label space; labels are looked up as they are read.
 
     Args:
         dataset: any data set, with labels or without.
-        space: the space wanted; classes are matched by name, what has no counterpart is ignored.
+        space: the space wanted; classes are matched by name, and a class without counterpart is ignored.
         merge: class name of the data set -> differently named class of ``space``.
 
     Raises:

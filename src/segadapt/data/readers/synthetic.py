@@ -19,7 +19,7 @@ GTA5_BAD_PAIRS = ("15188", "17705")
 
 
 def gta5(root: Path, split: str, labelled: bool = True, *, skip_bad_pairs: bool = True) -> Dataset:
-    """GTA5 (Richter et al., 2016): ``images/00001.png`` and ``labels/00001.png``, 24 966 pairs.
+    """Open GTA5 (Richter et al., 2016): ``images/00001.png`` and ``labels/00001.png``, 24 966 pairs.
 
     Labels are palette files whose indices are Cityscapes label ids. Sizes vary; a label of another
     size than its image is resized to it.
@@ -54,7 +54,7 @@ def synthia(
     lane_marking: Literal["ignore", "road"] = "ignore",
     space: str = CITYSCAPES.name,
 ) -> Dataset:
-    """SYNTHIA-RAND-CITYSCAPES (Ros et al., 2016): ``RGB`` and ``GT/LABELS``, 9400 pairs.
+    """Open SYNTHIA-RAND-CITYSCAPES (Ros et al., 2016): ``RGB`` and ``GT/LABELS``, 9400 pairs.
 
     Labels are 16-bit colour files with the class in the red channel and an instance number in the
     green one.

@@ -1,9 +1,9 @@
 """Rare class sampling: a class is drawn first, then an image that has it, then a crop that shows it.
 
 Hoyer, Dai, Van Gool: *DAFormer*, CVPR 2022, section 3.3. The authors' code counts pixels: more than
-3000 of an image of GTA5 (1914 x 1052), more than 1500 of a crop of 512 x 512, and 6000 of one of
+3000 of an image of GTA5 (1914 x 1052), more than 1500 of a crop of 512 x 512, and 6000 of a crop of
 1024 x 1024 in HRDA. As shares of the image and of the crop these are the same two numbers at every
-size, so shares are what is asked for here.
+size, so the settings here are shares.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CROP_SHARE = 1500 / (512 * 512)
 
 @dataclass(frozen=True)
 class RareClasses:
-    """From which images of a data set a class is drawn, and how much of it a crop should show.
+    """The images of a data set from which each class is drawn, and how much of it a crop should show.
 
     Args:
         probabilities: [K] with which a class is asked for, summing to 1.
@@ -39,20 +39,20 @@ class RareClasses:
     crop_share: float = CROP_SHARE
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
-        """A class, and the index of an image that has it; two numbers of the generator."""
+        """Draw a class and the index of an image that has it; takes two numbers of the generator."""
         bounds = np.cumsum(self.probabilities)
         drawn = int(np.searchsorted(bounds / bounds[-1], rng.random(), side="right"))
         return drawn, int(self.images[drawn][int(rng.integers(len(self.images[drawn])))])
 
 
-def rare_classes(
+def rare_class_sampling(
     shares: Tensor, temperature: float = 0.01, min_share: float = MIN_SHARE, crop_share: float = CROP_SHARE
 ) -> RareClasses:
-    """Rare class sampling of a labelled data set, from the class shares of its images.
+    """Set up rare class sampling for a labelled data set, from the class shares of its images.
 
     A class c is asked for with ``P(c) = softmax_c((1 - f_c) / T)`` over the classes that occur; f_c
-    is its share of all labelled pixels, images of several sizes counting alike. Its images are those
-    of which it covers more than ``min_share``; where there is none, all that have any of it.
+    is its share of all labelled pixels, images of several sizes counting alike. Its images are
+    all of which it covers more than ``min_share``; where there is none, all that show any of it.
 
     Args:
         shares: [N, K] share of each class in the pixels of each image (``Environment.source_shares``).

@@ -1,0 +1,188 @@
+"""Data sets of one's own that are not files: any list or torch Dataset of images, or of images with labels."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from segadapt.data.dataset import DamagedFile, Dataset, Held, Item, Picture
+from segadapt.data.labelling import some
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE, LabelMap, LabelSpace
+
+_IMAGE = "an RGB image: a PIL image, a uint8 array [H, W, 3] or [3, H, W], or floats in [0, 1] of these shapes"
+_LABEL = "a label map: a PIL image, or an array [H, W] of whole numbers"
+_NAMES: set[str] = set()
+
+
+def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True) -> Dataset:
+    """Turn a list, or a torch Dataset that can be indexed, into a data set.
+
+    Elements are read when they are needed, possibly in several processes, and must be the same each time: random
+    augmentations belong into the stream (:class:`segadapt.data.streams.Augmentation`), not into the data set.
+
+    Args:
+        name: for messages.
+        dataset: has ``len(dataset)`` and ``dataset[index]``. An element is an image, or a pair (image, label). The
+            image is a PIL image, a uint8 array or tensor [H, W, 3] or [3, H, W], or a float array or tensor in [0, 1]
+            of either shape. The label is a PIL image, or an array or tensor [H, W] of integers: train ids of
+            ``space``, and 255 for ignored pixels.
+        space: label space of the labels.
+        labelled: whether the labels are wanted. Without, the label of a pair is dropped as soon as the pair is
+            unpacked.
+
+    Returns:
+        A data set of ``len(dataset)`` items with ids ``000000``, ``000001``, ...
+
+    Raises:
+        RequestError: there is no length; later, when an element is read that is not as described. The message names
+            the data set and the index.
+
+    Example:
+        >>> space = LabelSpace("halves", ("left", "right"), ((255, 0, 0), (0, 0, 255)))
+        >>> halves = np.repeat([[0, 0, 1, 1]], 4, axis=0)
+        >>> images = [np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)]
+        >>> source = in_memory("photos", [(image, halves) for image in images], space)
+        >>> source.image(1).shape, source.label(1)[0].tolist()
+        ((4, 4, 3), [0, 0, 1, 1])
+        >>> target = in_memory("more photos", images, space, labelled=False)
+    """
+    try:
+        length = len(dataset)
+    except TypeError:
+        raise RequestError(
+            f"{name}: a {type(dataset).__name__} has no length; give a list, or a data set with len() and an index"
+        ) from None
+    elements = _Elements(_unused(name), dataset, len(space), labelled)
+    width = max(6, len(str(length)))
+    places = [Held(elements.name, index) for index in range(length)]
+    items = tuple(Item(f"{p.index:0{width}d}", p, p if labelled else None) for p in places)
+    return Dataset(name, space, items, _Images(elements), _Labels(elements))
+
+
+def _unused(name: str) -> str:
+    """Return ``name``, with a number behind it where this process has a collection of this name already."""
+    candidates = (name if number == 1 else f"{name} ({number})" for number in count(1))
+    chosen = next(candidate for candidate in candidates if candidate not in _NAMES)
+    _NAMES.add(chosen)
+    return chosen
+
+
+class _Pair(NamedTuple):
+    held: Held
+    image: Picture
+    label: LabelMap | None
+
+
+class _Elements:
+    """The elements of a collection as images and label maps; the last one is kept, as its label follows its image."""
+
+    def __init__(self, name: str, dataset: Any, classes: int, labelled: bool):
+        self.name = name
+        self._dataset, self._classes, self._labelled = dataset, classes, labelled
+        self._last: _Pair | None = None
+
+    def pair(self, held: Held) -> _Pair:
+        """Return one element, checked."""
+        last = self._last
+        if last is None or last.held != held:
+            try:
+                last = self._last = self._read(held)
+            except OSError as problem:  # of a file that the collection opens, or of a PIL image that is cut off
+                raise DamagedFile(f"{held} cannot be read: {problem.strerror or problem}") from None
+        return last
+
+    def _read(self, held: Held) -> _Pair:
+        element = self._dataset[held.index]
+        paired = isinstance(element, tuple | list)
+        if paired and len(element) != 2:
+            raise RequestError(f"{held} has {len(element)} parts; expected an image, or a pair (image, label)")
+        image = _image(element[0] if paired else element, held)
+        if not self._labelled:
+            return _Pair(held, image, None)
+        if not paired:
+            raise RequestError(f"{held} has no label; expected a pair (image, label), or open it with labelled=False")
+        return _Pair(held, image, _label(element[1], held, self._classes, image.shape[:2]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_last": None}
+
+
+class _Images:
+    """``read_image`` of a collection."""
+
+    def __init__(self, elements: _Elements):
+        self.elements = elements
+
+    def __call__(self, held: Held) -> Picture:
+        return self.elements.pair(held).image
+
+
+class _Labels:
+    """``read_label`` of a collection."""
+
+    key = None
+    """Nothing tells whether another collection holds the same labels, so statistics of them are not kept."""
+
+    def __init__(self, elements: _Elements):
+        self.elements = elements
+
+    def __call__(self, held: Held) -> LabelMap:
+        label = self.elements.pair(held).label
+        if label is None:
+            raise RequestError(f"{held}: this data set was opened without labels")
+        return label
+
+
+def _array(value: Any, held: Held, expected: str) -> npt.NDArray[Any]:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        return np.asarray((value.float() if value.is_floating_point() else value).numpy())
+    if isinstance(value, np.ndarray):
+        return value
+    raise RequestError(f"{held} holds a {type(value).__name__}; expected {expected}")
+
+
+def _image(value: Any, held: Held) -> Picture:
+    if isinstance(value, Image.Image):
+        if value.mode[0] in "IF":
+            raise RequestError(f"{held} is a PIL image of mode {value.mode}; expected 8 bits per channel")
+        value = np.array(value.convert("RGB"))
+    array = _array(value, held, _IMAGE)
+    if array.ndim == 3 and array.shape[2] != 3 and array.shape[0] == 3:
+        array = array.transpose(1, 2, 0)
+    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise RequestError(f"{held} is an image of shape {list(array.shape)}; expected {_IMAGE}")
+    if array.dtype.kind == "f":
+        if not (array.min() >= 0 and array.max() <= 1):  # also false for NaN
+            raise RequestError(
+                f"{held} is an image with values from {array.min():g} to {array.max():g}; expected floats in [0, 1], "
+                "or uint8 from 0 to 255"
+            )
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise RequestError(f"{held} is an image of {array.dtype}; expected {_IMAGE}")
+    return np.require(array, requirements=["C", "W"])
+
+
+def _label(value: Any, held: Held, classes: int, size: tuple[int, ...]) -> LabelMap:
+    if isinstance(value, Image.Image):
+        value = np.asarray(value)
+        value = value.astype(np.uint8) if value.dtype == bool else value
+    array = _array(value, held, _LABEL)
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise RequestError(f"{held} has a label of {array.dtype} and shape {list(array.shape)}; expected {_LABEL}")
+    if array.shape != size:
+        raise RequestError(f"{held} has a label of shape {list(array.shape)}; its image is {list(size)} pixels")
+    wrong = np.unique(array[(array != IGNORE) & ((array < 0) | (array >= classes))])
+    if len(wrong):
+        raise RequestError(
+            f"{held} has the label {some(wrong.tolist())}; expected train ids from 0 to {classes - 1}, and "
+            f"{IGNORE} for ignored pixels"
+        )
+    return np.require(array.astype(np.uint8), requirements=["C", "W"])
