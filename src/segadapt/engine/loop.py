@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from segadapt.core.randomness import Purpose, seed_step
 from segadapt.data.loader import Feeder, Samples, Stream
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
 from segadapt.engine.environment import DataBundle, RoundEnvironment
 from segadapt.engine.online import OnlineRecord
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
 from segadapt.engine.record import Record, Steps
-from segadapt.engine.runtime import Runtime, seed_step
+from segadapt.engine.runtime import Runtime
 from segadapt.engine.stopping import StopRequest
 from segadapt.errors import Interrupted, RequestError, RunError
 from segadapt.methods.method import Method, StageConfig, Terms
@@ -161,7 +162,7 @@ class Loop:
     def _prepare(self, environment: RoundEnvironment, round_index: int) -> None:
         started = time.monotonic()
         environment.discard_labels()
-        seed_step(self.seed, 7, round_index)
+        seed_step(self.seed, Purpose.PREPARATION, round_index)
         self.method.eval()
         with torch.no_grad():
             self.method.prepare(round_index, environment)
@@ -220,7 +221,7 @@ class Loop:
 
     def step(self, round_index: int, step: int, batch: dict[str, Samples], optimisers: Optimisers) -> Measured:
         """One training step on one batch of every stream."""
-        seed_step(self.seed, 8, round_index, step, self.runtime.rank)
+        seed_step(self.seed, Purpose.STEP, round_index, step, self.runtime.rank)
         for optimiser in optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         names: list[str] = []

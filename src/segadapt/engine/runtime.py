@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import lightning_fabric
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,15 +111,6 @@ class Runtime:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self.sum([p.grad for p in parameters if p.grad is not None])
-
-
-def seed_step(seed: int, *place: int) -> None:
-    """Seed torch's global generator for one place of a stage (what is done, round, step, rank).
-
-    What is random inside a step (dropout) then depends on the place alone, so a resumed run needs
-    no stored generator state. The stage itself is no part of it: stages draw alike in equal steps.
-    """
-    torch.manual_seed(int(np.random.default_rng([seed, *place]).integers(2**62)))
 
 
 def peak_memory_mb(device: torch.device) -> int:

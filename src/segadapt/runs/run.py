@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import read_json, write_json
+from segadapt.core.randomness import Purpose, seed_step
 from segadapt.engine.record import Record
-from segadapt.engine.runtime import Runtime, machine, seed_step
+from segadapt.engine.runtime import Runtime, machine
 from segadapt.errors import RequestError
 from segadapt.methods.method import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
@@ -172,7 +173,7 @@ class Run:
 
     def _initial(self, stage: StageConfig) -> Segmenter:
         """The network with the weights that the stage starts from."""
-        seed_step(self.config.seed, 9)
+        seed_step(self.config.seed, Purpose.NETWORK)
         if self._afresh(stage):
             return self._from_scratch(stage)
         model = self._made_before(stage, stage.initial)
@@ -180,7 +181,7 @@ class Run:
 
     def _from_scratch(self, stage: StageConfig, trained: bool = True) -> Segmenter:
         """The network of a stage with its initial weights, or with random ones; the same at every call."""
-        seed_step(self.config.seed, 9)
+        seed_step(self.config.seed, Purpose.NETWORK)
         spec = stage.network or self.config.model
         weights = self._weights(spec) if trained else None
         return build_segmenter(spec.name, len(self.space), weights=weights, **spec.arguments)

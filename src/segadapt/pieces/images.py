@@ -1,0 +1,21 @@
+"""Images as network input."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+def to_batch(image: npt.NDArray[np.uint8] | Tensor, device: torch.device | str) -> Tensor:
+    """Turn an RGB [H, W, 3] uint8 array or tensor into a batch [1, 3, H, W] float32 in [0, 1] on ``device``.
+
+    The bytes travel to the device, not the four times larger floats.
+
+    Example:
+        >>> to_batch(np.full((2, 4, 3), 255, np.uint8), "cpu").shape
+        torch.Size([1, 3, 2, 4])
+    """
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
+    return pixels.to(device, non_blocking=True).permute(2, 0, 1)[None].float() / 255
