@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from segadapt.core.files import read_json
 from segadapt.data.dataset import Dataset, Item
-from segadapt.engine.environment import DataBundle, RoundEnvironment
+from segadapt.engine.bundle import DataBundle
+from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.labels import IGNORE, LabelSpace
@@ -25,7 +27,8 @@ def environment(folder: Path, measured: bool) -> RoundEnvironment:
     truth = Dataset("truth", SPACE, items, lambda path: np.zeros((2, 4, 3), np.uint8), lambda path: TRUTH)
     target = replace(truth, items=tuple(replace(item, label=None) for item in items))
     data = DataBundle(truth, target, None, truth if measured else None, None, None, folder)
-    return RoundEnvironment(data, SPACE, 0, Runtime("cpu"), Record(folder, False), folder / "round0")
+    record = Record(folder, False)
+    return RoundEnvironment(data, SPACE, seed=0, runtime=Runtime("cpu"), record=record, folder=folder / "round0")
 
 
 @pytest.mark.parametrize("measured", [True, False])
@@ -34,9 +37,9 @@ def test_classes_of_the_labels_and_of_the_truth(tmp_path: Path, measured: bool) 
     made = environment(tmp_path, measured)
     for index in range(2):
         made.keep_label(index, torch.from_numpy(LABEL))
-    summary = made.finish_prepare("stage", 0)
+    summary = made.finish_preparation("stage", 0)
     assert summary is not None
-    assert made.prepared() == summary
+    assert read_json(tmp_path / "round0/labels.json") == summary
     assert [c["selected"] for c in summary["classes"]] == [10, 2, 0]
     shares = [(c["label_share"], c["truth_share"]) for c in summary["classes"]]
     if measured:

@@ -180,8 +180,7 @@ class CBST(Prototyped):
         c = self.config
         share = grown(c.source_portion, c.source_portion_step, c.source_portion_max, round_index)
         draw = round_index if c.source_policy == "redrawn" else 0
-        rng = generator_for(environment.seed, Purpose.SOURCE_SUBSET, draw)
-        order = rng.permutation(len(environment.source))
+        order = generator_for(environment.seed, Purpose.SOURCE_SUBSET, draw).permutation(len(environment.source))
         return environment.source.subset([int(i) for i in order[: round_half_up(share * len(order))]])
 
     def _focus(self) -> Callable[[LabelMap], Sequence[int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import file_digest, short_hash
-from segadapt.engine.environment import DataBundle
+from segadapt.engine.bundle import DataBundle
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import StageConfig
 from segadapt.methods.source_only import SourceOnlyConfig

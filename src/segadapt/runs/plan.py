@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.loader import Part, Stream
-from segadapt.engine.environment import DataBundle, RoundEnvironment
 from segadapt.engine.loop import Loop, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
@@ -42,8 +41,8 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
         for stage in config.stages:
             known = networks_known(config, stage, networks, {})
             method = untrained(config, stage, known, space)
-            loop = Loop(method, data, runtime, record, folder / stage.name, config.seed, _nothing, _nothing)
-            stages.append({**_stage(loop, data, space, measure), "network": known["trained"].name})
+            loop = Loop(method, data, runtime=runtime, record=record, folder=folder / stage.name, seed=config.seed)
+            stages.append({**_stage(loop, space, measure), "network": known["trained"].name})
             networks[stage.name] = known["trained"]
     return {
         "title": config.title,
@@ -58,19 +57,12 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
     }
 
 
-def _nothing(*_: object) -> None:
-    """A plan shows no rounds and no labels."""
-
-
-def _stage(loop: Loop, data: DataBundle, space: LabelSpace, measure: bool) -> dict[str, Any]:
+def _stage(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
     method, stage = loop.method, loop.config
     steps: list[int] = []
     streams: dict[str, Stream] = {}
     for round_index in range(method.rounds):
-        environment = RoundEnvironment(
-            data, space, loop.seed, loop.runtime, loop.record, loop.folder / f"round{round_index}"
-        )
-        streams = method.streams(round_index, environment)
+        streams = method.streams(round_index, loop.environment(round_index))
         steps.append(stage_length(stage, streams))
     minutes = sum(steps) * _seconds_a_step(loop, streams, len(space)) / 60 if measure else None
     return {

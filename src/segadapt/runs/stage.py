@@ -9,7 +9,7 @@ from typing import Any
 
 from segadapt.core.files import read_json
 from segadapt.data.dataset import Dataset
-from segadapt.engine.environment import DataBundle
+from segadapt.engine.bundle import DataBundle
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
@@ -112,10 +112,10 @@ class StageRunner:
         loop = Loop(
             method,
             self.data,
-            self.runtime,
-            self.record,
-            folder,
-            self.config.seed,
+            runtime=self.runtime,
+            record=self.record,
+            folder=folder,
+            seed=self.config.seed,
             on_round=on_round,
             on_labels=self._record_labels,
             fingerprint=fingerprint,
