@@ -15,16 +15,17 @@ from segadapt.engine.bundle import DataBundle
 from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
-from segadapt.labels import IGNORE, LabelSpace
+from segadapt.errors import RequestError
+from segadapt.labels import IGNORE, LabelMap, LabelSpace
 
 SPACE = LabelSpace("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 TRUTH = np.array([[0, 0, 0, 1], [1, 1, 2, IGNORE]], np.uint8)
 LABEL = np.array([[0, 0, 0, 0], [1, IGNORE, IGNORE, 0]], np.uint8)
 
 
-def environment(folder: Path, measured: bool) -> RoundEnvironment:
+def environment(folder: Path, measured: bool, known: LabelMap = TRUTH) -> RoundEnvironment:
     items = tuple(Item(str(i), Path(f"{i}"), Path(f"{i}.y")) for i in range(2))
-    truth = Dataset("truth", SPACE, items, lambda path: np.zeros((2, 4, 3), np.uint8), lambda path: TRUTH)
+    truth = Dataset("truth", SPACE, items, lambda path: np.zeros((2, 4, 3), np.uint8), lambda path: known)
     target = replace(truth, items=tuple(replace(item, label=None) for item in items))
     data = DataBundle(truth, target, None, truth if measured else None, None, None, folder)
     record = Record(folder, False)
@@ -47,3 +48,9 @@ def test_classes_of_the_labels_and_of_the_truth(tmp_path: Path, measured: bool) 
         assert [c["accuracy"] for c in summary["classes"]] == [3 / 4, 1.0, None]
     else:
         assert shares == [(None, None)] * 3
+
+
+def test_a_true_class_beyond_the_classes_is_refused(tmp_path: Path) -> None:
+    made = environment(tmp_path, True, np.full_like(TRUTH, 3))
+    with pytest.raises(RequestError, match=r"truth: '1': a label map holds class 3, but there are only 3 classes"):
+        made.keep_label(1, torch.from_numpy(LABEL))

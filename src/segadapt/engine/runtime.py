@@ -7,20 +7,23 @@ network, without the wrapper's restrictions, and losses are means over the batch
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import lightning_fabric
 import torch
 from torch import Tensor
 
 from segadapt.errors import RequestError
 from segadapt.version import __version__
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -44,11 +47,13 @@ class Runtime:
     """
 
     def __init__(self, accelerator: str = "auto", precision: Precision = "32-true"):
+        import lightning_fabric  # slow to import, and needed by runs alone
+
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local)
         logging_quiet()
         try:
-            self.fabric = lightning_fabric.Fabric(
+            self.fabric: Fabric = lightning_fabric.Fabric(
                 accelerator=accelerator,
                 devices=local,
                 num_nodes=nodes,
@@ -163,8 +168,6 @@ def process_peak() -> int:
 
 def logging_quiet() -> None:
     """Keep Lightning's notices off the user's terminal."""
-    import logging
-
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
 
