@@ -1,4 +1,4 @@
-"""Random numbers as a function of the place where they are drawn, never of what was drawn before.
+"""Random numbers as a function of the place where they are drawn, never of earlier draws.
 
 A resumed run then needs no stored generator state: it draws the same numbers as an uninterrupted one.
 """
@@ -12,7 +12,7 @@ import torch
 
 
 class Purpose(IntEnum):
-    """What random numbers are drawn for; each purpose has a sequence of its own.
+    """The purposes of random numbers; each has a sequence of its own.
 
     The values are part of every result: another value gives other numbers.
 
@@ -34,7 +34,7 @@ def generator_for(seed: int, purpose: Purpose, *place: int) -> np.random.Generat
 
     Args:
         seed: seed of the run, 0 or more.
-        purpose: what the numbers are for.
+        purpose: purpose of the numbers.
         place: where they are drawn, e.g. round, step and rank; each 0 or more.
 
     Example:

@@ -1,4 +1,4 @@
-"""The environment of one round: what the engine lends to a method between training steps."""
+"""The environment of one round: the data, passes and stores that the engine lends to a method."""
 
 from __future__ import annotations
 

@@ -50,17 +50,17 @@ class OnlineRecord:
             if size != (labels.shape[1], labels.shape[2]):
                 size = (labels.shape[1], labels.shape[2])
                 pixels = inside(samples.windows, samples.sizes, size, labels.device).sum()
-                truth = None if self._truth is None else self._crops(self._truth, samples, size).to(labels.device)
+                truth = None if self._truth is None else self._crops(self._truth, samples, size, labels.device)
             counts = LabelCounts.of(labels, truth, self._classes)
             self._counts[name] = self._counts[name] + counts if name in self._counts else counts
             self._pixels[name] = self._pixels[name] + pixels if name in self._pixels else pixels
         if counts is not None and truth is not None:
             self._true = counts.true if self._true is None else self._true + counts.true
 
-    def _crops(self, truth: TrueLabels, samples: Samples, size: Size) -> Tensor:
-        """Cut the crops out of the true label maps, at the resolution of the labels."""
+    def _crops(self, truth: TrueLabels, samples: Samples, size: Size, device: torch.device) -> Tensor:
+        """Cut the crops out of the true label maps, at the resolution of the labels, and send them to a device."""
         labels, _ = pad_batch([truth.named(name, self._size) for name in samples.ids])
-        return crop_labels(labels, samples.windows, samples.sizes, size)
+        return crop_labels(labels, samples.windows, samples.sizes, size).to(device, non_blocking=True)
 
     def take(self) -> dict[str, Any]:
         """Return the quality of every set of labels since the last call, over all processes, and start again.

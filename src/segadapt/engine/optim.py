@@ -16,8 +16,8 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
     """Split the trained parameters of a network into groups by learning rate and weight decay.
 
     The head of a segmenter learns ``head_factor`` times faster than its encoder; a network that is not a segmenter
-    has no head. AdamW does not decay biases and normalisation parameters (those with one dimension); SGD decays all
-    parameters, as the published codes with convolutional networks do.
+    has no head. AdamW does not decay parameters with one dimension (biases, normalisation); SGD decays all parameters,
+    as the published codes with convolutional networks do.
 
     Args:
         network: the network; parameters without gradient are left out, each other one is in exactly one group.

@@ -78,7 +78,7 @@ class SoftLabels:
 
 
 def _content(path: Path) -> bytes:
-    """Read a file; a damaged image, which a run may skip, has none.
+    """Read a file; there is none for a damaged image, which a run may skip.
 
     Raises:
         DamagedFile: the file cannot be read.

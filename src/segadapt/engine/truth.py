@@ -51,7 +51,7 @@ class TrueLabels:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Pixels of pseudo labels by true class and label; those of several images, steps or processes may be added.
+    """Pixels of pseudo labels by true class and label; the counts of several images, steps or processes may be added.
 
     Attributes:
         counts: [K + 1, K + 1] int64, see :func:`segadapt.pieces.confusion.confusion_counts`.
