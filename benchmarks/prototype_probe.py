@@ -23,16 +23,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.core.files import read_json
 from segadapt.data.loader import Samples
-from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
-from segadapt.engine.runtime import Runtime, seed_step
+from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
@@ -51,7 +51,7 @@ def probe(folder: Path, batches: int) -> dict[str, dict[str, float]]:
         method, samples = trained(folder, Path(scratch), batches)
         found: dict[str, dict[str, list[float]]] = {}
         for number, batch in enumerate(samples):
-            seed_step(0, number)
+            torch.manual_seed(int(np.random.default_rng([0, number]).integers(2**62)))
             for name, numbers in _one(method, batch).items():
                 for key, value in numbers.items():
                     found.setdefault(name, {}).setdefault(key, []).append(value)
@@ -79,8 +79,8 @@ def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterat
             getattr(method.mpcl, name).copy_(getattr(view, name))
     method.mpcl.projection.load_state_dict(view.projection.state_dict())
     runtime, record = Runtime("cpu", "32-true"), Record(scratch / "record", False, quiet=True)
-    loop = Loop(method, data, runtime, record, scratch, config.seed, lambda *_: None, lambda _: None)
-    streams = method.streams(0, RoundEnvironment(data, space, config.seed, runtime, record, scratch / "round0"))
+    loop = Loop(method, data, runtime=runtime, record=record, folder=scratch, seed=config.seed)
+    streams = method.streams(0, loop.environment(0))
     method.eval()
     feeders = [loop.feeder(stream).batches(0, batches) for stream in streams.values()]
     return method, (dict(zip(streams, drawn, strict=True)) for drawn in zip(*feeders, strict=True))

@@ -37,7 +37,8 @@ def skipping(folder: Path, method: str = "cbst", **options: Any) -> RunConfig:
 def opened(config: RunConfig, folder: Path, skip_damaged: bool = True) -> RoundEnvironment:
     data, _, space = open_data(config.data, {}, folder / "cache")
     data = replace(data, skip_damaged=skip_damaged)
-    return RoundEnvironment(data, space, 0, Runtime("cpu"), Record(folder, True, quiet=True), folder / "round0")
+    record = Record(folder, True, quiet=True)
+    return RoundEnvironment(data, space, seed=0, runtime=Runtime("cpu"), record=record, folder=folder / "round0")
 
 
 def warnings(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from segadapt.data.dataset import Dataset
-from segadapt.engine.environment import DataBundle
+from segadapt.engine.bundle import DataBundle
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
@@ -21,7 +21,7 @@ def loop(folder: Path, method: str, **settings: Any) -> Loop:
     data = DataBundle(none, none, None, None, None, None, folder)
     record = Record(folder / "record", False, quiet=True)
     made = make(method, Pointwise(), **settings)
-    return Loop(made, data, Runtime("cpu"), record, folder, 0, lambda _: None, lambda _: None)
+    return Loop(made, data, runtime=Runtime("cpu"), record=record, folder=folder, seed=0)
 
 
 @pytest.mark.parametrize("limit", [None, 1e-3])

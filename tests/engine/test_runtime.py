@@ -61,3 +61,19 @@ def test_peak_memory_in_the_units_of_each_system(monkeypatch: pytest.MonkeyPatch
     assert process_peak() * 1024 == pytest.approx(kilobytes, rel=0.1)
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert process_peak() == 0
+
+
+def test_a_batch_returns_to_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three processes hold rows 0, 3, ... and 1, 4, ... and 2, 5, ... of the batch."""
+    batch, ranks = torch.arange(14.0).reshape(7, 2), range(3)
+    runtime = Runtime("cpu")
+    assert torch.equal(runtime.gather_batch(batch, 7), batch)
+    runtime.processes = 3
+    sent: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda message: sent.append(message.clone()))
+    for runtime.rank in ranks:
+        runtime.gather_batch(batch[runtime.rank :: 3], 7)
+    total = torch.stack(sent).sum(0)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda message: message.copy_(total))
+    for runtime.rank in ranks:
+        assert torch.equal(runtime.gather_batch(batch[runtime.rank :: 3], 7), batch)

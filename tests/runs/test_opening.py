@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segadapt.data.readers import open_dataset
-from segadapt.engine.environment import DataBundle
+from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, LabelSpace
 from segadapt.runs.config import DataConfig, DataSpec, load_config

@@ -26,7 +26,7 @@ from segadapt.core.types import Size
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.loader import Samples
-from segadapt.engine.environment import DataBundle, RoundEnvironment
+from segadapt.engine.bundle import DataBundle
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Precision, Runtime, machine, peak_memory_mb
@@ -106,7 +106,7 @@ def bench_step(
         folder = Path(scratch)
         stage = {"method": method, "batch_size": batch, "augmentation": {"crop": crop}, **(settings or {})}
         loop, batches, drawing = _prepared(stage, network, size, classes, repeats + 2, runtime, folder)
-        environment = RoundEnvironment(loop.data, loop.method.space, 0, runtime, loop.record, folder / "round0")
+        environment = loop.environment(0)
         optimisers = loop.optimisers(0)
 
         def whole(samples: dict[str, Samples]) -> None:
@@ -158,8 +158,8 @@ def _prepared(
     target = _noise(space, size, labelled=False)
     data = DataBundle(_noise(space, size, True), target, None, None, None, None, folder, DecodedCache(1 << 30))
     record = Record(folder / "record", False, quiet=True)
-    loop = Loop(made, data, runtime, record, folder, 0, lambda *_: None, lambda _: None)
-    environment = RoundEnvironment(data, space, 0, runtime, record, folder / "round0")
+    loop = Loop(made, data, runtime=runtime, record=record, folder=folder, seed=0)
+    environment = loop.environment(0)
     made.eval()
     with torch.no_grad():
         made.prepare(0, environment)

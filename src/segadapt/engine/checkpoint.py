@@ -1,8 +1,8 @@
 """Checkpoints that survive a crash at any moment.
 
 A checkpoint is written to a temporary name, flushed to the disk and renamed, with its SHA-256 in a
-manifest written the same way; the last two are kept. A damaged one is noticed when it is read and
-the one before it is used. Reading executes no code (``weights_only``).
+manifest written the same way; the last two are kept. A damaged checkpoint is noticed when it is read,
+and the one before it is used. Reading executes no code (``weights_only``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ _MANIFEST = "checkpoints.json"
 
 
 def save_checkpoint(folder: Path, position: int, state: dict[str, Any]) -> Path:
-    """Save ``state`` as the checkpoint at ``position`` (any growing number); drop all but the last two."""
+    """Save ``state`` as the checkpoint at ``position`` and remove all but the last two; return its path.
+
+    Args:
+        folder: folder of the checkpoints.
+        position: a number that grows with the training; the newest checkpoint has the largest.
+        state: tensors, numbers, strings, lists and dicts, which ``torch.load`` reads without running code.
+    """
     path = folder / f"checkpoint-{position:09d}.pt"
     replace_file(path, lambda file: torch.save(state, file))
     entries = [e for e in _entries(folder) if e["position"] != position]
@@ -36,7 +42,7 @@ def save_checkpoint(folder: Path, position: int, state: dict[str, Any]) -> Path:
 
 
 def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest readable checkpoint, or None; says through ``warn`` which damaged ones it passed over."""
+    """Read the newest undamaged checkpoint, on the CPU; None without one. ``warn`` gets a line per damaged one."""
     for entry in reversed(_entries(folder)):
         path = folder / str(entry["file"])
         try:
@@ -52,4 +58,5 @@ def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> dict[str, Any]
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:
+    """Read the manifest: position, file and SHA-256 of every checkpoint, oldest first."""
     return list(read_json(folder / _MANIFEST) or [])

@@ -13,11 +13,18 @@ from segadapt.models.segmenter import Segmenter
 
 
 def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
-    """Encoder and head groups, each split into decayed and undecayed parameters.
+    """Split the trained parameters of a network into groups by learning rate and weight decay.
 
-    Every parameter occurs once; a network that is no segmenter has no head. Biases and normalisation
-    parameters (one dimension) are not decayed under AdamW; SGD decays everything, as the CNN-era
-    codes do.
+    The head of a segmenter learns ``head_factor`` times faster than its encoder; a network that is not a segmenter
+    has no head. AdamW does not decay parameters with one dimension (biases, normalisation); SGD decays all parameters,
+    as the published codes with convolutional networks do.
+
+    Args:
+        network: the network; parameters without gradient are left out, each other one is in exactly one group.
+        config: settings of the optimiser.
+
+    Returns:
+        Groups with ``params``, ``lr`` and ``weight_decay``, as torch's optimisers take them.
     """
     heads = network.head_modules() if isinstance(network, Segmenter) else []
     head = {id(p) for module in heads for p in module.parameters()}
@@ -37,10 +44,10 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
 
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float = 1.0) -> torch.optim.Optimizer:
-    """The optimiser of one network in one round; ``factor`` scales all learning rates.
+    """Make the optimiser of one network in one round; ``factor`` scales all learning rates.
 
-    One fused kernel a parameter: a step over small networks on a CPU takes a quarter of the time of lists of
-    tensors.
+    The fused implementation runs one kernel per parameter: a step over small networks on a CPU takes a quarter of
+    the time of torch's default, which works on lists of tensors.
     """
     groups = parameter_groups(network, config)
     for group in groups:
@@ -52,10 +59,14 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float =
 
 
 def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:
-    """Factor on the base learning rate at ``step`` (from 0) of a round of ``steps`` steps.
+    """Return the factor on the base learning rate at ``step`` (from 0) of a round of ``steps`` steps.
 
     Poly decay is ``(1 - step / horizon) ** power`` (DeepLab, AdaptSegNet); warm-up multiplies it
-    with ``(step + 1) / warmup`` while ``step < warmup``.
+    by ``(step + 1) / warmup`` while ``step < warmup``.
+
+    Example:
+        >>> schedule_factor(ScheduleConfig(name="poly", power=1.0), step=25, steps=100)
+        0.75
     """
     horizon = config.horizon or steps
     factor = max(0.0, 1.0 - step / horizon) ** config.power if config.name == "poly" else 1.0
@@ -65,7 +76,7 @@ def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimisers: Iterable[torch.optim.Optimizer], factor: float) -> None:
-    """Set every group to ``factor`` times its base rate."""
+    """Set the learning rate of every group to ``factor`` times its base rate."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor

@@ -1,4 +1,4 @@
-"""The record of a run: JSON lines, TensorBoard, and a progress line with rate and time left."""
+"""The record of a run (JSON lines, TensorBoard), and a progress line with rate and time left."""
 
 from __future__ import annotations
 
@@ -9,59 +9,78 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 console = Console(stderr=True, highlight=False)
 
 
 class Record:
-    """Writes what happens in a run; a no-op on all processes but the main one."""
+    """Writes the events of a run to ``log.jsonl`` and its curves to TensorBoard, and speaks to the person who watches.
+
+    Args:
+        folder: folder of the run; made where it is missing.
+        active: whether to write at all; in a run of several processes, only the main one does.
+        quiet: whether to keep progress from the terminal.
+    """
 
     def __init__(self, folder: Path, active: bool, quiet: bool = False):
         self.active = active
         self.quiet = quiet or not active
         self._board: SummaryWriter | None = None
         if active:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and commands without a run need none
+
             folder.mkdir(parents=True, exist_ok=True)
             self._path = folder / "log.jsonl"
             self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def event(self, kind: str, **values: Any) -> None:
-        """Append one JSON line."""
+        """Append one JSON line with the kind of the event, the time and ``values``."""
         if not self.active:
             return
         with self._path.open("a") as file:
             file.write(json.dumps({"event": kind, "time": round(time.time(), 3), **values}) + "\n")
 
     def scalars(self, tag: str, values: Mapping[str, float], position: int) -> None:
-        """Curves for TensorBoard."""
+        """Add one point at ``position`` to each of the curves ``tag/name``."""
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{tag}/{name}", value, position)
 
     def say(self, text: str) -> None:
-        """A line for the person who watches."""
+        """Print a line, unless output is off."""
         if not self.quiet:
             console.print(text, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A line that matters even when output is off."""
+        """Print a warning even when output is off, and record it."""
         if self.active:
             console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
             self.event("warning", text=text)
 
     def close(self) -> None:
-        """Flush everything."""
+        """Write everything that is still in memory."""
         if self._board is not None:
             self._board.close()
 
 
 class Steps(AbstractContextManager["Steps"]):
-    """A progress line: done of total, rate, time left, latest numbers."""
+    """A progress line: done of total, rate, time left, latest numbers.
+
+    A bar on a terminal; elsewhere a plain line every 30 seconds.
+
+    Args:
+        title: name of the work.
+        total: number of steps.
+        done: steps that are already done.
+        quiet: whether to show nothing.
+    """
 
     def __init__(self, title: str, total: int, done: int = 0, quiet: bool = False):
         self._hidden = quiet or not sys.stderr.isatty()
@@ -91,7 +110,7 @@ class Steps(AbstractContextManager["Steps"]):
         self._bar.stop()
 
     def advance(self, note: str = "") -> None:
-        """One more step is done."""
+        """Count one more step; ``note``: the latest numbers, kept until the next note."""
         self._done += 1
         now = time.monotonic()
         rate = (self._done - self._first) / max(now - self._start, 1e-9)

@@ -1,27 +1,29 @@
 """Devices, precision and processes, through Lightning Fabric.
 
-Gradients are added up by the loop itself, once a step, rather than by a wrapper around the
-network: a method may then run several forward and backward passes in a step, over parts of the
-network, without the wrapper's restrictions, and the denominators of the losses are global.
+Gradients are added by the training loop, once per step, rather than by a wrapper around the
+network: a method may then run several forward and backward passes per step, over parts of the
+network, without the wrapper's restrictions, and losses are means over the batch of all processes.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import lightning_fabric
-import numpy as np
 import torch
 from torch import Tensor
 
 from segadapt.errors import RequestError
 from segadapt.version import __version__
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -34,14 +36,24 @@ class Runtime:
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
 
     Started by ``torchrun``, it joins the other processes; otherwise it runs alone.
+
+    Attributes:
+        device: device of this process.
+        rank, processes: number of this process, from 0, and how many there are.
+        precision: as given.
+
+    Raises:
+        RequestError: the accelerator is unknown or not available.
     """
 
     def __init__(self, accelerator: str = "auto", precision: Precision = "32-true"):
+        import lightning_fabric  # slow to import, and needed by runs alone
+
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local)
         logging_quiet()
         try:
-            self.fabric = lightning_fabric.Fabric(
+            self.fabric: Fabric = lightning_fabric.Fabric(
                 accelerator=accelerator,
                 devices=local,
                 num_nodes=nodes,
@@ -50,8 +62,8 @@ class Runtime:
             )
         except (ValueError, RuntimeError, lightning_fabric.utilities.exceptions.MisconfigurationException) as problem:
             raise RequestError(
-                f"accelerator '{accelerator}' cannot be used here: {first_line(problem)}; set accelerator=auto to take "
-                "what there is"
+                f"accelerator '{accelerator}' cannot be used here: {first_line(problem)}; set accelerator=auto to "
+                "use whatever is available"
             ) from problem
         self.fabric.launch()
         self.device: torch.device = self.fabric.device
@@ -65,19 +77,19 @@ class Runtime:
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The precision of forward passes."""
+        """Return a context in which forward passes have the run's precision."""
         return self.fabric.autocast()
 
     def barrier(self) -> None:
-        """Wait for all processes."""
+        """Wait until all processes have come here."""
         if self.processes > 1:
             torch.distributed.barrier()
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Add tensors over all processes, in place; one message a dtype."""
+        """Add tensors over all processes, in place; one message per dtype."""
         if self.processes == 1:
             return
-        for dtype in dict.fromkeys(t.dtype for t in tensors):  # in the order given, which all processes share
+        for dtype in dict.fromkeys(t.dtype for t in tensors):  # the order of the tensors, the same in all processes
             group = [t for t in tensors if t.dtype == dtype]
             flat = torch.cat([t.detach().reshape(-1) for t in group])
             torch.distributed.all_reduce(flat)
@@ -87,7 +99,7 @@ class Runtime:
                 offset += tensor.numel()
 
     def mean(self, tensors: Sequence[Tensor]) -> None:
-        """Average tensors over all processes, in place; where they are equal they stay so to the bit."""
+        """Average tensors over all processes, in place; tensors that are equal stay equal to the bit."""
         if self.processes == 1:
             return
         sums = [t.detach().double() for t in tensors]
@@ -96,15 +108,32 @@ class Runtime:
             tensor.detach().copy_(total / self.processes)
 
     def gather(self, words: Sequence[str]) -> list[str]:
-        """What the processes give, one after the other, at every one of them."""
+        """Return the words of all processes, in the order of their ranks, in every process."""
         if self.processes == 1:
             return list(words)
         parts: list[list[str]] = [[] for _ in range(self.processes)]
         torch.distributed.all_gather_object(parts, list(words))
         return [word for part in parts for word in part]
 
+    def gather_batch(self, part: Tensor, samples: int) -> Tensor:
+        """Collect a batch that was dealt out to the processes, in its original order.
+
+        Args:
+            part: [n, ...] rows ``rank``, ``rank + processes``, ... of the batch.
+            samples: rows of the whole batch.
+
+        Returns:
+            The batch [samples, ...], in every process.
+        """
+        if self.processes == 1:
+            return part
+        whole = part.new_zeros((samples, *part.shape[1:]))
+        whole[self.rank :: self.processes] = part
+        self.sum([whole])
+        return whole
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Add gradients over all processes; a gradient missing here counts as zero."""
+        """Add gradients over all processes; a parameter without gradient in this process counts as zero."""
         if self.processes == 1:
             return
         parameters = [p for p in parameters if p.requires_grad]
@@ -114,30 +143,21 @@ class Runtime:
         self.sum([p.grad for p in parameters if p.grad is not None])
 
 
-def seed_step(seed: int, *place: int) -> None:
-    """Seed torch's global generator for one place of a stage (what is done, round, step, rank).
-
-    What is random inside a step (dropout) then depends on the place alone, so a resumed run needs
-    no stored generator state. The stage itself is no part of it: stages draw alike in equal steps.
-    """
-    torch.manual_seed(int(np.random.default_rng([seed, *place]).integers(2**62)))
-
-
 def peak_memory_mb(device: torch.device) -> int:
-    """Peak memory in MB (2^20 bytes): of a GPU since :func:`forget_peak_memory`, of the process so far on a CPU."""
+    """Return the peak memory in MB (2^20 bytes), of a GPU since :func:`forget_peak_memory`, else of the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     return process_peak() >> 20
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Begin the peak of a GPU anew; that of a process cannot be taken back."""
+    """Reset the peak memory of a GPU; the peak of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def process_peak() -> int:
-    """Largest resident size of this process so far, in bytes; 0 on a system that does not tell (Windows)."""
+    """Return the largest resident size of this process so far, in bytes; 0 where the system does not say (Windows)."""
     try:
         import resource
     except ImportError:
@@ -147,20 +167,18 @@ def process_peak() -> int:
 
 
 def logging_quiet() -> None:
-    """Keep the library's own chatter off the user's terminal."""
-    import logging
-
+    """Keep Lightning's notices off the user's terminal."""
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
 
 
 def first_line(problem: BaseException) -> str:
-    """First line of an exception's message."""
+    """Return the first line of an exception's message, or the name of its type."""
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 def machine() -> dict[str, str]:
-    """What a result was made with, for records."""
+    """Describe the machine and the versions that a result was made with."""
     return {
         "system": platform.system(),
         "cpu": _cpu_name(),
@@ -173,6 +191,7 @@ def machine() -> dict[str, str]:
 
 
 def _cpu_name() -> str:
+    """Return the model name of the processor, as far as the system tells it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

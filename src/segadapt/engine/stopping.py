@@ -1,4 +1,4 @@
-"""Stopping a run from outside, after a step whose state is saved."""
+"""A request from outside to stop a run, answered after a step, with its state saved."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from torch import Tensor
 class StopRequest:
     """Turns SIGTERM and SIGINT into a request to stop after the current step; a second Ctrl-C stops at once.
 
-    What comes after the last step is answered as if it came when this is left.
+    Used as a context manager around the training steps. A signal after the last step is re-raised on exit.
 
-    A signal reaches each process of a run at another moment, or only one of them. So that all stop after
-    the same step, the wish travels with a message that they exchange in every step.
+    A signal reaches the processes of a run at different moments, or only one of them. For all to stop after the
+    same step, the wish to stop travels with a message that they exchange in every step.
 
     Args:
-        processes: of the run.
+        processes: number of processes of the run.
+
+    Attributes:
+        asked: whether this process got a signal.
     """
 
     def __init__(self, processes: int = 1) -> None:
@@ -34,7 +37,7 @@ class StopRequest:
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 self._old[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: the caller's own handling stays
+            except ValueError:  # not the main thread: the caller's handlers stay
                 break
         return self
 
@@ -50,21 +53,21 @@ class StopRequest:
             signal.raise_signal(self._number)
 
     def wish(self, device: torch.device) -> Tensor:
-        """1 if this process was asked to stop, otherwise 0; for the step's message."""
+        """Return 1 if this process was asked to stop, otherwise 0, as a part of the step's message."""
         return torch.full((), float(self.asked), device=device)
 
     def heard(self, wishes: Tensor) -> None:
-        """Take the sum of all processes' wishes from the message."""
+        """Take the sum of the wishes of all processes from the message of the step."""
         if self._processes > 1:
             self._wishes = _read_later(wishes)
 
     def decided(self) -> bool:
-        """Whether to stop after this step: the same answer at all processes, if each asks once a step."""
+        """Return whether to stop after this step: the same answer in all processes if each asks once per step."""
         return self.asked if self._processes == 1 else self._wishes() > 0
 
 
 def _read_later(value: Tensor) -> Callable[[], float]:
-    """Reads a number without waiting for what a GPU was given to do after it."""
+    """Copy a number to the CPU; the returned function waits for this copy, not for later work of the GPU."""
     if not value.is_cuda:
         return lambda: float(value)
     copy = value.to("cpu", non_blocking=True)

@@ -1,11 +1,12 @@
-"""What a round keeps of its target images beside hard labels: class scores and soft labels, a file an image.
+"""Class scores and soft labels of the target images in one round, one file per image.
 
-Both are plain values that read an image's file when they are called, so they can be sent to decoding processes.
+Both are plain values that read the file of an image when they are called, so they can be sent to decoding processes.
 """
 
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +22,36 @@ from segadapt.pieces.soft_store import decode, encode
 
 @dataclass(frozen=True)
 class KeptScores:
-    """Compact log scores of a pass over the target set, in ``folder``."""
+    """Compact log scores of a pass over the target set, in ``folder``.
+
+    ``scores(index)`` returns the scores [K, h, w] float16 of one image; DamagedFile when there are none.
+    """
 
     folder: Path
 
+    def open(self, needed: bool) -> None:
+        """Make the folder; ``needed``: training reads the scores, so :meth:`close` must not remove them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if needed:
+            self._needed.touch()
+
     def keep(self, index: int, scores: npt.NDArray[np.float16]) -> None:
-        """Store those of one image."""
+        """Store the scores [K, h, w] of one image."""
         content = io.BytesIO()
         np.save(content, scores)
         write_bytes(self._file(index), content.getvalue())
 
+    def close(self) -> None:
+        """Remove the folder unless training needs it."""
+        if self.folder.exists() and not self._needed.exists():
+            shutil.rmtree(self.folder)
+
     def __call__(self, index: int) -> npt.NDArray[np.float16]:
-        """Scores [K, h, w] of one image; DamagedFile when there are none."""
         return np.asarray(np.load(io.BytesIO(_content(self._file(index))), allow_pickle=False), np.float16)
+
+    @property
+    def _needed(self) -> Path:
+        return self.folder / "keep"
 
     def _file(self, index: int) -> Path:
         return self.folder / f"{index:06d}.npy"
@@ -41,16 +59,18 @@ class KeptScores:
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Soft labels of the target set, in ``folder``."""
+    """Soft labels of the target set, in ``folder``.
+
+    ``soft(index)`` returns the log-probabilities [K, h, w] float16 of one image; DamagedFile when there are none.
+    """
 
     folder: Path
 
     def keep(self, index: int, log_p: Tensor) -> None:
-        """Store that of one image, at the network's stride or, for large maps of fine strides, coarser."""
+        """Store the log-probabilities [K, h, w] of one image; large maps are stored at a coarser resolution."""
         write_bytes(self._file(index), encode(fitting_scores(log_p)))
 
     def __call__(self, index: int) -> npt.NDArray[np.float16]:
-        """Log-probabilities [K, h, w] of one image; DamagedFile when there are none."""
         return decode(_content(self._file(index)))
 
     def _file(self, index: int) -> Path:
@@ -58,7 +78,11 @@ class SoftLabels:
 
 
 def _content(path: Path) -> bytes:
-    """A damaged image, which a run may skip, has no file."""
+    """Read a file; there is none for a damaged image, which a run may skip.
+
+    Raises:
+        DamagedFile: the file cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as problem:

@@ -1,7 +1,7 @@
-"""Scores of label maps: one confusion matrix, everything else follows from it.
+"""Scores of label maps; all of them follow from one confusion matrix.
 
 All scores are percentages. A class that occurs neither in the truth nor in the prediction has no
-IoU (NaN) and enters no mean, as in the Cityscapes evaluation.
+IoU (NaN) and is left out of every mean, as in the Cityscapes evaluation.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segadapt.errors import RequestError
-from segadapt.labels import IGNORE, LabelSpace
+from segadapt.labels import LabelSpace
+from segadapt.pieces.confusion import confusion_counts, require_classes
 
 
 class ConfusionMatrix:
@@ -25,12 +25,19 @@ class ConfusionMatrix:
 
     Args:
         classes: number of classes K.
-        device: where the counts live.
+        device: device on which the pixels are counted.
 
     Attributes:
         counts: [K, K + 1] int64, rows the truth, columns the prediction; the last column counts
-            pixels whose prediction is no class (IGNORE). Pixels without truth are not counted.
-            May be added over processes: ``sum([matrix.counts])``.
+            pixels that are predicted as no class (IGNORE). Pixels without truth are not counted.
+            The counts of several processes may be added: ``sum([matrix.counts])``.
+
+    Example:
+        >>> from segadapt.labels import CITYSCAPES
+        >>> matrix = ConfusionMatrix(len(CITYSCAPES))
+        >>> matrix.update(prediction=torch.tensor([0, 0, 1]), label=torch.tensor([0, 1, 1]))
+        >>> matrix.scores(CITYSCAPES).miou
+        50.0
     """
 
     def __init__(self, classes: int, device: torch.device | str = "cpu"):
@@ -38,25 +45,18 @@ class ConfusionMatrix:
         self.counts = torch.zeros((classes, classes + 1), dtype=torch.int64, device=device)
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Count pixels of integer maps of equal shape; RequestError for a label that is no class."""
-        if prediction.shape != label.shape:
-            raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
-        columns = self.classes + 1
-        cells = self.classes * columns
-        label = label.to(self.counts.device).long().flatten()
-        prediction = prediction.to(self.counts.device).long().flatten().clamp(max=self.classes)
-        # Bin 0 takes the pixels without truth; a label beyond the classes lengthens the result.
-        cell = torch.where(label == IGNORE, 0, label * columns + prediction + 1)
-        found = torch.bincount(cell, minlength=cells + 1)
-        if len(found) > cells + 1:
-            raise RequestError(
-                f"a label map holds class {(len(found) - 2) // columns}, but there are only {self.classes} classes "
-                f"(0 to {self.classes - 1}, and {IGNORE} for none)"
-            )
-        self.counts += found[1:].view(self.classes, columns)
+        """Count the pixels of a predicted and a true map; see :func:`segadapt.pieces.confusion.confusion_counts`.
+
+        Raises:
+            ValueError: the shapes differ.
+            RequestError: the label map holds a value that is neither a class nor IGNORE.
+        """
+        require_classes(label, self.classes)  # before the transfer: on a GPU the check would wait
+        found = confusion_counts(prediction, label.to(self.counts.device), self.classes, check=False)
+        self.counts += found[: self.classes]
 
     def scores(self, space: LabelSpace) -> Scores:
-        """The scores of everything counted so far."""
+        """Compute the scores of everything counted so far."""
         return Scores.of(self.counts.cpu().numpy(), space)
 
 
@@ -71,9 +71,9 @@ class Scores:
         pixels: per class, number of true pixels.
         miou: mean IoU over the classes that occur in truth or prediction.
         mpa: mean of ``accuracy`` over the classes that occur in the truth.
-        pixel_accuracy: share of all pixels that are right.
-        fwiou: IoU averaged with the classes' shares of the true pixels as weights.
-        subsets: mean IoU over named selections of classes, of the same prediction.
+        pixel_accuracy: share of all pixels that are predicted correctly.
+        fwiou: mean IoU in which each class weighs as much as its share of the true pixels.
+        subsets: mean IoU over each named subset of the classes, of the same prediction.
     """
 
     names: tuple[str, ...]
@@ -88,7 +88,7 @@ class Scores:
 
     @classmethod
     def of(cls, counts: npt.NDArray[np.int64], space: LabelSpace) -> Scores:
-        """Scores of a confusion matrix [K, K] or [K, K + 1] (rows the truth) in classes of ``space``."""
+        """Compute scores from a confusion matrix [K, K] or [K, K + 1], rows the truth, in the classes of ``space``."""
         classes = len(space)
         if counts.shape not in ((classes, classes), (classes, classes + 1)):
             raise ValueError(f"confusion matrix {counts.shape} does not fit {classes} classes")
@@ -111,7 +111,7 @@ class Scores:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, NaN as null; ``iou``, ``accuracy`` and ``pixels`` by class name."""
+        """Return plain JSON values, NaN as null; ``iou``, ``accuracy`` and ``pixels`` by class name."""
         return {
             "miou": _plain(self.miou),
             "mpa": _plain(self.mpa),
@@ -125,15 +125,16 @@ class Scores:
 
 
 def _ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """``part / whole``, NaN where ``whole`` is zero."""
+    """Return ``part / whole``, NaN where ``whole`` is zero."""
     return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
-    """Mean of the defined values; NaN if there is none."""
+    """Average the defined values; NaN if there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else math.nan
 
 
 def _plain(value: float) -> float | None:
+    """Replace NaN, which JSON does not know, by None."""
     return None if math.isnan(value) else value

@@ -29,11 +29,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.randomness import Purpose, generator_for
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Scales
@@ -181,7 +181,7 @@ class CBST(Prototyped):
         c = self.config
         share = grown(c.source_portion, c.source_portion_step, c.source_portion_max, round_index)
         draw = round_index if c.source_policy == "redrawn" else 0
-        order = np.random.default_rng([environment.seed, 3, draw]).permutation(len(environment.source))
+        order = generator_for(environment.seed, Purpose.SOURCE_SUBSET, draw).permutation(len(environment.source))
         return environment.source.subset([int(i) for i in order[: round_half_up(share * len(order))]])
 
     def _focus(self) -> Callable[[LabelMap], Sequence[int]]:

@@ -11,7 +11,8 @@ from segadapt.core.settings import checked
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.resize import Resize
-from segadapt.engine.environment import DataBundle, RoundEnvironment
+from segadapt.engine.bundle import DataBundle
+from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
@@ -74,9 +75,11 @@ def label_images(
     with tempfile.TemporaryDirectory(dir=out, prefix=".label-") as private:
         scratch = Path(private)
         bundle = DataBundle(target, target, None, truth, None, size, scratch)
-        environment = RoundEnvironment(bundle, loaded.space, 0, runtime, Record(scratch, False, quiet), scratch)
+        environment = RoundEnvironment(
+            bundle, loaded.space, seed=0, runtime=runtime, record=Record(scratch, False, quiet), folder=scratch
+        )
         method.prepare(0, environment)
-        summary = environment.finish_prepare(STAGE, 0)
+        summary = environment.finish_preparation(STAGE, 0)
         if summary is None:
             raise RequestError(f"no image in '{images}' could be labelled")
         for file in (*sorted((scratch / "labels").rglob("*.png")), *scratch.glob("labels.json")):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from segadapt.engine.runtime import seed_step
+from segadapt.core.randomness import Purpose, seed_step
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.methods.method import Method, StageConfig
@@ -138,7 +138,7 @@ class Networks:
             RequestError: a model file is missing or does not fit, or the method does not work with these networks.
         """
         first, *others = self.origins(stage)
-        seed_step(self._config.seed, 9)
+        seed_step(self._config.seed, Purpose.NETWORK)
         model = self._network(stage, first, trained)
         if first.file is not None and stage.network is not None:
             model = started_from(self._initial(stage, weights=None), model)
@@ -155,7 +155,7 @@ class Networks:
 
     def _initial(self, stage: StageConfig, weights: str | None) -> Segmenter:
         """Build the network of a stage with the given initial weights or random ones; the same at every call."""
-        seed_step(self._config.seed, 9)
+        seed_step(self._config.seed, Purpose.NETWORK)
         spec = stage.network or self._config.model
         return build_segmenter(spec.name, len(self._space), weights=weights, **spec.arguments)
 

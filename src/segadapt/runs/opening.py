@@ -15,7 +15,7 @@ from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.labelling import some
 from segadapt.data.readers import open_dataset, reader_info, to_space
-from segadapt.engine.environment import DataBundle
+from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec, resolve_root

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.loader import Part, Stream
-from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.loop import Loop, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
+from segadapt.labels import LabelSpace
 from segadapt.runs.config import RunConfig
 from segadapt.runs.networks import Networks
-from segadapt.runs.opening import OpenedData, open_data
+from segadapt.runs.opening import open_data
 
 _TIMED = 3
 
@@ -39,8 +39,10 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
         stages = []
         for stage in config.stages:
             method = networks.method(stage, trained=False)
-            loop = Loop(method, opened.training, runtime, record, folder / stage.name, config.seed, _nothing, _nothing)
-            planned = _stage(loop, opened, measure)
+            loop = Loop(
+                method, opened.training, runtime=runtime, record=record, folder=folder / stage.name, seed=config.seed
+            )
+            planned = _stage(loop, opened.space, measure)
             stages.append({**planned, "network": networks.architecture(stage).name})
     return {
         "title": config.title,
@@ -55,19 +57,12 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
     }
 
 
-def _nothing(*_: object) -> None:
-    """A plan shows no rounds and no labels."""
-
-
-def _stage(loop: Loop, opened: OpenedData, measure: bool) -> dict[str, Any]:
-    method, stage, space = loop.method, loop.config, opened.space
+def _stage(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
+    method, stage = loop.method, loop.config
     steps: list[int] = []
     streams: dict[str, Stream] = {}
     for round_index in range(method.rounds):
-        environment = RoundEnvironment(
-            opened.training, space, loop.seed, loop.runtime, loop.record, loop.folder / f"round{round_index}"
-        )
-        streams = method.streams(round_index, environment)
+        streams = method.streams(round_index, loop.environment(round_index))
         steps.append(stage_length(stage, streams))
     minutes = sum(steps) * _seconds_a_step(loop, streams, len(space)) / 60 if measure else None
     return {

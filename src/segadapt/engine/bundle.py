@@ -1,0 +1,39 @@
+"""The opened data of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segadapt.data.cache import DecodedCache
+from segadapt.data.dataset import Dataset
+from segadapt.data.resize import Resize
+
+
+@dataclass
+class DataBundle:
+    """The opened data of a run.
+
+    Attributes:
+        source: labelled source images.
+        target: target images; has no label paths.
+        oracle: opens the target training set with labels; only called when an oracle is trained.
+        truth: the target training set with labels, to measure pseudo labels for the report; never given to a method.
+        source_size, target_size: working sizes.
+        cache_folder: folder for statistics of the data, cached by content.
+        cache: decoded images.
+        workers: number of decoding processes per stream.
+        skip_damaged: whether a damaged file is skipped with a warning; otherwise it stops the run.
+    """
+
+    source: Dataset
+    target: Dataset
+    oracle: Callable[[], Dataset] | None
+    truth: Dataset | None
+    source_size: Resize
+    target_size: Resize
+    cache_folder: Path
+    cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
+    workers: int = 0
+    skip_damaged: bool = False

@@ -1,0 +1,159 @@
+"""The pseudo labels of one round on the disk, and their summary for the record.
+
+FOLDER/labels/ID.png             label maps, 255 without a label
+FOLDER/confidence/NUMBER.png     confidence of a few images, for the report
+FOLDER/labels.json               the summary, written when all labels are
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segadapt.core.files import write_bytes, write_json
+from segadapt.data.dataset import Dataset
+from segadapt.data.decode import read_index
+from segadapt.data.writing import encode_picture
+from segadapt.engine.damaged import DamagedFiles
+from segadapt.engine.runtime import Runtime
+from segadapt.engine.truth import LabelCounts, TrueLabels
+from segadapt.labels import LabelSpace
+
+SHOWN = 6
+"""Pseudo-labelled images per round whose confidence is kept for the report."""
+
+
+class LabelStore:
+    """Stores the pseudo labels of one round and counts them.
+
+    Args:
+        folder: folder of the round.
+        target: target images.
+        space: label space of the labels.
+        truth: true labels to compare with for the record, or None.
+        runtime: runtime of this process.
+        damaged: decides about true labels that cannot be read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        target: Dataset,
+        space: LabelSpace,
+        truth: Dataset | None,
+        runtime: Runtime,
+        damaged: DamagedFiles,
+    ):
+        self._folder, self._target, self._space, self._runtime, self._damaged = folder, target, space, runtime, damaged
+        self._truth = None if truth is None else TrueLabels(truth)
+        self._counts = LabelCounts.none(len(space))
+        self._reported: dict[str, Any] = {}
+        self._shown = set(np.linspace(0, len(target) - 1, min(SHOWN, len(target))).astype(int).tolist())
+
+    def keep(self, index: int, label: Tensor, confidence: Tensor | None = None) -> None:
+        """Write the pseudo label [H, W] of a target image as an index PNG, and count it.
+
+        Args:
+            index: position of the image in the target data set.
+            label: train ids and IGNORE, uint8.
+            confidence: [H, W] in [0, 1]; written for the few images that the report shows.
+
+        Raises:
+            RunError: a file cannot be written.
+        """
+        label = label.to("cpu", torch.uint8)
+        write_bytes(self._file(index), encode_picture(".png", label.numpy()))
+        self._counts += LabelCounts.of(label, self._true_label(index, label), len(self._space))
+        if index in self._shown and confidence is not None:
+            grey = (confidence.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+            write_bytes(self._folder / "confidence" / f"{index:06d}.png", encode_picture(".png", grey))
+
+    def dataset(self) -> Dataset:
+        """Return the target data set with the stored labels."""
+        items = tuple(replace(item, label=self._file(i)) for i, item in enumerate(self._target.items))
+        return replace(self._target, items=items, read_label=read_index)
+
+    def report(self, values: Mapping[str, Any]) -> None:
+        """Add a method's own numbers to the summary: ``portion``, ``thresholds`` [K], ``predicted`` [K]."""
+        self._reported.update(values)
+
+    def finish(self, stage: str, round_index: int) -> dict[str, Any] | None:
+        """Write and return the summary over all processes; None if no label was kept. Every process must call this."""
+        counts = self._counts.counts.to(self._runtime.device)
+        self._runtime.sum([counts])
+        found = LabelCounts(counts.cpu())
+        if not int(found.pixels):
+            return None
+        summary = {
+            "stage": stage,
+            "round": round_index,
+            "portion": self._reported.get("portion"),
+            **summarise(found, self._space, self._reported),
+            "shown": sorted(self._shown),
+        }
+        if self._runtime.main:
+            write_json(self._folder / "labels.json", summary)
+        self._runtime.barrier()
+        return summary
+
+    def _file(self, index: int) -> Path:
+        return self._folder / "labels" / f"{self._target.items[index].id}.png"
+
+    def _true_label(self, index: int, label: Tensor) -> Tensor | None:
+        """Read the true label map at the size of the label; None where it is not known."""
+        truth = self._truth
+        if truth is None:
+            return None
+        stored = self._damaged.if_readable(lambda: truth.at(index, (label.shape[0], label.shape[1])))
+        return None if stored is None else torch.from_numpy(stored)
+
+
+def summarise(found: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe pseudo labels in numbers, overall and per class.
+
+    Args:
+        found: the counted labels.
+        space: label space.
+        reported: numbers of the method, where it has them: ``thresholds`` [K]; ``predicted`` [K], pixels that the
+            network predicts as each class.
+
+    Returns:
+        ``density``, the share of the pixels that have a label; ``accuracy`` of the labels whose truth is known;
+        ``classes``, the same per class and the shares of the class among the labels and in the truth. Shares are
+        in [0, 1]; None where there is nothing to compare with.
+    """
+    given, judged, right = found.given, found.judged, found.confusion.diagonal()
+    true, pixels = found.true, int(found.pixels)
+    thresholds = reported.get("thresholds", torch.ones(len(space))).tolist()
+    predicted = reported.get("predicted", given).tolist()
+    classes = [
+        {
+            "name": name,
+            "threshold": thresholds[c],
+            "predicted": int(predicted[c]),
+            "selected": int(given[c]),
+            "share_selected": float(given[c]) / predicted[c] if predicted[c] else 0.0,
+            "density": float(given[c]) / pixels,
+            "accuracy": _share(right[c], judged[c]),
+            # Of the labels whose truth is known, and of the whole truth.
+            "label_share": _share(judged[c], judged.sum()),
+            "truth_share": _share(true[c], true.sum()),
+        }
+        for c, name in enumerate(space.names)
+    ]
+    return {
+        "density": float(given.sum()) / pixels,
+        "accuracy": _share(right.sum(), judged.sum()),
+        "classes": classes,
+    }
+
+
+def _share(part: Tensor, whole: Tensor) -> float | None:
+    """Divide two counts; None where there is nothing to divide by."""
+    return float(part) / float(whole) if int(whole) else None

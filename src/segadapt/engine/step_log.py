@@ -1,0 +1,101 @@
+"""The log of a stage's training steps; losses stay on the device until several steps are logged together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from segadapt.engine.online import OnlineRecord
+from segadapt.engine.record import Record
+from segadapt.engine.runtime import Runtime
+from segadapt.errors import RunError
+
+LOG_EVERY = 20
+"""Steps between two log lines."""
+
+
+class Measured(NamedTuple):
+    """The losses of one step.
+
+    Attributes:
+        step: step within the round, from 0.
+        names: names of the loss terms.
+        values: [len(names)] this process's share of each weighted mean, on the device.
+        ids: names of the samples, for messages.
+    """
+
+    step: int
+    names: list[str]
+    values: Tensor
+    ids: list[str]
+
+
+class StepLog:
+    """Collects the losses of training steps and records their means.
+
+    Args:
+        stage: name of the stage.
+        runtime, record: runtime and record of this process.
+        online: quality of online labels, recorded with the losses.
+        run: folder of the run, for messages.
+    """
+
+    def __init__(self, stage: str, runtime: Runtime, record: Record, online: OnlineRecord, run: Path):
+        self._stage, self._runtime, self._record, self._online, self._run = stage, runtime, record, online, run
+        self._pending: list[Measured] = []
+
+    def add(self, measured: Measured) -> None:
+        """Take the losses of one step."""
+        self._pending.append(measured)
+
+    @property
+    def due(self) -> bool:
+        """Whether enough steps have been taken to record them."""
+        return len(self._pending) >= LOG_EVERY
+
+    def write(self, round_index: int, learning_rate: float, steps_done: int) -> str:
+        """Record the mean losses of the steps since the last call, over all processes.
+
+        Args:
+            round_index: number of the round, from 0.
+            learning_rate: learning rate of the first network.
+            steps_done: steps of all rounds so far; the position on the curves.
+
+        Returns:
+            The total loss in words, for the progress line.
+
+        Raises:
+            RunError: a loss is not finite; names the step and its samples.
+        """
+        pending, self._pending = self._pending, []
+        table = torch.stack([m.values for m in pending])
+        self._runtime.sum([table])
+        table = table.cpu()
+        self._require_finite(round_index, pending, table)
+        step = pending[-1].step + 1
+        losses = dict(zip(pending[-1].names, table.mean(0).tolist(), strict=True))
+        losses["total"] = sum(losses.values())
+        place = {"stage": self._stage, "round": round_index, "step": step}
+        self._record.event("step", **place, losses=losses, lr=learning_rate)
+        self._record.scalars(f"{self._stage}/loss", losses, steps_done)
+        self._record.scalars(self._stage, {"lr": learning_rate}, steps_done)
+        labels = self._online.take()
+        if labels:
+            self._record.event("online_labels", **place, **labels)
+        return f"loss {losses['total']:.3f}"
+
+    def _require_finite(self, round_index: int, pending: list[Measured], table: Tensor) -> None:
+        """Stop the run at the first step with a loss that is not finite; ``table`` [steps, terms]."""
+        bad = (~torch.isfinite(table)).any(1).nonzero()
+        if not len(bad):
+            return
+        first, name = pending[int(bad[0])], self._stage
+        shown = ", ".join(f"{n}={v:.3g}" for n, v in zip(first.names, table[int(bad[0])].tolist(), strict=True))
+        raise RunError(
+            f"loss is not finite in stage '{name}', round {round_index + 1}, step {first.step + 1} ({shown}); "
+            f"batch: {', '.join(first.ids)}; start again in another --out with a lower {name}.optimiser.lr or "
+            f"with {name}.gradient_clip; --reuse {self._run} takes over the stages before"
+        )
