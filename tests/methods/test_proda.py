@@ -15,7 +15,7 @@ from segadapt.data.loader import Samples
 from segadapt.data.strong import Strong
 from segadapt.labels import IGNORE
 from segadapt.methods.distill import Distill, strong_labels
-from segadapt.methods.method import Prediction
+from segadapt.methods.environment import Prediction
 from segadapt.methods.proda import ProDA
 from tests.methods.small import D, K, Pointwise, backward, gradients, make, samples
 

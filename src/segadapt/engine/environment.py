@@ -26,7 +26,7 @@ from segadapt.engine.runtime import Runtime
 from segadapt.engine.stored import KeptScores, SoftLabels
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap, LabelSpace
-from segadapt.methods.method import Prediction
+from segadapt.methods.environment import Prediction
 from segadapt.models.inference import InferenceConfig, scores
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.pseudo_labels import encode_scores, probabilities_from_scores

@@ -25,7 +25,8 @@ from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime, seed_step
 from segadapt.engine.stopping import StopRequest
 from segadapt.errors import Interrupted, RequestError, RunError
-from segadapt.methods.method import Method, StageConfig, Terms
+from segadapt.methods.method import Method, Terms
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.norm import running_statistics, set_norm_mode
 
 Optimisers = Mapping[str, torch.optim.Optimizer]

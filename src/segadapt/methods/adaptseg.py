@@ -25,16 +25,10 @@ from torch import Tensor, nn
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import (
-    Environment,
-    OptimiserConfig,
-    StageConfig,
-    Terms,
-    Trained,
-    labelled_part,
-    paired_streams,
-)
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Terms, Trained, labelled_part, paired_streams
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.stage_config import OptimiserConfig, StageConfig
 from segadapt.models.discriminator import Discriminator
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.adversarial import SOURCE, TARGET, Gan, domain_loss
@@ -76,7 +70,6 @@ class AdaptSeg(Prototyped):
     """
 
     Config = AdaptSegConfig
-    title = "AdaptSeg"
     config: AdaptSegConfig
 
     def __init__(self, config: AdaptSegConfig, model: Segmenter, space: LabelSpace):

@@ -30,9 +30,11 @@ from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Environment, OnlineLabels, StageConfig, Terms, labelled_part, paired_streams
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import OnlineLabels, Terms, labelled_part, paired_streams
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
 from segadapt.methods.ranking import rank_target
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.contrast import pixel_prototype_contrast, transferred_labels
 from segadapt.pieces.losses import cross_entropy_and_entropy, nearest_labels
@@ -102,7 +104,6 @@ class BCL(Prototyped):
     """
 
     Config = BCLConfig
-    title = "BCL"
     config: BCLConfig
     mu: Tensor
     seen: Tensor

@@ -38,9 +38,11 @@ from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Scales
 from segadapt.labels import LabelMap, LabelSpace
-from segadapt.methods.method import Environment, StageConfig, Terms, labelled_part
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Terms, labelled_part
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
 from segadapt.methods.ranking import rank_target
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy, upsample
 from segadapt.pieces.mining import rare_classes, wanted_classes
@@ -100,7 +102,6 @@ class CBST(Prototyped):
     """
 
     Config = CBSTConfig
-    title = "CBST"
     config: CBSTConfig
     thresholds: Tensor
     counts: Tensor

@@ -37,9 +37,11 @@ from segadapt.data.loader import Samples
 from segadapt.data.strong import StrongAugmentation
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Environment, OptimiserConfig, Terms, Trained
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Terms, Trained
 from segadapt.methods.prototyped import labelled
 from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
+from segadapt.methods.stage_config import OptimiserConfig
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.cutmix import half_box, in_box, paste, paste_labels
 from segadapt.pieces.denoising import symmetric_cross_entropy
@@ -145,7 +147,6 @@ class CPSL(Rectified):
     """
 
     Config = CPSLConfig
-    title = "CPSL"
     config: CPSLConfig
     shares: Tensor
 

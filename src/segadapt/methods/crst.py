@@ -67,7 +67,6 @@ class CRST(CBST):
     """CBST with a confidence regulariser."""
 
     Config = CRSTConfig
-    title = "CRST"
     config: CRSTConfig
 
     @property

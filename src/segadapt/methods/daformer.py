@@ -30,19 +30,12 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.rare_classes import CROP_SHARE, MIN_SHARE, rare_classes
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, THINGS, LabelSpace
+from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import (
-    Environment,
-    OnlineLabels,
-    OptimiserConfig,
-    ScheduleConfig,
-    StageConfig,
-    Terms,
-    labelled_part,
-    paired_streams,
-)
+from segadapt.methods.method import OnlineLabels, Terms, labelled_part, paired_streams
 from segadapt.methods.mpcl import Mixed
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig, StageConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
@@ -104,7 +97,6 @@ class DAFormer(Prototyped):
     """
 
     Config = DAFormerConfig
-    title = "DAFormer"
     config: DAFormerConfig
     kept_near: Tensor
 
@@ -203,8 +195,6 @@ class DAFormer(Prototyped):
 
 class HRDA(DAFormer):
     """DAFormer with a network that looks at two resolutions; its losses are those of both."""
-
-    title = "HRDA"
 
     def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space, reference)

@@ -26,16 +26,10 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Size
 from segadapt.data.strong import Strong, StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE
-from segadapt.methods.method import (
-    Environment,
-    OptimiserConfig,
-    TaughtConfig,
-    TaughtMethod,
-    Terms,
-    labelled_part,
-    paired_streams,
-)
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import TaughtMethod, Terms, labelled_part, paired_streams
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
+from segadapt.methods.stage_config import OptimiserConfig, TaughtConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.inference import InferenceConfig
 from segadapt.pieces.losses import cross_entropy, nearest_labels, upsample
@@ -69,7 +63,6 @@ class Distill(TaughtMethod, Prototyped):
     """A student learns from a frozen teacher's confident labels and from all its probabilities."""
 
     Config = DistillConfig
-    title = "Distillation"
     config: DistillConfig
 
     def prepare(self, round_index: int, environment: Environment) -> None:

@@ -27,8 +27,9 @@ from segadapt.data.loader import Samples
 from segadapt.labels import LabelSpace
 from segadapt.methods.adaptseg import AdaptSeg, AdaptSegConfig
 from segadapt.methods.daformer import DAFormer, DAFormerConfig
+from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Environment, Method, Terms
+from segadapt.methods.method import Method, Terms
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import Over
@@ -80,7 +81,6 @@ class MIC(DAFormer):
     """
 
     Config = MICConfig
-    title = "MIC"
     config: MICConfig
 
     def __init__(self, config: MICConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
@@ -115,7 +115,6 @@ class AdaptSegMIC(AdaptSeg):
     """
 
     Config = AdaptSegMICConfig
-    title = "AdaptSeg + MIC"
     config: AdaptSegMICConfig
 
     def __init__(self, config: AdaptSegMICConfig, model: Segmenter, space: LabelSpace):

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from segadapt.core.settings import Settings
 from segadapt.labels import IGNORE
-from segadapt.methods.method import Environment
+from segadapt.methods.environment import Environment
 from segadapt.models.prototype_net import PrototypeNet, embedded
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.class_bank import NOWHERE, ClassBank

@@ -34,9 +34,11 @@ from torch import Tensor
 from segadapt.data.loader import Samples
 from segadapt.data.resize import Size
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import Environment, OptimiserConfig, Terms
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Terms
 from segadapt.methods.prototyped import labelled
 from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
+from segadapt.methods.stage_config import OptimiserConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.denoising import symmetric_cross_entropy
 from segadapt.pieces.losses import divergence_from_uniform, log_probabilities, upsample
@@ -95,7 +97,6 @@ class ProDA(Rectified):
     """
 
     Config = ProDAConfig
-    title = "ProDA"
     config: ProDAConfig
     prototypes: Tensor
 

@@ -16,8 +16,10 @@ from torch import Tensor
 from segadapt.core.settings import Settings
 from segadapt.data.loader import Samples
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Environment, Method, StageConfig, Terms, Trained
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Method, Terms, Trained
 from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.multires import MultiRes
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Output, Segmenter

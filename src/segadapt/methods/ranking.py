@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from segadapt.methods.method import Environment, Predictions
+from segadapt.methods.environment import Environment, Predictions
 from segadapt.pieces.pseudo_labels import confidence_and_prediction
 from segadapt.pieces.thresholds import ClassThresholds
 

@@ -22,8 +22,10 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Size
 from segadapt.data.strong import StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Environment, OnlineLabels, StageConfig, Terms, labelled_part, paired_streams
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import OnlineLabels, Terms, labelled_part, paired_streams
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.stage_config import StageConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import see_whole
 from segadapt.models.norm import set_norm_mode

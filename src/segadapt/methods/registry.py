@@ -15,11 +15,12 @@ from segadapt.methods.cpsl import CPSL
 from segadapt.methods.crst import CRST
 from segadapt.methods.daformer import HRDA, DAFormer
 from segadapt.methods.distill import Distill
-from segadapt.methods.method import Method, StageConfig
+from segadapt.methods.method import Method
 from segadapt.methods.mic import MIC, AdaptSegMIC
 from segadapt.methods.papers import Paper
 from segadapt.methods.proda import ProDA
 from segadapt.methods.source_only import SourceOnly
+from segadapt.methods.stage_config import StageConfig
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from segadapt.data.loader import Samples, Stream
-from segadapt.methods.method import Environment, StageConfig, Terms, labelled_part
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Terms, labelled_part
 from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.stage_config import StageConfig
 from segadapt.methods.supervision import segmentation_terms
 
 
@@ -38,8 +40,6 @@ class SourceOnly(Prototyped):
     """Supervised cross entropy on one domain."""
 
     Config = SourceOnlyConfig
-    title = "Source only"
-    uses_target = False
     config: SourceOnlyConfig
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:

@@ -22,8 +22,8 @@ from segadapt.core.settings import Settings, checked
 from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
-from segadapt.methods.method import StageConfig
 from segadapt.methods.registry import stage_settings
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 

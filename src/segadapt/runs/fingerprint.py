@@ -9,8 +9,8 @@ from typing import Any
 from segadapt.core.files import file_digest, short_hash
 from segadapt.engine.environment import DataBundle
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import StageConfig
 from segadapt.methods.source_only import SourceOnlyConfig
+from segadapt.methods.stage_config import StageConfig
 from segadapt.runs.config import RunConfig
 from segadapt.runs.opening import data_fingerprint, files_fingerprint, labels_read
 

@@ -23,7 +23,7 @@ from segadapt.core.files import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, machine, seed_step
 from segadapt.errors import RequestError
-from segadapt.methods.method import StageConfig
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter

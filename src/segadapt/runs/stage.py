@@ -16,9 +16,9 @@ from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_m
 from segadapt.errors import RequestError
 from segadapt.evaluate.scoring import evaluate
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import Method, StageConfig
-from segadapt.methods.prototyped import Prototyped
+from segadapt.methods.method import Method
 from segadapt.methods.registry import method_info
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter
 from segadapt.models.multires import started_from
 from segadapt.models.prototype_net import PrototypeNet
@@ -144,7 +144,7 @@ class StageRunner:
 
     def _keep_prototypes(self, method: Method, result: Segmenter, folder: Path) -> None:
         """The prototypes of a stage, beside a result that does not hold them."""
-        view = method.prototype_view() if isinstance(method, Prototyped) else None
+        view = method.prototype_view()
         if view is None:
             return
         if not view.active.any():
