@@ -15,12 +15,13 @@ from segadapt.data.loader import Samples
 from segadapt.data.strong import in_cutout, warp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
-from segadapt.methods.cpsl import CPSL, Sampled
+from segadapt.methods.cpsl import CPSL
 from segadapt.pieces.cutmix import half_box, in_box, paste, paste_labels
 from segadapt.pieces.denoising import hard_labels, rectified, symmetric_cross_entropy
 from segadapt.pieces.losses import cross_entropy, log_probabilities, soft_negative_log_likelihood
 from segadapt.pieces.optimal_transport import sinkhorn
 from segadapt.pieces.prototypes import cosines
+from segadapt.pieces.self_labelling import Sampled
 from segadapt.pieces.structure import prototypical_consistency, symmetric_divergence
 from segadapt.pieces.windows import in_windows
 from tests.golden_vectors import golden_op
@@ -267,7 +268,6 @@ def test_ablations() -> None:
     assert not torch.equal(labels_of(weights="none"), whole)
     assert not torch.equal(labels_of(labels="none"), whole)
     assert set(backward(cpsl(consistency=0, self_labelling=0).step(batches()))) == {"source", "ce"}
-    assert not cpsl(consistency=0).wants_strong
     official = make("cpsl_official", Pointwise(), samples=10, bank=50, batch_size=2)
     torch.manual_seed(1)
     assert set(backward(official.train().step(batches()))) == {"source", "ce", "rce", "consistency", "self-labelling"}

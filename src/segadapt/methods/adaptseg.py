@@ -26,8 +26,7 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.methods.environment import Environment
-from segadapt.methods.method import Terms, Trained, labelled_part, paired_streams
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.method import Method, Terms, Trained, labelled_part, paired_streams
 from segadapt.methods.stage_config import OptimiserConfig, StageConfig
 from segadapt.models.discriminator import Discriminator
 from segadapt.models.segmenter import Output, Segmenter
@@ -39,7 +38,7 @@ LEAST_SIDE = 32
 """Smallest crop in pixels of which a discriminator still has one patch."""
 
 
-class AdaptSegConfig(PrototypedConfig, StageConfig):
+class AdaptSegConfig(StageConfig):
     """Settings of AdaptSeg; defaults are those of the GTA5 experiments.
 
     Attributes:
@@ -63,7 +62,7 @@ class AdaptSegConfig(PrototypedConfig, StageConfig):
     )
 
 
-class AdaptSeg(Prototyped):
+class AdaptSeg(Method):
     """Adversarial training in the output space.
 
     State: ``discriminators`` by level, ``main`` and, for a network with an auxiliary head, ``aux``.
@@ -99,14 +98,12 @@ class AdaptSeg(Prototyped):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box; the discriminators see outputs of before the step."""
         c, s, t = self.config, batch["source"], batch["target"]
-        output = self.model(s.images)
-        log_p = self._log_probabilities(output, s)
-        terms = {
+        log_p = self._log_probabilities(self.model(s.images), s)
+        yield {
             f"segmentation/{i}": negative_log_likelihood(log_p[i], s.labels).times(self.segmentation[i]) for i in log_p
         }
-        yield {**terms, **self.prototype_terms(output, s)}
         source = {i: x.detach().exp() for i, x in log_p.items()}
-        del output, log_p, terms
+        del log_p
 
         self.discriminators.requires_grad_(False)
         target = {i: x.exp() for i, x in self._log_probabilities(self.model(t.images), t).items()}

@@ -31,8 +31,7 @@ from torch import Tensor
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.environment import Environment
-from segadapt.methods.method import OnlineLabels, Terms, labelled_part, paired_streams
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
+from segadapt.methods.method import Method, OnlineLabels, Terms, labelled_part, paired_streams
 from segadapt.methods.ranking import rank_target
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Segmenter
@@ -45,7 +44,7 @@ from segadapt.pieces.thresholds import ClassThresholds
 from segadapt.pieces.windows import inside
 
 
-class BCLConfig(PrototypedConfig, StageConfig):
+class BCLConfig(StageConfig):
     """Settings of BCL; defaults are the paper's, or the authors' code's where the paper gives none.
 
     Attributes:
@@ -96,7 +95,7 @@ class Labels(NamedTuple):
     hybrid: Tensor
 
 
-class BCL(Prototyped):
+class BCL(Method):
     """Class-wise alignment by contrast across domains.
 
     State: ``mu`` [2, K, D], running prototypes of source and target, and ``seen`` [2, K], which
@@ -182,9 +181,7 @@ class BCL(Prototyped):
             "forward contrast": c.forward_contrast,
             "backward contrast": c.backward_contrast,
         }
-        weighted = {name: term.times(weights[name]) for name, term in terms.items() if weights[name]}
-        of_source = self.prototype_terms(source, s, "source")
-        yield {**weighted, **of_source, **self.prototype_terms(target, labelled(t, learnt["target"][2]), "target")}
+        yield {name: term.times(weights[name]) for name, term in terms.items() if weights[name]}
 
     @torch.no_grad()
     def _labels(self, t: Samples, features: Tensor, rho_s: ClassMeans) -> Labels:
@@ -219,7 +216,6 @@ class BCL(Prototyped):
 
     def after_step(self, environment: Environment) -> None:
         """mu_S and mu_T follow the prototypes of the step (eq. 4, 5)."""
-        super().after_step(environment)
         assert self._rho is not None
         c = self.config
         for domain, rho in enumerate(self._rho):

@@ -39,19 +39,18 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Scales
 from segadapt.labels import LabelMap, LabelSpace
 from segadapt.methods.environment import Environment
-from segadapt.methods.method import Terms, labelled_part
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.method import Method, Terms, labelled_part
 from segadapt.methods.ranking import rank_target
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy, upsample
-from segadapt.pieces.mining import rare_classes, wanted_classes
+from segadapt.pieces.mining import mined_classes, wanted_classes
 from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
 from segadapt.pieces.spatial_prior import apply_prior, spatial_prior
 from segadapt.pieces.thresholds import ClassThresholds
 
 
-class CBSTConfig(PrototypedConfig, StageConfig):
+class CBSTConfig(StageConfig):
     """Settings of CBST; defaults are those of the paper's appendix A where it gives them.
 
     Attributes:
@@ -94,7 +93,7 @@ class CBSTConfig(PrototypedConfig, StageConfig):
     loss_resolution: Literal["image", "logits"] = "image"
 
 
-class CBST(Prototyped):
+class CBST(Method):
     """Self-training in rounds with class-wise thresholds.
 
     State: ``thresholds`` [K], lambda_c of the current round; ``counts`` [K], pixels predicted as
@@ -186,15 +185,14 @@ class CBST(Prototyped):
 
     def _focus(self) -> Callable[[LabelMap], Sequence[int]]:
         """Which classes of a label map a crop may be centred on; rarity follows from the model's predictions."""
-        mining = rare_classes(self.counts.cpu(), self.config.mining_share)
+        mining = mined_classes(self.counts.cpu(), self.config.mining_share)
         return partial(wanted_classes, mining=mining, fallback=self.config.mining_fallback)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Cross entropy over the labelled pixels of both domains, pooled."""
         x = batch["pool"]
-        output = self.model(x.images)
-        logits, labels = self.at_loss_resolution(output.logits, x.labels)
-        yield {"pool": cross_entropy(logits, labels), **self.prototype_terms(output, x)}
+        logits, labels = self.at_loss_resolution(self.model(x.images).logits, x.labels)
+        yield {"pool": cross_entropy(logits, labels)}
 
     def at_loss_resolution(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and labels brought to one resolution."""

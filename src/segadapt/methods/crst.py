@@ -84,9 +84,7 @@ class CRST(CBST):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """One step with the chosen regulariser."""
         x = batch["pool"]
-        output = self.model(x.images)
-        scores = output.logits
-        prototypes = self.prototype_terms(output, x)
+        scores = self.model(x.images).logits
         if self.config.regulariser == "mrkld":
             logits, labels = self.at_loss_resolution(scores, x.labels)
             log_p = log_probabilities(logits)
@@ -94,7 +92,6 @@ class CRST(CBST):
             yield {
                 "pool": negative_log_likelihood(log_p, labels),
                 "kld": divergence_from_uniform(log_p, on_target).times(self.config.kld_weight),
-                **prototypes,
             }
         else:
             log_p = log_probabilities(scores, x.labels.shape[-2:], self.align_corners)
@@ -103,7 +100,7 @@ class CRST(CBST):
             soft = soft_negative_log_likelihood(
                 log_p, self._soft_target(x) * (is_target & (x.labels != IGNORE))[:, None]
             )
-            yield {"pool": Term(hard.total + soft.total, hard.count + soft.count), **prototypes}
+            yield {"pool": Term(hard.total + soft.total, hard.count + soft.count)}
 
     def _soft_target(self, x: Samples) -> Tensor:
         """Soft labels [B, K, h, w] of the crops, from the stored scores of their images."""

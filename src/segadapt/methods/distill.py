@@ -28,7 +28,6 @@ from segadapt.data.strong import Strong, StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE
 from segadapt.methods.environment import Environment
 from segadapt.methods.method import TaughtMethod, Terms, labelled_part, paired_streams
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
 from segadapt.methods.stage_config import OptimiserConfig, TaughtConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.inference import InferenceConfig
@@ -36,7 +35,7 @@ from segadapt.pieces.losses import cross_entropy, nearest_labels, upsample
 from segadapt.pieces.structure import distillation
 
 
-class DistillConfig(PrototypedConfig, TaughtConfig):
+class DistillConfig(TaughtConfig):
     """Settings of distillation; defaults are ProDA's.
 
     Attributes:
@@ -59,7 +58,7 @@ class DistillConfig(PrototypedConfig, TaughtConfig):
     strong: StrongAugmentation = StrongAugmentation()
 
 
-class Distill(TaughtMethod, Prototyped):
+class Distill(TaughtMethod):
     """A student learns from a frozen teacher's confident labels and from all its probabilities."""
 
     Config = DistillConfig
@@ -83,22 +82,18 @@ class Distill(TaughtMethod, Prototyped):
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """The lines of the box."""
         c, s, t = self.config, batch["source"], batch["target"]
-        output = self.model(s.images)
-        terms = segmentation_terms(output, s.labels, align_corners=self.align_corners, prefix="source")
-        yield {**terms, **self.prototype_terms(output, s, "source")}
-        del output, terms
+        yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
 
         assert t.strong is not None
         size = (t.images.shape[-2] // c.stride, t.images.shape[-1] // c.stride)
         labels = strong_labels(t.labels, t.strong, size)
-        output = self.model(t.strong.images)
-        logits = upsample(output.logits, size, self.align_corners)
+        logits = upsample(self.model(t.strong.images).logits, size, self.align_corners)
         terms = {"target": cross_entropy(logits, labels)}
         if c.weight:
             with torch.no_grad():
                 teacher = upsample(self.teacher(t.strong.images).logits, size, self.align_corners)
             terms["distillation"] = distillation(logits, teacher, c.variant).times(c.weight)
-        yield {**terms, **self.prototype_terms(output, labelled(t, labels), "target")}
+        yield terms
 
 
 def strong_labels(labels: Tensor, strong: Strong, size: Size) -> Tensor:

@@ -13,7 +13,7 @@ from segadapt.methods.bcl import BCL
 from segadapt.methods.cbst import CBST
 from segadapt.methods.cpsl import CPSL
 from segadapt.methods.crst import CRST
-from segadapt.methods.daformer import HRDA, DAFormer
+from segadapt.methods.daformer import DAFormer
 from segadapt.methods.distill import Distill
 from segadapt.methods.method import Method
 from segadapt.methods.mic import MIC, AdaptSegMIC
@@ -120,14 +120,19 @@ METHODS: dict[str, MethodInfo] = {
         DAFormer, papers.DAFORMER, "DAFormer", "DACS with rare classes sampled and ImageNet features kept"
     ),
     "hrda": MethodInfo(
-        HRDA, papers.HRDA, "HRDA", "DAFormer on two resolutions, with a network 'hrda:NAME'", network="hrda:lite"
+        DAFormer,
+        papers.HRDA,
+        "HRDA",
+        "DAFormer on two resolutions, with a network 'hrda:NAME'",
+        {"two_resolutions": True},
+        network="hrda:lite",
     ),
     "mic": MethodInfo(MIC, papers.MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"),
     "mpcl": MethodInfo(
         DAFormer,
         papers.MPCL,
         "MPCL",
-        "several prototypes a class on DAFormer; 'mpcl: {}' joins every other method too",
+        "several prototypes per class on DAFormer; 'mpcl: {}' joins dacs, hrda and mic too",
         {"mpcl": {}},
     ),
     "adaptseg_mic": MethodInfo(

@@ -28,7 +28,7 @@ class MiningClasses(NamedTuple):
     rare: tuple[int, ...]
 
 
-def rare_classes(counts: Tensor, share: float = 1e-3, fallback: int = 3) -> MiningClasses:
+def mined_classes(counts: Tensor, share: float = 1e-3, fallback: int = 3) -> MiningClasses:
     """Rank classes by how often they are predicted.
 
     Args:
@@ -51,7 +51,7 @@ def wanted_classes(label: LabelMap, mining: MiningClasses, fallback: bool = True
 
     Args:
         label: [H, W] uint8 label or pseudo label.
-        mining: see :func:`rare_classes`.
+        mining: see :func:`mined_classes`.
         fallback: where no priority class is present, offer the rare ones that are (the CBST code);
             without it the crop is then drawn at random (the CRST code).
 

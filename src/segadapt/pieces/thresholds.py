@@ -10,7 +10,7 @@ a non-negative float32, read as an integer, have the order of the float, so
 2. a second look counts the 15 trailing bits of the values of that bin, which names the value.
 
 The result is the very element that sorting would have given, whatever the distribution (products
-with spatial priors of 1e-6, saturated softmax, ties). Memory is 65 536 counters a class.
+with spatial priors of 1e-6, saturated softmax, ties). Memory is 65 536 counters per class.
 """
 
 from __future__ import annotations
@@ -186,14 +186,3 @@ class ClassThresholds(nn.Module):
             raise ValueError("thresholds need a closed look: count the images, then call next_look()")
         values = self._bits.to(torch.int32).view(torch.float32)
         return torch.where(self.ranks() > 0, values, torch.ones_like(values))
-
-
-def class_thresholds(
-    confidence: Tensor, predicted: Tensor, classes: int, portion: float, every: int = 1, pooled: bool = False
-) -> Tensor:
-    """Thresholds [K] of confidences that are in memory; arguments as for :class:`ClassThresholds`."""
-    ranking = ClassThresholds(classes, portion, every, pooled).to(confidence.device)
-    ranking.count(confidence, predicted)
-    while ranking.next_look():
-        ranking.count(confidence, predicted)
-    return ranking.thresholds()
