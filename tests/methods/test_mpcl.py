@@ -36,6 +36,19 @@ class OneProcess:
         return tensor
 
 
+class OneOfTwo:
+    """One of two processes, each with a sample of the batch; gathers its tensors with those of the other."""
+
+    def __init__(self, rank: int, other: MPCL) -> None:
+        self.rank = rank
+        self.theirs = iter([x.clone() for seen in other._seen.values() for x in seen])
+
+    def gather(self, tensor: Tensor, samples: int) -> Tensor:
+        parts = [tensor, next(self.theirs)]
+        assert sum(map(len, parts)) == samples
+        return torch.cat(parts if self.rank == 0 else parts[::-1])
+
+
 def plugin(scales: int = 1, seed: int = 0, **settings: Any) -> MPCL:
     """With prototypes of four of the five classes, as after some steps."""
     torch.manual_seed(seed)
@@ -292,6 +305,30 @@ def test_prototypes_follow_what_was_seen(bank: int) -> None:
             if k != 2:  # begins in this step
                 torch.testing.assert_close(made.memory.means[k, p], mean, atol=1e-3, rtol=1e-3)
                 torch.testing.assert_close(made.memory.variances[k, p], var, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("bank", [0, 30])
+def test_prototypes_of_two_processes_are_those_of_one(bank: int) -> None:
+    """All pixels enter every bank; the nearest prototypes know nothing of the pixels of other processes."""
+    whole, *parts = (plugin(solver="nearest", bank=bank, start=5, insert=7, momentum=0.5) for _ in range(3))
+    for made in (whole, *parts):
+        made.memory.active[0] = False  # begins by its own clustering
+    for number in range(3):
+        out, seen = output(number), mixed(number)
+        whole.terms(out, seen)
+        for rank, part in enumerate(parts):
+            mine = slice(rank, rank + 1)
+            part.terms(
+                out._replace(logits=out.logits[mine], features=out.features[mine]), Mixed(*(x[mine] for x in seen))
+            )
+        lent = [OneOfTwo(rank, parts[1 - rank]) for rank in range(2)]
+        whole.follow(OneProcess(), B)  # type: ignore[arg-type]
+        for part, environment in zip(parts, lent, strict=True):
+            part.follow(environment, B)  # type: ignore[arg-type]
+    assert whole.memory.active[0]
+    for part in parts:
+        for key, value in whole.memory.state_dict().items():
+            torch.testing.assert_close(part.memory.state_dict()[key], value)
 
 
 @pytest.mark.parametrize("kind", ["centroid", "gaussian", "full"])
