@@ -26,7 +26,7 @@ from segadapt.pieces.structure import prototypical_consistency, symmetric_diverg
 from segadapt.pieces.windows import in_windows
 from tests.golden_vectors import golden_op
 from tests.methods.small import D, K, Pointwise, backward, gradients, make, samples
-from tests.methods.test_proda import FewImages, H, OneProcess, W, batches
+from tests.methods.test_proda import FewImages, H, NoImages, OneProcess, W, batches
 
 TAU = 0.08
 
@@ -273,6 +273,13 @@ def test_ablations() -> None:
     assert set(backward(official.train().step(batches()))) == {"source", "ce", "rce", "consistency", "self-labelling"}
     with pytest.raises(ValueError, match="nothing is left to make pseudo labels of"):
         cpsl(labels="none", weights="none")
+
+
+def test_strong_views_are_made_for_the_consistency_alone() -> None:
+    for consistency in (0.0, 5.0):
+        streams = cpsl(consistency=consistency).streams(0, NoImages())  # type: ignore[arg-type]
+        assert (streams["target"].strong is not None) == (consistency > 0)
+        assert streams["target"].whole
 
 
 @pytest.mark.parametrize("partition", ["aligned", "fixed", "equal"])

@@ -172,6 +172,25 @@ def test_no_teacher_where_nothing_asks_for_one() -> None:
     method.after_step(OneProcess())  # type: ignore[arg-type]
 
 
+class NoImages:
+    """As much of an environment as streams ask for."""
+
+    source: tuple[()] = ()
+    target: tuple[()] = ()
+    source_size = target_size = None
+
+    def soft_label(self, index: int) -> None: ...
+
+
+@pytest.mark.parametrize(("structure", "weights"), [(0.0, "none"), (0.0, "prototypes"), (10.0, "none")])
+def test_streams_hold_only_what_a_step_uses(structure: float, weights: str) -> None:
+    method = make("proda", Pointwise(), weights=weights, structure=structure)
+    target = method.streams(0, NoImages())["target"]  # type: ignore[arg-type]
+    assert (target.strong is not None) == (structure > 0)
+    assert target.whole == (structure > 0 or weights == "prototypes")
+    assert target.parts[0].scores is not None
+
+
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_mode_of_the_teacher(mode: str) -> None:
     method = make("proda", Pointwise(), teacher_mode=mode)

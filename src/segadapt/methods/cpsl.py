@@ -44,12 +44,11 @@ from segadapt.methods.rectified import (
     rectified_labels,
     seen_classes,
     set_teacher_mode,
-    shown,
     slow_teacher,
     soft_labelled_streams,
     stored_labels,
     stored_whole,
-    target_size,
+    target_places,
 )
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Output, Segmenter
@@ -125,8 +124,7 @@ class CPSL(Method):
         c, s, t = self.config, batch["source"], batch["target"]
         yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
 
-        size = target_size(t, c.stride)
-        places = shown(t, size)
+        size, places = target_places(t, c.stride)
         with torch.no_grad():
             seen = self.teacher(t.whole)
             assigned = self._similar(in_crops(seen.features, t, size, self.align_corners)).softmax(1)  # P_SL
@@ -159,8 +157,6 @@ class CPSL(Method):
             for shares in environment.gather(sampled.shares, c.batch_size):
                 self.shares.lerp_(shares, 1 - c.share_momentum)
 
-    # ---- lines of the box ----
-
     def _similar(self, features: Tensor) -> Tensor:
         """Return C~_k z / tau [B, K, h, w] of features [B, D, h, w]; its softmax is P_SL (eq. 4)."""
         return cosines(features, self.slow_head.weight) / self.config.temperature
@@ -179,7 +175,7 @@ class CPSL(Method):
 
     def _consistency(self, t: Samples, seen: Output, assigned: Tensor, places: Tensor) -> Term:
         """Return L_reg: weak view of the teacher against strong view of the network (eq. 13)."""
-        c, size = self.config, target_size(t, self.config.stride)
+        c, size = self.config, (places.shape[-2], places.shape[-1])
         assert t.strong is not None
         out = self.model(t.strong.images)
         if c.consistency_of == "assignment":

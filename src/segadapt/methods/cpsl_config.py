@@ -15,6 +15,9 @@ class CPSLConfig(RectifiedConfig):
     """Settings of CPSL; defaults are the paper's where it gives them, else the authors' code's.
 
     Attributes:
+        alpha: weight of the cross entropy of target pixels (eq. 2: 1; code: 0.1).
+        beta: weight of their reverse cross entropy (eq. 2: 0; code: 1).
+        strong: operations of the strong view: RandAugment and cut-out, blur of 1 pixel and colour jitter of 0.4 (code).
         optimiser: SGD (section 4.1: 1e-4, weight decay 2e-4); the head of the network learns 5 times as fast (code).
         labels: labels that are rectified: ``stored`` (p0), or ``none``: the assignment alone makes the labels
             (table 3, w/o ST).
@@ -27,9 +30,9 @@ class CPSLConfig(RectifiedConfig):
         temperature: tau, above 0 (paper and code: 0.08).
         epsilon: weight of the entropy in the Sinkhorn algorithm, above 0 (paper and code: 0.05).
         iterations: iterations of the Sinkhorn algorithm (code: 3).
-        samples: M, pixels per image (table 4: 512; code: 256).
+        samples: M, pixels per image (section 4.1: 512; code: 256).
         sampling: pixels are drawn ``balanced`` (eq. 9), or ``uniform`` (the authors' code).
-        bank: pixels whose features are remembered (65 536); 0 for none.
+        bank: pixels whose features are remembered (section 4.1: 65 536); 0 for none.
         partition: class masses r: ``aligned`` (eq. 11), ``fixed`` (the authors' code), or ``equal`` (table 3,
             w/o CB).
         share_momentum: a, in [0, 1], momentum of the class masses (eq. 11); not given in the paper.

@@ -54,9 +54,13 @@ class DAFormerConfig(MeanTeacherConfig, ImageNetFeaturesConfig, StageConfig):
     """Settings of DAFormer; defaults are the values of the GTA5 experiments.
 
     Attributes:
+        initial: weights of the network, see the stage's settings; ``scratch`` is ImageNet weights (paper).
+        norm: batch normalisation of the network (code: ``train``).
+        optimiser: AdamW (paper: 6e-5 for the encoder, 10 times as fast for the head, weight decay 0.01).
+        schedule: linear warm-up of 1500 steps, then linear decay (paper).
         mix: classes are drawn from those in the source ``image`` (the paper) or in the whole source ``batch``,
             with "ignored" as one of them (the authors' code).
-        rare_temperature: T, above 0 (section 3.3: 0.01); null samples source images uniformly.
+        rare_temperature: T, above 0 (paper: 0.01); null samples source images uniformly.
         rare_share: an image can be drawn for a class that fills more than this share of it, in [0, 1)
             (the code's 3000 pixels of a GTA5 image).
         rare_crop_share: a crop is accepted with more than this share of the class, in [0, 1)

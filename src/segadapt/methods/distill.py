@@ -1,6 +1,6 @@
 """Distillation into a fresh student: the second and third stage of ProDA, and the last one of CPSL.
 
-Zhang, Zhang, Zhang, Chen, Wang, Wen: ProDA, CVPR 2021, section 3.4.
+Zhang, Zhang, Zhang, Chen, Wang, Wen: ProDA, CVPR 2021, section 4.3.
 
     Input: source (x_s, y_s), target x_t; teacher G0 of the stage before, frozen; student G, from a
            self-supervised backbone where there is one
@@ -39,12 +39,16 @@ class DistillConfig(TaughtConfig):
     """Settings of distillation; defaults are ProDA's.
 
     Attributes:
-        threshold: pseudo labels are kept where the teacher's confidence is larger.
-        weight: beta, of the divergence from the teacher; 0 leaves it out.
-        variant: of the divergence: ``paper``, or ``official`` for what the published code computes
+        initial: weights of the student, see the stage's settings; ``scratch`` is a self-supervised backbone where
+            the recipe names one (section 4.3).
+        optimiser: SGD (section 5.1: 6e-4 for the backbone, 10 times as fast for the head).
+        inference: how the teacher predicts its hard labels (code: mean over mirror images).
+        threshold: pseudo labels are kept where the teacher's confidence is larger, in [0, 1) (section 5.1: 0.95).
+        weight: beta, weight of L_kd (section 4.3: 1); 0 leaves it out.
+        variant: divergence of L_kd: ``paper`` (eq. 12), or ``official`` for what the published code computes
             (see :func:`segadapt.pieces.structure.distillation`).
-        stride: target losses are taken at the crop's resolution divided by this.
-        strong: the strong view.
+        stride: target losses are taken at the crop's resolution divided by this (code: 4).
+        strong: operations of the strong view (code: RandAugment and cut-out).
     """
 
     method: str = "distill"
@@ -65,7 +69,7 @@ class Distill(TaughtMethod):
     config: DistillConfig
 
     def prepare(self, round_index: int, environment: Environment) -> None:
-        """The teacher's confident labels for all target images."""
+        """Store the teacher's confident labels for all target images."""
         for seen in environment.predict_target(self.teacher, self.config.inference):
             confidence, label = seen.probabilities.max(0)
             environment.keep_label(
@@ -73,14 +77,14 @@ class Distill(TaughtMethod):
             )
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """Labelled source crops; pseudo-labelled target crops with their strong views."""
+        """Return labelled source crops; pseudo-labelled target crops with their strong views."""
         c = self.config
         source = labelled_part(environment.source, 0, environment.source_size, c)
         target = Part(environment.pseudo_labelled(), 1, environment.target_size, c.augmentation)
         return paired_streams(source, target, c, round_index, strong=c.strong)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """The lines of the box."""
+        """Yield the lines of the box."""
         c, s, t = self.config, batch["source"], batch["target"]
         yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
 
@@ -97,11 +101,11 @@ class Distill(TaughtMethod):
 
 
 def strong_labels(labels: Tensor, strong: Strong, size: Size) -> Tensor:
-    """Label maps [B, H, W] of weak views as the strong views show them, at ``size`` (nearest).
+    """Move label maps [B, H, W] of weak views as the strong views are, at ``size`` (nearest).
 
     IGNORE beyond the edge of the weak view and in the cut-out.
     """
     small = nearest_labels(labels, size)
-    # Shifted by one, so that the zeros from beyond the edge are no class.
+    # Shifted by one, so that a zero is not a class but a place beyond the edge.
     moved = warp((small + 1)[:, None].float(), strong.theta, "nearest")[:, 0].long() - 1
     return moved.masked_fill((moved < 0) | in_cutout(strong.cutout, *size), IGNORE)

@@ -22,10 +22,10 @@ class ImageNetFeaturesConfig(Settings):
     """Settings of the feature distance; defaults are the values of DAFormer's GTA5 experiments.
 
     Attributes:
-        feature_distance: lambda, weight of L_fd (section 3.3, code: 0.005); 0 leaves it out. Features are kept
+        feature_distance: lambda, weight of L_fd (paper and code: 0.005); 0 leaves it out. Features are kept
             near those of the network's initial (ImageNet) weights, wherever the network itself starts from.
-        feature_share: a cell belongs to a class that fills at least this share of it, in [0, 1] (eq. 8, code: 0.75).
-        feature_classes: classes whose cells count: ``things`` (section 3.3), ``all``, or a list of names.
+        feature_share: a cell belongs to a class that fills at least this share of it, in [0, 1] (paper and code: 0.75).
+        feature_classes: classes whose cells count: ``things`` (the paper), ``all``, or a list of names.
     """
 
     feature_distance: float = Field(default=0.005, ge=0)

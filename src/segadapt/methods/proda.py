@@ -43,11 +43,10 @@ from segadapt.methods.rectified import (
     rectified_labels,
     seen_classes,
     set_teacher_mode,
-    shown,
     slow_teacher,
     soft_labelled_streams,
     stored_labels,
-    target_size,
+    target_places,
 )
 from segadapt.methods.stage_config import OptimiserConfig
 from segadapt.methods.supervision import segmentation_terms
@@ -63,7 +62,7 @@ class ProDAConfig(RectifiedConfig):
     """Settings of ProDA's first stage; defaults are the values of the GTA5 experiments.
 
     Attributes:
-        optimiser: SGD at one rate for all layers (code: 1e-4, weight decay 2e-4).
+        optimiser: SGD at one rate for all layers (section 5.1: 1e-4; code: weight decay 2e-4).
         labels: labels that are rectified: ``stored`` (p0, the paper's) or ``predicted`` (the network's own
             prediction of the moment, which degenerates; figure 4).
         weights: weights that rectify them: ``prototypes`` (eq. 4), the network's own ``prediction`` (figure 4),
@@ -156,8 +155,7 @@ class ProDA(Method):
         c, s, t = self.config, batch["source"], batch["target"]
         yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
 
-        size = target_size(t, c.stride)
-        places = shown(t, size)
+        size, places = target_places(t, c.stride)
         self._seen = seen = self._teacher_view(t, size)  # f~, w
         log_p = log_probabilities(self.model(t.images).logits, size, self.align_corners)
         stored = stored_labels(t, size, self.align_corners)

@@ -16,7 +16,7 @@ def rank_target(
 
     Args:
         ranking: empty, on the device of the predictions.
-        predictions: of the target set; looked at twice.
+        predictions: predictions of the target set; read twice.
         environment: adds counters over processes.
         prior: spatial prior to multiply with.
     """

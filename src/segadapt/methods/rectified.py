@@ -37,15 +37,14 @@ class RectifiedConfig(StageConfig):
 
     Attributes:
         hard: train with the most probable class (both papers); otherwise with the rectified distribution.
-        threshold: a pixel whose rectified probability is smaller is ignored, in [0, 1) (ProDA table 4: 0).
-        alpha: weight of the cross entropy of target pixels (ProDA table 9: 0.1; CPSL eq. 2: 1).
-        beta: weight of their reverse cross entropy (ProDA table 9: 1; CPSL eq. 2: 0).
+        threshold: a pixel whose rectified probability is smaller is ignored, in [0, 1) (table 4: 0).
+        alpha: weight of the cross entropy of target pixels (table 9: 0.1).
+        beta: weight of their reverse cross entropy (table 9: 1).
         teacher_momentum: m, in [0, 1] (both: 0.999); 0 makes the teacher the network itself.
         teacher_mode: ``train`` is the authors': the teacher runs with dropout, and with batch statistics
             if ``norm`` is ``train``; ``eval`` is without.
         stride: target losses are taken at the crop's resolution divided by this (both codes: 4).
-        strong: operations of the strong view: RandAugment and cut-out (ProDA table 7), in CPSL with blur and
-            colour jitter (its supplement and code).
+        strong: operations of the strong view: RandAugment and cut-out (table 7).
     """
 
     hard: bool = True
@@ -111,14 +110,10 @@ def soft_labelled_streams(
 # ---- in a step ----
 
 
-def target_size(t: Samples, stride: int) -> Size:
-    """Return (height, width) of the target losses."""
-    return t.images.shape[-2] // stride, t.images.shape[-1] // stride
-
-
-def shown(t: Samples, size: Size) -> Tensor:
-    """Return [B, h, w] bool: places of the crops that lie in their image."""
-    return inside(t.windows, t.sizes, size, t.images.device)
+def target_places(t: Samples, stride: int) -> tuple[Size, Tensor]:
+    """Return (height, width) of the target losses, and [B, h, w] bool: places of the crops that lie in their image."""
+    size = t.images.shape[-2] // stride, t.images.shape[-1] // stride
+    return size, inside(t.windows, t.sizes, size, t.images.device)
 
 
 @torch.no_grad()
@@ -155,7 +150,7 @@ def rectified_labels(
     Args:
         fixed: p [B, K, h, w], probabilities to rectify.
         weights: w [B, K, h, w], or None to leave them.
-        places: see :func:`shown`; labels elsewhere are ignored.
+        places: see :func:`target_places`; labels elsewhere are ignored.
         stored: p0 [B, K, h, w], for comparison.
         config: ``threshold`` and ``hard``.
 
@@ -174,7 +169,7 @@ def as_strong(maps: Tensor, places: Tensor, t: Samples) -> tuple[Tensor, Tensor]
 
     Args:
         maps: [B, C, h, w].
-        places: see :func:`shown`.
+        places: see :func:`target_places`.
         t: target crops with strong views.
 
     Returns:

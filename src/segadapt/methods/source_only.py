@@ -27,6 +27,7 @@ class SourceOnlyConfig(StageConfig):
     """Settings of supervised training.
 
     Attributes:
+        role: how reports treat the stage; the model trained on the source alone is the ``source`` of every table.
         data: images that are learnt: ``source``, or ``oracle`` for the labelled target training set.
     """
 
