@@ -1,4 +1,4 @@
-"""Every setting of every method is described where it is declared: the settings pages are made from these docstrings."""
+"""Every setting of every method is described where it is declared; settings pages are made from these docstrings."""
 
 from __future__ import annotations
 
