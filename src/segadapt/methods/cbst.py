@@ -1,7 +1,7 @@
 """Class-balanced self-training (CBST), with plain self-training (ST) and spatial priors (SP).
 
 Zou, Yu, Kumar, Wang: Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced
-Self-Training, ECCV 2018. Equation and algorithm numbers are those of the paper.
+Self-Training, ECCV 2018. Equation and algorithm numbers are the paper's.
 
     Input: source images x_s with labels y_s, target images x_t, network G trained on the source
     for round r = 0 .. R-1

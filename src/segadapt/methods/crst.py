@@ -38,7 +38,7 @@ from segadapt.pieces.terms import Term
 
 
 class CRSTConfig(CBSTConfig):
-    """Settings of CRST beside those of CBST.
+    """Settings of CRST beside the settings of CBST.
 
     Attributes:
         regulariser: ``mrkld`` (on the model) or ``lrent`` (on the labels).

@@ -113,13 +113,13 @@ class DAFormer(Method):
 
     def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space)
-        two = isinstance(model, MultiRes)
-        self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, 1 + two) if config.mpcl is not None else None
+        scales = 2 if isinstance(model, MultiRes) else 1
+        self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
         self.teacher = MeanTeacher(model, config, config.norm)
         self.imagenet = (
             ImageNetFeatures(config, config.name, model, reference, space) if config.feature_distance else None
         )
-        if config.two_resolutions and not two:
+        if config.two_resolutions and scales == 1:
             name = model.architecture.get("name", "lite")
             raise RequestError(
                 f"stage '{config.name}': HRDA needs two resolutions; set {config.name}.network.name=hrda:{name}, "

@@ -45,8 +45,8 @@ class DistillConfig(TaughtConfig):
         inference: how the teacher predicts its hard labels (code: mean over mirror images).
         threshold: pseudo labels are kept where the teacher's confidence is larger, in [0, 1) (section 5.1: 0.95).
         weight: beta, weight of L_kd (section 4.3: 1); 0 leaves it out.
-        variant: divergence of L_kd: ``paper`` (eq. 12), or ``official`` for what the published code computes
-            (see :func:`segadapt.pieces.structure.distillation`).
+        variant: divergence of L_kd: ``paper`` (eq. 12), or ``official`` (the term of the published code,
+            see :func:`segadapt.pieces.structure.distillation`).
         stride: target losses are taken at the crop's resolution divided by this (code: 4).
         strong: operations of the strong view (code: RandAugment and cut-out).
     """

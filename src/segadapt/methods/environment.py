@@ -1,4 +1,4 @@
-"""The environment: what the engine lends to a method for a round.
+"""The environment that the engine lends to a method for a round.
 
 A method knows nothing of devices, processes, files or pictures. Data sets, passes over them, sums over
 processes and a place for pseudo labels reach it through this protocol; tests pass small stand-ins.

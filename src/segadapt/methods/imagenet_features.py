@@ -1,4 +1,4 @@
-"""The feature distance of DAFormer: encoder features are kept near those of the ImageNet weights."""
+"""The feature distance of DAFormer: encoder features are kept near the features of the ImageNet weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageNetFeaturesConfig(Settings):
 
     Attributes:
         feature_distance: lambda, weight of L_fd (paper and code: 0.005); 0 leaves it out. Features are kept
-            near those of the network's initial (ImageNet) weights, wherever the network itself starts from.
+            near the features of the network's initial (ImageNet) weights, wherever the network itself starts from.
         feature_share: a cell belongs to a class that fills at least this share of it, in [0, 1] (paper and code: 0.75).
         feature_classes: classes whose cells count: ``things`` (the paper), ``all``, or a list of names.
     """
@@ -96,7 +96,7 @@ class ImageNetFeatures(nn.Module):
 
 
 def kept_near(space: LabelSpace, classes: Literal["things", "all"] | tuple[str, ...]) -> Tensor:
-    """Return [K] bool, the classes on which features are kept near those of ImageNet.
+    """Return [K] bool, the classes on which features are kept near the features of ImageNet.
 
     Args:
         space: label space of the run.

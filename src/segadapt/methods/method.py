@@ -64,8 +64,8 @@ class Method(nn.Module):
     ================================  =============================================================
 
     Everything that changes during training is a registered buffer, parameter or module; then a resumed
-    run equals an uninterrupted one. Between :meth:`step` and :meth:`after_step` a method may keep what it
-    saw in one attribute.
+    run equals an uninterrupted one. Between :meth:`step` and :meth:`after_step` a method may keep its view of
+    the batch in one attribute.
 
     Args:
         config: settings of the stage.

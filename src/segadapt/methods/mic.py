@@ -14,7 +14,7 @@ On DAFormer (HRDA and DACS are its settings), with block side b and ratio r:
         step on L_s + lambda L_fd + L_t + lambda_M L_M
         G~ follows G                                                            (eq. 8)
 
-On AdaptSeg the first three lines are those of :mod:`segadapt.methods.adaptseg`, and the teacher exists for L_M
+On AdaptSeg the first three lines are the lines of :mod:`segadapt.methods.adaptseg`, and the teacher exists for L_M
 alone. A withheld block has the mean colour of the images that the network was trained on.
 """
 
@@ -83,9 +83,9 @@ class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
 
 
 class MIC(DAFormer):
-    """DAFormer whose network must also label what it does not see.
+    """DAFormer whose network must also label the blocks that it does not see.
 
-    State: that of DAFormer, and a ``masked_teacher`` where it is another than the host's.
+    State: the state of DAFormer, and a ``masked_teacher`` where it is another than the host's.
     """
 
     Config = MICConfig
@@ -118,9 +118,9 @@ class MIC(DAFormer):
 
 
 class AdaptSegMIC(AdaptSeg):
-    """AdaptSeg whose network must also label what it does not see.
+    """AdaptSeg whose network must also label the blocks that it does not see.
 
-    State: that of AdaptSeg, and the ``teacher``.
+    State: the state of AdaptSeg, and the ``teacher``.
     """
 
     Config = AdaptSegMICConfig

@@ -12,7 +12,7 @@ public code; docs/methods/mpcl.md says how we decided the points that the paper 
     L_con = w_M CE(softmax over all CK of s / tau, prototype a of class y_M)             (eq. 15 to 17)
     L_pce = CE(softmax_c(max_k s_ck / tau), y_M)                                         (eq. 11, 12)
     step on the host's losses and lambda1 L_con + lambda2 L_pce; with two resolutions
-        1 - l_d times the losses of the context and l_d times those of the detail        (eq. 18, 19)
+        1 - l_d times the losses of the context and l_d times the losses of the detail   (eq. 18, 19)
     a bank of each class takes in F;  mu, Sigma = alpha (mu, Sigma) + (1 - alpha) (mu, Sigma of the bank)
                                                                                          (eq. 20, 21)
 
@@ -59,7 +59,7 @@ class Compared(NamedTuple):
 
 
 class MPCL(nn.Module):
-    """Prototypes of all classes and the losses that they add to those of a host.
+    """Prototypes of all classes and the losses that they add to a host's.
 
     State: ``projection`` (trained); ``memory``, the prototypes and the banks.
 
@@ -129,7 +129,7 @@ class MPCL(nn.Module):
         return small._replace(labels=torch.where(used & (small.weights > 0), small.labels, IGNORE))
 
     def compared(self, features: Tensor, labels: Tensor) -> Compared:
-        """Compare pixels with all prototypes, and assign them to those of their class.
+        """Compare pixels with all prototypes, and assign each to a prototype of its class.
 
         Args:
             features: [B, C, h, w] of the host's decoder.

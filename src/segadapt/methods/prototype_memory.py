@@ -98,7 +98,7 @@ class PrototypeMemory(nn.Module):
         self._done = done + 1
 
     def _move(self, found: Moments, classes: Tensor) -> None:
-        """Move mu and Sigma of the given classes towards those found (eq. 20, 21)."""
+        """Move mu and Sigma of the given classes towards the statistics found (eq. 20, 21)."""
         c = self.config
         counts = found.counts * classes[:, None]
         self.means.copy_(moved(self.means, found.means, counts, c.momentum))

@@ -1,4 +1,4 @@
-"""Lines that the boxes of ProDA and CPSL share: fixed soft labels, rectified by what a slow teacher sees.
+"""Lines that the boxes of ProDA and CPSL share: fixed soft labels, rectified by the features of a slow teacher.
 
 Both methods store p0 = softmax(G(x_t)) of every target image before they train, and in every step weigh it with
 how much a pixel is like each class, by the features of a teacher that follows the network slowly. The
