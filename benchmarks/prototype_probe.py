@@ -76,7 +76,7 @@ def trained(folder: Path, scratch: Path, batches: int) -> tuple[DAFormer, Iterat
     view = load_prototypes(home / PROTOTYPES, model)
     for name in ("means", "variances", "active"):
         if name != "variances" or method.mpcl.config.kind != "centroid":
-            getattr(method.mpcl, name).copy_(getattr(view, name))
+            getattr(method.mpcl.memory, name).copy_(getattr(view, name))
     method.mpcl.projection.load_state_dict(view.projection.state_dict())
     runtime, record = Runtime("cpu", "32-true"), Record(scratch / "record", False, quiet=True)
     loop = Loop(method, data, runtime=runtime, record=record, folder=scratch, seed=config.seed)
@@ -91,7 +91,7 @@ def _one(method: DAFormer, batch: Mapping[str, Samples]) -> dict[str, dict[str, 
     assert method.mpcl is not None
     c, mpcl = method.mpcl.config, method.mpcl
     pseudo = method.teacher.label(batch["target"], method.align_corners)
-    images, mixed = method._mixed(batch["source"], batch["target"], pseudo)
+    images, mixed = method.mixed(batch["source"], batch["target"], pseudo)
     output = method.model(recoloured(images, method.config))
     host = cast(Tensor, sum(t.mean() for t in method.losses("mixed", output, mixed.labels, mixed.weights).values()))
 

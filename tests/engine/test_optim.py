@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from segadapt.engine.optim import build_optimiser, parameter_groups, schedule_factor, set_learning_rate
-from segadapt.methods.method import OptimiserConfig, ScheduleConfig
+from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig
 from segadapt.models.segmenter import Output, Segmenter
 from tests.golden_vectors import golden_op
 

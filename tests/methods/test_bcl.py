@@ -13,7 +13,7 @@ from torch import Tensor
 from segadapt.data.loader import Samples
 from segadapt.labels import IGNORE
 from segadapt.methods.bcl import BCL
-from segadapt.methods.method import Prediction
+from segadapt.methods.environment import Prediction
 from segadapt.pieces.prototypes import ClassMeans
 from tests.methods.small import D, K, Pointwise, backward, gradients, make, samples
 from tests.methods.test_proda import OneProcess

@@ -15,17 +15,18 @@ from segadapt.data.loader import Samples
 from segadapt.data.strong import in_cutout, warp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
-from segadapt.methods.cpsl import CPSL, Sampled
+from segadapt.methods.cpsl import CPSL
 from segadapt.pieces.cutmix import half_box, in_box, paste, paste_labels
 from segadapt.pieces.denoising import hard_labels, rectified, symmetric_cross_entropy
 from segadapt.pieces.losses import cross_entropy, log_probabilities, soft_negative_log_likelihood
 from segadapt.pieces.optimal_transport import sinkhorn
 from segadapt.pieces.prototypes import cosines
+from segadapt.pieces.self_labelling import Sampled
 from segadapt.pieces.structure import prototypical_consistency, symmetric_divergence
 from segadapt.pieces.windows import in_windows
 from tests.golden_vectors import golden_op
 from tests.methods.small import D, K, Pointwise, backward, gradients, make, samples
-from tests.methods.test_proda import FewImages, H, OneProcess, W, batches
+from tests.methods.test_proda import FewImages, H, NoImages, OneProcess, W, batches
 
 TAU = 0.08
 
@@ -267,12 +268,18 @@ def test_ablations() -> None:
     assert not torch.equal(labels_of(weights="none"), whole)
     assert not torch.equal(labels_of(labels="none"), whole)
     assert set(backward(cpsl(consistency=0, self_labelling=0).step(batches()))) == {"source", "ce"}
-    assert not cpsl(consistency=0).wants_strong
     official = make("cpsl_official", Pointwise(), samples=10, bank=50, batch_size=2)
     torch.manual_seed(1)
     assert set(backward(official.train().step(batches()))) == {"source", "ce", "rce", "consistency", "self-labelling"}
     with pytest.raises(ValueError, match="nothing is left to make pseudo labels of"):
         cpsl(labels="none", weights="none")
+
+
+def test_strong_views_are_made_for_the_consistency_alone() -> None:
+    for consistency in (0.0, 5.0):
+        streams = cpsl(consistency=consistency).streams(0, NoImages())  # type: ignore[arg-type]
+        assert (streams["target"].strong is not None) == (consistency > 0)
+        assert streams["target"].whole
 
 
 @pytest.mark.parametrize("partition", ["aligned", "fixed", "equal"])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
-from segadapt.methods.daformer import kept_near
+from segadapt.methods.imagenet_features import kept_near
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, recoloured
 from segadapt.methods.mic import MaskedConfig, masked
 from segadapt.methods.registry import stage_settings
@@ -37,9 +37,9 @@ def method(name: str = "daformer", **settings: Any) -> Any:
         settings = {"feature_classes": ["a", "c", "d"], "feature_share": 0.1, **settings}
     made = make(name, Pointwise(seed=3), **{**PLAIN, **settings})
     with torch.no_grad():  # a teacher and a reference of their own, as after some steps
-        for part, seed in ((made.teacher.network, 5), (getattr(made, "reference", None), 6)):
+        for part, seed in ((made.teacher, 5), (made.imagenet, 6)):
             if part is not None:
-                part.load_state_dict(Pointwise(seed=seed).state_dict())
+                part.network.load_state_dict(Pointwise(seed=seed).state_dict())
     return made.train()
 
 
@@ -110,7 +110,7 @@ def test_a_step_of_daformer(confidence: str, mix: str) -> None:
     images, y, w = mixture(s, t, labels, weights, draws, mix)
     expected = {
         "source": mean_ce(model(s.images).logits, s.labels),
-        "feature distance": 0.005 * distance(model, made.reference, s, 0.1),
+        "feature distance": 0.005 * distance(model, made.imagenet.network, s, 0.1),
         "mixed": mean_ce(model(images).logits, y, w),
     }
     torch.stack(list(expected.values())).sum().backward()
@@ -119,7 +119,7 @@ def test_a_step_of_daformer(confidence: str, mix: str) -> None:
     for a, b in zip(gradients(made.model), gradients(model), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
     assert not gradients(made.teacher)
-    assert not gradients(made.reference)
+    assert not gradients(made.imagenet)
 
 
 def hidden(images: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ def test_mic_on_adaptseg_has_a_teacher_of_its_own() -> None:
 
 def test_dacs_is_daformer_without_two_terms() -> None:
     made = make("dacs", Pointwise(), **PLAIN)
-    assert made.reference is None
+    assert made.imagenet is None
     assert list(backward(made.train().step(batch()))) == ["source", "mixed"]
     assert made.config.teacher_momentum == 0.99
     assert made.config.initial == "scratch"
@@ -267,7 +267,7 @@ def test_a_network_without_encoder_features_is_refused_at_once(name: str) -> Non
         network = build_segmenter(name, K)
     with pytest.raises(RequestError, match=f"network '{name}' does not name; set adapt.feature_distance=0"):
         make("daformer", network, feature_classes="all")
-    assert make("daformer", network, feature_distance=0).reference is None
+    assert make("daformer", network, feature_distance=0).imagenet is None
 
 
 def test_hrda_needs_two_resolutions() -> None:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
-from segadapt.methods.mpcl import MPCL, Mixed, MPCLConfig
+from segadapt.methods.mpcl import MPCL
+from segadapt.methods.mpcl_config import MPCLConfig
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Detail, Output
 from segadapt.models.store import load_model, save_model
+from segadapt.pieces.classmix import Mixed
 from segadapt.pieces.multi_prototypes import Prototypes, similarity
 from segadapt.pieces.optimal_transport import greenkhorn
 from segadapt.pieces.terms import Term
@@ -27,11 +29,24 @@ B, H, W, CHANNELS, D, PARTS = 2, 8, 12, 6, 4, 3
 
 
 class OneProcess:
-    """As much of a environment as prototypes ask for."""
+    """As much of an environment as prototypes ask for."""
 
     def gather(self, tensor: Tensor, samples: int) -> Tensor:
         assert len(tensor) == samples
         return tensor
+
+
+class OneOfTwo:
+    """One of two processes, each with a sample of the batch; gathers its tensors with those of the other."""
+
+    def __init__(self, rank: int, other: MPCL) -> None:
+        self.rank = rank
+        self.theirs = iter([x.clone() for seen in other._seen.values() for x in seen])
+
+    def gather(self, tensor: Tensor, samples: int) -> Tensor:
+        parts = [tensor, next(self.theirs)]
+        assert sum(map(len, parts)) == samples
+        return torch.cat(parts if self.rank == 0 else parts[::-1])
 
 
 def plugin(scales: int = 1, seed: int = 0, **settings: Any) -> MPCL:
@@ -40,10 +55,10 @@ def plugin(scales: int = 1, seed: int = 0, **settings: Any) -> MPCL:
     config = MPCLConfig(channels=D, prototypes=PARTS, **{"bank": 50, "start": 10, "warmup": 0, **settings})
     made = MPCL(config, K, CHANNELS, scales)
     means = torch.randn(K, PARTS, D)
-    made.means.copy_(F.normalize(means, dim=2) if config.kind == "centroid" else means)
+    made.memory.means.copy_(F.normalize(means, dim=2) if config.kind == "centroid" else means)
     variances = torch.rand(K, PARTS, D) + 0.1
-    made.variances.copy_(torch.diag_embed(variances) if config.kind == "full" else variances)
-    made.active.copy_(torch.tensor([True, True, False, True, True]))
+    made.memory.variances.copy_(torch.diag_embed(variances) if config.kind == "full" else variances)
+    made.memory.active.copy_(torch.tensor([True, True, False, True, True]))
     return made
 
 
@@ -73,7 +88,7 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
             for x in range(W):
                 label = int(seen.labels[b, y, x])
                 domain = {"source": bool(seen.pasted[b, y, x]), "target": not seen.pasted[b, y, x]}.get(c.domains, True)
-                if label != IGNORE and bool(made.active[label]) and domain and seen.weights[b, y, x] > 0:
+                if label != IGNORE and bool(made.memory.active[label]) and domain and seen.weights[b, y, x] > 0:
                     z = made.projection.weight[:, :, 0, 0] @ f[b, :, y, x] + made.projection.bias
                     rows.append(z / z.norm() if c.unit else z)
                     labels.append(label)
@@ -82,8 +97,8 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
     for i, row in enumerate(rows):
         for k in range(K):
             for p in range(PARTS):
-                if made.active[k]:
-                    mu, var = made.means[k, p], made.variances[k, p]
+                if made.memory.active[k]:
+                    mu, var = made.memory.means[k, p], made.memory.variances[k, p]
                     if c.kind == "centroid":
                         s[i, k, p] = -(row - mu).square().sum()
                     else:
@@ -178,9 +193,9 @@ def test_total_golden() -> None:
 def test_losses_do_not_depend_on_the_order_of_classes_or_prototypes() -> None:
     made, again, seen, out = plugin(), plugin(), mixed(), output()
     new_class, new_place = torch.tensor([2, 0, 4, 1, 3]), torch.tensor([1, 2, 0])
-    again.means[new_class[:, None], new_place] = made.means
-    again.variances[new_class[:, None], new_place] = made.variances
-    again.active[new_class] = made.active
+    again.memory.means[new_class[:, None], new_place] = made.memory.means
+    again.memory.variances[new_class[:, None], new_place] = made.memory.variances
+    again.memory.active[new_class] = made.memory.active
     valid = seen.labels != IGNORE
     renamed = seen._replace(labels=torch.where(valid, new_class[torch.where(valid, seen.labels, 0)], IGNORE))
     for name, term in made.terms(out, seen).items():
@@ -197,7 +212,7 @@ def test_losses_under_autocast_are_nearly_the_same() -> None:
 
 def test_before_any_class_has_begun_there_is_no_loss() -> None:
     made, seen, out = plugin(), mixed(), output()
-    made.active.zero_()
+    made.memory.active.zero_()
     terms = made.terms(out, seen)
     assert all(term.mean().item() == 0 for term in terms.values())
     gradient = torch.autograd.grad(sum(term.total for term in terms.values()), out.features)[0]
@@ -222,36 +237,36 @@ def test_two_resolutions_share_the_weight() -> None:
         for loss in ("contrast", "classes"):
             expected = share * alone[f"prototype {loss}/low"].mean()
             torch.testing.assert_close(terms[f"prototype {loss}/{name}"].mean(), expected)
-    assert list(plugin(scales=2, resolutions="high").banks) == ["high"]
+    assert list(plugin(scales=2, resolutions="high").memory.banks) == ["high"]
     alone = plugin(scales=2, resolutions="high").terms(output()._replace(detail=detail), seen)
     torch.testing.assert_close(alone["prototype contrast/high"].mean(), 4 * terms["prototype contrast/high"].mean())
 
 
 def test_classes_begin_when_their_banks_are_full_enough() -> None:
     made = plugin(start=30, warmup=2)
-    made.active.zero_()
+    made.memory.active.zero_()
     seen = mixed()
     seen = seen._replace(labels=torch.where(seen.labels == 4, 0, seen.labels))  # class 4 never occurs
     for step in range(4):
         made.terms(output(step), seen)
         made.follow(OneProcess(), B)  # type: ignore[arg-type]
-        assert bool(made.active.any()) == (step >= 2)
-    assert made.active.tolist() == [True, True, True, True, False]
-    assert int(made.steps) == 4
-    bank: Any = made.banks["low"]
+        assert bool(made.memory.active.any()) == (step >= 2)
+    assert made.memory.active.tolist() == [True, True, True, True, False]
+    assert int(made.memory.steps) == 4
+    bank: Any = made.memory.banks["low"]
     assert bank.moments().counts[:4].sum(1).tolist() == bank.filled[:4].tolist()
-    assert made.variances[:4].min() >= 0
+    assert made.memory.variances[:4].min() >= 0
 
 
 def test_a_bank_shorter_than_the_start_is_not_lengthened() -> None:
     made, seen = plugin(bank=8, start=30), mixed()
-    made.active.zero_()
+    made.memory.active.zero_()
     made.terms(output(), seen)
     made.follow(OneProcess(), B)  # type: ignore[arg-type]
-    bank: Any = made.banks["low"]
+    bank: Any = made.memory.banks["low"]
     assert bank.length == 8
     assert bank.filled.max() == 8
-    assert made.active.all()
+    assert made.memory.active.all()
 
 
 def test_unsure_pixels_do_not_enter_the_bank() -> None:
@@ -260,7 +275,7 @@ def test_unsure_pixels_do_not_enter_the_bank() -> None:
         made.terms(output(), seen)
         made.follow(OneProcess(), B)  # type: ignore[arg-type]
         kept = (seen.labels != IGNORE) & (seen.sure if confident else torch.ones_like(seen.sure))
-        bank: Any = made.banks["low"]
+        bank: Any = made.memory.banks["low"]
         assert int(bank.filled.sum()) == int(kept.sum())
 
 
@@ -268,28 +283,52 @@ def test_no_more_pixels_of_a_class_enter_the_bank_in_a_step_than_asked_for() -> 
     made, seen = plugin(insert=7, bank=500, confident=False), mixed()
     made.terms(output(), seen)
     made.follow(OneProcess(), B)  # type: ignore[arg-type]
-    bank: Any = made.banks["low"]
+    bank: Any = made.memory.banks["low"]
     assert bank.filled.tolist() == [7] * K
 
 
 @pytest.mark.parametrize("bank", [0, 500])
 def test_prototypes_follow_what_was_seen(bank: int) -> None:
     made, seen = plugin(kind="gaussian", bank=bank, momentum=0.9, confident=False), mixed()
-    before = made.means.clone(), made.variances.clone()
+    before = made.memory.means.clone(), made.memory.variances.clone()
     out = output()
     made.terms(out, seen)
-    rows, assigned = (x.flatten(0, 1) for x in made._seen["low"][""][::2])
+    rows, assigned = (x.flatten(0, 1) for x in made._seen["low"][::2])
     made.follow(OneProcess(), B)  # type: ignore[arg-type]
     labels = seen.labels.flatten()
     for k in range(K):
         for p in range(PARTS):
             mine = rows[(labels == k) & (assigned == p)]
-            changed = bool(made.active[k]) and len(mine) > 0 and k != 2
+            changed = bool(made.memory.active[k]) and len(mine) > 0 and k != 2
             mean = 0.9 * before[0][k, p] + 0.1 * mine.mean(0) if changed else before[0][k, p]
             var = 0.9 * before[1][k, p] + 0.1 * mine.var(0, correction=0) if changed else before[1][k, p]
             if k != 2:  # begins in this step
-                torch.testing.assert_close(made.means[k, p], mean, atol=1e-3, rtol=1e-3)
-                torch.testing.assert_close(made.variances[k, p], var, atol=1e-3, rtol=1e-3)
+                torch.testing.assert_close(made.memory.means[k, p], mean, atol=1e-3, rtol=1e-3)
+                torch.testing.assert_close(made.memory.variances[k, p], var, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("bank", [0, 30])
+def test_prototypes_of_two_processes_are_those_of_one(bank: int) -> None:
+    """All pixels enter every bank; the nearest prototypes know nothing of the pixels of other processes."""
+    whole, *parts = (plugin(solver="nearest", bank=bank, start=5, insert=7, momentum=0.5) for _ in range(3))
+    for made in (whole, *parts):
+        made.memory.active[0] = False  # begins by its own clustering
+    for number in range(3):
+        out, seen = output(number), mixed(number)
+        whole.terms(out, seen)
+        for rank, part in enumerate(parts):
+            mine = slice(rank, rank + 1)
+            part.terms(
+                out._replace(logits=out.logits[mine], features=out.features[mine]), Mixed(*(x[mine] for x in seen))
+            )
+        lent = [OneOfTwo(rank, parts[1 - rank]) for rank in range(2)]
+        whole.follow(OneProcess(), B)  # type: ignore[arg-type]
+        for part, environment in zip(parts, lent, strict=True):
+            part.follow(environment, B)  # type: ignore[arg-type]
+    assert whole.memory.active[0]
+    for part in parts:
+        for key, value in whole.memory.state_dict().items():
+            torch.testing.assert_close(part.memory.state_dict()[key], value)
 
 
 @pytest.mark.parametrize("kind", ["centroid", "gaussian", "full"])
@@ -302,14 +341,16 @@ def test_prediction_by_prototypes(kind: str, tmp_path: Path) -> None:
     assert isinstance(made, DAFormer)
     assert made.mpcl is not None
     trained = plugin(kind=kind)
-    made.mpcl.means.copy_(trained.means)
-    made.mpcl.variances.copy_(trained.variances)
-    made.mpcl.active.copy_(trained.active)
+    made.mpcl.memory.means.copy_(trained.memory.means)
+    made.mpcl.memory.variances.copy_(trained.memory.variances)
+    made.mpcl.memory.active.copy_(trained.memory.active)
     result = made.eval().result().eval()
     images = torch.rand(1, 3, 32, 48)
     with torch.no_grad():
         features = network(images).features
-        known = Prototypes(trained.means, None if kind == "centroid" else trained.variances, trained.active)
+        known = Prototypes(
+            trained.memory.means, None if kind == "centroid" else trained.memory.variances, trained.memory.active
+        )
         rows = F.normalize(made.mpcl.projection(features).movedim(1, 3).flatten(0, 2), dim=1)
         best = similarity(rows, known).flatten(1).argmax(1) // PARTS
         assert torch.equal(result(images).logits.argmax(1).flatten(), best)

@@ -15,7 +15,7 @@ from segadapt.data.loader import Samples
 from segadapt.data.strong import Strong
 from segadapt.labels import IGNORE
 from segadapt.methods.distill import Distill, strong_labels
-from segadapt.methods.method import Prediction
+from segadapt.methods.environment import Prediction
 from segadapt.methods.proda import ProDA
 from tests.methods.small import D, K, Pointwise, backward, gradients, make, samples
 
@@ -170,6 +170,25 @@ def test_no_teacher_where_nothing_asks_for_one() -> None:
     batch["target"] = batch["target"]._replace(whole=None, strong=None)
     assert all(math.isfinite(value) for value in backward(method.step(batch)).values())
     method.after_step(OneProcess())  # type: ignore[arg-type]
+
+
+class NoImages:
+    """As much of an environment as streams ask for."""
+
+    source: tuple[()] = ()
+    target: tuple[()] = ()
+    source_size = target_size = None
+
+    def soft_label(self, index: int) -> None: ...
+
+
+@pytest.mark.parametrize(("structure", "weights"), [(0.0, "none"), (0.0, "prototypes"), (10.0, "none")])
+def test_streams_hold_only_what_a_step_uses(structure: float, weights: str) -> None:
+    method = make("proda", Pointwise(), weights=weights, structure=structure)
+    target = method.streams(0, NoImages())["target"]  # type: ignore[arg-type]
+    assert (target.strong is not None) == (structure > 0)
+    assert target.whole == (structure > 0 or weights == "prototypes")
+    assert target.parts[0].scores is not None
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])

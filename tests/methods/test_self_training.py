@@ -16,7 +16,7 @@ from segadapt.data.dataset import Dataset, Item
 from segadapt.data.loader import Samples
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.cbst import CBST
-from segadapt.methods.method import Prediction
+from segadapt.methods.environment import Prediction
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.priors import spatial_prior

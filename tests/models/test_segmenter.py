@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segadapt.engine.optim import parameter_groups
 from segadapt.errors import RequestError
-from segadapt.methods.method import OptimiserConfig
+from segadapt.methods.stage_config import OptimiserConfig
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Output, Segmenter
 

@@ -51,7 +51,12 @@ def test_model_regularisation_is_the_reference_one():
     target, weight = golden_reg_mask(gold)
     plain = losses.cross_entropy(logits, labels).mean()
     gold.assert_close("loss_no_reg", plain)
-    loss = plain + losses.model_kld(logits, target & (labels != IGNORE)).times(weight).mean()
+    loss = (
+        plain
+        + losses.divergence_from_uniform(losses.log_probabilities(logits), target & (labels != IGNORE))
+        .times(weight)
+        .mean()
+    )
     loss.backward()
     gold.assert_close("loss", loss)
     gold.assert_close("grad", logits.grad)
@@ -77,10 +82,10 @@ def test_numbers_by_hand():
     term = losses.cross_entropy(logits, labels)
     assert float(term.total) == pytest.approx(-math.log(3 / 4) - math.log(1 / 4))
     assert float(term.count) == 2
-    kld = losses.model_kld(logits, labels != IGNORE)
+    kld = losses.divergence_from_uniform(losses.log_probabilities(logits), labels != IGNORE)
     assert float(kld.mean()) == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
     soft = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]).T.view(1, 2, 1, 3)
-    both = losses.soft_cross_entropy(logits, soft)
+    both = losses.soft_negative_log_likelihood(losses.log_probabilities(logits), soft)
     assert float(both.count) == 2
     assert float(both.total) == pytest.approx(-0.5 * math.log(3 / 16) - math.log(3 / 4))
 
@@ -88,7 +93,10 @@ def test_numbers_by_hand():
 def test_soft_labels_that_are_hard_give_the_hard_loss():
     logits, labels = random_case()
     one_hot = F.one_hot(labels.masked_fill(labels == IGNORE, 0), 5).permute(0, 3, 1, 2) * (labels != IGNORE)[:, None]
-    hard, soft = losses.cross_entropy(logits, labels), losses.soft_cross_entropy(logits, one_hot.float())
+    hard, soft = (
+        losses.cross_entropy(logits, labels),
+        losses.soft_negative_log_likelihood(losses.log_probabilities(logits), one_hot.float()),
+    )
     assert float(hard.count) == float(soft.count)
     torch.testing.assert_close(hard.total, soft.total)
 
@@ -100,9 +108,11 @@ def test_ignored_pixels_have_no_gradient_and_others_do(loss):
     if loss == "hard":
         term = losses.cross_entropy(logits, labels)
     elif loss == "soft":
-        term = losses.soft_cross_entropy(logits, torch.rand(2, 5, 6, 7) * valid[:, None])
+        term = losses.soft_negative_log_likelihood(
+            losses.log_probabilities(logits), torch.rand(2, 5, 6, 7) * valid[:, None]
+        )
     else:
-        term = losses.model_kld(logits, valid)
+        term = losses.divergence_from_uniform(losses.log_probabilities(logits), valid)
     term.mean().backward()
     size = logits.grad.abs().sum(1)
     assert (size[~valid] == 0).all()
@@ -114,8 +124,8 @@ def test_empty_label_is_zero_with_zero_gradient():
     nothing = torch.full_like(labels, IGNORE)
     terms = [
         losses.cross_entropy(logits, nothing),
-        losses.soft_cross_entropy(logits, torch.zeros_like(logits)),
-        losses.model_kld(logits, torch.zeros_like(labels, dtype=torch.bool)),
+        losses.soft_negative_log_likelihood(losses.log_probabilities(logits), torch.zeros_like(logits)),
+        losses.divergence_from_uniform(losses.log_probabilities(logits), torch.zeros_like(labels, dtype=torch.bool)),
     ]
     total = sum(term.mean() for term in terms)
     total.backward()
@@ -166,6 +176,12 @@ def test_label_beyond_the_classes_is_an_error():
         losses.cross_entropy(torch.randn(1, 2, 1, 1), torch.full((1, 1, 1), 2))
 
 
+def entropy(log_p, valid):
+    """Written out, with autograd's gradient."""
+    pixels = torch.where(valid, -(log_p.exp() * log_p).sum(1), 0.0)
+    return Term(pixels.sum(), valid.sum())
+
+
 def test_cross_entropy_and_entropy_together_equal_each_alone():
     """Compare values and gradients for several weights, with missing labels and pixels outside the image."""
     logits, labels = random_case(size=(5, 4))
@@ -175,7 +191,7 @@ def test_cross_entropy_and_entropy_together_equal_each_alone():
     shown = torch.rand(labels.shape, generator=torch.Generator().manual_seed(1)) < 0.7
     for align in (False, True):
         log_p = losses.log_probabilities(logits, labels.shape[-2:], align)
-        parts = losses.negative_log_likelihood(log_p, labels), losses.entropy(log_p, shown)
+        parts = losses.negative_log_likelihood(log_p, labels), entropy(log_p, shown)
         both = losses.cross_entropy_and_entropy(logits, labels, shown, labels.shape[-2:], align)
         for one, other in zip(parts, both, strict=True):
             torch.testing.assert_close(other.total, one.total)

@@ -79,7 +79,9 @@ def test_reference_thresholds(portion, every):
     gold.assert_close(f"thresh_{suffix}", ranking.thresholds())
     gold.assert_close(f"selsize_{suffix}", ranking.ranks().float())
     gold.assert_close("pred_count", ranking.counts)
-    whole_batch = class_thresholds(*confidence_and_prediction(probabilities), probabilities.shape[1], portion, every)
+    whole_batch = stream(
+        [confidence_and_prediction(probabilities)], ClassThresholds(probabilities.shape[1], portion, every)
+    ).thresholds()
     gold.assert_close(f"thresh_{suffix}", whole_batch)
 
 
@@ -122,7 +124,7 @@ def test_equals_sorting(seed):
 def test_one_image_in_memory_equals_sorting():
     confidence, predicted = torch.rand(5000), torch.randint(0, 3, (5000,))
     for pooled in (False, True):
-        got = class_thresholds(confidence, predicted, 3, 0.3, pooled=pooled)
+        got = stream([(confidence, predicted)], ClassThresholds(3, 0.3, pooled=pooled)).thresholds()
         assert torch.equal(got, by_sorting([(confidence, predicted)], 3, 0.3, pooled=pooled))
 
 
@@ -192,7 +194,7 @@ def test_one_look_is_close_from_below():
     ranking.count(confidence, predicted)
     assert ranking.next_look()
     assert not ranking.exact
-    near, exact = ranking.thresholds(), class_thresholds(confidence, predicted, 3, 0.2)
+    near, exact = ranking.thresholds(), stream([(confidence, predicted)], ClassThresholds(3, 0.2)).thresholds()
     assert (near <= exact).all()
     assert (near > exact * 0.996).all()
 
@@ -200,8 +202,8 @@ def test_one_look_is_close_from_below():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_rank_as_float32(dtype):
     confidence, predicted = torch.rand(40, 50).to(dtype), torch.randint(0, 2, (40, 50))
-    got = class_thresholds(confidence, predicted, 2, 0.3)
-    assert torch.equal(got, class_thresholds(confidence.float(), predicted, 2, 0.3))
+    got = stream([(confidence, predicted)], ClassThresholds(2, 0.3)).thresholds()
+    assert torch.equal(got, stream([(confidence.float(), predicted)], ClassThresholds(2, 0.3)).thresholds())
 
 
 def test_zero_of_either_sign_and_overshoot():
@@ -210,7 +212,7 @@ def test_zero_of_either_sign_and_overshoot():
     ranking = stream([(confidence, predicted)], ClassThresholds(2, 1.0))
     assert ranking.counts.tolist() == [1, 5]
     assert ranking.thresholds().tolist() == [3e4, 0.0]
-    assert class_thresholds(confidence, predicted, 2, 0.4).tolist() == [1.0, 0.5]
+    assert stream([(confidence, predicted)], ClassThresholds(2, 0.4)).thresholds().tolist() == [1.0, 0.5]
 
 
 def test_nothing_to_select():

@@ -28,7 +28,8 @@ from segadapt.engine.runtime import Runtime
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import StopRequest
 from segadapt.errors import Interrupted, RequestError
-from segadapt.methods.method import Method, StageConfig, Terms
+from segadapt.methods.method import Method, Terms
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.norm import running_statistics, set_norm_mode
 
 Optimisers = Mapping[str, torch.optim.Optimizer]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segadapt.methods.method import OptimiserConfig, ScheduleConfig
+from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig
 from segadapt.models.segmenter import Segmenter
 
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segadapt.data.resize import Size, resize_image, resize_label
+from segadapt.core.types import Size
+from segadapt.data.resize import resize_image, resize_label
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.damaged import DamagedFiles
 from segadapt.engine.record import Record, Steps
@@ -18,7 +19,7 @@ from segadapt.engine.runtime import Runtime
 from segadapt.engine.stored import KeptScores
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
-from segadapt.methods.method import Prediction
+from segadapt.methods.environment import Prediction
 from segadapt.models.inference import InferenceConfig, scores
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.images import to_batch

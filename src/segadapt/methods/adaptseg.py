@@ -3,7 +3,7 @@
 Tsai, Hung, Schulter, Sohn, Yang, Chandraker: Learning to Adapt Structured Output Space for Semantic
 Segmentation, CVPR 2018. Level i is the main classifier, and the auxiliary one where the network has it.
 
-    Input: source (x_s, y_s), target x_t; network G; one discriminator D_i a level
+    Input: source (x_s, y_s), target x_t; network G; one discriminator D_i per level
     repeat
         P_s,i, P_t,i = softmax(up(G(x_s)_i)), softmax(up(G(x_t)_i))             [B, K, H, W]
         L_seg = sum_i w_i CE(P_s,i, y_s)                                        (eq. 2)
@@ -25,16 +25,9 @@ from torch import Tensor, nn
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import (
-    Environment,
-    OptimiserConfig,
-    StageConfig,
-    Terms,
-    Trained,
-    labelled_part,
-    paired_streams,
-)
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Method, Terms, Trained, labelled_part, paired_streams
+from segadapt.methods.stage_config import OptimiserConfig, StageConfig
 from segadapt.models.discriminator import Discriminator
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.adversarial import SOURCE, TARGET, Gan, domain_loss
@@ -43,19 +36,20 @@ from segadapt.pieces.resizing import upsample
 from segadapt.pieces.terms import Term
 
 LEAST_SIDE = 32
-"""Smallest crop in pixels of which a discriminator still has one patch."""
+"""Side of the smallest crop, in pixels, for which a discriminator still has one patch."""
 
 
-class AdaptSegConfig(PrototypedConfig, StageConfig):
-    """Settings of AdaptSeg; defaults are those of the GTA5 experiments.
+class AdaptSegConfig(StageConfig):
+    """Settings of AdaptSeg; defaults are the values of the GTA5 experiments.
 
     Attributes:
-        gan: ``vanilla`` or ``ls`` (least squares; the authors then take an ``adversarial`` of 0.01).
-        adversarial, adversarial_aux: l of the main and of the auxiliary level.
-        aux_weight: w of the auxiliary level; that of the main one is 1.
-        discriminator: architecture, ``adaptsegnet`` or ``proda`` (its warm-up).
-        discriminator_weight: of each of the two terms of L_D; ProDA's warm-up takes 1.
-        discriminator_optimiser: Adam with the schedule of the stage.
+        gan: ``vanilla`` (eq. 1, 3) or ``ls`` (least squares; the authors then take an ``adversarial`` of 0.01).
+        adversarial: l of the main level, weight of L_adv, at least 0 (code: 0.001).
+        adversarial_aux: l of the auxiliary level, at least 0 (code: 0.0002).
+        aux_weight: w of the auxiliary level in L_seg, at least 0 (code: 0.1); w of the main level is 1.
+        discriminator: architecture, ``adaptsegnet`` or ``proda`` (the warm-up of ProDA).
+        discriminator_weight: weight of each of the two terms of L_D, above 0 (code: 1/2; ProDA's warm-up: 1).
+        discriminator_optimiser: Adam (paper and code: 1e-4, betas 0.9 and 0.99), with the schedule of the stage.
     """
 
     method: str = "adaptseg"
@@ -70,14 +64,13 @@ class AdaptSegConfig(PrototypedConfig, StageConfig):
     )
 
 
-class AdaptSeg(Prototyped):
+class AdaptSeg(Method):
     """Adversarial training in the output space.
 
     State: ``discriminators`` by level, ``main`` and, for a network with an auxiliary head, ``aux``.
     """
 
     Config = AdaptSegConfig
-    title = "AdaptSeg"
     config: AdaptSegConfig
 
     def __init__(self, config: AdaptSegConfig, model: Segmenter, space: LabelSpace):
@@ -88,12 +81,12 @@ class AdaptSeg(Prototyped):
         self.adversarial = {"main": config.adversarial, "aux": config.adversarial_aux}
 
     def trained(self) -> dict[str, Trained]:
-        """The segmentation network and one discriminator a level."""
+        """Return the segmentation network and one discriminator per level."""
         optimiser = self.config.discriminator_optimiser
         return {**super().trained(), **{f"discriminator/{i}": Trained(d, optimiser) for i, d in self._levels()}}
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """Labelled source images and target images, as many of each."""
+        """Return labelled source images and target images, as many of each."""
         c = self.config
         if c.augmentation.crop is not None and min(c.augmentation.crop) < LEAST_SIDE:
             raise RequestError(
@@ -105,16 +98,14 @@ class AdaptSeg(Prototyped):
         return paired_streams(source, target, c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """The lines of the box; the discriminators see outputs of before the step."""
+        """Yield the lines of the box; the discriminators see outputs of before the step."""
         c, s, t = self.config, batch["source"], batch["target"]
-        output = self.model(s.images)
-        log_p = self._log_probabilities(output, s)
-        terms = {
+        log_p = self._log_probabilities(self.model(s.images), s)
+        yield {
             f"segmentation/{i}": negative_log_likelihood(log_p[i], s.labels).times(self.segmentation[i]) for i in log_p
         }
-        yield {**terms, **self.prototype_terms(output, s)}
         source = {i: x.detach().exp() for i, x in log_p.items()}
-        del output, log_p, terms
+        del log_p
 
         self.discriminators.requires_grad_(False)
         target = {i: x.exp() for i, x in self._log_probabilities(self.model(t.images), t).items()}
@@ -136,7 +127,7 @@ class AdaptSeg(Prototyped):
         return iter(self.discriminators.items())
 
     def _log_probabilities(self, out: Output, x: Samples) -> dict[str, Tensor]:
-        """log softmax of every level at the size of the images (P_i of the box)."""
+        """Return log P_i of every level at the size of the images."""
         logits = {"main": out.logits, "aux": out.aux}
         size = x.images.shape[-2:]
         return {i: upsample(z, size, self.align_corners).log_softmax(1) for i, z in logits.items() if z is not None}

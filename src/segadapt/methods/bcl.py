@@ -9,7 +9,7 @@ ECCV 2022. A source image is paired with a target image; f are their features, s
         for pairs (x_s, x_t), images with rare classes more often
             rho_S(c) = mean of f_S over the pixels of class c                   (eq. 1)
             rho_ST(c) = rho_S(c) + mu_T(c) - mu_S(c)                            (eq. 6, 7: calibrated)
-            y_D = argmax_c s(f_T, rho_ST(c)) where that is above T              (eq. 8, 9: dynamic)
+            y_D = argmax_c s(f_T, rho_ST(c)) where its s is above T             (eq. 8, 9: dynamic)
             y_T = y_D, else y_F, else ignored                                   (eq. 10: hybrid)
             rho_T(c) = mean of f_T over the pixels of class c in y_T            (eq. 1)
             FC = CE of softmax_c(s(f_T, rho_S(c)) / tau) and y_T                (eq. 2)
@@ -22,7 +22,7 @@ ECCV 2022. A source image is paired with a target image; f are their features, s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -30,40 +30,45 @@ from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.labels import IGNORE, LabelSpace
-from segadapt.methods.method import Environment, OnlineLabels, StageConfig, Terms, labelled_part, paired_streams
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Method, OnlineLabels, Terms, labelled_part, paired_streams
 from segadapt.methods.ranking import rank_target
-from segadapt.models.segmenter import Segmenter
+from segadapt.methods.stage_config import StageConfig
+from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.contrast import pixel_prototype_contrast, transferred_labels
 from segadapt.pieces.losses import cross_entropy_and_entropy, nearest_labels
 from segadapt.pieces.prototypes import ClassMeans, class_means, seen_average
 from segadapt.pieces.pseudo_labels import confident_labels, select
 from segadapt.pieces.sampling import rare_class_weights
+from segadapt.pieces.terms import Term
 from segadapt.pieces.thresholds import ClassThresholds
 from segadapt.pieces.windows import inside
 
 
-class BCLConfig(PrototypedConfig, StageConfig):
+class BCLConfig(StageConfig):
     """Settings of BCL; defaults are the paper's, or the authors' code's where the paper gives none.
 
     Attributes:
-        rounds: R; the static labels are made anew in each.
-        static: rule of the static labels: ``cbst``, or ``official`` as in the authors' code.
-        portion: share of the pixels of each class that static labels select.
-        dynamic: ``calibrated``, ``plain`` (rho_S instead of rho_ST), or ``none``.
-        threshold: T.
-        density: instead of T, the share of the target pixels that get a dynamic label. Similarities of
-            another network than the authors' lie elsewhere; the paper's own share is 0.34 (table 4).
-        prototype_momentum: of mu_S and mu_T; the paper's value is in a supplement.
-        temperature: tau.
-        source_weight, target_weight: a_s, a_t.
-        source_entropy, target_entropy: e_s, e_t.
-        forward_contrast, backward_contrast: b_f, b_b.
-        features: what is compared: ``logits``, for in the authors' code the features are outputs of the
-            classifier, or ``network``, the features that a network names (those outputs in
-            ``dass_deeplabv2``). Rectified features point all one way and need a higher T.
-        target_labels: what CE_t learns: ``hybrid``, or ``static`` as in the authors' code.
-        rare_sampling: temperature of the sampling of source images by rare classes; None draws all alike.
+        rounds: R; the static labels are made again in each (section 4.1: every 10 000 of 100 000 steps).
+        static: rule of the static labels: ``cbst`` (the paper), or ``official`` (the authors' code).
+        portion: share of the pixels of each class that static labels select, in (0, 1] (code: 0.1).
+        dynamic: dynamic labels by ``calibrated`` prototypes (rho_ST), by ``plain`` ones (rho_S; table 3), or ``none``.
+        threshold: T, a cosine, in [-1, 1) (code: 0.8).
+        density: instead of T, the share of the target pixels that get a dynamic label, in (0, 1]; null uses T.
+            Similarities of another network than the authors' lie elsewhere; the share of the paper is 0.34 (table 4).
+        prototype_momentum: momentum of mu_S and mu_T, in [0, 1]; the paper's value is in a supplement.
+        temperature: tau, above 0 (code: 0.1).
+        source_weight: a_s, weight of CE_s (code: 1).
+        target_weight: a_t, weight of CE_t (code: 0.3).
+        source_entropy: e_s, weight of H_s (code: 0.4).
+        target_entropy: e_t, weight of H_t (code: 0.12).
+        forward_contrast: b_f, weight of FC (code: 0.2); 0 leaves it out.
+        backward_contrast: b_b, weight of BC (code: 0.2); 0 leaves it out.
+        features: f, the maps that are compared: ``logits`` (in the authors' code the features are outputs of the
+            classifier), or ``network``, the features that a network names (these outputs in ``dass_deeplabv2``).
+            Rectified features all point one way and need a higher T.
+        target_labels: labels of CE_t: ``hybrid`` (eq. 10), or ``static`` (the authors' code).
+        rare_sampling: temperature of the sampling of source images by rare classes, above 0; null draws all alike.
     """
 
     method: str = "bcl"
@@ -86,15 +91,7 @@ class BCLConfig(PrototypedConfig, StageConfig):
     rare_sampling: float | None = Field(default=0.1, gt=0)
 
 
-class Labels(NamedTuple):
-    """Pseudo labels [B, h, w] of a step's target crops at the resolution of the features."""
-
-    static: Tensor
-    dynamic: Tensor
-    hybrid: Tensor
-
-
-class BCL(Prototyped):
+class BCL(Method):
     """Class-wise alignment by contrast across domains.
 
     State: ``mu`` [2, K, D], running prototypes of source and target, and ``seen`` [2, K], which
@@ -102,7 +99,6 @@ class BCL(Prototyped):
     """
 
     Config = BCLConfig
-    title = "BCL"
     config: BCLConfig
     mu: Tensor
     seen: Tensor
@@ -114,17 +110,15 @@ class BCL(Prototyped):
         self.register_buffer("mu", torch.zeros(2, len(space), channels))
         self.register_buffer("seen", torch.zeros(2, len(space), dtype=torch.bool))
         self.register_buffer("thresholds", torch.ones(len(space)))
-        self._rho: tuple[ClassMeans, ClassMeans] | None = None
+        self._rho: tuple[ClassMeans, ClassMeans] | None = None  # from ``step`` to ``after_step``
 
     @property
     def rounds(self) -> int:
-        """R."""
+        """R, the number of rounds."""
         return self.config.rounds
 
-    # ---- static labels ----
-
     def prepare(self, round_index: int, environment: Environment) -> None:
-        """y_F of all target images, in constant memory."""
+        """Store y_F of all target images, in constant memory."""
         c = self.config
         predictions = environment.predict_target(self.model, c.inference)
         ranking = ClassThresholds(len(self.space), c.portion).to(self.thresholds.device)
@@ -138,10 +132,8 @@ class BCL(Prototyped):
             )
             environment.keep_label(seen.index, labels[0], p[0].amax(0))
 
-    # ---- training ----
-
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """Labelled source crops, rare classes more often; target crops with their static labels."""
+        """Return labelled source crops, rare classes more often; target crops with their static labels."""
         c = self.config
         weights = None
         if c.rare_sampling is not None:
@@ -151,43 +143,41 @@ class BCL(Prototyped):
         return paired_streams(source, target, c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """The lines of the box; sample i of the source is paired with sample i of the target."""
+        """Yield the lines of the box; sample i of the source is paired with sample i of the target."""
         c, s, t = self.config, batch["source"], batch["target"]
         source, target = self.model(s.images), self.model(t.images)
         f_s, f_t = (out.features if c.features == "network" else out.logits for out in (source, target))
         y_s, k = nearest_labels(s.labels, f_s.shape[-2:]), len(self.space)
         rho_s = class_means(f_s, y_s, k, least=1)
-        labels = self._labels(t, f_t, rho_s)
-        rho_t = class_means(f_t, labels.hybrid, k, least=1)
+        y_d, y_t = self._labels(t, f_t, rho_s)
+        rho_t = class_means(f_t, y_t, k, least=1)
         self._rho = (rho_s, rho_t)
 
-        terms = {}
-        learnt = {"source": (s, source, s.labels), "target": (t, target, self._learnt(t, labels))}
-        for name, (x, out, y) in learnt.items():
-            size = x.labels.shape[-2:]
-            shown = inside(x.windows, x.sizes, size, y.device)
-            terms[name], terms[f"{name} entropy"] = cross_entropy_and_entropy(
-                out.logits, y, shown, size, self.align_corners
-            )
-        if c.forward_contrast:
-            terms["forward contrast"] = pixel_prototype_contrast(f_t, labels.hybrid, rho_s, c.temperature)
-        if c.backward_contrast:
-            terms["backward contrast"] = pixel_prototype_contrast(f_s, y_s, rho_t, c.temperature)
-        weights = {
-            "source": c.source_weight,
-            "source entropy": c.source_entropy,
-            "target": c.target_weight,
-            "target entropy": c.target_entropy,
-            "forward contrast": c.forward_contrast,
-            "backward contrast": c.backward_contrast,
+        ce_s, h_s = self._fitting(s, source, s.labels)
+        ce_t, h_t = self._fitting(t, target, self._learnt(t, y_d))
+        weighted = {
+            "source": (ce_s, c.source_weight),
+            "source entropy": (h_s, c.source_entropy),
+            "target": (ce_t, c.target_weight),
+            "target entropy": (h_t, c.target_entropy),
         }
-        weighted = {name: term.times(weights[name]) for name, term in terms.items() if weights[name]}
-        of_source = self.prototype_terms(source, s, "source")
-        yield {**weighted, **of_source, **self.prototype_terms(target, labelled(t, learnt["target"][2]), "target")}
+        if c.forward_contrast:
+            fc = pixel_prototype_contrast(f_t, y_t, rho_s, c.temperature)
+            weighted["forward contrast"] = (fc, c.forward_contrast)
+        if c.backward_contrast:
+            bc = pixel_prototype_contrast(f_s, y_s, rho_t, c.temperature)
+            weighted["backward contrast"] = (bc, c.backward_contrast)
+        yield {name: term.times(weight) for name, (term, weight) in weighted.items() if weight}
+
+    def _fitting(self, x: Samples, out: Output, labels: Tensor) -> tuple[Term, Term]:
+        """Return cross entropy and entropy of crops at their resolution (eq. 11); padding has neither."""
+        size = x.labels.shape[-2:]
+        shown = inside(x.windows, x.sizes, size, labels.device)
+        return cross_entropy_and_entropy(out.logits, labels, shown, size, self.align_corners)
 
     @torch.no_grad()
-    def _labels(self, t: Samples, features: Tensor, rho_s: ClassMeans) -> Labels:
-        """Static, dynamic and hybrid labels of the target crops (eq. 6 to 10); noted for the record."""
+    def _labels(self, t: Samples, features: Tensor, rho_s: ClassMeans) -> tuple[Tensor, Tensor]:
+        """Return y_D and y_T [B, h, w] at the resolution of the features (eq. 6 to 10); noted for the record."""
         c = self.config
         static = nearest_labels(t.labels, features.shape[-2:])
         shown = inside(t.windows, t.sizes, features.shape[-2:], features.device)
@@ -207,18 +197,17 @@ class BCL(Prototyped):
             {"static": static, **used, "hybrid": hybrid},
             lambda: {name: transferred(by) for by, name in names.items() if name not in used},
         )
-        return Labels(static, dynamic, hybrid)
+        return dynamic, hybrid
 
-    def _learnt(self, t: Samples, labels: Labels) -> Tensor:
-        """Labels of CE_t at the resolution of the crop; static ones are finer than dynamic ones."""
+    def _learnt(self, t: Samples, dynamic: Tensor) -> Tensor:
+        """Return the labels of CE_t at the resolution of the crop; static ones are finer than dynamic ones."""
         if self.config.target_labels == "static":
             return t.labels
-        dynamic = nearest_labels(labels.dynamic, t.labels.shape[-2:])
+        dynamic = nearest_labels(dynamic, t.labels.shape[-2:])
         return torch.where(dynamic != IGNORE, dynamic, t.labels)
 
     def after_step(self, environment: Environment) -> None:
-        """mu_S and mu_T follow the prototypes of the step (eq. 4, 5)."""
-        super().after_step(environment)
+        """Let mu_S and mu_T follow the prototypes of the step (eq. 4, 5)."""
         assert self._rho is not None
         c = self.config
         for domain, rho in enumerate(self._rho):

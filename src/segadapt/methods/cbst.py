@@ -1,7 +1,7 @@
 """Class-balanced self-training (CBST), with plain self-training (ST) and spatial priors (SP).
 
 Zou, Yu, Kumar, Wang: Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced
-Self-Training, ECCV 2018. Equation and algorithm numbers are those of the paper.
+Self-Training, ECCV 2018. Equation and algorithm numbers are the paper's.
 
     Input: source images x_s with labels y_s, target images x_t, network G trained on the source
     for round r = 0 .. R-1
@@ -11,7 +11,7 @@ Self-Training, ECCV 2018. Equation and algorithm numbers are those of the paper.
         P_t = q_c(n) P_t                                         SP: spatial prior of class c at pixel n (eq. 9)
         lambda_c = exp(-k_c): the confidence ranked p |M_c| in   M_c = {max_c' P : argmax P = c} (algorithm 2);
                    one lambda over all classes for ST            (algorithm 1)
-        y_t = argmax_c P_t,c / lambda_c where that is >= 1,      (eq. 8; eq. 5 for ST)
+        y_t = argmax_c P_t,c / lambda_c where its ratio is >= 1, (eq. 8; eq. 5 for ST)
               else ignored
         # b) fix the pseudo labels, train G
         for batches from {a portion s_r of the source} and {all target images}
@@ -38,37 +38,44 @@ from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.resize import Scales
 from segadapt.labels import LabelMap, LabelSpace
-from segadapt.methods.method import Environment, StageConfig, Terms, labelled_part
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Method, Terms, labelled_part
 from segadapt.methods.ranking import rank_target
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy
-from segadapt.pieces.mining import rare_classes, wanted_classes
+from segadapt.pieces.mining import mined_classes, wanted_classes
 from segadapt.pieces.priors import apply_prior, spatial_prior
 from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
 from segadapt.pieces.resizing import upsample
 from segadapt.pieces.thresholds import ClassThresholds
 
 
-class CBSTConfig(PrototypedConfig, StageConfig):
-    """Settings of CBST; defaults are those of the paper's appendix A where it gives them.
+class CBSTConfig(StageConfig):
+    """Settings of CBST; defaults are the values of the paper's appendix A where it gives them.
 
     Attributes:
-        policy: ``class_balanced`` (CBST) or ``global`` (ST).
-        spatial_prior: multiply target probabilities by source label frequencies (SP).
-        rounds: R.
-        portion, portion_step, portion_max: p0, dp and how far p grows.
-        source_portion, source_portion_step, source_portion_max: share of the source images that
-            takes part in round r; grows alike.
-        source_policy: ``cumulative`` keeps the images of earlier rounds, ``redrawn`` draws anew.
-        mining: probability that a target crop is centred on a rare class.
-        mining_share: classes with a smaller share of the predicted pixels are rare.
-        mining_source: mine source crops too, as the authors' first implementation does.
-        mining_fallback: where no rare class is present, take one of the three rarest.
-        lr_factor: learning-rate factor from round to round.
-        target_scales: range of the scales of target crops; None takes that of ``augmentation``.
-        subsample: rank only every n-th confidence of a class in an image (the authors use 4).
-        loss_resolution: ``image`` upsamples the logits, ``logits`` subsamples the labels.
+        policy: thresholds are ``class_balanced`` (CBST, eq. 8) or ``global`` (ST, eq. 5).
+        spatial_prior: multiply target probabilities by source label frequencies (SP, eq. 9).
+        rounds: R (appendix A: 3).
+        epochs: passes over the pool per round, unless ``steps`` is given (appendix A: 2).
+        portion: p0, share of the target pixels that are labelled in the first round, in (0, 1] (section 4.3: 0.2).
+        portion_step: dp, growth of the portion per round (section 4.3: 0.05).
+        portion_max: p_max, in (0, 1] (section 4.3: 0.5).
+        source_portion: share of the source images that takes part in the first round, in [0, 1] (code: 0.03).
+        source_portion_step: growth of this share per round (code: 0.0025).
+        source_portion_max: largest share that it grows to, in [0, 1] (code: 0.06).
+        source_policy: ``cumulative`` keeps the source images of earlier rounds (the CBST code), ``redrawn`` draws all
+            of them again (the CRST code).
+        mining: probability that a target crop is centred on a rare class, in [0, 1] (code: 0.8).
+        mining_share: classes with a smaller share of the predicted pixels are rare, in [0, 1] (section 5: 0.001).
+        mining_source: mine source crops too (the CBST code).
+        mining_fallback: where no rare class is present, take one of the three rarest (the CBST code).
+        lr_factor: learning-rate factor from round to round, above 0.
+        target_scales: range of the scales of target crops; null takes the range of ``augmentation``.
+        subsample: rank only every n-th confidence of a class in an image (code: 4; 1 ranks all).
+        loss_resolution: ``image`` upsamples the logits (the CRST code), ``logits`` subsamples the labels
+            (the CBST code).
     """
 
     method: str = "cbst"
@@ -93,15 +100,14 @@ class CBSTConfig(PrototypedConfig, StageConfig):
     loss_resolution: Literal["image", "logits"] = "image"
 
 
-class CBST(Prototyped):
+class CBST(Method):
     """Self-training in rounds with class-wise thresholds.
 
     State: ``thresholds`` [K], lambda_c of the current round; ``counts`` [K], pixels predicted as
-    each class, from which rarity follows. The spatial prior of SP is made anew in every round.
+    each class, from which rarity follows. The spatial prior of SP is computed again in every round.
     """
 
     Config = CBSTConfig
-    title = "CBST"
     config: CBSTConfig
     thresholds: Tensor
     counts: Tensor
@@ -113,16 +119,16 @@ class CBST(Prototyped):
 
     @property
     def rounds(self) -> int:
-        """R."""
+        """R, the number of rounds."""
         return self.config.rounds
 
     def portion(self, round_index: int) -> float:
-        """p of a round: grows by a fixed step up to a maximum (section 4.3)."""
+        """Return p of a round: it grows by a fixed step up to a maximum (section 4.3)."""
         c = self.config
         return grown(c.portion, c.portion_step, c.portion_max, round_index)
 
     def prepare(self, round_index: int, environment: Environment) -> None:
-        """Step a): thresholds, then pseudo labels, for the whole target set."""
+        """Choose thresholds, then pseudo labels, for the whole target set: step a)."""
         prior = self._prior(environment)
         predictions = environment.predict_target(self.model, self.config.inference, keep=self.keeps_scores)
         ranking = ClassThresholds(
@@ -144,7 +150,7 @@ class CBST(Prototyped):
             environment.keep_label(seen.index, self.pseudo_label(weighted)[0], confidence[0])
 
     def pseudo_label(self, probabilities: Tensor) -> Tensor:
-        """Pseudo labels [B, H, W] of (prior-weighted) probabilities [B, K, H, W], eq. 8 / eq. 5."""
+        """Return pseudo labels [B, H, W] of (prior-weighted) probabilities [B, K, H, W] (eq. 8, eq. 5)."""
         return select(probabilities, self.thresholds)
 
     def _prior(self, environment: Environment) -> Tensor | None:
@@ -153,51 +159,46 @@ class CBST(Prototyped):
         return spatial_prior(environment.source_frequencies(environment.target_shape())).to(self.thresholds.device)
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """Step b): a growing share of the source pooled with the pseudo-labelled target."""
-        source = labelled_part(
-            self._source_subset(round_index, environment),
-            0,
-            environment.source_size,
-            self.config,
-            focus=self._focus() if self.config.mining_source else None,
-            focus_probability=self.config.mining,
-        )
-        augmentation = self.config.augmentation
-        if self.config.target_scales is not None:
-            augmentation = augmentation.model_copy(update={"scales": self.config.target_scales})
+        """Return a growing share of the source pooled with the pseudo-labelled target: step b)."""
+        c, focus = self.config, self._focus()
+        chosen = self._source_subset(round_index, environment)
+        mined = {"focus": focus if c.mining_source else None, "focus_probability": c.mining}
+        source = labelled_part(chosen, 0, environment.source_size, c, **mined)
+        augmentation = c.augmentation
+        if c.target_scales is not None:
+            augmentation = augmentation.model_copy(update={"scales": c.target_scales})
         target = Part(
             environment.pseudo_labelled(),
             1,
             environment.target_size,
             augmentation,
-            focus=self._focus(),
-            focus_probability=self.config.mining,
+            focus=focus,
+            focus_probability=c.mining,
             scores=environment.kept_scores if self.keeps_scores else None,
         )
         parts = (source, target) if len(source.dataset) else (target,)
-        return {"pool": Stream(parts, self.config.batch_size, f"{self.config.name}/{round_index}")}
+        return {"pool": Stream(parts, c.batch_size, f"{c.name}/{round_index}")}
 
     def _source_subset(self, round_index: int, environment: Environment) -> Dataset:
         c = self.config
         share = grown(c.source_portion, c.source_portion_step, c.source_portion_max, round_index)
         draw = round_index if c.source_policy == "redrawn" else 0
         order = generator_for(environment.seed, Purpose.SOURCE_SUBSET, draw).permutation(len(environment.source))
-        return environment.source.subset([int(i) for i in order[: round_half_up(share * len(order))]])
+        return environment.source.subset([int(i) for i in order[: int(share * len(order) + 0.5)]])
 
     def _focus(self) -> Callable[[LabelMap], Sequence[int]]:
-        """Which classes of a label map a crop may be centred on; rarity follows from the model's predictions."""
-        mining = rare_classes(self.counts.cpu(), self.config.mining_share)
+        """Return the rule that names the classes a crop may be centred on; rarity follows from predictions."""
+        mining = mined_classes(self.counts.cpu(), self.config.mining_share)
         return partial(wanted_classes, mining=mining, fallback=self.config.mining_fallback)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """Cross entropy over the labelled pixels of both domains, pooled."""
+        """Yield the cross entropy over the labelled pixels of both domains, pooled."""
         x = batch["pool"]
-        output = self.model(x.images)
-        logits, labels = self.at_loss_resolution(output.logits, x.labels)
-        yield {"pool": cross_entropy(logits, labels), **self.prototype_terms(output, x)}
+        logits, labels = self.at_loss_resolution(self.model(x.images).logits, x.labels)
+        yield {"pool": cross_entropy(logits, labels)}
 
     def at_loss_resolution(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and labels brought to one resolution."""
+        """Bring logits and labels to one resolution."""
         if self.config.loss_resolution == "image":
             return upsample(logits, labels.shape[-2:], self.align_corners), labels
         rows = (torch.arange(logits.shape[-2], device=labels.device) + 0.5) * labels.shape[-2] / logits.shape[-2]
@@ -210,15 +211,10 @@ class CBST(Prototyped):
         return False
 
     def learning_rate_factor(self, round_index: int) -> float:
-        """Geometric decay from round to round."""
+        """Return the factor of a round: geometric decay."""
         return self.config.lr_factor**round_index
 
 
 def grown(start: float, step: float, most: float, round_index: int) -> float:
-    """A share that grows from round to round up to ``most``, but never below its start."""
+    """Return a share that grows from round to round up to ``most``, but is never below its start."""
     return min(start + round_index * step, max(start, most))
-
-
-def round_half_up(value: float) -> int:
-    """Nearest integer, halves up."""
-    return int(value + 0.5)

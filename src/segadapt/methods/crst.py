@@ -1,7 +1,7 @@
 """Confidence-regularised self-training (CRST): CBST whose labels or model are kept from over-confidence.
 
 Zou, Yu, Liu, Kumar, Wang: Confidence Regularized Self-Training, ICCV 2019. Rounds, thresholds and
-selection are those of :mod:`segadapt.methods.cbst`; two things differ.
+selection are in :mod:`segadapt.methods.cbst`; two things differ.
 
     LRENT (label entropy)
         y_t,c = (P_t,c / lambda_c)^(1/alpha) / Z,   Z = sum_c (P_t,c / lambda_c)^(1/alpha)
@@ -38,13 +38,15 @@ from segadapt.pieces.terms import Term
 
 
 class CRSTConfig(CBSTConfig):
-    """Settings of CRST beside those of CBST.
+    """Settings of CRST beside the settings of CBST.
 
     Attributes:
         regulariser: ``mrkld`` (on the model) or ``lrent`` (on the labels).
-        kld_weight: w. The authors' code multiplies by its weight of 0.1 twice; the effective value
+        kld_weight: w, at least 0. The authors' code multiplies by its weight of 0.1 twice; the effective value
             0.01, which they say scores better than the paper's 0.1, is the default here.
-        alpha: temperature of LRENT; 0 would be hard labels.
+        alpha: temperature of LRENT, above 0 (paper: 0.25); 0 would be hard labels.
+        source_policy: the same as for CBST; the CRST code draws again.
+        mining_fallback: the same as for CBST; not in the CRST code.
     """
 
     method: str = "crst"
@@ -67,7 +69,6 @@ class CRST(CBST):
     """CBST with a confidence regulariser."""
 
     Config = CRSTConfig
-    title = "CRST"
     config: CRSTConfig
 
     @property
@@ -76,18 +77,16 @@ class CRST(CBST):
         return self.config.regulariser == "lrent"
 
     def pseudo_label(self, probabilities: Tensor) -> Tensor:
-        """Hard labels; for LRENT the largest entry of the soft label where Z > 1."""
+        """Return hard labels; for LRENT the largest entry of the soft label where Z > 1."""
         if self.config.regulariser == "mrkld":
             return super().pseudo_label(probabilities)
         soft, kept = soft_labels(probabilities, self.thresholds, self.config.alpha)
         return torch.where(kept, soft.argmax(1), IGNORE).to(torch.uint8)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """One step with the chosen regulariser."""
+        """Yield the loss of one step with the chosen regulariser."""
         x = batch["pool"]
-        output = self.model(x.images)
-        scores = output.logits
-        prototypes = self.prototype_terms(output, x)
+        scores = self.model(x.images).logits
         if self.config.regulariser == "mrkld":
             logits, labels = self.at_loss_resolution(scores, x.labels)
             log_p = log_probabilities(logits)
@@ -95,7 +94,6 @@ class CRST(CBST):
             yield {
                 "pool": negative_log_likelihood(log_p, labels),
                 "kld": divergence_from_uniform(log_p, on_target).times(self.config.kld_weight),
-                **prototypes,
             }
         else:
             log_p = log_probabilities(scores, x.labels.shape[-2:], self.align_corners)
@@ -104,10 +102,10 @@ class CRST(CBST):
             soft = soft_negative_log_likelihood(
                 log_p, self._soft_target(x) * (is_target & (x.labels != IGNORE))[:, None]
             )
-            yield {"pool": Term(hard.total + soft.total, hard.count + soft.count), **prototypes}
+            yield {"pool": Term(hard.total + soft.total, hard.count + soft.count)}
 
     def _soft_target(self, x: Samples) -> Tensor:
-        """Soft labels [B, K, h, w] of the crops, from the stored scores of their images."""
+        """Return soft labels [B, K, h, w] of the crops, from the stored scores of their images."""
         if x.scores is None:
             return torch.zeros(len(x.images), len(self.space), *x.labels.shape[-2:], device=x.images.device)
         size = x.labels.shape[-2:]

@@ -2,9 +2,10 @@
 
 Hoyer, Dai, Van Gool: DAFormer: Improving Network Architectures and Training Strategies for
 Domain-Adaptive Semantic Segmentation, CVPR 2022. Without rare-class sampling and feature distance it is DACS
-(Tranheden, Olsson, Pinto, Svensson, WACV 2021); on a ``hrda:`` network it is HRDA (Hoyer et al., ECCV 2022).
+(Tranheden, Olsson, Pinto, Svensson, WACV 2021); on a ``hrda:`` network it is HRDA (Hoyer et al., ECCV 2022);
+with ``mpcl`` it is MPCL (:mod:`segadapt.methods.mpcl`).
 
-    Input: source (x_s, y_s), target x_t; network G; F its encoder, F_I that of the ImageNet weights
+    Input: source (x_s, y_s), target x_t; network G; F its encoder, F_I the encoder with ImageNet weights
     G~ = G (the teacher)
     repeat
         x_s with a class drawn from softmax_c((1 - f_c) / T)                                (eq. 11)
@@ -13,8 +14,10 @@ Domain-Adaptive Semantic Segmentation, CVPR 2022. Without rare-class sampling an
         p = softmax(G~(x_t));  y_t = argmax p;  q = share of pixels with max p > tau        (eq. 2 to 4)
         half of the classes of x_s pasted onto x_t: x_m, y_m, w_m = 1 and q;  colours, blur (ClassMix)
         L_t = w_m CE(G(x_m), y_m)                                                           (eq. 3)
-        step on L_s + lambda L_fd + L_t
+        L_con, L_pce of the features of x_m with y_m, w_m                                   (MPCL alone)
+        step on L_s + lambda L_fd + L_t + lambda1 L_con + lambda2 L_pce
         G~ = alpha G~ + (1 - alpha) G                                                       (eq. 5)
+        the prototypes follow the features                                                  (MPCL alone)
 """
 
 from __future__ import annotations
@@ -29,45 +32,42 @@ from torch import Tensor
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.rare_class_sampling import CROP_SHARE, MIN_SHARE, rare_class_sampling
 from segadapt.errors import RequestError
-from segadapt.labels import IGNORE, THINGS, LabelSpace
+from segadapt.labels import IGNORE, LabelSpace
+from segadapt.methods.environment import Environment
+from segadapt.methods.imagenet_features import ImageNetFeatures, ImageNetFeaturesConfig
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import (
-    Environment,
-    OnlineLabels,
-    OptimiserConfig,
-    ScheduleConfig,
-    StageConfig,
-    Terms,
-    labelled_part,
-    paired_streams,
-)
-from segadapt.methods.mpcl import Mixed
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.method import Method, OnlineLabels, Terms, Trained, labelled_part, paired_streams
+from segadapt.methods.mpcl import MPCL
+from segadapt.methods.mpcl_config import MPCLConfig
+from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig, StageConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
+from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Output, Segmenter
-from segadapt.pieces.classmix import classes_present, half_of, where_chosen
-from segadapt.pieces.features import cell_labels, feature_distance
+from segadapt.pieces.classmix import Mixed, classes_present, half_of, where_chosen
 from segadapt.pieces.losses import Over
-from segadapt.pieces.teacher import frozen_copy
 from segadapt.pieces.terms import Term
 
 
-class DAFormerConfig(MeanTeacherConfig, PrototypedConfig, StageConfig):
-    """Settings of DAFormer; defaults are those of the GTA5 experiments.
+class DAFormerConfig(MeanTeacherConfig, ImageNetFeaturesConfig, StageConfig):
+    """Settings of DAFormer; defaults are the values of the GTA5 experiments.
 
     Attributes:
-        mix: classes are drawn from those of the ``image`` (the paper) or of the source ``batch``, ignored
-            pixels being one of them (the authors' code).
-        feature_distance: lambda; 0 leaves it out. Features are kept to those of the initial (ImageNet) weights,
-            wherever the network itself starts from.
-        feature_share: a cell belongs to a class that fills at least so much of it.
-        feature_classes: ``things``, ``all`` classes, or names of classes.
-        rare_temperature: T; None samples source images uniformly.
-        rare_share: an image can be drawn for a class that fills more than this share of it.
-        rare_crop_share: a crop is accepted with more than this share of the class.
-        over: means are taken over ``all`` pixels, as in the authors' code, or over ``valid`` ones, which have a label.
+        initial: weights of the network, see the stage's settings; ``scratch`` is ImageNet weights (paper).
+        norm: batch normalisation of the network (code: ``train``).
+        optimiser: AdamW (paper: 6e-5 for the encoder, 10 times as fast for the head, weight decay 0.01).
+        schedule: linear warm-up of 1500 steps, then linear decay (paper).
+        mix: classes are drawn from those in the source ``image`` (the paper) or in the whole source ``batch``,
+            with "ignored" as one of them (the authors' code).
+        rare_temperature: T, above 0 (paper: 0.01); null samples source images uniformly.
+        rare_share: an image can be drawn for a class that fills more than this share of it, in [0, 1)
+            (the code's 3000 pixels of a GTA5 image).
+        rare_crop_share: a crop is accepted with more than this share of the class, in [0, 1)
+            (the code's 1500 pixels of 512x512).
+        over: means are taken over ``all`` pixels, as in the authors' code, or over ``valid`` (labelled) ones.
+        two_resolutions: refuse a network that does not look at two resolutions; ``hrda`` sets it.
+        mpcl: several prototypes per class beside the classifier; null for none; ``mpcl`` sets it.
     """
 
     method: str = "daformer"
@@ -76,13 +76,12 @@ class DAFormerConfig(MeanTeacherConfig, PrototypedConfig, StageConfig):
     optimiser: OptimiserConfig = OptimiserConfig(name="adamw", lr=6e-5, head_factor=10.0, weight_decay=0.01)
     schedule: ScheduleConfig = ScheduleConfig(name="poly", power=1.0, warmup=1500)
     mix: Literal["image", "batch"] = "image"
-    feature_distance: float = Field(default=0.005, ge=0)
-    feature_share: float = Field(default=0.75, ge=0, le=1)
-    feature_classes: Literal["things", "all"] | tuple[str, ...] = "things"
     rare_temperature: float | None = Field(default=0.01, gt=0)
     rare_share: float = Field(default=MIN_SHARE, ge=0, lt=1)
     rare_crop_share: float = Field(default=CROP_SHARE, ge=0, lt=1)
     over: Over = "all"
+    two_resolutions: bool = False
+    mpcl: MPCLConfig | None = None
 
     @model_validator(mode="after")
     def _mpcl_has_prototypes(self) -> DAFormerConfig:
@@ -92,53 +91,44 @@ class DAFormerConfig(MeanTeacherConfig, PrototypedConfig, StageConfig):
 
     @property
     def learns_from(self) -> str | None:
-        """The network with its initial weights, unless it begins with them."""
+        """The network with its initial weights, unless the stage begins with them."""
         return "scratch" if self.feature_distance and self.initial != "scratch" else None
 
 
-class DAFormer(Prototyped):
+class DAFormer(Method):
     """Self-training with a mean teacher on images mixed of both domains.
 
-    State: the ``teacher``; ``reference``, where features are kept to it: the network with its initial weights,
-    which is the ``model`` as it begins if none is given.
+    State: the ``teacher`` G~; ``imagenet``, F_I, unless ``feature_distance`` is 0; ``mpcl``, the prototypes of
+    MPCL, if set.
+
+    Args:
+        config: see :class:`DAFormerConfig`.
+        model: G.
+        space: label space of the run.
+        reference: the network with its initial weights; None where ``model`` begins with them.
     """
 
     Config = DAFormerConfig
-    title = "DAFormer"
     config: DAFormerConfig
-    kept_near: Tensor
 
     def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space)
-        if config.feature_distance and not model.names_deep:
-            raise RequestError(
-                f"stage '{config.name}': feature_distance compares encoder features, which the network "
-                f"'{model.architecture.get('name')}' does not name; set {config.name}.feature_distance=0, or take "
-                "another network"
-            )
+        scales = 2 if isinstance(model, MultiRes) else 1
+        self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
         self.teacher = MeanTeacher(model, config, config.norm)
-        self.reference = frozen_copy(reference or model) if config.feature_distance else None
-        if reference is not None and reference.architecture != model.architecture:
+        self.imagenet = (
+            ImageNetFeatures(config, config.name, model, reference, space) if config.feature_distance else None
+        )
+        if config.two_resolutions and scales == 1:
+            name = model.architecture.get("name", "lite")
             raise RequestError(
-                f"stage '{config.name}': feature_distance needs the initial weights of the network that it starts "
-                f"from, {model.architecture}, but those given are of {reference.architecture}; give 'model' (or the "
-                "stage's 'network') the same name and arguments, or set feature_distance=0"
+                f"stage '{config.name}': HRDA needs two resolutions; set {config.name}.network.name=hrda:{name}, "
+                f"or model.name=hrda:{name} where the stage starts from scratch"
             )
-        near = kept_near(space, config.feature_classes) if config.feature_distance else torch.zeros(0)
-        self.register_buffer("kept_near", near, persistent=False)
-        self.pseudo: PseudoLabels | None = None
-
-    def train(self, mode: bool = True) -> DAFormer:
-        """Training mode of everything but the reference; what the teacher makes of it is its own matter."""
-        super().train(mode)
-        if self.reference is not None:
-            self.reference.eval()
-        return self
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """Labelled source crops, rare classes more often; target crops."""
-        c = self.config
-        rare = None
+        """Return labelled source crops, rare classes more often (eq. 11), and target crops."""
+        c, rare = self.config, None
         if c.rare_temperature is not None:
             rare = rare_class_sampling(environment.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
         source = labelled_part(environment.source, 0, environment.source_size, c, rare=rare)
@@ -146,85 +136,77 @@ class DAFormer(Prototyped):
         return paired_streams(source, target, c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """The lines of the box."""
-        c, s, t = self.config, batch["source"], batch["target"]
-        source = self.model(s.images)
-        terms = self.losses("source", source, s.labels)
-        if self.reference is not None:
-            terms["feature distance"] = self._feature_distance(source.deep, s)
-        yield terms
-        del source, terms
+        """Yield the lines of the box, one backward pass per forward pass of the student."""
+        s, t = batch["source"], batch["target"]
+        yield self.source_terms(s)  # L_s, L_fd
+        pseudo = self.pseudo_labels(t)  # y_t, q
+        yield self.mixed_terms(*self.mixed(s, t, pseudo))  # x_m, y_m, w_m; L_t; L_con and L_pce of MPCL
 
-        self.pseudo = self.teacher.label(t, self.align_corners)
-        self.online = OnlineLabels("target", {"teacher": torch.where(self.pseudo.trusted, self.pseudo.labels, IGNORE)})
-        images, mixed = self._mixed(s, t, self.pseudo)
-        output = self.model(recoloured(images, c))
-        terms = self.losses("mixed", output, mixed.labels, mixed.weights)
-        yield {**terms, **self.prototype_terms(output, mixed)}
+    def after_step(self, environment: Environment) -> None:
+        """Let the teacher follow, quickly at first (eq. 5), and the prototypes of MPCL."""
+        if self.mpcl is not None:
+            self.mpcl.follow(environment, self.config.batch_size)
+        self.teacher.follow(self.model)
 
     # ---- lines of the box ----
 
-    def losses(self, name: str, output: Output, labels: Tensor, weights: Tensor | None = None) -> dict[str, Term]:
-        """Cross entropy of a batch, of both resolutions where the network has two."""
-        return segmentation_terms(
-            output, labels, weights=weights, align_corners=self.align_corners, prefix=name, over=self.config.over
-        )
+    def source_terms(self, s: Samples) -> Terms:
+        """Return L_s and lambda L_fd of one forward pass."""
+        source = self.model(s.images)
+        terms = self.losses("source", source, s.labels)
+        if self.imagenet is not None:
+            assert source.deep is not None
+            terms["feature distance"] = self.imagenet.distance(source.deep, s)
+        return terms
 
-    def _feature_distance(self, features: Tensor | None, s: Samples) -> Term:
-        """L_fd between the encoder and that of the reference."""
-        assert self.reference is not None
-        assert features is not None
-        c = self.config
-        with torch.no_grad():
-            reference = self.reference.deep_features(s.images)
-        cells = cell_labels(s.labels, features.shape[-2:], len(self.space), c.feature_share)
-        wanted = (cells != IGNORE) & self.kept_near[torch.where(cells == IGNORE, 0, cells)]
-        return feature_distance(features, reference, wanted).times(c.feature_distance)
+    def pseudo_labels(self, t: Samples) -> PseudoLabels:
+        """Return y_t and q of the teacher; the trusted labels go to the record."""
+        pseudo = self.teacher.label(t, self.align_corners)
+        self.online = OnlineLabels("target", {"teacher": torch.where(pseudo.trusted, pseudo.labels, IGNORE)})
+        return pseudo
 
     @torch.no_grad()
-    def _mixed(self, s: Samples, t: Samples, pseudo: PseudoLabels) -> tuple[Tensor, Mixed]:
-        """x_m, y_m and w_m: half of the classes of each source crop on the target crop of its place."""
+    def mixed(self, s: Samples, t: Samples, pseudo: PseudoLabels) -> tuple[Tensor, Mixed]:
+        """Return x_m, y_m and w_m: half of the classes of each source crop on the target crop of its place."""
         present = classes_present(s.labels, len(self.space))
         if self.config.mix == "batch":
             present = present.any(0, keepdim=True).expand_as(present)
         else:
-            present[:, -1] = False  # what is ignored is no class
+            present[:, -1] = False  # "ignored" is not a class
         chosen = half_of(present, torch.rand(present.shape).to(present.device, non_blocking=True))
         pasted = where_chosen(s.labels, chosen)
         images = torch.where(pasted[:, None], s.images, t.images)
         labels = torch.where(pasted, s.labels, pseudo.labels)
         return images, Mixed(labels, torch.where(pasted, 1.0, pseudo.weights), pasted, pasted | pseudo.sure)
 
-    def after_step(self, environment: Environment) -> None:
-        """The teacher follows, quickly at first, and so do prototypes."""
-        super().after_step(environment)
-        self.teacher.follow(self.model)
+    def mixed_terms(self, images: Tensor, mixed: Mixed) -> Terms:
+        """Return L_t, and lambda1 L_con and lambda2 L_pce of MPCL, of one forward pass."""
+        output = self.model(recoloured(images, self.config))
+        terms = self.losses("mixed", output, mixed.labels, mixed.weights)
+        if self.mpcl is not None:
+            terms |= self.mpcl.terms(output, mixed)
+        return terms
 
-
-class HRDA(DAFormer):
-    """DAFormer with a network that looks at two resolutions; its losses are those of both."""
-
-    title = "HRDA"
-
-    def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
-        super().__init__(config, model, space, reference)
-        if not isinstance(model, MultiRes):
-            name = model.architecture.get("name", "lite")
-            raise RequestError(
-                f"stage '{config.name}': HRDA needs two resolutions; set {config.name}.network.name=hrda:{name}, "
-                f"or model.name=hrda:{name} where the stage starts from scratch"
-            )
-
-
-def kept_near(space: LabelSpace, classes: Literal["things", "all"] | tuple[str, ...]) -> Tensor:
-    """[K] bool: classes on which features are kept to those of ImageNet; RequestError if there is none."""
-    if isinstance(classes, tuple):
-        wanted = {space.index(name) for name in classes}
-    else:
-        wanted = {i for i, name in enumerate(space.names) if classes == "all" or name in THINGS}
-    if not wanted:
-        raise RequestError(
-            f"feature_classes: none of the classes of '{space.name}' is known as a thing; name some, "
-            "take 'all', or set feature_distance=0"
+    def losses(self, name: str, output: Output, labels: Tensor, weights: Tensor | None = None) -> dict[str, Term]:
+        """Return the cross entropy of a batch, of both resolutions where the network has two."""
+        return segmentation_terms(
+            output, labels, weights=weights, align_corners=self.align_corners, prefix=name, over=self.config.over
         )
-    return torch.tensor([i in wanted for i in range(len(space))])
+
+    # ---- MPCL beside the network ----
+
+    def trained(self) -> dict[str, Trained]:
+        """Return the network, and the projection of MPCL at the rate of a head."""
+        if self.mpcl is None:
+            return super().trained()
+        rate = self.config.optimiser.lr * self.config.optimiser.head_factor
+        optimiser = self.config.optimiser.model_copy(update={"lr": rate})
+        return {**super().trained(), "mpcl": Trained(self.mpcl.projection, optimiser)}
+
+    def result(self) -> Segmenter:
+        """Return the network, with prototypes as its classifier if they are to predict."""
+        return self.model if self.mpcl is None else self.mpcl.result(self.model)
+
+    def prototype_view(self) -> PrototypeNet | None:
+        """Return the network with its prototypes as classifier, whichever of the two is kept."""
+        return None if self.mpcl is None else self.mpcl.around(self.model)

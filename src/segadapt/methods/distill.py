@@ -1,6 +1,6 @@
 """Distillation into a fresh student: the second and third stage of ProDA, and the last one of CPSL.
 
-Zhang, Zhang, Zhang, Chen, Wang, Wen: ProDA, CVPR 2021, section 3.4.
+Zhang, Zhang, Zhang, Chen, Wang, Wen: ProDA, CVPR 2021, section 4.3.
 
     Input: source (x_s, y_s), target x_t; teacher G0 of the stage before, frozen; student G, from a
            self-supervised backbone where there is one
@@ -26,16 +26,9 @@ from segadapt.core.types import Size
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.strong import Strong, StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE
-from segadapt.methods.method import (
-    Environment,
-    OptimiserConfig,
-    TaughtConfig,
-    TaughtMethod,
-    Terms,
-    labelled_part,
-    paired_streams,
-)
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig, labelled
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import TaughtMethod, Terms, labelled_part, paired_streams
+from segadapt.methods.stage_config import OptimiserConfig, TaughtConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.inference import InferenceConfig
 from segadapt.pieces.losses import cross_entropy, nearest_labels
@@ -43,16 +36,20 @@ from segadapt.pieces.resizing import upsample
 from segadapt.pieces.structure import distillation
 
 
-class DistillConfig(PrototypedConfig, TaughtConfig):
+class DistillConfig(TaughtConfig):
     """Settings of distillation; defaults are ProDA's.
 
     Attributes:
-        threshold: pseudo labels are kept where the teacher's confidence is larger.
-        weight: beta, of the divergence from the teacher; 0 leaves it out.
-        variant: of the divergence: ``paper``, or ``official`` for what the published code computes
-            (see :func:`segadapt.pieces.structure.distillation`).
-        stride: target losses are taken at the crop's resolution divided by this.
-        strong: the strong view.
+        initial: weights of the student, see the stage's settings; ``scratch`` is a self-supervised backbone where
+            the recipe names one (section 4.3).
+        optimiser: SGD (section 5.1: 6e-4 for the backbone, 10 times as fast for the head).
+        inference: how the teacher predicts its hard labels (code: mean over mirror images).
+        threshold: pseudo labels are kept where the teacher's confidence is larger, in [0, 1) (section 5.1: 0.95).
+        weight: beta, weight of L_kd (section 4.3: 1); 0 leaves it out.
+        variant: divergence of L_kd: ``paper`` (eq. 12), or ``official`` (the term of the published code,
+            see :func:`segadapt.pieces.structure.distillation`).
+        stride: target losses are taken at the crop's resolution divided by this (code: 4).
+        strong: operations of the strong view (code: RandAugment and cut-out).
     """
 
     method: str = "distill"
@@ -66,15 +63,14 @@ class DistillConfig(PrototypedConfig, TaughtConfig):
     strong: StrongAugmentation = StrongAugmentation()
 
 
-class Distill(TaughtMethod, Prototyped):
+class Distill(TaughtMethod):
     """A student learns from a frozen teacher's confident labels and from all its probabilities."""
 
     Config = DistillConfig
-    title = "Distillation"
     config: DistillConfig
 
     def prepare(self, round_index: int, environment: Environment) -> None:
-        """The teacher's confident labels for all target images."""
+        """Store the teacher's confident labels for all target images."""
         for seen in environment.predict_target(self.teacher, self.config.inference):
             confidence, label = seen.probabilities.max(0)
             environment.keep_label(
@@ -82,39 +78,35 @@ class Distill(TaughtMethod, Prototyped):
             )
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """Labelled source crops; pseudo-labelled target crops with their strong views."""
+        """Return labelled source crops; pseudo-labelled target crops with their strong views."""
         c = self.config
         source = labelled_part(environment.source, 0, environment.source_size, c)
         target = Part(environment.pseudo_labelled(), 1, environment.target_size, c.augmentation)
         return paired_streams(source, target, c, round_index, strong=c.strong)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """The lines of the box."""
+        """Yield the lines of the box."""
         c, s, t = self.config, batch["source"], batch["target"]
-        output = self.model(s.images)
-        terms = segmentation_terms(output, s.labels, align_corners=self.align_corners, prefix="source")
-        yield {**terms, **self.prototype_terms(output, s, "source")}
-        del output, terms
+        yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
 
         assert t.strong is not None
         size = (t.images.shape[-2] // c.stride, t.images.shape[-1] // c.stride)
         labels = strong_labels(t.labels, t.strong, size)
-        output = self.model(t.strong.images)
-        logits = upsample(output.logits, size, self.align_corners)
+        logits = upsample(self.model(t.strong.images).logits, size, self.align_corners)
         terms = {"target": cross_entropy(logits, labels)}
         if c.weight:
             with torch.no_grad():
                 teacher = upsample(self.teacher(t.strong.images).logits, size, self.align_corners)
             terms["distillation"] = distillation(logits, teacher, c.variant).times(c.weight)
-        yield {**terms, **self.prototype_terms(output, labelled(t, labels), "target")}
+        yield terms
 
 
 def strong_labels(labels: Tensor, strong: Strong, size: Size) -> Tensor:
-    """Label maps [B, H, W] of weak views as the strong views show them, at ``size`` (nearest).
+    """Move label maps [B, H, W] of weak views as the strong views are, at ``size`` (nearest).
 
     IGNORE beyond the edge of the weak view and in the cut-out.
     """
     small = nearest_labels(labels, size)
-    # Shifted by one, so that the zeros from beyond the edge are no class.
+    # Shifted by one, so that a zero is not a class but a place beyond the edge.
     moved = warp((small + 1)[:, None].float(), strong.theta, "nearest")[:, 0].long() - 1
     return moved.masked_fill((moved < 0) | in_cutout(strong.cutout, *size), IGNORE)

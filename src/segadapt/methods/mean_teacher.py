@@ -1,6 +1,6 @@
-"""What DAFormer and MIC share: a mean teacher that labels target crops, and the colours of strong views.
+"""Shared by DAFormer and MIC: a mean teacher that labels target crops, and the colours of strong views.
 
-The teacher of DACS (Tranheden et al., WACV 2021) labels every pixel; one number for an image, the share of
+The teacher of DACS (Tranheden et al., WACV 2021) labels every pixel; one number per image, the share of
 pixels that it is sure of, says how much all of them weigh.
 """
 
@@ -24,20 +24,22 @@ from segadapt.pieces.windows import inside
 
 
 class MeanTeacherConfig(Settings):
-    """Settings of the teacher and of strong views; defaults are those of DAFormer.
+    """Settings of the teacher and of strong views; defaults are the values of DAFormer.
 
     Attributes:
-        teacher_momentum: alpha, reached from below: after t steps at most ``1 - 1 / (t + 1)``.
-        teacher_norm: batch normalisation of the teacher by ``batch`` statistics, as in the authors' code, or by
+        teacher_momentum: alpha, in [0, 1] (code: 0.999; DACS 0.99), reached from below: after t steps at most
+            ``1 - 1 / (t + 1)``.
+        teacher_norm: batch normalisation of the teacher by ``batch`` statistics (the authors' code), or by
             the ``running`` ones of the network.
-        threshold: tau; the teacher is sure of pixels with at least this probability.
-        confidence: q of each ``image`` (the paper), of the ``batch`` (the authors' code), or ``none`` (1).
+        threshold: tau, in [0, 1] (DACS: 0.968); the teacher is sure of pixels with at least this probability.
+        confidence: q per ``image`` (eq. 4), per ``batch`` (the authors' code), or ``none`` (q is 1).
         crop_margins: top, bottom, left, right of every target crop as shares of it; labels there weigh
-            nothing (DAFormer: 15/512 and 120/512).
-        image_margins: the same of the target images, wherever the crop lies (HRDA: 30/1024, 240/1024, 30/2048,
-            30/2048).
-        jitter, jitter_probability: strength of the colour changes of strong views, and how many get them.
-        blur_probability: of a Gaussian blur of 0.15 to 1.15 pixels.
+            nothing (code of DAFormer: 15/512 and 120/512 at top and bottom).
+        image_margins: the same for the target images, wherever the crop lies (code of HRDA: 30/1024, 240/1024,
+            30/2048, 30/2048).
+        jitter: strength of the colour changes of strong views, in [0, 1] (code: 0.2).
+        jitter_probability: share of the strong views whose colours change (code: 0.8).
+        blur_probability: share of the strong views with a Gaussian blur of 0.15 to 1.15 pixels (code: 0.5).
     """
 
     teacher_momentum: float = Field(default=0.999, ge=0, le=1)
@@ -52,13 +54,13 @@ class MeanTeacherConfig(Settings):
 
 
 class PseudoLabels(NamedTuple):
-    """What the teacher says of target crops.
+    """The teacher's labels of target crops.
 
     Attributes:
         labels: [B, H, W] train ids.
         weights: [B, H, W] in [0, 1]; zero where labels are not to be trusted.
         trusted: [B, H, W] bool, pixels of the image that lie in no margin.
-        sure: [B, H, W] bool, those of them of which the teacher is sure.
+        sure: [B, H, W] bool, trusted pixels of which the teacher is sure.
     """
 
     labels: Tensor
@@ -73,7 +75,7 @@ class MeanTeacher(nn.Module):
     Args:
         student: the network as it begins.
         config: see :class:`MeanTeacherConfig`.
-        norm: how the stage treats batch normalisation.
+        norm: batch normalisation of the stage.
     """
 
     steps: Tensor
@@ -87,7 +89,7 @@ class MeanTeacher(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> MeanTeacher:
-        """In training the network normalises by its batches, where asked, but drops nothing."""
+        """Let the teacher normalise by its batches in training, where asked, but drop nothing."""
         super().train(False)
         for layer in self.network.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and self.config.teacher_norm == "batch":
@@ -96,7 +98,7 @@ class MeanTeacher(nn.Module):
 
     @torch.no_grad()
     def label(self, t: Samples, align_corners: bool) -> PseudoLabels:
-        """y_t, and as its weight q, or zero in the margins and beside the image (DAFormer eq. 3, 4)."""
+        """Return y_t and its weight: q, or zero in the margins and beside the image (DAFormer eq. 3, 4)."""
         c, size, device = self.config, t.images.shape[-2:], t.images.device
         labels, confidence = labels_and_confidence(self.network(t.images).logits, size, align_corners)
         shown = inside(t.windows, t.sizes, size, device)
@@ -109,13 +111,13 @@ class MeanTeacher(nn.Module):
         return PseudoLabels(labels, q * trusted, trusted, trusted & (confidence >= c.threshold))
 
     def follow(self, student: Segmenter) -> None:
-        """phi = alpha phi + (1 - alpha) theta, quickly at first (DAFormer eq. 5)."""
+        """Move the copy: phi = alpha phi + (1 - alpha) theta, quickly at first (DAFormer eq. 5)."""
         self.steps += 1
         follow(self.network, student, growing_momentum(self.steps, self.config.teacher_momentum))
 
 
 def recoloured(images: Tensor, config: MeanTeacherConfig) -> Tensor:
-    """Strong views of images [B, 3, H, W] in [0, 1]: other colours and blur, each in some of them."""
+    """Return strong views of images [B, 3, H, W] in [0, 1]: other colours and blur, each in some of them."""
     batch = len(images)
     chance, draws = torch.rand(batch), torch.rand(batch, 4)
     strength = torch.where(chance < config.jitter_probability, config.jitter, 0.0)

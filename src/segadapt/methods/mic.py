@@ -1,16 +1,21 @@
 """MIC: masked image consistency, on top of DAFormer, HRDA, DACS and AdaptSeg.
 
 Hoyer, Dai, Wang, Van Gool: MIC: Masked Image Consistency for Context-Enhanced Domain Adaptation, CVPR 2023.
+On DAFormer (HRDA and DACS are its settings), with block side b and ratio r:
 
-    Input: as for the host; block side b, ratio r
+    Input: source (x_s, y_s), target x_t; network G
+    G~ = G (the teacher)
     repeat
-        the lines of the host: y_t, q of its teacher G~
+        L_s, L_fd of x_s                                                        (DAFormer)
+        y_t, q of G~(x_t);  x_m, y_m, w_m mixed of x_s and x_t                  (DAFormer)
+        L_t of x_m; with prototypes L_con, L_pce                                (DAFormer, MPCL)
         M = 0 in each block of b x b pixels with probability r, else 1          (eq. 5)
         L_M = q CE(G(M * colours(x_t)), y_t) over all pixels, seen or not       (eq. 6, 7)
-        step on the host's losses and lambda_M L_M
+        step on L_s + lambda L_fd + L_t + lambda_M L_M
         G~ follows G                                                            (eq. 8)
 
-A withheld block has the mean colour of what the network was trained on. A host without a teacher is given one.
+On AdaptSeg the first three lines are the lines of :mod:`segadapt.methods.adaptseg`, and the teacher exists for L_M
+alone. A withheld block has the mean colour of the images that the network was trained on.
 """
 
 from __future__ import annotations
@@ -27,8 +32,9 @@ from segadapt.data.loader import Samples
 from segadapt.labels import LabelSpace
 from segadapt.methods.adaptseg import AdaptSeg, AdaptSegConfig
 from segadapt.methods.daformer import DAFormer, DAFormerConfig
+from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Environment, Method, Terms
+from segadapt.methods.method import Method, Terms
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import Over
@@ -36,14 +42,16 @@ from segadapt.pieces.masking import blocks, visible
 
 
 class MaskedConfig(Settings):
-    """Settings of masked consistency; defaults are those of HRDA on GTA5 and SYNTHIA.
+    """Settings of masked consistency; defaults are the values of HRDA on GTA5 and SYNTHIA.
 
     Attributes:
-        masked_weight: lambda_M.
-        block: b, side of a block in pixels of the crop; 64 of the crops of HRDA, 32 at half their resolution.
-        ratio: r, probability that a block is withheld; 0 is consistency without masks.
-        masked: which images: ``target``, ``source`` with its labels, or half as many of ``both``, in one batch.
-        masked_colours: whether masked images have the colours and the blur of strong views.
+        masked_weight: lambda_M, weight of L_M, at least 0 (paper and code: 1).
+        block: b, side of a block in pixels of the crop (64 for the crops of HRDA, 32 at half their resolution).
+        ratio: r, probability that a block is withheld, in [0, 1] (0.7); 0 is consistency without masks.
+        masked: images that are masked: ``target``, ``source`` with its labels (table 6), or ``both``, half as
+            many of each in one batch (the code on ACDC and Dark Zurich).
+        masked_colours: masked images have the colours and the blur of strong views (code: except on ACDC and
+            Dark Zurich).
     """
 
     masked_weight: float = Field(default=1.0, ge=0)
@@ -57,9 +65,10 @@ class MICConfig(MaskedConfig, DAFormerConfig):
     """Settings of MIC on DAFormer, HRDA or DACS.
 
     Attributes:
-        masked_momentum: alpha of a teacher that labels masked images alone, 0 being the network itself; None takes
-            the labels of the host's teacher.
-        masked_confidence: whether q weighs masked target images; otherwise labels count alike but in the margins.
+        masked_momentum: alpha, in [0, 1], of a teacher that labels masked images alone; 0 is the network itself
+            ("without EMA"); null takes the labels of the host's teacher (the code).
+        masked_confidence: q weighs masked target images (eq. 7); otherwise all labels count alike except in the
+            margins.
     """
 
     method: str = "mic"
@@ -68,19 +77,18 @@ class MICConfig(MaskedConfig, DAFormerConfig):
 
 
 class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
-    """Settings of MIC on AdaptSeg."""
+    """Settings of MIC on AdaptSeg; its own settings are MIC's and the teacher's."""
 
     method: str = "adaptseg_mic"
 
 
 class MIC(DAFormer):
-    """DAFormer whose network must also label what it does not see.
+    """DAFormer whose network must also label the blocks that it does not see.
 
-    State: that of DAFormer, and a ``masked_teacher`` where it is another than the host's.
+    State: the state of DAFormer, and a ``masked_teacher`` where it is another than the host's.
     """
 
     Config = MICConfig
-    title = "MIC"
     config: MICConfig
 
     def __init__(self, config: MICConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
@@ -91,31 +99,31 @@ class MIC(DAFormer):
             self.masked_teacher = MeanTeacher(model, own, config.norm)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """The lines of the box."""
-        yield from super().step(batch)
-        pseudo = self.pseudo
+        """Yield the lines of the box, one backward pass per forward pass of the student."""
+        s, t = batch["source"], batch["target"]
+        yield self.source_terms(s)  # L_s, L_fd
+        pseudo = self.pseudo_labels(t)  # y_t, q
+        yield self.mixed_terms(*self.mixed(s, t, pseudo))  # x_m, y_m, w_m; L_t; L_con and L_pce of MPCL
         if self.masked_teacher is not None:
-            pseudo = self.masked_teacher.label(batch["target"], self.align_corners)
-        assert pseudo is not None
+            pseudo = self.masked_teacher.label(t, self.align_corners)
         if not self.config.masked_confidence:
             pseudo = pseudo._replace(weights=pseudo.trusted.float())
-        yield masked_terms(self, batch, pseudo, self.config, self.config.over)
+        yield masked_terms(self, batch, pseudo, self.config, self.config.over)  # M, L_M
 
     def after_step(self, environment: Environment) -> None:
-        """All that follows the network does."""
+        """Let both teachers follow, and the prototypes of MPCL (eq. 8)."""
         super().after_step(environment)
         if self.masked_teacher is not None:
             self.masked_teacher.follow(self.model)
 
 
 class AdaptSegMIC(AdaptSeg):
-    """AdaptSeg whose network must also label what it does not see.
+    """AdaptSeg whose network must also label the blocks that it does not see.
 
-    State: that of AdaptSeg, and the ``teacher``.
+    State: the state of AdaptSeg, and the ``teacher``.
     """
 
     Config = AdaptSegMICConfig
-    title = "AdaptSeg + MIC"
     config: AdaptSegMICConfig
 
     def __init__(self, config: AdaptSegMICConfig, model: Segmenter, space: LabelSpace):
@@ -123,21 +131,28 @@ class AdaptSegMIC(AdaptSeg):
         self.teacher = MeanTeacher(model, config, config.norm)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """The lines of the box."""
+        """Yield the lines of AdaptSeg's box, then L_M."""
         yield from super().step(batch)
         pseudo = self.teacher.label(batch["target"], self.align_corners)
         yield masked_terms(self, batch, pseudo, self.config, "valid")
 
     def after_step(self, environment: Environment) -> None:
-        """The teacher follows."""
-        super().after_step(environment)
+        """Let the teacher follow (eq. 8)."""
         self.teacher.follow(self.model)
 
 
 def masked_terms(
     host: Method, batch: Mapping[str, Samples], pseudo: PseudoLabels, config: MICConfig | AdaptSegMICConfig, over: Over
 ) -> Terms:
-    """L_M of the host's network in one pass; means ``over`` valid or all pixels."""
+    """Return lambda_M L_M of one pass of the host's network.
+
+    Args:
+        host: the method whose network it is.
+        batch: streams ``source`` and ``target``.
+        pseudo: y_t and q of the target crops.
+        config: settings of the masks and of strong views.
+        over: the mean is taken over ``valid`` or ``all`` pixels.
+    """
     s, t = batch["source"], batch["target"]
     known = (s.images, s.labels, torch.ones_like(pseudo.weights))
     guessed = (t.images, pseudo.labels, pseudo.weights)
@@ -155,7 +170,7 @@ def masked_terms(
 
 @torch.no_grad()
 def masked(images: Tensor, model: Segmenter, config: MaskedConfig, colours: MeanTeacherConfig) -> Tensor:
-    """Images [B, 3, H, W] with the model's mean colour in the blocks that are withheld (eq. 5)."""
+    """Return images [B, 3, H, W] with the model's mean colour in the blocks that are withheld (eq. 5)."""
     size = images.shape[-2:]
     if config.masked_colours:
         images = recoloured(images, colours)

@@ -27,40 +27,54 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from segadapt.core.types import Size
-from segadapt.data.loader import Samples
+from segadapt.data.loader import Samples, Stream
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import Environment, OptimiserConfig, Terms
-from segadapt.methods.prototyped import labelled
-from segadapt.methods.rectified import Rectified, RectifiedConfig, seen_classes
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Method, Terms
+from segadapt.methods.rectified import (
+    RectifiedConfig,
+    as_strong,
+    in_crops,
+    label_target,
+    rectified_labels,
+    seen_classes,
+    set_teacher_mode,
+    slow_teacher,
+    soft_labelled_streams,
+    stored_labels,
+    target_places,
+)
+from segadapt.methods.stage_config import OptimiserConfig
+from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.denoising import symmetric_cross_entropy
-from segadapt.pieces.losses import divergence_from_uniform, log_probabilities
+from segadapt.pieces.losses import divergence_from_uniform, log_probabilities, nearest_labels
 from segadapt.pieces.prototypes import ClassMeans, assignment, class_means, distances, moving_average, running_mean
 from segadapt.pieces.resizing import upsample
 from segadapt.pieces.structure import prototypical_consistency
+from segadapt.pieces.teacher import follow
 
 
 class ProDAConfig(RectifiedConfig):
-    """Settings of ProDA's first stage; defaults are those of the GTA5 experiments.
-
-    ``threshold`` is that of the paper's table 4, ``strong`` of table 7, ``alpha`` and ``beta`` of table 9.
+    """Settings of ProDA's first stage; defaults are the values of the GTA5 experiments.
 
     Attributes:
-        labels: what is reweighted: ``stored`` (p0, the paper's) or ``predicted`` (the network's own
-            prediction of the moment; degenerates, figure 4).
-        weights: ``prototypes`` (the paper's), ``prediction``, or ``none`` (no denoising).
-        temperature: T; the paper's tau is its inverse (table 8).
-        structure: gamma1, weight of the prototypical consistency; 0 leaves it out (table 10).
-        regulariser: gamma2.
-        prototype_momentum: lambda, applied for each image (table 5).
-        prototype_initial: prototypes from ``target`` images with predicted classes or from ``source``
-            images with their labels (table 6).
-        least_pixels: a class with fewer pixels in an image is left out of its prototypes.
+        optimiser: SGD at one rate for all layers (section 5.1: 1e-4; code: weight decay 2e-4).
+        labels: labels that are rectified: ``stored`` (p0, the paper's) or ``predicted`` (the network's own
+            prediction of the moment, which degenerates; figure 4).
+        weights: weights that rectify them: ``prototypes`` (eq. 4), the network's own ``prediction`` (figure 4),
+            or ``none`` (no denoising; table 3).
+        temperature: T, above 0 (table 8: 1); the paper's tau is its inverse.
+        structure: gamma1, weight of the prototypical consistency (table 10: 10); 0 leaves it out.
+        regulariser: gamma2, weight of eq. 10 (table 10: 0.1 on GTA5, 0 on SYNTHIA in the code).
+        prototype_momentum: lambda, in [0, 1], applied per image (table 5: 0.9999).
+        prototype_initial: first prototypes from ``target`` images with predicted classes (eq. 5) or from
+            ``source`` images with their labels (table 6).
+        least_pixels: a class with fewer pixels in an image is left out of its prototypes (code: 10).
     """
 
     method: str = "proda"
@@ -76,12 +90,12 @@ class ProDAConfig(RectifiedConfig):
 
 
 class TeacherView(NamedTuple):
-    """What the teacher sees in the target images of a step.
+    """The teacher's view of the target images of a step.
 
     Attributes:
-        features: [B, D, h, w] of the whole images.
+        features: f~ [B, D, h, w] of the whole images.
         labels: [B, h, w] its own classes there.
-        assignment: [B, K, h', w'] of the crops to the prototypes (eq. 4).
+        assignment: [B, K, h', w'] of the crops to the prototypes, w of eq. 4.
     """
 
     features: Tensor
@@ -89,101 +103,103 @@ class TeacherView(NamedTuple):
     assignment: Tensor
 
 
-class ProDA(Rectified):
+class ProDA(Method):
     """Self-training with labels denoised online.
 
     State: ``prototypes`` [K, D], e_k; the ``teacher`` G~, unless nothing asks for it.
     """
 
     Config = ProDAConfig
-    title = "ProDA"
     config: ProDAConfig
     prototypes: Tensor
 
     def __init__(self, config: ProDAConfig, model: Segmenter, space: LabelSpace):
-        super().__init__(config, model, space, taught=config.weights == "prototypes" or config.structure > 0)
+        super().__init__(config, model, space)
+        taught = config.weights == "prototypes" or config.structure > 0
+        self.teacher = slow_teacher(model, config.norm) if taught else None  # G~ = G
         self.register_buffer("prototypes", torch.zeros(len(space), model.feature_channels))
-        self._seen: TeacherView | None = None
+        self._seen: TeacherView | None = None  # from ``step`` to ``after_step``
 
-    @property
-    def wants_strong(self) -> bool:
-        """Only the prototypical consistency looks at strong views."""
-        return self.config.structure > 0
+    def train(self, mode: bool = True) -> ProDA:
+        """Set the training mode, for the teacher too where ``teacher_mode`` says so."""
+        super().train(mode)
+        if self.teacher is not None:
+            set_teacher_mode(self.teacher, mode and self.config.teacher_mode == "train")
+        return self
 
     def prepare(self, round_index: int, environment: Environment) -> None:
-        """Soft pseudo labels of all target images, and the prototypes to begin with."""
+        """Store p0 of all target images, and compute the first prototypes (eq. 5)."""
         prototypes, counts = torch.zeros_like(self.prototypes), torch.zeros_like(self.prototypes[:, 0])
-        for out in self.label_target(environment):
+        for out in label_target(self.model, environment, self.align_corners):
             if self.config.prototype_initial == "target":
                 means = self._means(out.features, seen_classes(out))
                 prototypes, counts = running_mean(prototypes, counts, means)
         if self.config.prototype_initial == "source":
             for image, labels in environment.source_images():
                 features = self.model(image).features
-                small = F.interpolate(labels[:, None].float(), features.shape[-2:], mode="nearest")[:, 0]
-                prototypes, counts = running_mean(prototypes, counts, self._means(features, small))
+                means = self._means(features, nearest_labels(labels, features.shape[-2:]))
+                prototypes, counts = running_mean(prototypes, counts, means)
         # Every process has the mean of its share; the mean of all weighs them by their counts.
         prototypes *= counts[:, None]
         environment.sum([prototypes, counts])
         self.prototypes.copy_(prototypes / counts.clamp(min=1)[:, None])
 
-    def _means(self, features: Tensor, labels: Tensor) -> ClassMeans:
-        return class_means(features, labels, len(self.space), self.config.least_pixels)
+    def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
+        """Return labelled source crops; target crops with p0, strong views and whole images where they are used."""
+        c = self.config
+        return soft_labelled_streams(
+            c, round_index, environment, strong=c.structure > 0, whole=self.teacher is not None
+        )
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """The lines of the box, one backward pass for each forward pass of the student."""
+        """Yield the lines of the box, one backward pass per forward pass of the student."""
         c, s, t = self.config, batch["source"], batch["target"]
-        yield self.source_terms(s)
+        yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
 
-        size = self.target_size(t)
-        shown = self.shown(t, size)
-        self._seen = seen = self._teacher_view(t, size)
-        output = self.model(t.images)
-        log_p = log_probabilities(output.logits, size, self.align_corners)
-        labels = self._labels(t, log_p.detach(), seen, shown)
-        terms = symmetric_cross_entropy(log_p, labels, c.alpha, c.beta)
+        size, places = target_places(t, c.stride)
+        self._seen = seen = self._teacher_view(t, size)  # f~, w
+        log_p = log_probabilities(self.model(t.images).logits, size, self.align_corners)
+        stored = stored_labels(t, size, self.align_corners)
+        fixed = stored if c.labels == "stored" else log_p.detach().exp()
+        weights = seen.assignment if seen is not None and c.weights == "prototypes" else None
+        if c.weights == "prediction":
+            weights = log_p.detach().exp()
+        y, self.online = rectified_labels(fixed, weights, places, stored, c)
+        terms = symmetric_cross_entropy(log_p, y, c.alpha, c.beta)
         if c.regulariser:
-            terms["regulariser"] = divergence_from_uniform(log_p, shown).times(c.regulariser)
-        yield {**terms, **self.prototype_terms(output, labelled(t, labels), "target")}
-        del output, log_p, terms
+            terms["regulariser"] = divergence_from_uniform(log_p, places).times(c.regulariser)
+        yield terms
+        del log_p, terms
 
         if c.structure:
             assert t.strong is not None
             assert seen is not None
+            z, valid = as_strong(seen.assignment, places, t)
             features = upsample(self.model(t.strong.images).features, size, self.align_corners)
-            target, valid = self.as_strong(seen.assignment, shown, t)
             distance = distances(features, self.prototypes)
-            yield {"structure": prototypical_consistency(distance, target, valid, c.temperature).times(c.structure)}
+            yield {"structure": prototypical_consistency(distance, z, valid, c.temperature).times(c.structure)}
 
     @torch.no_grad()
     def _teacher_view(self, t: Samples, size: Size) -> TeacherView | None:
-        """The teacher on the whole images, and its features where the crops are (eq. 4)."""
+        """Let the teacher see the whole images, and assign the places of the crops to prototypes (eq. 4)."""
         if self.teacher is None:
             return None
         out = self.teacher(t.whole)
-        soft = assignment(distances(self.in_crops(out.features, t, size), self.prototypes), self.config.temperature)
-        return TeacherView(out.features, seen_classes(out), soft)
-
-    def _labels(self, t: Samples, log_p: Tensor, seen: TeacherView | None, shown: Tensor) -> Tensor:
-        """The labels of the step (eq. 3)."""
-        c, stored = self.config, self.stored(t, (shown.shape[1], shown.shape[2]))
-        weights: Tensor | None = None
-        if c.weights == "prototypes":
-            assert seen is not None
-            weights = seen.assignment
-        elif c.weights == "prediction":
-            weights = log_p.exp()
-        return self.rectified_labels(stored if c.labels == "stored" else log_p.exp(), weights, shown, stored)
+        distance = distances(in_crops(out.features, t, size, self.align_corners), self.prototypes)
+        return TeacherView(out.features, seen_classes(out), assignment(distance, self.config.temperature))
 
     def after_step(self, environment: Environment) -> None:
-        """The teacher follows; the prototypes move to the class means that it saw (eq. 6)."""
-        super().after_step(environment)
+        """Let the teacher follow; move the prototypes to the class means that it saw (eq. 6)."""
         c, seen = self.config, self._seen
-        if seen is None:
+        if self.teacher is None or seen is None:
             return
-        vectors, present = (
-            environment.gather(part.float(), c.batch_size) for part in self._means(seen.features, seen.labels)
-        )
+        follow(self.teacher, self.model, c.teacher_momentum)
+        means = self._means(seen.features, seen.labels)
+        vectors, present = (environment.gather(part.float(), c.batch_size) for part in means)
         self.prototypes.copy_(
             moving_average(self.prototypes, ClassMeans(vectors, present > 0), 1 - c.prototype_momentum)
         )
+
+    def _means(self, features: Tensor, labels: Tensor) -> ClassMeans:
+        """Average the features of each class in each image."""
+        return class_means(features, labels, len(self.space), self.config.least_pixels)

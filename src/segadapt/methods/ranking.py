@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from segadapt.methods.method import Environment, Predictions
+from segadapt.methods.environment import Environment, Predictions
 from segadapt.pieces.pseudo_labels import confidence_and_prediction
 from segadapt.pieces.thresholds import ClassThresholds
 
@@ -16,7 +16,7 @@ def rank_target(
 
     Args:
         ranking: empty, on the device of the predictions.
-        predictions: of the target set; looked at twice.
+        predictions: predictions of the target set; read twice.
         environment: adds counters over processes.
         prior: spatial prior to multiply with.
     """

@@ -17,7 +17,8 @@ from segadapt.methods import papers
 from segadapt.methods.papers import Paper
 
 if TYPE_CHECKING:
-    from segadapt.methods.method import Method, StageConfig
+    from segadapt.methods.method import Method
+    from segadapt.methods.stage_config import StageConfig
 
 M = TypeVar("M", bound="type[Method]")
 
@@ -166,10 +167,11 @@ _OWN: dict[str, MethodInfo] = {
         "DACS with rare classes sampled and ImageNet features kept",
     ),
     "hrda": MethodInfo(
-        "segadapt.methods.daformer:HRDA",
+        "segadapt.methods.daformer:DAFormer",
         papers.HRDA,
         "HRDA",
         "DAFormer on two resolutions, with a network 'hrda:NAME'",
+        {"two_resolutions": True},
         network="hrda:lite",
     ),
     "mic": MethodInfo(
@@ -179,7 +181,7 @@ _OWN: dict[str, MethodInfo] = {
         "segadapt.methods.daformer:DAFormer",
         papers.MPCL,
         "MPCL",
-        "several prototypes a class on DAFormer; 'mpcl: {}' joins every other method too",
+        "several prototypes per class on DAFormer; 'mpcl: {}' joins dacs, hrda and mic too",
         {"mpcl": {}},
     ),
     "adaptseg_mic": MethodInfo(

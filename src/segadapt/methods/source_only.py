@@ -7,7 +7,7 @@
         step on L
 
 With ``data: source`` this is the lower bound of every table; target images are never forwarded, so
-no statistic of theirs leaks in. With ``data: oracle`` the same training uses the labels of the
+their statistics do not leak in. With ``data: oracle`` the same training uses the labels of the
 target's training set: the upper bound, and the only method that opens them.
 """
 
@@ -17,16 +17,18 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from segadapt.data.loader import Samples, Stream
-from segadapt.methods.method import Environment, StageConfig, Terms, labelled_part
-from segadapt.methods.prototyped import Prototyped, PrototypedConfig
+from segadapt.methods.environment import Environment
+from segadapt.methods.method import Method, Terms, labelled_part
+from segadapt.methods.stage_config import StageConfig
 from segadapt.methods.supervision import segmentation_terms
 
 
-class SourceOnlyConfig(PrototypedConfig, StageConfig):
+class SourceOnlyConfig(StageConfig):
     """Settings of supervised training.
 
     Attributes:
-        data: ``source``, or ``oracle`` for the labelled target training set.
+        role: how reports treat the stage; the model trained on the source alone is the ``source`` of every table.
+        data: images that are learnt: ``source``, or ``oracle`` for the labelled target training set.
     """
 
     method: str = "source_only"
@@ -39,16 +41,14 @@ class SourceOnlyConfig(PrototypedConfig, StageConfig):
         return self.data == "oracle"
 
 
-class SourceOnly(Prototyped):
+class SourceOnly(Method):
     """Supervised cross entropy on one domain."""
 
     Config = SourceOnlyConfig
-    title = "Source only"
-    uses_target = False
     config: SourceOnlyConfig
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """All labelled images of the chosen domain."""
+        """Return all labelled images of the chosen domain."""
         if self.config.data == "oracle":
             part = labelled_part(environment.labelled_target(), 1, environment.target_size, self.config)
         else:
@@ -56,8 +56,7 @@ class SourceOnly(Prototyped):
         return {"labelled": Stream((part,), self.config.batch_size, f"{self.config.name}/{round_index}")}
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """One supervised step."""
+        """Yield L of one supervised step."""
         x = batch["labelled"]
-        output = self.model(x.images)
-        terms = segmentation_terms(output, x.labels, align_corners=self.align_corners, prefix="labelled")
-        yield {**terms, **self.prototype_terms(output, x)}
+        output = self.model(x.images)  # p, of both resolutions where the network has two
+        yield segmentation_terms(output, x.labels, align_corners=self.align_corners, prefix="labelled")

@@ -18,19 +18,19 @@ def segmentation_terms(
     prefix: str = "",
     over: Over = "valid",
 ) -> dict[str, Term]:
-    """Cross entropy of a network's output with a label map, in nats.
+    """Return the cross entropy of a network's output with a label map, in nats.
 
         L = (1 - l_d) CE(up(Z), y, w) + l_d CE(up(Z_d), y[box], w[box])          (HRDA, loss of the detail crop)
 
     Each CE is a mean over pixels. Without a detail crop L is the first CE alone, with weight 1.
 
     Args:
-        output: of the network; ``detail`` brings the second share, with its box and l_d.
-        labels: y [B, H, W] train ids of the images, IGNORE where there is none.
+        output: output of the network; ``detail`` brings the second share, with its box and l_d.
+        labels: y [B, H, W] train ids of the images, IGNORE where there is no label.
         weights: w [B, H, W], factor on the loss of each pixel, e.g. the trust in pseudo labels.
         align_corners: convention in which class scores are enlarged to the labels.
         prefix: name of the terms: ``prefix`` and ``prefix/detail``; ``segmentation`` and ``detail`` if empty.
-        over: what the mean is taken over: ``valid`` labelled pixels, or ``all`` pixels as in
+        over: the mean is taken over ``valid`` (labelled) pixels, or over ``all`` pixels as in
             mmsegmentation (DAFormer, HRDA, MIC), where ignored ones make the loss smaller. The weights
             are not counted either way.
     """

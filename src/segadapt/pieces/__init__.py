@@ -94,7 +94,7 @@ _TOPICS: dict[str, tuple[str, ...]] = {
     "features": ("cell_labels", "feature_distance"),
     # images, crops and resolutions
     "sampling": ("rare_class_probabilities", "rare_class_weights"),
-    "mining": ("MiningClasses", "rare_classes", "wanted_classes"),
+    "mining": ("MiningClasses", "mined_classes", "wanted_classes"),
     "windows": ("in_windows", "inside"),
     "fusion": ("average_windows", "draw_box", "fuse_scales", "in_cells", "kept_within", "placed"),
 }
@@ -141,7 +141,7 @@ if TYPE_CHECKING:
     from segadapt.pieces.masking import visible as visible
     from segadapt.pieces.memory_bank import MemoryBank as MemoryBank
     from segadapt.pieces.mining import MiningClasses as MiningClasses
-    from segadapt.pieces.mining import rare_classes as rare_classes
+    from segadapt.pieces.mining import mined_classes as mined_classes
     from segadapt.pieces.mining import wanted_classes as wanted_classes
     from segadapt.pieces.multi_prototypes import Moments as Moments
     from segadapt.pieces.multi_prototypes import Prototypes as Prototypes

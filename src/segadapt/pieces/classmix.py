@@ -6,10 +6,28 @@ device: the classes of an image are a table of flags, and half of them are chose
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from segadapt.labels import IGNORE
+
+
+class Mixed(NamedTuple):
+    """Labels, weights and origin of the pixels of mixed pictures.
+
+    Attributes:
+        labels: y_M [B, H, W] train ids and IGNORE.
+        weights: w_M [B, H, W] in [0, 1], factor on the loss of each pixel.
+        pasted: [B, H, W] bool, pixels from the source.
+        sure: [B, H, W] bool, pixels with a true label from the source, or with one the teacher is sure of.
+    """
+
+    labels: Tensor
+    weights: Tensor
+    pasted: Tensor
+    sure: Tensor
 
 
 def classes_present(labels: Tensor, classes: int) -> Tensor:

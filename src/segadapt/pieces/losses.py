@@ -1,9 +1,8 @@
 """Cross entropy with hard and soft labels, and the model regulariser of confidence-regularised self-training.
 
 Every loss is a :class:`~segadapt.pieces.terms.Term`, a sum with the number of pixels it is taken
-over, so that means stay means when a batch is split over processes. Each loss comes in two forms:
-one on logits, and one on log-probabilities for methods that need several losses of one prediction
-and want to pay for a single log-softmax.
+over, so that means stay means when a batch is split over processes. Most take log-probabilities, so that
+several losses of one prediction pay for a single log-softmax (:func:`log_probabilities`).
 
 Half-precision logits are brought to float32 before they are upsampled and normalised.
 """
@@ -93,54 +92,33 @@ def negative_log_likelihood(log_p: Tensor, labels: Tensor, weights: Tensor | Non
     return Term(pixels.sum(), count)
 
 
-def soft_cross_entropy(logits: Tensor, soft: Tensor) -> Term:
+def soft_negative_log_likelihood(log_p: Tensor, soft: Tensor) -> Term:
     """Cross entropy with soft labels: the sum over pixels of ``-sum_c y_c log p_c`` (CRST, LRENT).
 
     Args:
-        logits: [B, K, H, W].
+        log_p: [B, K, H, W] log-probabilities.
         soft: [B, K, H, W] label distributions y without gradient; a zero vector is an ignored pixel.
 
     Returns:
         Sum and number of pixels whose label is not all zero.
     """
-    return soft_negative_log_likelihood(log_probabilities(logits), soft)
-
-
-def soft_negative_log_likelihood(log_p: Tensor, soft: Tensor) -> Term:
-    """:func:`soft_cross_entropy` of log-probabilities [B, K, H, W]."""
     return Term(-(soft * log_p).sum(), _count(soft.amax(1) > 0, log_p))
 
 
-def model_kld(logits: Tensor, valid: Tensor) -> Term:
+def divergence_from_uniform(log_p: Tensor, valid: Tensor) -> Term:
     """The model regulariser MRKLD: the sum over valid pixels of ``-1/K sum_c log p_c`` (CRST).
 
-    Up to the constant log K this is the divergence of the prediction from the uniform
-    distribution; it is smallest when all classes are equally likely.
+    Up to the constant log K this is the divergence KL(uniform || p) of the prediction from it;
+    it is smallest when all classes are equally likely.
 
     Args:
-        logits: [B, K, H, W].
+        log_p: [B, K, H, W] log-probabilities.
         valid: [B, H, W] bool, the labelled pixels of target images.
 
     Returns:
         Sum and number of valid pixels.
     """
-    return divergence_from_uniform(log_probabilities(logits), valid)
-
-
-def divergence_from_uniform(log_p: Tensor, valid: Tensor) -> Term:
-    """:func:`model_kld` of log-probabilities [B, K, H, W]."""
     pixels = torch.where(valid, -log_p.mean(1), 0.0)
-    return Term(pixels.sum(), _count(valid, log_p))
-
-
-def entropy(log_p: Tensor, valid: Tensor) -> Term:
-    """Entropy in nats of predictions, summed over valid pixels.
-
-    Args:
-        log_p: [B, K, H, W] log-probabilities.
-        valid: [B, H, W] bool.
-    """
-    pixels = torch.where(valid, -(log_p.exp() * log_p).sum(1), 0.0)
     return Term(pixels.sum(), _count(valid, log_p))
 
 
@@ -185,7 +163,7 @@ class _LikelihoodAndEntropy(torch.autograd.Function):
 def cross_entropy_and_entropy(
     logits: Tensor, labels: Tensor, shown: Tensor, size: Sequence[int], align_corners: bool = False
 ) -> tuple[Term, Term]:
-    """:func:`cross_entropy` and :func:`entropy` of one prediction, at less than the cost of the two.
+    """Cross entropy and entropy (``-sum_c p_c log p_c``, in nats) of one prediction, at less than the cost of the two.
 
     Args:
         logits: [B, K, h, w], upsampled to ``size`` = (H, W).

@@ -28,7 +28,7 @@ class MiningClasses(NamedTuple):
     rare: tuple[int, ...]
 
 
-def rare_classes(counts: Tensor, share: float = 1e-3, fallback: int = 3) -> MiningClasses:
+def mined_classes(counts: Tensor, share: float = 1e-3, fallback: int = 3) -> MiningClasses:
     """Find the classes that are hardly ever predicted.
 
     Args:
@@ -55,7 +55,7 @@ def wanted_classes(label: LabelMap, mining: MiningClasses, fallback: bool = True
 
     Args:
         label: [H, W] uint8 label or pseudo label.
-        mining: see :func:`rare_classes`.
+        mining: see :func:`mined_classes`.
         fallback: if no priority class is present, offer the rare classes that are (as the CBST code
             does). Without it the result is empty and the crop is drawn at random (as in the CRST code).
 

@@ -17,8 +17,8 @@ from segadapt.core.settings import Settings, checked
 from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError
-from segadapt.methods.method import StageConfig
 from segadapt.methods.registry import METHODS, stage_settings
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, resolved_stages

@@ -9,7 +9,7 @@ from typing import Any
 
 from segadapt.core.files import file_digest, short_hash
 from segadapt.data.dataset import Dataset
-from segadapt.methods.method import StageConfig
+from segadapt.methods.stage_config import StageConfig
 from segadapt.runs.config import DataSpec, RunConfig
 from segadapt.runs.opening import OpenedData
 

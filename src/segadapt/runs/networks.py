@@ -9,8 +9,9 @@ from pathlib import Path
 from segadapt.core.randomness import Purpose, seed_step
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
-from segadapt.methods.method import Method, StageConfig
+from segadapt.methods.method import Method
 from segadapt.methods.registry import method_info
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.multires import started_from
 from segadapt.models.segmenter import Segmenter

@@ -22,7 +22,7 @@ from segadapt.core.files import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
-from segadapt.methods.method import StageConfig
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.store import PROTOTYPES, load_model
 from segadapt.runs.config import RunConfig, build_config
 from segadapt.runs.fingerprint import Fingerprints, differing_settings, score_fingerprint

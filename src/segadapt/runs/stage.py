@@ -13,8 +13,8 @@ from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
 from segadapt.errors import RequestError
 from segadapt.evaluate.scoring import evaluate
-from segadapt.methods.method import Method, StageConfig
-from segadapt.methods.prototyped import Prototyped
+from segadapt.methods.method import Method
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import PROTOTYPES, load_model, load_prototypes, save_model, save_prototypes
@@ -95,7 +95,7 @@ class StageRunner:
 
     def _keep_prototypes(self, method: Method, result: Segmenter, folder: Path) -> None:
         """The prototypes of a stage, beside a result that does not hold them."""
-        view = method.prototype_view() if isinstance(method, Prototyped) else None
+        view = method.prototype_view()
         if view is None:
             return
         if not view.active.any():

@@ -1,0 +1,132 @@
+"""Settings that every stage has: length, batches, optimiser, schedule and where the weights come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from segadapt.core.settings import Settings
+from segadapt.data.loader import Augmentation
+from segadapt.models.build import ModelConfig
+from segadapt.models.inference import InferenceConfig
+from segadapt.models.norm import NormMode
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimiserConfig(Settings):
+    """The optimiser of one network; defaults are the values of AdaptSeg and CRST for DeepLabV2.
+
+    Attributes:
+        name: ``sgd`` or ``adamw`` (AdamW is Adam where ``weight_decay`` is 0).
+        lr: learning rate, above 0; of a segmentation network, the rate of its encoder.
+        head_factor: the head of a segmentation network learns at ``lr`` times this factor, above 0.
+        momentum: momentum of SGD, in [0, 1).
+        betas: decay of the two moving averages of AdamW, each in [0, 1).
+        weight_decay: at least 0; AdamW does not apply it to biases and normalisation parameters.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=2.5e-4, gt=0)
+    head_factor: float = Field(default=10.0, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: float = Field(default=5e-4, ge=0)
+
+
+class ScheduleConfig(Settings):
+    """The schedule of the learning rate; defaults are the values of DeepLab and AdaptSeg.
+
+    Attributes:
+        name: ``constant`` or ``poly``: ``(1 - step / horizon) ** power``.
+        power: exponent of the polynomial decay, above 0.
+        warmup: steps of linear increase at the start; 0 for none.
+        horizon: steps after which the decay reaches zero; null is the length of the round or of the stage.
+        over: the decay starts again with every ``round``, or runs once over the whole ``stage``.
+    """
+
+    name: Literal["constant", "poly"] = "poly"
+    power: float = Field(default=0.9, gt=0)
+    warmup: int = Field(default=0, ge=0)
+    horizon: int | None = Field(default=None, gt=0)
+    over: Literal["round", "stage"] = "round"
+
+
+class StageConfig(Settings):
+    """Settings that every stage has; each method adds its own.
+
+    Attributes:
+        name: name of the stage, unique in the recipe; a recipe gives it as the key of the stage.
+        method: name of the method that runs, see ``segadapt methods``.
+        title: title of the stage in tables; if empty, the title of the method.
+        initial: where the weights come from: ``previous`` (the stage before, or the network's initial
+            weights for the first stage), ``scratch`` (the network's initial weights), the name of an
+            earlier stage, or the path of a model file.
+        network: a network other than the run's: for a stage from ``scratch``, or ``hrda:NAME``, which may
+            start from the weights of a NAME too; null is the network of the run.
+        role: how reports treat the stage: ``source`` (the unadapted model), ``adapted``, or ``oracle``.
+        steps: length of one round in steps; give either ``steps`` or ``epochs``.
+        epochs: length of one round in passes over the longest stream, above 0.
+        batch_size: samples per step of each stream, over all processes together.
+        augmentation: scales, crops and colours of source and target images.
+        optimiser: optimiser of the segmentation network.
+        schedule: schedule of all learning rates of the stage.
+        norm: batch normalisation: ``train`` (batch statistics), ``affine`` (statistics frozen, scale and
+            shift trained), or ``frozen`` (all of it frozen).
+        gradient_clip: largest norm of a network's whole gradient; null does not clip.
+        inference: how target images are predicted for pseudo labels: scales, mirror images, windows.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    name: str
+    method: str
+    title: str = ""
+    initial: str = "previous"
+    network: ModelConfig | None = None
+    role: Literal["source", "adapted", "oracle"] = "adapted"
+    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=2, ge=1)
+    augmentation: Augmentation = Augmentation()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    norm: NormMode = "affine"
+    gradient_clip: float | None = Field(default=None, gt=0)
+    inference: InferenceConfig = InferenceConfig()
+    checkpoint_every: int = Field(default=500, ge=1)
+
+    @model_validator(mode="after")
+    def _network_from_scratch(self) -> StageConfig:
+        if self.network is not None and self.initial != "scratch" and not self.network.name.startswith("hrda:"):
+            raise ValueError(
+                f"a network of its own starts from 'scratch', or is 'hrda:NAME' and starts from a NAME; 'initial' is "
+                f"'{self.initial}' and the network '{self.network.name}'; set initial=scratch or leave out network"
+            )
+        return self
+
+    @property
+    def opens_target_labels(self) -> bool:
+        """Whether the stage trains on the labels of the target: an oracle."""
+        return False
+
+    @property
+    def learns_from(self) -> str | None:
+        """Origin of a second, frozen network of the stage, in the words of ``initial``; None without such a network."""
+        return None
+
+
+class TaughtConfig(StageConfig):
+    """Settings of a stage that learns from a second, frozen network.
+
+    Attributes:
+        teacher: origin of the second network: ``previous`` (the stage before), the name of an earlier
+            stage, or the path of a model file.
+    """
+
+    teacher: str = "previous"
+
+    @property
+    def learns_from(self) -> str:
+        """The teacher."""
+        return self.teacher
