@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from segadapt.core.files import read_json, write_bytes, write_json
+from segadapt.core.types import Size
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.decode import read_index
-from segadapt.data.resize import Resize, Size, resize_image, resize_label
+from segadapt.data.resize import Resize, resize_image, resize_label
 from segadapt.data.statistics import class_statistics, spatial_frequencies
 from segadapt.data.writing import encode_picture
 from segadapt.engine.record import Record, Steps
@@ -29,6 +30,7 @@ from segadapt.labels import IGNORE, LabelMap, LabelSpace
 from segadapt.methods.method import Prediction
 from segadapt.models.inference import InferenceConfig, scores
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.images import to_batch
 from segadapt.pieces.pseudo_labels import encode_scores, probabilities_from_scores
 
 T = TypeVar("T")
@@ -168,7 +170,7 @@ class RoundEnvironment:
                 if image is None:
                     self._left_out.add(index)
                 else:
-                    yield index, self._on_device(torch.from_numpy(image))
+                    yield index, to_batch(image, self._runtime.device)
                 steps.advance()
 
     def source_images(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -179,16 +181,13 @@ class RoundEnvironment:
                 pair = self._if_readable(partial(self._source_pair, index))
                 if pair is not None:
                     image, label = (torch.from_numpy(array) for array in pair)
-                    yield self._on_device(image), label[None].to(self._runtime.device).long()
+                    yield to_batch(image, self._runtime.device), label[None].to(self._runtime.device).long()
                 steps.advance()
 
     def _source_pair(self, index: int) -> tuple[npt.NDArray[np.uint8], LabelMap]:
         """A source image and its label at working size."""
         image = resize_image(self.source.image(index), self.source_size)
         return image, resize_label(self.source.label(index), self.source_size)
-
-    def _on_device(self, image: Tensor) -> Tensor:
-        return image.to(self._runtime.device).permute(2, 0, 1)[None].float() / 255
 
     def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> TargetPass:
         """Run the network once over this process's share of the target set."""
