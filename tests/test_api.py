@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import segadapt
-from segadapt.evaluate.predict import predict_array
+from segadapt.evaluation.predict import predict_array
 from segadapt.models.inference import InferenceConfig
 from tests.tiny import NAMES, config, scene, write_classes, write_folder
 

@@ -20,7 +20,7 @@ FLOORS = [
     {"models", "data", "recipes"},
     {"methods", "toy"},
     {"engine"},
-    {"evaluate"},
+    {"evaluation"},
     {"report"},
     {"runs"},
     {"bench", "api"},

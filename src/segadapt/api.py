@@ -16,10 +16,10 @@ from segadapt.data.folder import open_folder
 from segadapt.data.memory import in_memory
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
-from segadapt.evaluate.export import ExportReport, export_onnx
-from segadapt.evaluate.metrics import Scores
-from segadapt.evaluate.predict import predict_array
-from segadapt.evaluate.scoring import evaluate as score
+from segadapt.evaluation.export import ExportReport, export_onnx
+from segadapt.evaluation.metrics import Scores
+from segadapt.evaluation.predict import predict_array
+from segadapt.evaluation.scoring import evaluate as score
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
@@ -307,7 +307,7 @@ def export(
     dynamic: bool = True,
     inference: InferenceConfig | None = None,
 ) -> ExportReport:
-    """Export a model to ONNX and compare it with torch; see :func:`segadapt.evaluate.export.export_onnx`.
+    """Export a model to ONNX and compare it with torch; see :func:`segadapt.evaluation.export.export_onnx`.
 
     Args:
         model: a loaded model, or the path of one.

@@ -1,4 +1,4 @@
-"""``segadapt.data`` and ``segadapt.evaluate`` hand out their public names, and import little before."""
+"""``segadapt.data`` and ``segadapt.evaluation`` hand out their public names, and import little before."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 import pytest
 
 import segadapt.data
-import segadapt.evaluate
+import segadapt.evaluation
 
 
-@pytest.mark.parametrize("package", [segadapt.data, segadapt.evaluate])
+@pytest.mark.parametrize("package", [segadapt.data, segadapt.evaluation])
 def test_every_public_name_is_there(package: object) -> None:
     names = dir(package)
     assert names == sorted(package.__all__)  # type: ignore[attr-defined]
@@ -22,5 +22,5 @@ def test_every_public_name_is_there(package: object) -> None:
 
 
 def test_importing_the_packages_does_not_import_torch() -> None:
-    code = "import segadapt.data, segadapt.evaluate, sys; sys.exit('torch' in sys.modules)"
+    code = "import segadapt.data, segadapt.evaluation, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from segadapt.cli import main
 from segadapt.errors import RequestError
-from segadapt.evaluate.predict import predict_array
+from segadapt.evaluation.predict import predict_array
 from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace, distinct_colors
 from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG

@@ -19,7 +19,7 @@ from segadapt.models.inference import (
     window_positions,
 )
 from segadapt.pieces.resizing import upsample
-from tests.evaluate.tiny import GreyLevels, TinySegmenter, probabilities
+from tests.evaluation.tiny import GreyLevels, TinySegmenter, probabilities
 
 FULL = InferenceConfig(scales=(0.5, 1.0, 1.5), flip=True)
 

@@ -20,7 +20,7 @@ from segadapt.models.multires import MultiRes, see_whole
 from segadapt.models.norm import set_norm_mode
 from segadapt.models.segmenter import Output, Preprocessing, Segmenter
 from segadapt.models.store import load_model, save_model
-from tests.evaluate.tiny import GreyLevels, TinySegmenter
+from tests.evaluation.tiny import GreyLevels, TinySegmenter
 from tests.golden_vectors import golden_op, mismatch
 
 K = 4

@@ -173,7 +173,7 @@ def demo(
     from segadapt.api import adapt as run
     from segadapt.api import load
     from segadapt.engine.record import Steps
-    from segadapt.evaluate.predict import find_images, predict_path
+    from segadapt.evaluation.predict import find_images, predict_path
     from segadapt.models.inference import InferenceConfig
     from segadapt.toy import write_world
 

@@ -104,7 +104,7 @@ def evaluate(
     """Score a model on labelled images."""
     from segadapt.core.registry import load_plugins
     from segadapt.engine.record import Steps
-    from segadapt.evaluate.scoring import evaluate as score
+    from segadapt.evaluation.scoring import evaluate as score
     from segadapt.runs.opening import in_space, open_spec
 
     load_plugins(plugin or ())
@@ -156,8 +156,8 @@ def predict(
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
     from segadapt.engine.record import Steps
-    from segadapt.evaluate.predict import find_images, predict_path
-    from segadapt.evaluate.submission import predict_submission, submission_images
+    from segadapt.evaluation.predict import find_images, predict_path
+    from segadapt.evaluation.submission import predict_submission, submission_images
 
     loaded, runtime = _open(model, accelerator, prototypes)
     found = submission_images(images, out, submission) if submission else find_images(images, out)

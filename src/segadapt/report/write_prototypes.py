@@ -24,7 +24,7 @@ from torch import Tensor
 from segadapt.core.files import write_json
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.resize import Resize, resize_image
-from segadapt.evaluate.pictures import activation_map, index_map
+from segadapt.evaluation.pictures import activation_map, index_map
 from segadapt.labels import IGNORE, LabelMap, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.prototype_net import PrototypeNet

@@ -12,7 +12,7 @@ from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
 from segadapt.errors import RequestError
-from segadapt.evaluate.scoring import evaluate
+from segadapt.evaluation.scoring import evaluate
 from segadapt.methods.method import Method
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.prototype_net import PrototypeNet

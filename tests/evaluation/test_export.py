@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from segadapt.errors import RequestError, RunError
-from segadapt.evaluate import export
-from segadapt.evaluate.export import export_onnx
-from segadapt.evaluate.predict import predict_array
+from segadapt.evaluation import export
+from segadapt.evaluation.export import export_onnx
+from segadapt.evaluation.predict import predict_array
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.prototype_net import Kind, PrototypeNet
-from tests.evaluate.tiny import TinySegmenter
+from tests.evaluation.tiny import TinySegmenter
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -14,7 +14,7 @@ from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.resize import Resize, resize_image
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
-from segadapt.evaluate.metrics import ConfusionMatrix, Scores
+from segadapt.evaluation.metrics import ConfusionMatrix, Scores
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.images import to_batch

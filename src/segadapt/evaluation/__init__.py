@@ -1,7 +1,7 @@
 """Scores, predictions on images and files, and ONNX files.
 
 Example:
-    >>> from segadapt.evaluate import evaluate, predict_path
+    >>> from segadapt.evaluation import evaluate, predict_path
     >>> scores = evaluate(model, dataset, InferenceConfig(), "cpu")  # doctest: +SKIP
 """
 
@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segadapt.evaluate.export import export_onnx
-    from segadapt.evaluate.metrics import ConfusionMatrix, Scores
-    from segadapt.evaluate.predict import predict_array, predict_path
-    from segadapt.evaluate.scoring import evaluate
+    from segadapt.evaluation.export import export_onnx
+    from segadapt.evaluation.metrics import ConfusionMatrix, Scores
+    from segadapt.evaluation.predict import predict_array, predict_path
+    from segadapt.evaluation.scoring import evaluate
 
 __all__ = ["ConfusionMatrix", "Scores", "evaluate", "export_onnx", "predict_array", "predict_path"]
 

@@ -24,8 +24,8 @@ from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluate.predict import find_images, label_id_table, predict_array
-from segadapt.evaluate.scoring import Progress
+from segadapt.evaluation.predict import find_images, label_id_table, predict_array
+from segadapt.evaluation.scoring import Progress
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Segmenter
@@ -114,7 +114,7 @@ def predict_submission(
         given: the data set as downloaded, of which the test split is taken; or any folder of its images.
         output: folder for the files, made if needed.
         benchmark: a key of :data:`SERVERS`.
-        config, device, size: see :func:`segadapt.evaluate.predict.predict_array`.
+        config, device, size: see :func:`segadapt.evaluation.predict.predict_array`.
         archive: also write ``output`` with the ending .zip.
         overwrite: replace files that exist; otherwise their presence is an error.
         progress: called after every image with (done, total).

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from segadapt.errors import RequestError
-from segadapt.evaluate.predict import predict_array
-from segadapt.evaluate.submission import SERVERS, predict_submission, submission_images
+from segadapt.evaluation.predict import predict_array
+from segadapt.evaluation.submission import SERVERS, predict_submission, submission_images
 from segadapt.labels import CAMVID, CITYSCAPES, SYNTHIA, LabelSpace
 from segadapt.models.inference import InferenceConfig
 from tests.data.writing import picture, save
-from tests.evaluate.tiny import TinySegmenter
+from tests.evaluation.tiny import TinySegmenter
 
 # train id -> label id of Cityscapes, typed from the specification
 LABEL_ID = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33], np.uint8)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.errors import RequestError
-from segadapt.evaluate.metrics import ConfusionMatrix, Scores
+from segadapt.evaluation.metrics import ConfusionMatrix, Scores
 from segadapt.labels import CITYSCAPES, IGNORE, SYNTHIA, LabelSpace, distinct_colors
 from tests.data.writing import lookup_table
 

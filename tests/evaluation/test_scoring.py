@@ -15,11 +15,11 @@ from torch import Tensor
 
 from segadapt.data.dataset import DamagedFile, Dataset, Item
 from segadapt.errors import RequestError
-from segadapt.evaluate.metrics import ConfusionMatrix
-from segadapt.evaluate.scoring import evaluate
+from segadapt.evaluation.metrics import ConfusionMatrix
+from segadapt.evaluation.scoring import evaluate
 from segadapt.labels import IGNORE, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig
-from tests.evaluate.tiny import GreyLevels, TinySegmenter, probabilities
+from tests.evaluation.tiny import GreyLevels, TinySegmenter, probabilities
 
 FOUR = LabelSpace("four", ("a", "b", "c", "d"), distinct_colors(4), {"dark": ("a", "b")})
 

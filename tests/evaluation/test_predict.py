@@ -16,11 +16,11 @@ from segadapt.core.files import write_bytes
 from segadapt.data.decode import read_index
 from segadapt.data.writing import encode_index_png
 from segadapt.errors import RequestError
-from segadapt.evaluate.predict import find_images, label_id_table, predict_array, predict_path
+from segadapt.evaluation.predict import find_images, label_id_table, predict_array, predict_path
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, predict_labels
-from tests.evaluate.test_scoring import FOUR, blocks, grey_image
-from tests.evaluate.tiny import GreyLevels, TinySegmenter
+from tests.evaluation.test_scoring import FOUR, blocks, grey_image
+from tests.evaluation.tiny import GreyLevels, TinySegmenter
 
 
 def write(path: Path, image: npt.NDArray[np.uint8]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segadapt.evaluate.pictures import activation_map, confidence_map, index_map
+from segadapt.evaluation.pictures import activation_map, confidence_map, index_map
 from segadapt.labels import IGNORE
 
 

@@ -24,7 +24,7 @@ from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluate.scoring import Progress, working_image
+from segadapt.evaluation.scoring import Progress, working_image
 from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
