@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,8 @@ SPACE = LabelSpace("two", ("a", "b"), ((1, 1, 1), (2, 2, 2)))
 
 
 @pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    before = dict(AUGMENTATIONS)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AUGMENTATIONS, "_added", {})
 
     @register_augmentation("fog", draws=2)
     def fog(images: Tensor, draws: Tensor, density: float = 0.5) -> Tensor:
@@ -36,10 +35,6 @@ def registered() -> Iterator[None]:
     @register_augmentation("dark")
     def dark(images: Tensor, draws: Tensor, *, least: float) -> Tensor:
         return images * (least + (1 - least) * draws[:, :, None, None])
-
-    yield
-    AUGMENTATIONS.clear()
-    AUGMENTATIONS.update(before)
 
 
 def stream(extra: dict[str, dict[str, Any]], batch: int = 4, other: dict[str, dict[str, Any]] | None = None) -> Stream:

@@ -50,7 +50,7 @@ def check(
     from segadapt.core.registry import load_plugins
     from segadapt.data.check import OTHER_NUMBER, Problem, check_dataset
     from segadapt.data.folder import describe_classes
-    from segadapt.data.readers import READERS
+    from segadapt.data.readers import reader_info
     from segadapt.engine.record import Steps
     from segadapt.runs.opening import open_spec
 
@@ -60,9 +60,10 @@ def check(
     dataset = open_spec(spec, labelled, parse_roots(root), reader)
     with Steps("check", len(dataset), quiet=json) as steps:
         report = check_dataset(dataset, pictures, progress=lambda *_: steps.advance())
-    if reader in READERS and limit is None:
-        split = split or READERS[reader].splits[0]
-        expected = READERS[reader].published.get(split, len(dataset))
+    if reader != "folder" and limit is None:
+        info = reader_info(reader)
+        split = split or info.splits[0]
+        expected = info.published.get(split, len(dataset))
         if len(dataset) != expected:
             missing = f"'{split}' has {len(dataset)} images here and {expected} as published; is the download complete?"
             report.warnings.append(Problem(OTHER_NUMBER, split, missing))

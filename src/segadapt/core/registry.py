@@ -90,7 +90,8 @@ class Registry(Mapping[str, T], Generic[T]):
         point = self.installed().get(name)
         if point is None:
             known = self.names()
-            raise RequestError(f"no {self.kind} '{name}'{nearest(name, known)}; there are: {', '.join(known)}{hint}")
+            there = f"there are: {', '.join(known)}" if known else "none is registered"
+            raise RequestError(f"no {self.kind} '{name}'{nearest(name, known)}; {there}{hint}")
         try:
             found = point.load()
         except Exception as problem:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from segadapt.data.folder import open_folder
     from segadapt.data.loader import Feeder, Samples
     from segadapt.data.memory import in_memory
-    from segadapt.data.readers import open_dataset
+    from segadapt.data.readers import open_dataset, register_reader
     from segadapt.data.streams import Augmentation, Part, Stream
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "open_dataset",
     "open_folder",
     "register_augmentation",
+    "register_reader",
 ]
 
 _MODULES = {
@@ -46,6 +47,7 @@ _MODULES = {
     "open_dataset": "readers",
     "open_folder": "folder",
     "register_augmentation": "augmentations",
+    "register_reader": "readers",
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from segadapt.core.registry import Registry
 from segadapt.errors import RequestError, nearest
 
 F = TypeVar("F", bound=Callable[..., Tensor])
@@ -64,7 +65,16 @@ class RegisteredAugmentation:
         return changed.clamp(0, 1)
 
 
-AUGMENTATIONS: dict[str, RegisteredAugmentation] = {}
+def _of_entry_point(name: str, found: Any) -> RegisteredAugmentation:
+    raise RequestError(
+        f"augmentation '{name}': {found!r} did not register itself; decorate the function with "
+        f"segadapt.data.register_augmentation('{name}')"
+    )
+
+
+AUGMENTATIONS: Registry[RegisteredAugmentation] = Registry(
+    "augmentation", {}, "segadapt.augmentations", _of_entry_point
+)
 """Registered augmentations by name."""
 
 
@@ -84,7 +94,7 @@ def register_augmentation(name: str, draws: int = 1) -> Callable[[F], F]:
     """
 
     def registered(function: F) -> F:
-        AUGMENTATIONS[name] = RegisteredAugmentation(name, function, draws)
+        AUGMENTATIONS.register(name, RegisteredAugmentation(name, function, draws))
         return function
 
     return registered
@@ -92,7 +102,4 @@ def register_augmentation(name: str, draws: int = 1) -> Callable[[F], F]:
 
 def augmentation(name: str) -> RegisteredAugmentation:
     """Return a registered augmentation; RequestError with the nearest name where there is none."""
-    if name not in AUGMENTATIONS:
-        known = f"there are: {', '.join(AUGMENTATIONS)}" if AUGMENTATIONS else "none is registered"
-        raise RequestError(f"no augmentation '{name}'{nearest(name, AUGMENTATIONS)}; {known}")
-    return AUGMENTATIONS[name]
+    return AUGMENTATIONS.find(name, "; one of a package needs 'plugins: [PACKAGE]' in the recipe")

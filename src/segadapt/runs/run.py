@@ -15,6 +15,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class Run:
         self.runtime.barrier()
         self._write_results()
 
-    @property
+    @cached_property
     def _scored(self) -> str:
         """Fingerprint of everything but the model that scores depend on."""
         return score_fingerprint(self.config, self.opened)

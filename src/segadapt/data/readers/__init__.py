@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from segadapt.core.registry import Registry
 from segadapt.data.dataset import Dataset
 from segadapt.data.readers.camvid import camvid
 from segadapt.data.readers.real import acdc, bdd100k, cityscapes, dark_zurich, nthu
@@ -16,7 +17,9 @@ from segadapt.data.readers.synthetic import gta5, synthia
 from segadapt.errors import RequestError, nearest
 from segadapt.labels import CAMVID, CITYSCAPES, NTHU, LabelSpace
 
-__all__ = ["READERS", "ReaderInfo", "open_dataset", "to_space"]
+__all__ = ["READERS", "ReaderInfo", "open_dataset", "reader_info", "register_reader", "to_space"]
+
+R = TypeVar("R", bound=Callable[..., Dataset])
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class ReaderInfo:
         return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
-READERS: dict[str, ReaderInfo] = {
+_OWN: dict[str, ReaderInfo] = {
     "gta5": ReaderInfo(
         gta5, ("all",), CITYSCAPES, "GTA5, synthetic streets: images/, labels/", published={"all": 24964}
     ),
@@ -88,14 +91,62 @@ READERS: dict[str, ReaderInfo] = {
         published={"train": 1600, "val": 406, "test": 2000},
     ),
 }
+
+
+def _of_entry_point(name: str, found: Any) -> ReaderInfo:
+    raise RequestError(
+        f"reader '{name}': {found!r} did not register itself; decorate the function with "
+        f"segadapt.data.register_reader('{name}', ...)"
+    )
+
+
+READERS: Registry[ReaderInfo] = Registry("reader", _OWN, "segadapt.readers", _of_entry_point)
 """All readers by name."""
+
+
+def register_reader(
+    name: str,
+    *,
+    space: LabelSpace,
+    splits: tuple[str, ...] = ("all",),
+    summary: str = "",
+    published: Mapping[str, int] | None = None,
+) -> Callable[[R], R]:
+    """Make a function a reader that recipes know by ``name``.
+
+    Args:
+        name: as ``reader:`` in a recipe's data names it.
+        space: label space of the labels.
+        splits: names of the splits; the first one is the default.
+        summary: one line for a list of readers.
+        published: number of images of each split, to tell whether a download is complete.
+
+    The function is called as ``read(root: Path, split: str, labelled: bool, **options)`` and returns a
+    :class:`~segadapt.data.dataset.Dataset`. Its keyword-only parameters are the ``options`` of a recipe. Without
+    ``labelled`` it must not form paths to labels.
+
+    Raises:
+        RequestError: the name is one of the library's own.
+
+    Example:
+        >>> from segadapt.labels import CITYSCAPES
+        >>> @register_reader("mydata", space=CITYSCAPES, splits=("train", "val"))
+        ... def read(root, split, labelled):
+        ...     ...
+        >>> READERS["mydata"].splits
+        ('train', 'val')
+    """
+
+    def registered(function: R) -> R:
+        READERS.register(name, ReaderInfo(function, splits, space, summary, published=dict(published or {})))
+        return function
+
+    return registered
 
 
 def reader_info(reader: str) -> ReaderInfo:
     """Return a reader by name; RequestError naming the nearest one."""
-    if reader not in READERS:
-        raise RequestError(f"no reader '{reader}'{nearest(reader, READERS)}; there are: folder, {', '.join(READERS)}")
-    return READERS[reader]
+    return READERS.find(reader, "; 'folder' reads plain folders")
 
 
 def open_dataset(reader: str, root: Path, split: str = "", labelled: bool = True, **options: Any) -> Dataset:
