@@ -47,7 +47,12 @@ def log_probabilities(
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, size: Sequence[int] | None = None, align_corners: bool = False
+    logits: Tensor,
+    labels: Tensor,
+    size: Sequence[int] | None = None,
+    align_corners: bool = False,
+    *,
+    weights: Tensor | None = None,
 ) -> Term:
     """Sum the cross entropy in nats over the labelled pixels (CBST eq. 1 and 6).
 
@@ -57,6 +62,7 @@ def cross_entropy(
             Any other label outside 0 .. K-1 is an IndexError.
         size: upsample the logits to this (height, width) first; must then be (H, W).
         align_corners: see :func:`~segadapt.pieces.resizing.upsample`.
+        weights: [B, H, W] factor on the loss of each pixel, e.g. the trust in pseudo labels.
 
     Returns:
         Sum and number of labelled pixels; both are zero, with zero gradient, if there are none.
@@ -67,7 +73,7 @@ def cross_entropy(
         >>> round(loss.mean().item(), 3), int(loss.count)
         (1.386, 3)
     """
-    return negative_log_likelihood(log_probabilities(logits, size, align_corners, channels_last=True), labels)
+    return negative_log_likelihood(log_probabilities(logits, size, align_corners, channels_last=True), labels, weights)
 
 
 def negative_log_likelihood(log_p: Tensor, labels: Tensor, weights: Tensor | None = None, over: Over = "valid") -> Term:
