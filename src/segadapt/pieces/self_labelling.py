@@ -54,6 +54,11 @@ def unit_rows(maps: Tensor, chosen: Tensor) -> Tensor:
 
     Returns:
         [B, M, C] float32.
+
+    Example:
+        >>> unit_rows(torch.tensor([[[[3.0, 0.0]], [[4.0, 2.0]]]]), torch.tensor([[1, 0]]))
+        tensor([[[0.0000, 1.0000],
+                 [0.6000, 0.8000]]])
     """
     flat = maps.float().flatten(2)
     picked = flat.gather(2, chosen[:, None].expand(-1, flat.shape[1], -1))
@@ -67,6 +72,13 @@ def self_labelling(scores: Tensor, targets: Sequence[Tensor], temperature: float
         scores: [B, M, K] of the head, with gradient.
         targets: assignments Q [B, M, K].
         temperature: tau, divides the scores.
+
+    Returns:
+        Sum over the pixels of all images, and their number.
+
+    Example:
+        >>> self_labelling(torch.zeros(1, 3, 4), [torch.eye(4)[None, :3]], 0.1).mean()  # log 4
+        tensor(1.3863)
     """
     log_p = (scores / temperature).log_softmax(2).transpose(1, 2)
     terms = [soft_negative_log_likelihood(log_p, q.transpose(1, 2)) for q in targets]
