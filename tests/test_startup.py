@@ -11,7 +11,7 @@ import pytest
 
 import segadapt
 
-HEAVY = {"torch", "torchvision", "timm", "cv2", "lightning_fabric", "pydantic"}
+HEAVY = {"torch", "torchvision", "timm", "cv2", "lightning_fabric", "numpy"}
 """Packages that take longer to import than a listing may take in all."""
 
 SHOW = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"

@@ -35,10 +35,10 @@ def skipping(folder: Path, method: str = "cbst", **options: Any) -> RunConfig:
 
 
 def opened(config: RunConfig, folder: Path, skip_damaged: bool = True) -> RoundEnvironment:
-    data, _, space = open_data(config.data, {}, folder / "cache")
-    data = replace(data, skip_damaged=skip_damaged)
+    found = open_data(config.data, {}, folder / "cache")
+    data = replace(found.training, skip_damaged=skip_damaged)
     record = Record(folder, True, quiet=True)
-    return RoundEnvironment(data, space, seed=0, runtime=Runtime("cpu"), record=record, folder=folder / "round0")
+    return RoundEnvironment(data, found.space, seed=0, runtime=Runtime("cpu"), record=record, folder=folder / "round0")
 
 
 def warnings(folder: Path) -> list[str]:

@@ -369,7 +369,7 @@ def test_the_command_in_json_and_with_a_classes_file(
     assert summary["tensors"] == len(student)
     assert summary["preprocessing"] == {"mean": [0, 0, 0], "std": [1, 1, 1], "scale": 1, "bgr": False}
     assert load_model(tmp_path / "m.safetensors").space.names == tuple(names)
-    for wrong, said in ((tmp_path, "is a folder"), (tmp_path / "m.pth", "no name of a model file")):
+    for wrong, said in ((tmp_path, "is a folder"), (tmp_path / "m.pth", "not the name of a model file")):
         code, _, err = call(monkeypatch, capsys, "import", path, "--out", wrong)
         assert code == 2
         assert said in err

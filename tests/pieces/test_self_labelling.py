@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
-
 import torch
 
 from segadapt.pieces import self_labelling
 from segadapt.pieces.self_labelling import CosineHead, unit_rows
-
-
-def test_examples() -> None:
-    assert doctest.testmod(self_labelling).failed == 0
-    assert doctest.testmod(self_labelling).attempted == 2
 
 
 def test_scores_are_cosines_whatever_the_length_of_the_vectors() -> None:

@@ -169,8 +169,8 @@ def test_a_run_shows_its_prototypes(tmp_path: Path, predict: str) -> None:
     model = load_model(tmp_path / "run/stages/adapt/model.safetensors").model
     places = read_places(tmp_path / "run/pictures/features/places.npz")
     assert places is not None
-    assert run.test is not None
-    features = features_at(model, places, run.test, made.evaluation, made.data.test_size)
+    assert run.opened.test is not None
+    features = features_at(model, places, run.opened.test, made.evaluation, made.data.test_size)
     with np.load(tmp_path / "run/pictures/features/stages/adapt.npz") as stored:
         assert float(stored["separation"]) == pytest.approx(separation(features, places.label))
 

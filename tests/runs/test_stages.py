@@ -89,8 +89,8 @@ def test_features_are_kept_to_the_initial_weights_after_a_source_stage(tmp_path:
     initial = run.networks.method(source).model
     method = run.networks.method(adapt)
     assert isinstance(method, DAFormer)
-    assert method.reference is not None
-    assert same_weights(method.reference, initial)
+    assert method.imagenet is not None
+    assert same_weights(method.imagenet.network, initial)
     assert same_weights(method.model, load_model(tmp_path / "run/stages/source/model.safetensors").model)
     assert not same_weights(method.model, initial)
     assert [row["minutes"] > 0 for row in plan_run(run.config, {}, measure=True)["stages"]] == [True, True]

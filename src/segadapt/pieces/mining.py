@@ -41,7 +41,7 @@ def mined_classes(counts: Tensor, share: float = 1e-3, fallback: int = 3) -> Min
         The classes; equal shares stay in class order.
 
     Example:
-        >>> rare_classes(torch.tensor([9000, 5, 995, 0]), fallback=2)
+        >>> mined_classes(torch.tensor([9000, 5, 995, 0]), fallback=2)
         MiningClasses(priority=(1, 3), rare=(3, 1))
     """
     shares = counts.double() / counts.sum().clamp(min=1)

@@ -19,6 +19,11 @@ class CosineHead(nn.Module):
     Args:
         classes: K.
         channels: D.
+
+    Example:
+        >>> head = CosineHead(classes=3, channels=2)
+        >>> tuple(head(torch.nn.functional.normalize(torch.rand(5, 2), dim=1)).shape)
+        (5, 3)
     """
 
     def __init__(self, classes: int, channels: int) -> None:
