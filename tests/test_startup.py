@@ -48,34 +48,6 @@ def test_commands_answer_without_torch(arguments: list[str], status: int, words:
     assert "segadapt" in packages
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "segadapt",
-        "segadapt.pieces",
-        "segadapt.methods",
-        "segadapt.models",
-        "segadapt.data",
-        "segadapt.evaluation",
-        "segadapt.report",
-        "segadapt.recipes",
-        "segadapt.toy",
-    ],
-)
-def test_packages_import_on_demand_and_list_their_names(module: str) -> None:
-    code, out, packages = imported(f"import {module} as room\nprint(*dir(room))")
-    assert code == 0
-    assert packages & HEAVY == set()
-    assert len(out.split()) > 3
-
-
-def test_the_package_lists_its_calls() -> None:
-    calls = {"adapt", "resume", "load", "predict", "evaluate", "label", "export", "RequestError", "RunError"}
-    assert calls <= set(dir(segadapt))
-    for name in calls:
-        assert getattr(segadapt, name).__doc__
-
-
 def test_a_listing_takes_less_than_half_a_second_of_processor_time() -> None:
     """Generous beside the 0.25 s that it takes, and far below the two seconds of torch."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

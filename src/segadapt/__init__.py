@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from segadapt.core.exports import on_demand
 from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
 
@@ -29,15 +30,6 @@ __all__ = [
     "resume",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import torch and the rest only when one of the calls is used."""
-    if name in __all__:
-        from segadapt import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'segadapt' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name
+    _CALLS = {name: "api" for name in __all__ if name not in globals()}
+    __getattr__, __dir__ = on_demand("segadapt", _CALLS, __all__)

@@ -1,1 +1,27 @@
 """Benchmarks: methods side by side, the cost of a training step, and the cost of class thresholds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segadapt.core.exports import on_demand
+
+if TYPE_CHECKING:
+    from segadapt.bench.step import bench_step
+    from segadapt.bench.table import bench_table
+    from segadapt.bench.thresholds import bench_thresholds
+
+_MODULES = {
+    "bench_step": "step",
+    "bench_table": "table",
+    "bench_thresholds": "thresholds",
+}
+
+__all__ = [
+    "bench_step",
+    "bench_table",
+    "bench_thresholds",
+]
+
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name
+    __getattr__, __dir__ = on_demand(__name__, _MODULES)

@@ -8,8 +8,9 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from segadapt.core.exports import on_demand
 
 if TYPE_CHECKING:
     from segadapt.data.augmentations import register_augmentation
@@ -50,13 +51,5 @@ _MODULES = {
     "register_reader": "readers",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used."""
-    if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name
+    __getattr__, __dir__ = on_demand(__name__, _MODULES)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from segadapt.core.exports import on_demand
 
 if TYPE_CHECKING:
     from segadapt.methods.method import Method, OnlineLabels, Trained
     from segadapt.methods.registry import METHODS, MethodInfo, method_info, register_method
 
-_PLACES = {
+_MODULES = {
     "METHODS": "registry",
     "Method": "method",
     "MethodInfo": "registry",
@@ -20,12 +21,5 @@ _PLACES = {
 }
 __all__ = ["METHODS", "Method", "MethodInfo", "OnlineLabels", "Trained", "method_info", "register_method"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(importlib.import_module(f"segadapt.methods.{_PLACES[name]}"), name)
-    raise AttributeError(f"module 'segadapt.methods' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name
+    __getattr__, __dir__ = on_demand(__name__, _MODULES)

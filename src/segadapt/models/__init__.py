@@ -9,8 +9,9 @@ Importing this package imports neither torch nor timm; the first use of a name d
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from segadapt.core.exports import on_demand
 
 if TYPE_CHECKING:
     from segadapt.models.build import ModelConfig, build_segmenter
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from segadapt.models.segmenter import Output, Preprocessing, Segmenter
     from segadapt.models.store import LoadedModel, load_model, save_model
 
-_HOMES = {
+_MODULES = {
     "InferenceConfig": "inference",
     "LoadedModel": "store",
     "ModelConfig": "build",
@@ -55,14 +56,5 @@ __all__ = [
     "set_norm_mode",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on its first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """List the public names, used already or not."""
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name
+    __getattr__, __dir__ = on_demand(__name__, _MODULES)

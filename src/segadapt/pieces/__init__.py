@@ -19,8 +19,9 @@ segadapt.pieces import *``.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from segadapt.core.exports import on_demand
 
 _TOPICS: dict[str, tuple[str, ...]] = {
     # losses
@@ -98,9 +99,9 @@ _TOPICS: dict[str, tuple[str, ...]] = {
     "windows": ("in_windows", "inside"),
     "fusion": ("average_windows", "draw_box", "fuse_scales", "in_cells", "kept_within", "placed"),
 }
-_HOME = {name: module for module, names in _TOPICS.items() for name in names}
+_MODULES = {name: module for module, names in _TOPICS.items() for name in names}
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULES)
 
 if TYPE_CHECKING:
     from segadapt.pieces.adversarial import domain_loss as domain_loss
@@ -190,17 +191,5 @@ if TYPE_CHECKING:
     from segadapt.pieces.windows import in_windows as in_windows
     from segadapt.pieces.windows import inside as inside
 
-else:  # hidden from type checkers, so that they report a misspelt name
-
-    def __getattr__(name: str) -> Any:
-        """Import the module of a piece when the piece is first used (PEP 562)."""
-        if name not in _HOME:
-            raise AttributeError(f"module 'segadapt.pieces' has no attribute '{name}'")
-        piece = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-        globals()[name] = piece
-        return piece
-
-
-def __dir__() -> list[str]:
-    """List the pieces beside the module's own names."""
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name
+    __getattr__, __dir__ = on_demand(__name__, _MODULES)

@@ -10,15 +10,16 @@ readers of the real data sets open.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from segadapt.core.exports import on_demand
 
 if TYPE_CHECKING:
     from segadapt.toy.rendering import LOOKS, Look, Rendered, render
     from segadapt.toy.world import write_world
     from segadapt.toy.write import write_cityscapes, write_gta5, write_synthia
 
-_HOMES = {
+_MODULES = {
     "LOOKS": "rendering",
     "Look": "rendering",
     "Rendered": "rendering",
@@ -31,14 +32,5 @@ _HOMES = {
 
 __all__ = ["LOOKS", "Look", "Rendered", "render", "write_cityscapes", "write_gta5", "write_synthia", "write_world"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on its first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """List the public names, used already or not."""
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name
+    __getattr__, __dir__ = on_demand(__name__, _MODULES)
