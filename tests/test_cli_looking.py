@@ -68,3 +68,23 @@ def test_a_line_stays_one_line_where_there_is_no_terminal(
     record.say("word " * 40)
     record.close()
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["[bold]run[/]", "a:smile:b", "x[0]"])
+def test_brackets_in_names_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    write_folder(tmp_path, 1, labels=False)
+    space = LabelSpace("two", (name, "b"), ((0, 0, 0), (9, 9, 9)))
+    save_model(tmp_path / "m.safetensors", build_segmenter("timm:resnet10t", 2, width=16), space, {})
+    out = tmp_path / name.replace("/", "_")
+    code, said, err = call(
+        monkeypatch, capsys, "predict", str(tmp_path / "m.safetensors"), str(tmp_path / "images"), "--out", str(out)
+    )
+    assert code == 0, err
+    assert str(out) in said
+    record = Record(tmp_path / "record", True)
+    record.say(f"stage {name}")
+    record.warn(f"file {name}")
+    record.close()
+    assert capsys.readouterr().err.splitlines() == [f"stage {name}", f"warning: file {name}"]

@@ -42,7 +42,7 @@ def thresholds(
         print_json(result)
         return
     for name, value in result.items():
-        console.print(f"{name:<28} {value:.4g}" if isinstance(value, float) else f"{name:<28} {value}", markup=False)
+        console.print(f"{name:<28} {value:.4g}" if isinstance(value, float) else f"{name:<28} {value}")
 
 
 def step(
@@ -95,7 +95,7 @@ def step(
         return
     low, high = result["overhead_quartiles"]
     for call in result["calls"]:
-        console.print(f"  {call}", markup=False)
+        console.print(f"  {call}")
     console.print(
         f"passes alone {result['passes_ms']:.0f} ms, step {result['step_ms']:.0f} ms: overhead "
         f"{result['overhead']:.1%} (quartiles {low:.1%} to {high:.1%}); a batch is made in {result['data_ms']:.0f} ms",
@@ -128,7 +128,7 @@ def table(
     def show(seed: int, row: Mapping[str, Any]) -> None:
         if not json:
             score = "-" if row["scores"] is None else f"{row['scores']['miou']:.1f}"
-            console.print(f"{task}: {row['title']}, seed {seed}: mIoU {score}", markup=False)
+            console.print(f"{task}: {row['title']}, seed {seed}: mIoU {score}")
 
     made = bench_table(
         task,
@@ -140,4 +140,4 @@ def table(
         quiet or json,
         show,
     )
-    print_json(made) if json else console.print(markdown(made), markup=False, soft_wrap=True)
+    print_json(made) if json else console.print(markdown(made), soft_wrap=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from segadapt.runs.config import DataSpec
     from segadapt.runs.results import RunResult
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)  # paths and class names are text
 
 Plugins = Annotated[
     list[str] | None,

@@ -88,4 +88,4 @@ def _input(preprocessing: dict[str, object]) -> str:
 
 
 def _say(name: str, text: str) -> None:
-    console.print(f"{name:<8} {text}", markup=False, soft_wrap=True)
+    console.print(f"{name:<8} {text}", soft_wrap=True)

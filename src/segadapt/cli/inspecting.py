@@ -72,9 +72,9 @@ def check(
         print_json(found)
     else:
         if reader == "folder" and labelled:
-            console.print(describe_classes(dataset), markup=False)
+            console.print(describe_classes(dataset))
         for line in report.lines():
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     if not report.ok:
         raise RequestError(report.verdict())
 

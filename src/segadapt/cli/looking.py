@@ -87,7 +87,7 @@ def _say(text: str, first: str = "", indent: int = 2, style: str | None = None) 
         break_long_words=False,
         break_on_hyphens=False,
     )
-    console.print("\n".join(lines), style=style, markup=False, soft_wrap=True)
+    console.print("\n".join(lines), style=style, soft_wrap=True)
 
 
 def settings(
@@ -105,7 +105,8 @@ def settings(
         print_json({s.name: {"type": s.type, "default": s.default, "meaning": s.meaning} for s in found})
         return
     for setting in found:
-        console.print(f"[bold]{setting.name}[/]  [dim]{setting.type}[/] = {setting.default}", soft_wrap=True)
+        console.print(setting.name, style="bold", end="  ", soft_wrap=True)
+        console.print(f"{setting.type} = {setting.default}", soft_wrap=True)
         _say(setting.meaning, "    ", 4)
 
 
@@ -154,12 +155,12 @@ def doctor(json: Json = False) -> None:
         if name == "extras":
             for extra, missing in value.items():
                 verdict = "ok" if not missing else f"missing {', '.join(missing)}; pip install 'segadapt[{extra}]'"
-                console.print(f"extra {extra:<14} {verdict}", markup=False, soft_wrap=True)
+                console.print(f"extra {extra:<14} {verdict}", soft_wrap=True)
         elif name == "datasets":
             for variable, folder in value.items():
-                console.print(f"{variable:<20} {folder}", markup=False, soft_wrap=True)
+                console.print(f"{variable:<20} {folder}", soft_wrap=True)
         else:
-            console.print(f"{name:<20} {value}", markup=False, soft_wrap=True)
+            console.print(f"{name:<20} {value}", soft_wrap=True)
 
 
 def _installed(package: str) -> bool:

@@ -182,7 +182,7 @@ def predict(
         said = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}"
     else:
         for line in made.skipped:
-            console.print(f"skipped: {line}", markup=False)
+            console.print(f"skipped: {line}")
         said = f"{made.count} images in {made.seconds:.1f} s -> {out}"
     if not quiet:
         console.print(said, soft_wrap=True)

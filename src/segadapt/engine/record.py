@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)  # paths are text, not markup
 
 
 class Record:
@@ -61,7 +61,7 @@ class Record:
     def warn(self, text: str) -> None:
         """Print a warning even when output is off, and record it."""
         if self.active:
-            console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+            console.print(f"warning: {text}", style="yellow", soft_wrap=True)
             self.event("warning", text=text)
 
     def close(self) -> None:
@@ -122,4 +122,4 @@ class Steps(AbstractContextManager["Steps"]):
             self._said = now
             left = (self._total - self._done) / max(rate, 1e-9)
             said = f"{self._title}: {self._done}/{self._total}, {shown}, {left:.0f} s left {note}"
-            console.print(said, markup=False, soft_wrap=True)
+            console.print(said, soft_wrap=True)
