@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from torch import nn
 
+from segadapt.core.files import require_writable
 from segadapt.core.settings import checked
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.memory import in_memory
-from segadapt.engine.runtime import Runtime
+from segadapt.engine.runtime import Runtime, device_named
 from segadapt.errors import RequestError
 from segadapt.evaluation.export import ExportReport, export_onnx
 from segadapt.evaluation.metrics import Scores
@@ -25,10 +27,11 @@ from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.report import write_report
-from segadapt.runs.config import RunConfig, folder_config, load_config
+from segadapt.runs.config import RunConfig, folder_config, listed, load_config
 from segadapt.runs.labelling import label_images
 from segadapt.runs.opening import in_space
 from segadapt.runs.own_data import Classes, PathLike, own_data
+from segadapt.runs.own_network import with_network
 from segadapt.runs.results import RunResult, find_model
 from segadapt.runs.run import Run, resumed
 
@@ -36,8 +39,8 @@ Model = LoadedModel | PathLike
 
 
 def adapt(
-    recipe: str | RunConfig | None = None,
-    overrides: Sequence[str] = (),
+    recipe: PathLike | RunConfig | None = None,
+    overrides: str | Sequence[str] = (),
     *,
     source_images: PathLike | None = None,
     source_labels: PathLike | None = None,
@@ -49,16 +52,16 @@ def adapt(
     test: Any = None,
     classes: Classes | None = None,
     ignore_ids: Sequence[int] = (255,),
-    method: str = "cbst",
+    method: str | None = None,
     network: nn.Module | None = None,
     head: str | None = None,
     preprocessing: Preprocessing = IMAGENET,
-    plugins: Sequence[str] = (),
+    plugins: str | Sequence[str] = (),
     out: PathLike | None = None,
     roots: Mapping[str, str] | None = None,
     seed: int | None = None,
     stage: str | None = None,
-    reuse: Sequence[PathLike] = (),
+    reuse: PathLike | Sequence[PathLike] = (),
     quiet: bool = True,
 ) -> RunResult:
     """Adapt a model by a recipe, between two folders, or between two data sets of one's own.
@@ -77,9 +80,10 @@ def adapt(
         classes: classes file of the masks; for data sets the class names in order of their train ids, or a label
             space. Folders without one get classes from the values of their masks.
         ignore_ids: mask values in folders that belong to no class.
-        method: for folders and data sets.
+        method: for folders and data sets; ``cbst`` if None.
         network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
-            scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is.
+            scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
+            resolutions (``hrda:NAME``) looks through it twice.
         head: name of the submodule of ``network`` that makes the scores; its input becomes the features.
         preprocessing: what ``network`` wants of RGB images in [0, 1].
         plugins: packages that register methods, readers or augmentations when they are imported.
@@ -99,6 +103,7 @@ def adapt(
     >>> result.miou, result.model  # doctest: +SKIP
     (51.1, PosixPath('run/stages/adapt/model.safetensors'))
     """
+    overrides, plugins, reuse = listed(overrides), listed(plugins), listed(reuse)
     datasets = {
         part: value for part, value in (("source", source), ("target", target), ("test", test)) if value is not None
     }
@@ -112,6 +117,8 @@ def adapt(
     if recipe is not None:
         if datasets or any(value is not None for pair in folders.values() for value in pair):
             raise RequestError("a recipe names its own data; leave out the folders and data sets, or the recipe")
+        if method is not None or classes is not None or tuple(ignore_ids) != (255,):
+            raise RequestError("method, classes and ignored ids are for folders and data sets; a recipe has its own")
         if isinstance(recipe, RunConfig):
             if changes or plugins:
                 raise RequestError("a configuration is complete; overrides, seed and plugins are for a recipe's name")
@@ -120,12 +127,10 @@ def adapt(
             config = load_config(recipe, changes, plugins)
     else:
         given, data = own_data(datasets, folders, classes, ignore_ids)
-        config = folder_config(method, data, changes, plugins)
-    if network is not None:
-        name, arguments = give_network(network, preprocessing=preprocessing, head=head)
-        model = {"name": name, "weights": None, "arguments": arguments}
-        config = config.model_copy(update={"model": config.model.model_copy(update=model)})
+        config = folder_config(method or "cbst", data, changes, plugins)
+    config = with_network(config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
+    require_writable(where, "folder for the run ('out')")
     return _executed(Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given), stage)
 
 
@@ -174,14 +179,15 @@ def load(
         prototypes: predict by the prototypes of its stage (MPCL) instead of its classifier.
         network: for a model that was trained with ``adapt(network=...)``: a module of the same class and shape; the
             weights come from the file.
-        head, preprocessing: as they were given to :func:`adapt`.
+        head, preprocessing: of a file that does not hold them; otherwise they are as :func:`adapt` got them.
 
     Raises:
         RequestError: there is no such file, it is damaged, or its network is unknown here.
 
     >>> model = segadapt.load("run")  # doctest: +SKIP
     """
-    file = find_model(Path(path))
+    file = find_model(path)
+    device = device_named(device)
     if network is not None:
         give_network(network, preprocessing=preprocessing, head=head)
     loaded = load_model(file, device)
@@ -189,13 +195,13 @@ def load(
 
 
 def predict(
-    model: Model, image: npt.NDArray[np.uint8], inference: InferenceConfig | None = None
+    model: Model, image: npt.NDArray[np.uint8] | Image.Image, inference: InferenceConfig | None = None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Predict one image, at the working size and with the inference of the run that made the model.
 
     Args:
         model: a loaded model, or the path of one.
-        image: RGB [H, W, 3] uint8.
+        image: RGB [H, W, 3] uint8, or a PIL image.
         inference: how to predict instead.
 
     Returns:
@@ -204,6 +210,10 @@ def predict(
     >>> labels, confidence = segadapt.predict("run", image)  # doctest: +SKIP
     """
     loaded = _opened(model)
+    if isinstance(image, Image.Image):
+        image = np.array(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise RequestError(f"an image must be an RGB array [height, width, 3] of uint8, not a {type(image).__name__}")
     return predict_array(loaded.model, image, _inference(loaded, inference), size=loaded.working_size)
 
 
@@ -237,6 +247,8 @@ def evaluate(
     >>> scores.miou, dict(zip(scores.names, scores.iou))  # doctest: +SKIP
     """
     loaded = _opened(model)
+    if dataset is not None and (images is not None or labels is not None):
+        raise RequestError("give dataset, or images and labels, not both")
     if dataset is None:
         if images is None or labels is None:
             raise RequestError("nothing to score on: give dataset, or images and labels")
@@ -246,8 +258,10 @@ def evaluate(
         )
     elif not isinstance(dataset, Dataset):
         dataset = in_memory("labels", dataset, loaded.space)
+    if not dataset.labelled:
+        raise RequestError("nothing to score on: the data set is empty or has no labels")
     dataset = in_space(dataset, loaded.space, "labels")
-    return score(loaded.model, dataset, _inference(loaded, inference), device, size=loaded.working_size)
+    return score(loaded.model, dataset, _inference(loaded, inference), device_named(device), size=loaded.working_size)
 
 
 def label(

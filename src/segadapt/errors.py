@@ -20,6 +20,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def one_line(problem: BaseException) -> str:
+    """Return the type and the message of an exception on one line."""
+    return " ".join(f"{type(problem).__name__}: {problem}".split()).rstrip(":")
+
+
 class RunError(Exception):
     """A run failed; the message says why in one line, and the command exits with status 1.
 

@@ -39,7 +39,10 @@ SourceLabels = Annotated[Path | None, typer.Option(help="Folder of their masks (
 TargetImages = Annotated[Path | None, typer.Option(help="Folder of images without labels.")]
 TestImages = Annotated[Path | None, typer.Option(help="Target images to score on, never trained on.")]
 TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.")]
-MethodName = Annotated[str, typer.Option("--method", help="Method for two folders: NAME of a recipe folders/NAME.")]
+MethodName = Annotated[
+    str | None,
+    typer.Option("--method", help="Method for two folders: NAME of a recipe folders/NAME; cbst if left out."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Stage = Annotated[str | None, typer.Option(help="Run this stage alone.")]
 
@@ -54,7 +57,7 @@ def adapt(
     test_labels: TestLabels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
-    method: MethodName = "cbst",
+    method: MethodName = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
     root: Roots = None,
     seed: Seed = None,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from segadapt.errors import RequestError, nearest
+from segadapt.errors import RequestError, nearest, one_line
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self.kind, self.group = kind, group
         self._own, self._load = own, load
         self._added: dict[str, T] = {}
+        self._modules: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[str]:
         yield from self._own
@@ -61,15 +62,23 @@ class Registry(Mapping[str, T], Generic[T]):
         """Tell whether the library itself has this entry."""
         return name in self._own
 
-    def register(self, name: str, entry: T) -> None:
-        """Add an entry; one of the same name that was added before is replaced, as when a module is reloaded.
+    def register(self, name: str, entry: T, module: str = "") -> None:
+        """Add an entry; one of the same name and module that was added before is replaced, as by a reload.
+
+        Args:
+            name: of the entry.
+            entry: what is registered.
+            module: the module that defines it; ``__main__`` may be any module, as a script may import itself.
 
         Raises:
-            RequestError: the library itself has an entry of this name.
+            RequestError: the library itself or another module has an entry of this name.
         """
         if name in self._own:
             raise RequestError(f"{self.kind} '{name}' is one of segadapt's own; register yours under another name")
-        self._added[name] = entry
+        other = self._modules.get(name, "") if name in self._added else ""
+        if module and other and module != other and "__main__" not in (module, other):
+            raise RequestError(f"{self.kind} '{name}' is registered by '{other}' and by '{module}'; rename one of them")
+        self._added[name], self._modules[name] = entry, module
 
     def installed(self) -> dict[str, EntryPoint]:
         """Entry points of installed packages by name, without importing the packages."""
@@ -94,10 +103,10 @@ class Registry(Mapping[str, T], Generic[T]):
             raise RequestError(f"no {self.kind} '{name}'{nearest(name, known)}; {there}{hint}")
         try:
             found = point.load()
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise RequestError(
                 f"{self.kind} '{name}' of the installed package '{_package(point)}' cannot be imported: "
-                f"{type(problem).__name__}: {problem}; fix or uninstall that package"
+                f"{one_line(problem)}; fix or uninstall that package"
             ) from problem
         if name not in self:  # the package may have registered it with more words
             self.register(name, self._load(name, found))
@@ -112,18 +121,28 @@ def load_plugins(modules: Iterable[str]) -> None:
     """Import the packages that a recipe names as ``plugins``; what they register is known from then on.
 
     Raises:
-        RequestError: a name is not one of a module, or its import fails.
+        RequestError: a name is not one of a module, its import fails, or it registers a name that is taken.
     """
     for name in modules:
         if not isinstance(name, str) or not _MODULE.fullmatch(name):
             raise RequestError(f"plugins: {name!r} is not the name of a Python module, e.g. my_package")
         try:
             importlib.import_module(name)
-        except Exception as problem:
+        except RequestError as problem:
+            raise RequestError(f"plugin '{name}': {problem}") from problem
+        except (Exception, SystemExit) as problem:
             raise RequestError(
-                f"plugin '{name}' cannot be imported: {type(problem).__name__}: {problem}; install its package, or "
-                "set PYTHONPATH to the folder that holds it"
+                f"plugin '{name}' cannot be imported: {one_line(problem)}; {_way_out(name, problem)}"
             ) from problem
+
+
+def _way_out(name: str, problem: BaseException) -> str:
+    """Return how to fix an import that failed."""
+    if not isinstance(problem, ModuleNotFoundError) or not f"{name}.".startswith(f"{problem.name}."):
+        return "fix that package"
+    if name.endswith(".py"):
+        return f"name the module without its ending: {name.removesuffix('.py')}"
+    return "install its package, or set PYTHONPATH to the folder that holds it"
 
 
 def resolve(path: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from segadapt.core.registry import Registry
-from segadapt.errors import RequestError, nearest
+from segadapt.errors import RequestError, nearest, one_line
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -54,9 +54,14 @@ class RegisteredAugmentation:
         """Return the changed images [B, 3, h, w], clamped to [0, 1].
 
         Raises:
-            RequestError: the function returned another shape.
+            RequestError: the function failed, or did not return images of the same shape.
         """
-        changed = self.apply(images, draws, **settings)
+        try:
+            changed = self.apply(images, draws, **settings)
+        except Exception as problem:
+            raise RequestError(f"augmentation '{self.name}' failed: {one_line(problem)}") from problem
+        if not isinstance(changed, Tensor):
+            raise RequestError(f"augmentation '{self.name}' returned a {type(changed).__name__} instead of images")
         if changed.shape != images.shape:
             raise RequestError(
                 f"augmentation '{self.name}' turned images of shape {list(images.shape)} into {list(changed.shape)}; "
@@ -79,7 +84,7 @@ AUGMENTATIONS: Registry[RegisteredAugmentation] = Registry(
 
 
 def register_augmentation(name: str, draws: int = 1) -> Callable[[F], F]:
-    """Register a function as an augmentation; one that has the name already is replaced.
+    """Register a function as an augmentation; one of the same name and module is replaced.
 
     Args:
         name: by which ``augmentation.extra`` of a recipe asks for it.
@@ -94,7 +99,7 @@ def register_augmentation(name: str, draws: int = 1) -> Callable[[F], F]:
     """
 
     def registered(function: F) -> F:
-        AUGMENTATIONS.register(name, RegisteredAugmentation(name, function, draws))
+        AUGMENTATIONS.register(name, RegisteredAugmentation(name, function, draws), function.__module__)
         return function
 
     return registered

@@ -31,12 +31,14 @@ class Held:
     """The place of an image or label in memory, where other data sets have a path; see :mod:`segadapt.data.memory`.
 
     Args:
-        name: of the collection that holds it; no two collections of a process share one.
+        name: of the collection that holds it, for messages.
         index: of the element.
+        collection: number of the collection; no two collections of a process share one.
     """
 
     name: str
     index: int
+    collection: int = 0
 
     def __str__(self) -> str:
         return f"{self.name}[{self.index}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from segadapt.data.dataset import DamagedFile, Dataset, Held, Item, Picture
 from segadapt.data.labelling import some
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, one_line
 from segadapt.labels import IGNORE, LabelMap, LabelSpace
 
 _IMAGE = "an RGB image: a PIL image, a uint8 array [H, W, 3] or [3, H, W], or floats in [0, 1] of these shapes"
 _LABEL = "a label map: a PIL image, or an array [H, W] of whole numbers"
-_NAMES: set[str] = set()
+_NUMBERS = count()
 
 
 def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True) -> Dataset:
@@ -52,25 +53,19 @@ def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True)
         ((4, 4, 3), [0, 0, 1, 1])
         >>> target = in_memory("more photos", images, space, labelled=False)
     """
+    if isinstance(dataset, (str, PathLike)):
+        raise RequestError(f"{name}: '{dataset}' is a path, not a data set; give a folder as {name}_images")
     try:
         length = len(dataset)
     except TypeError:
         raise RequestError(
             f"{name}: a {type(dataset).__name__} has no length; give a list, or a data set with len() and an index"
         ) from None
-    elements = _Elements(_unused(name), dataset, len(space), labelled)
+    elements, collection = _Elements(dataset, len(space), labelled), next(_NUMBERS)
     width = max(6, len(str(length)))
-    places = [Held(elements.name, index) for index in range(length)]
+    places = [Held(name, index, collection) for index in range(length)]
     items = tuple(Item(f"{p.index:0{width}d}", p, p if labelled else None) for p in places)
     return Dataset(name, space, items, _Images(elements), _Labels(elements))
-
-
-def _unused(name: str) -> str:
-    """Return ``name``, with a number behind it where this process has a collection of this name already."""
-    candidates = (name if number == 1 else f"{name} ({number})" for number in count(1))
-    chosen = next(candidate for candidate in candidates if candidate not in _NAMES)
-    _NAMES.add(chosen)
-    return chosen
 
 
 class _Pair(NamedTuple):
@@ -82,8 +77,7 @@ class _Pair(NamedTuple):
 class _Elements:
     """The elements of a collection as images and label maps; the last one is kept, as its label follows its image."""
 
-    def __init__(self, name: str, dataset: Any, classes: int, labelled: bool):
-        self.name = name
+    def __init__(self, dataset: Any, classes: int, labelled: bool):
         self._dataset, self._classes, self._labelled = dataset, classes, labelled
         self._last: _Pair | None = None
 
@@ -95,18 +89,24 @@ class _Elements:
                 last = self._last = self._read(held)
             except OSError as problem:  # of a file that the collection opens, or of a PIL image that is cut off
                 raise DamagedFile(f"{held} cannot be read: {problem.strerror or problem}") from None
+            except RequestError:
+                raise
+            except Exception as problem:  # of the code of the collection
+                raise RequestError(f"{held} cannot be read: {one_line(problem)}") from problem
         return last
 
     def _read(self, held: Held) -> _Pair:
         element = self._dataset[held.index]
         paired = isinstance(element, tuple | list)
+        if paired and len(element) == 1:  # as torch's TensorDataset has them
+            element, paired = element[0], False
         if paired and len(element) != 2:
             raise RequestError(f"{held} has {len(element)} parts; expected an image, or a pair (image, label)")
         image = _image(element[0] if paired else element, held)
         if not self._labelled:
             return _Pair(held, image, None)
         if not paired:
-            raise RequestError(f"{held} has no label; expected a pair (image, label), or open it with labelled=False")
+            raise RequestError(f"{held} has no label; expected a pair (image, label)")
         return _Pair(held, image, _label(element[1], held, self._classes, image.shape[:2]))
 
     def __getstate__(self) -> dict[str, Any]:

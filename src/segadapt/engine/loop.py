@@ -115,7 +115,7 @@ class Loop:
             if state["fingerprint"] != self.fingerprint:
                 raise RequestError(
                     f"'{folder}' was made with other settings, weights or data than this run has now; choose another "
-                    "--out, or remove that folder to train the stage again"
+                    "folder for the run ('out'), or remove that folder to train the stage again"
                 )
             self.method.load_state_dict(state["method"])
             first, step = int(state["round"]), int(state["step"])

@@ -60,7 +60,12 @@ class Runtime:
                 strategy="ddp" if local * nodes > 1 else "auto",
                 precision=precision,
             )
-        except (ValueError, RuntimeError, lightning_fabric.utilities.exceptions.MisconfigurationException) as problem:
+        except (
+            ValueError,
+            RuntimeError,
+            ImportError,
+            lightning_fabric.utilities.exceptions.MisconfigurationException,
+        ) as problem:
             raise RequestError(
                 f"accelerator '{accelerator}' cannot be used here: {first_line(problem)}; set accelerator=auto to "
                 "use whatever is available"
@@ -170,6 +175,14 @@ def logging_quiet() -> None:
     """Keep Lightning's notices off the user's terminal."""
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+
+
+def device_named(name: str) -> str:
+    """Return the name of a device; RequestError where torch knows none of this name."""
+    try:
+        return str(torch.device(name))
+    except RuntimeError:
+        raise RequestError(f"device '{name}' is unknown; give e.g. cpu, cuda or cuda:1") from None
 
 
 def first_line(problem: BaseException) -> str:

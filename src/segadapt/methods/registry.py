@@ -232,12 +232,14 @@ def register_method(
         network: a small network that it runs on, for ``segadapt bench step``.
 
     Raises:
-        RequestError: the name is one of the library's own, or the class is not a Method.
+        RequestError: the name is one of the library's own or of another package, or the class is not a Method with
+            ``streams`` and ``step``.
 
     >>> from segadapt.methods import Method, register_method
     >>> @register_method("mymethod")
     ... class MyMethod(Method):
-    ...     ...
+    ...     def streams(self, round_index, environment): ...
+    ...     def step(self, batch): ...
     >>> METHODS["mymethod"].method is MyMethod
     True
     """
@@ -245,7 +247,8 @@ def register_method(
     def decorate(cls: M) -> M:
         _require_method(name, cls)
         cited = Paper(paper) if paper else None
-        METHODS.register(name, MethodInfo(cls, cited, title or name, summary, dict(presets or {}), network=network))
+        info = MethodInfo(cls, cited, title or name, summary, dict(presets or {}), network=network)
+        METHODS.register(name, info, cls.__module__)
         return cls
 
     return decorate
@@ -279,6 +282,15 @@ def stage_settings(name: str, settings: Mapping[str, Any]) -> tuple[type[StageCo
 
 def _require_method(name: str, found: Any) -> None:
     from segadapt.methods.method import Method
+    from segadapt.methods.stage_config import StageConfig
 
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise RequestError(f"method '{name}': {found!r} is not a class that derives from segadapt.methods.Method")
+    lacking = [part for part in ("streams", "step") if getattr(found, part) is getattr(Method, part)]
+    if lacking:
+        raise RequestError(f"method '{name}': {found.__name__} does not implement {' and '.join(lacking)}")
+    if not (isinstance(found.Config, type) and issubclass(found.Config, StageConfig)):
+        raise RequestError(
+            f"method '{name}': {found.__name__}.Config is not a class that derives from "
+            "segadapt.methods.stage_config.StageConfig"
+        )

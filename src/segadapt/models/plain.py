@@ -10,12 +10,13 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, one_line
 from segadapt.models.segmenter import IMAGENET, Output, Preprocessing, Segmenter
 
 PREFIX = "python:"
@@ -53,21 +54,42 @@ class PlainNetwork(Segmenter):
         preprocessing: Preprocessing = IMAGENET,
         head: str | None = None,
     ) -> None:
+        if not isinstance(module, nn.Module):
+            raise RequestError(f"a network must be an instance of torch.nn.Module, not {module!r}")
         super().__init__(classes or 0, preprocessing)
-        self.module, self._head_name = module, head
-        if head is not None and head not in dict(module.named_modules()):
-            raise RequestError(f"{_named(module)}: there is no submodule '{head}' to take as its head")
-        output = self._probe(classes)
+        self.module = module
+        self.take_head(head)
+
+    def take_head(self, head: str | None) -> None:
+        """Take a submodule as the head, or None for none, and learn the shapes that come out."""
+        if head is not None and head not in dict(self.module.named_modules()):
+            raise RequestError(f"{_named(self.module)}: there is no submodule '{head}' to take as its head")
+        self.head = head
+        output = self._probe(self.classes)
         self.classes = int(output.logits.shape[1])
         self.stride = max(1, round(_PROBED / output.logits.shape[-2]))
         self.feature_channels = int(output.features.shape[1])
 
     def network(self, x: Tensor) -> Output:
-        """Return logits [B, K, h, w] and features of preprocessed images [B, 3, H, W]."""
-        if self._head_name is None:
+        """Return logits [B, K, h, w] and features of preprocessed images [B, 3, H, W].
+
+        Raises:
+            RequestError: the module does not run on images of this size.
+        """
+        try:
+            return self._run(x)
+        except (RequestError, torch.OutOfMemoryError):
+            raise
+        except Exception as problem:
+            raise RequestError(
+                f"{_named(self.module)} does not run on images {list(x.shape)}: {one_line(problem)}"
+            ) from problem
+
+    def _run(self, x: Tensor) -> Output:
+        if self.head is None:
             return _output(self.module(x), None)
         seen: list[Tensor] = []
-        handle = self.module.get_submodule(self._head_name).register_forward_pre_hook(
+        handle = self.module.get_submodule(self.head).register_forward_pre_hook(
             lambda _, inputs: seen.append(inputs[0])
         )
         try:
@@ -78,9 +100,9 @@ class PlainNetwork(Segmenter):
 
     def head_modules(self) -> list[nn.Module]:
         """Return the head, where one is named."""
-        return [] if self._head_name is None else [self.module.get_submodule(self._head_name)]
+        return [] if self.head is None else [self.module.get_submodule(self.head)]
 
-    def _probe(self, classes: int | None) -> Output:
+    def _probe(self, classes: int) -> Output:
         """Run once on a small image and check what comes out."""
         name, modes = _named(self.module), [(layer, layer.training) for layer in self.module.modules()]
         self.module.eval()
@@ -88,18 +110,12 @@ class PlainNetwork(Segmenter):
             with torch.no_grad():
                 place = next((p.device for p in self.module.parameters()), torch.device("cpu"))
                 output = self.network(torch.zeros(1, 3, _PROBED, _PROBED, device=place))
-        except RequestError as problem:
-            raise RequestError(f"{name}: {problem}") from None
-        except Exception as problem:
-            raise RequestError(
-                f"{name} does not run on images [1, 3, {_PROBED}, {_PROBED}]: {type(problem).__name__}: {problem}"
-            ) from problem
         finally:
             for layer, mode in modes:
                 layer.training = mode
         shape = tuple(output.logits.shape)
         if len(shape) != 4 or shape[1] != (classes or shape[1]):
-            wanted = "K" if classes is None else str(classes)
+            wanted = str(classes or "K")
             raise RequestError(f"{name} gives scores of shape {shape}; [1, {wanted}, h, w] is needed")
         return output
 
@@ -111,9 +127,9 @@ def _output(made: Any, features: Tensor | None) -> Output:
     if isinstance(made, Mapping):
         made = made.get("out")
     elif isinstance(made, (tuple, list)):
-        made = made[0]
+        made = made[0] if made else None
     if not isinstance(made, Tensor):
-        raise RequestError("its result holds no tensor of class scores: return logits, or a mapping with 'out'")
+        raise TypeError("the result holds no tensor of class scores: return logits, or a mapping with 'out'")
     return Output(made, made if features is None else features)
 
 
@@ -135,27 +151,51 @@ def give_network(
 
     Args:
         module: a Segmenter, or any module as :class:`PlainNetwork` takes it. It is copied, not trained itself.
-        preprocessing, head: see :class:`PlainNetwork`.
+        preprocessing, head: see :class:`PlainNetwork`; a Segmenter brings its own.
 
     Returns:
-        The name, ``python:`` and the class, and arguments that hold a digest of the initial weights, so that
-        stages of other weights are not taken for the same.
+        The name, ``python:`` and the class, and arguments: a digest of the initial weights, the head and the
+        preprocessing, so that stages that differ in them are not taken for the same.
+
+    Raises:
+        RequestError: the module has no parameters, or as for :class:`PlainNetwork`.
     """
-    network = module if isinstance(module, Segmenter) else PlainNetwork(module, None, preprocessing, head)
+    if isinstance(module, Segmenter):
+        if head is not None or preprocessing != IMAGENET:
+            raise RequestError(
+                f"{_named(module)} is a Segmenter, which brings its head and preprocessing; give neither"
+            )
+        network: Segmenter = module
+    else:
+        network = PlainNetwork(module, None, preprocessing, head)
+    if next(network.parameters(), None) is None:
+        raise RequestError(f"{_named(module)} has no parameters, so there is nothing to train")
+    name = f"{PREFIX}{type(module).__qualname__}"
+    arguments: dict[str, Any] = {
+        "initial": _digest(network),
+        "head": head,
+        "preprocessing": asdict(network.preprocessing),
+    }
+    _given[name] = copy.deepcopy(network).cpu()
+    return name, arguments
+
+
+def _digest(network: nn.Module) -> str:
+    """Return a short hash of all weights."""
     digest = hashlib.sha256()
     for key, value in network.state_dict().items():
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    name = f"{PREFIX}{type(module).__qualname__}"
-    arguments = {"initial": digest.hexdigest()[:16]}
-    kept = copy.deepcopy(network).cpu()
-    kept.architecture = {"name": name, **arguments}
-    _given[name] = kept
-    return name, arguments
+    return digest.hexdigest()[:16]
 
 
 def given_network(
-    name: str, classes: int, *, initial: str = "", preprocessing: Preprocessing | None = None
+    name: str,
+    classes: int,
+    *,
+    initial: str = "",
+    head: str | None = "",
+    preprocessing: Preprocessing | None = None,
 ) -> Segmenter:
     """Return a copy of a module that this process was given, with the weights it had then.
 
@@ -163,7 +203,8 @@ def given_network(
         name: as :func:`give_network` returned it.
         classes: K.
         initial: digest of the weights that a file or a run was made with; kept in the description of the copy.
-        preprocessing: as model files hold it; the module that was given brings its own.
+        head: as the file or the run has it; empty takes the one that the module was given with.
+        preprocessing: as ``head``; None takes the one that the module was given with.
 
     Raises:
         RequestError: no module was given under this name, or one of other classes.
@@ -177,4 +218,30 @@ def given_network(
     if network.classes != classes:
         raise RequestError(f"network '{name}' gives scores of {network.classes} classes; the data have {classes}")
     network.architecture = {"name": name, "initial": initial}
+    if isinstance(network, PlainNetwork):
+        if head != "":
+            network.take_head(head)
+        network.architecture["head"] = network.head
+    if preprocessing is not None:
+        network.set_preprocessing(preprocessing)
     return network
+
+
+def require_initial(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse to start a run from other weights than it was made with.
+
+    Args:
+        name: of a network; any other than one of a script, or one around it, is let through.
+        arguments: of the network, as :func:`give_network` returned them.
+
+    Raises:
+        RequestError: the module of this name that this process has now has other weights.
+    """
+    before, prefix, inner = name.rpartition(PREFIX)
+    initial = (arguments.get("base", {}) if before else arguments).get("initial")
+    kept = _given.get(f"{prefix}{inner}") if prefix else None
+    if kept is not None and initial is not None and _digest(kept) != initial:
+        raise RequestError(
+            f"the run starts from other weights than the network '{name}' has that was given last; call "
+            "segadapt.adapt with the network of this run again"
+        )

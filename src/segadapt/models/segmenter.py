@@ -113,12 +113,16 @@ class Segmenter(nn.Module):
     ):
         super().__init__()
         self.classes = classes
-        self.preprocessing = preprocessing
         self.architecture = dict(architecture or {})
-        self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+        self.set_preprocessing(preprocessing)
         self._mean: Tensor
         self._std: Tensor
+
+    def set_preprocessing(self, preprocessing: Preprocessing) -> None:
+        """Take another preprocessing, e.g. the one that weights were trained with."""
+        self.preprocessing = preprocessing
+        self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Turn RGB images [B, 3, H, W] in [0, 1] into the network's input [B, 3, H, W]."""

@@ -95,7 +95,13 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
     if metadata.get("format") != FORMAT:
         raise RequestError(f"'{path}' holds tensors but not a segadapt model; use it as model.weights instead")
     model = build_segmenter(**json.loads(metadata["description"]))
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as problem:
+        raise RequestError(
+            f"'{path}' holds other parameters than the network '{model.architecture.get('name')}' has here: "
+            f"{str(problem).splitlines()[-1].strip()}; the module or package that it was trained with is needed"
+        ) from problem
     space = LabelSpace.from_json(metadata["space"])
     return LoadedModel(model.to(device).eval(), space, json.loads(metadata["provenance"]))
 
@@ -162,7 +168,13 @@ def _few(space: LabelSpace) -> str:
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and metadata; a crash leaves either the old file or the whole new one."""
-    tensors = {k: v.detach().to("cpu").contiguous() for k, v in state.items()}
+    tensors: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for key, value in state.items():
+        tensor = value.detach().to("cpu").contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        tensors[key] = tensor.clone() if place in written else tensor  # a file cannot hold tied parameters as one
+        written.add(place)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
 

@@ -16,12 +16,12 @@ from segadapt.core.registry import load_plugins
 from segadapt.core.settings import Settings, checked
 from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
-from segadapt.recipes import merge, override, read_recipe, resolved_stages
+from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
 
 
 class DataSpec(Settings):
@@ -148,7 +148,9 @@ def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     return config
 
 
-def load_config(recipe: str, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> RunConfig:
+def load_config(
+    recipe: str | os.PathLike[str], overrides: Sequence[str] = (), plugins: Sequence[str] = ()
+) -> RunConfig:
     """Return the configuration of a recipe with overrides.
 
     Args:
@@ -159,6 +161,9 @@ def load_config(recipe: str, overrides: Sequence[str] = (), plugins: Sequence[st
     Raises:
         RequestError: there is no such recipe, or a setting is wrong.
     """
+    if not isinstance(recipe, (str, os.PathLike)):
+        raise RequestError(f"a recipe must be a name or a path, not a {type(recipe).__name__}")
+    recipe = os.fspath(recipe)
     title = Path(recipe).stem if "." in recipe else recipe
     return _configured(recipe, {"title": title}, overrides, plugins)
 
@@ -173,8 +178,20 @@ def folder_config(
         data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there is one,
             ``test``.
         overrides, plugins: see :func:`load_config`.
+
+    Raises:
+        RequestError: there is no such method, or a setting is wrong.
     """
+    if not isinstance(method, str):
+        raise RequestError(f"a method must be a name, not {method!r}; segadapt.methods.register_method gives it one")
     name = f"folders/{method}"
+    load_plugins([*plugins, *_named_by(overrides, name)])
+    known = [n.removeprefix("folders/") for n in recipe_names() if n.startswith("folders/")] + _methods_of_packages()
+    if method not in known:
+        raise RequestError(
+            f"no method '{method}' for folders{nearest(method, known)}; there are: {', '.join(known)}; a method of "
+            "another package needs its entry point installed, or the package among the plugins"
+        )
     return _configured(name, {"title": name}, overrides, plugins, data)
 
 
@@ -187,9 +204,7 @@ def _configured(
 ) -> RunConfig:
     """Return the configuration of a recipe; ``data``, where given, are all the parts that the run has."""
     where = f"recipe '{recipe}'"
-    changed = apply_overrides({}, [o for o in overrides if o.startswith("plugins=")])
-    wanted = [*plugins, *_listed(changed.get("plugins"), where)]
-    load_plugins(wanted)  # first, for a recipe may be named after a method of theirs
+    load_plugins([*plugins, *_named_by(overrides, where)])  # first, a recipe may be named after a method of theirs
     raw = {**start, **read_recipe(recipe, _methods_of_packages)}
     if data is not None:
         raw = merge(raw, {"data": data})
@@ -199,17 +214,28 @@ def _configured(
     return build_config({**raw, "plugins": list(named)}, where)
 
 
+def _named_by(overrides: Sequence[str], where: str) -> list[str]:
+    """Return the packages that an override ``plugins=...`` names."""
+    changed = apply_overrides({}, [o for o in overrides if o.startswith("plugins=")])
+    return _listed(changed.get("plugins"), where)
+
+
 def _methods_of_packages() -> list[str]:
     return [name for name in METHODS.names() if not METHODS.is_own(name)]
 
 
+def listed(values: Any) -> list[Any]:
+    """Return a list of what may be one name, one path, several of them, or nothing."""
+    if values is None:
+        return []
+    return [values] if isinstance(values, (str, os.PathLike)) else list(values)
+
+
 def _listed(plugins: Any, where: str) -> list[str]:
-    """Return the names under ``plugins``, which may be one name, a list, or nothing."""
-    if plugins is None or isinstance(plugins, str):
-        return [] if plugins is None else [plugins]
-    if not isinstance(plugins, Sequence):
+    """Return the names under ``plugins`` of a recipe."""
+    if plugins is not None and not isinstance(plugins, (str, Sequence)):
         raise RequestError(f"{where}: plugins is not a list of packages, e.g. plugins: [my_package]")
-    return list(plugins)
+    return listed(plugins)
 
 
 def resolve_root(name: str, roots: Mapping[str, str], what: str = "data set", kind: str = "FOLDER") -> Path:
@@ -226,4 +252,7 @@ def resolve_root(name: str, roots: Mapping[str, str], what: str = "data set", ki
     path = Path(name).expanduser()
     if path.is_absolute() or name.startswith(".") or path.exists():
         return path
-    raise RequestError(f"where is the {what} '{part}'? give --root {part}={kind} or set {variable}={kind}")
+    raise RequestError(
+        f"where is the {what} '{part}'? give --root {part}={kind}, in Python roots={{'{part}': '{kind}'}}, or set "
+        f"{variable}={kind}"
+    )

@@ -14,6 +14,7 @@ from segadapt.methods.registry import method_info
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.multires import started_from
+from segadapt.models.plain import require_initial
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import load_model, require_same_classes
 from segadapt.runs.config import RunConfig, resolve_root
@@ -158,6 +159,7 @@ class Networks:
         """Build the network of a stage with the given initial weights or random ones; the same at every call."""
         seed_step(self._config.seed, Purpose.NETWORK)
         spec = stage.network or self._config.model
+        require_initial(spec.name, spec.arguments)
         return build_segmenter(spec.name, len(self._space), weights=weights, **spec.arguments)
 
     def _load(self, stage: StageConfig, origin: Origin) -> Segmenter:
@@ -167,7 +169,7 @@ class Networks:
             if origin.stage is not None:
                 raise RequestError(
                     f"stage '{stage.name}' needs the model of stage '{origin.stage.name}', but there is no "
-                    f"'{origin.file}'; run that stage first, or all of them (leave out --stage)"
+                    f"'{origin.file}'; run that stage first, or all of them (without 'stage')"
                 )
             raise RequestError(
                 f"stage '{stage.name}' starts from '{origin.name}', which is neither an earlier stage of this run "

@@ -11,7 +11,7 @@ import numpy as np
 
 from segadapt.data.cache import DecodedCache
 from segadapt.data.check import DAMAGED_IMAGE, check_dataset
-from segadapt.data.dataset import Dataset
+from segadapt.data.dataset import Dataset, Held
 from segadapt.data.folder import open_folder
 from segadapt.data.labelling import some
 from segadapt.data.readers import open_dataset, reader_info, to_space
@@ -152,7 +152,12 @@ class _Opener:
                     f"{part}: this data set was given from a script; run that script again (segadapt.adapt with the "
                     f"same {part}), or give folders"
                 )
-            return self.given[part] if labelled else self.given[part].unlabelled()
+            dataset = self.given[part]
+            if not len(dataset):
+                raise RequestError(f"{part}: the data set that was given is empty")
+            if labelled and not dataset.labelled:
+                raise RequestError(f"{part}: labels are needed here, and the data set that was given has none")
+            return dataset if labelled else dataset.unlabelled()
         source = self.config.source
         if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
@@ -175,7 +180,8 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
         report = check_dataset(dataset)
         wrong = [e for e in report.errors if not (skip_damaged and e.kind == DAMAGED_IMAGE)]
         if wrong:
-            more = f" (and {len(wrong) - 1} more; 'segadapt data check' lists them)" if len(wrong) > 1 else ""
+            lists = "" if isinstance(dataset.items[0].image, Held) else "; 'segadapt data check' lists them"
+            more = f" (and {len(wrong) - 1} more{lists})" if len(wrong) > 1 else ""
             raise RequestError(f"{where}: {wrong[0].message}{more}")
         if report.labels and not report.pixels.any():
             raise RequestError(

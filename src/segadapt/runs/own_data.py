@@ -39,6 +39,8 @@ def own_data(
     for part, (images, labels) in folders.items():
         needs_labels = part != "target"
         if part in datasets:
+            if images is not None or labels is not None:
+                raise RequestError(f"{part} is given twice, as a data set and as folders; leave out one of them")
             value = datasets[part]
             if not isinstance(value, Dataset):
                 if space is None:
@@ -57,6 +59,10 @@ def own_data(
         data[part] = {"images": os.fspath(images)} if images is not None else {}
         if needs_labels and labels is not None:
             file = classes if isinstance(classes, (str, os.PathLike)) else None
+            if part == "source" and classes is not None and file is None:
+                raise RequestError(
+                    "classes must be a classes file, as the source is a folder of masks; see docs/data.md"
+                )
             data[part] |= {
                 "labels": os.fspath(labels),
                 "classes": os.fspath(file) if file is not None else None,
@@ -69,6 +75,8 @@ def _space(classes: Classes | None) -> LabelSpace | None:
     if classes is None or isinstance(classes, LabelSpace):
         return classes
     if isinstance(classes, (str, os.PathLike)):
-        raise RequestError("classes is a file; for data sets give the class names in order of their train ids")
+        raise RequestError(
+            "classes is a file; for data sets give a list of the class names in order of their train ids"
+        )
     names = tuple(str(name) for name in classes)
     return LabelSpace(PYTHON, names, distinct_colors(len(names)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,12 +148,16 @@ def result_stage(results: Mapping[str, Any]) -> str:
     return str(rows[-1]["stage"])
 
 
-def find_model(path: Path) -> Path:
+def find_model(path: str | os.PathLike[str]) -> Path:
     """Return the model file behind a path: the path itself, or the result of the run in this folder.
 
     Raises:
-        RequestError: the folder holds no finished stage.
+        RequestError: it is not a path, or the folder holds no finished stage.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        fix = "; give its attribute 'model'" if isinstance(path, RunResult) else ""
+        raise RequestError(f"a model must be a loaded model or a path, not a {type(path).__name__}{fix}")
+    path = Path(path)
     if not path.is_dir():
         return path
     results = read_json(path / "results.json")

@@ -148,7 +148,8 @@ class Run:
             self.record.say(f"{label}: done before, reused")
         else:
             raise RequestError(
-                f"'{folder}' was made with other settings, weights or data; choose another --out or remove it"
+                f"'{folder}' was made with other settings, weights or data; choose another folder for the run ('out'), "
+                "or remove it"
             )
         if self.runtime.main:
             runner.show(self.out / "pictures", stage, folder, done)
@@ -221,8 +222,9 @@ def _refuse_other_run(config: RunConfig, out: Path, reuse: Sequence[Path]) -> No
     if other:
         names = ", ".join([*other[:3], *["..."] * (len(other) > 3)])
         raise RequestError(
-            f"'{out}' holds a run with other settings ({names}); choose another --out, or 'segadapt resume {out}'"
+            f"'{out}' holds a run with other settings ({names}); choose another folder for the run "
+            f"('out'), or 'segadapt resume {out}'"
         )
     missing = [str(folder) for folder in reuse if not folder.is_dir()]
     if missing:
-        raise RequestError(f"--reuse: there is no folder '{missing[0]}'; give the folder of a run, or one of runs")
+        raise RequestError(f"reuse: there is no folder '{missing[0]}'; give the folder of a run, or one of runs")

@@ -138,7 +138,8 @@ def register_reader(
     """
 
     def registered(function: R) -> R:
-        READERS.register(name, ReaderInfo(function, splits, space, summary, published=dict(published or {})))
+        info = ReaderInfo(function, splits, space, summary, published=dict(published or {}))
+        READERS.register(name, info, function.__module__)
         return function
 
     return registered
