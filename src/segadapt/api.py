@@ -87,7 +87,7 @@ def adapt(
         roots: folders of named data sets.
         seed: of everything random; the recipe's if None.
         stage: run this stage alone.
-        reuse: runs whose finished stages of equal settings, seed and training data are taken over.
+        reuse: runs to take finished stages over from, where settings, seed and training data are equal.
         quiet: print warnings only.
 
     Raises:

@@ -41,7 +41,7 @@ IMAGES = 8
 
 @dataclass
 class Call:
-    """One pass of a network within a step.
+    """A pass of a network within a step.
 
     Attributes:
         network: the network.
@@ -147,7 +147,7 @@ def bench_step(
 def _prepared(
     stage: Mapping[str, Any], network: str, size: Size, classes: int, count: int, runtime: Runtime, folder: Path
 ) -> tuple[Loop, list[dict[str, Samples]], float]:
-    """Set up a stage: its loop with the first round prepared, ``count`` batches, and the seconds per batch."""
+    """Set up a stage; return its loop with the first round prepared, ``count`` batches, and the seconds per batch."""
     space = CITYSCAPES
     if classes != len(space):
         space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)

@@ -18,7 +18,7 @@ from segadapt.runs.run import Run
 def task_recipes(task: str) -> list[str]:
     """List the recipes of a task: source only, the methods in the registry's order, the oracle.
 
-    A variant stands beside its method: ``mpcl_centroid`` belongs to ``mpcl``. A recipe whose name starts
+    A variant stands beside its method: ``mpcl_centroid`` belongs to ``mpcl``. A recipe with a name that starts
     with no method belongs to the method of its last stage.
 
     Args:

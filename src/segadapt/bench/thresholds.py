@@ -154,7 +154,7 @@ def _timed(stream: ConfidenceStream, images: int) -> Iterator[tuple[tuple[Tensor
 
 
 def _sort(stream: ConfidenceStream, images: int, classes: int, portion: float) -> tuple[Tensor, float]:
-    """Follow algorithm 2 of the CBST paper: gather the list of each class and sort it; return its seconds too."""
+    """Return the thresholds by algorithm 2 of the CBST paper, which sorts a list per class, and the seconds of it."""
     pairs = [stream.image(index) for index in range(images)]
     start = time.perf_counter()
     thresholds = torch.ones(classes)

@@ -20,7 +20,7 @@ from segadapt.errors import RequestError, RunError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The temporary file to write instead of ``path``; it takes the place of ``path`` where the block ends well.
+    """Yield the temporary file to write instead of ``path``; it takes the place of ``path`` if the block ends well.
 
     Args:
         path: the file to replace; its folder is made where it is missing.
@@ -71,7 +71,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON of a file, or None when it is missing or broken."""
+    """Return the parsed JSON of a file, or None when it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -79,7 +79,7 @@ def read_json(path: Path) -> Any:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -88,7 +88,7 @@ def file_digest(path: Path) -> str:
 
 
 def short_hash(value: Any) -> str:
-    """Sixteen hexadecimal digits for a JSON value, in whatever order its keys are."""
+    """Return sixteen hexadecimal digits for a JSON value, in whatever order its keys are."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -72,7 +72,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._added[name] = entry
 
     def installed(self) -> dict[str, EntryPoint]:
-        """Entry points of installed packages by name, without importing the packages."""
+        """Return the entry points of installed packages by name, without importing the packages."""
         return {point.name: point for point in entry_points(group=self.group)}
 
     def find(self, name: str, hint: str = "") -> T:
@@ -104,7 +104,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return self[name]
 
     def names(self) -> list[str]:
-        """Names of all entries, of installed packages too."""
+        """List the names of all entries, of installed packages too."""
         return list(dict.fromkeys([*self, *self.installed()]))
 
 

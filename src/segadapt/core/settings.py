@@ -24,7 +24,7 @@ class Settings(BaseModel):
 
 
 def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
-    """``cls(**values)``, with pydantic's complaint as one line for a person.
+    """Return ``cls(**values)``, with pydantic's complaint as one line for a person.
 
     Args:
         cls: settings class.
@@ -53,7 +53,7 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
 
 
 def _class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """The settings class at a path of keys."""
+    """Return the settings class at a path of keys; None where the path leaves the settings."""
     for key in location:
         field = cls.model_fields.get(key)
         if field is None:
@@ -71,7 +71,7 @@ def _class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, for lists.
+    """A setting as lists show it.
 
     Attributes:
         name: as an override names it, e.g. ``optimiser.lr``.
@@ -89,11 +89,11 @@ class Setting:
 def describe(
     cls: type[BaseModel], values: Mapping[str, Any] | None = None, leave_out: Sequence[str] = (), prefix: str = ""
 ) -> list[Setting]:
-    """List the settings of a class, those of settings inside it too.
+    """List the settings of a class, and the settings inside them.
 
     Args:
         cls: settings class; each field stands in the ``Attributes:`` section of its docstring or of a base's.
-        values: defaults that replace those of the class.
+        values: defaults that replace the defaults of the class.
         leave_out: names to leave out.
         prefix: opens the names.
     """
@@ -122,7 +122,7 @@ def describe(
 
 
 def documented(cls: type[BaseModel]) -> dict[str, str]:
-    """Return what the docstrings of a class and its bases say of each field; the nearest class counts.
+    """Return the meaning of each field by the docstrings of a class and its bases; the nearest class counts.
 
     >>> class Example(Settings):
     ...     '''Settings of an example.

@@ -26,7 +26,7 @@ from segadapt.engine.truth import LabelCounts, TrueLabels
 from segadapt.labels import LabelSpace
 
 SHOWN = 6
-"""Pseudo-labelled images per round whose confidence is kept for the report."""
+"""Images per round for which the confidence of the pseudo labels is kept, for the report."""
 
 
 class LabelStore:
@@ -124,7 +124,7 @@ def summarise(found: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]
             network predicts as each class.
 
     Returns:
-        ``density``, the share of the pixels that have a label; ``accuracy`` of the labels whose truth is known;
+        ``density``, the share of the pixels that have a label; ``accuracy`` of the labels with known truth;
         ``classes``, the same per class and the shares of the class among the labels and in the truth. Shares are
         in [0, 1]; None where there is nothing to compare with.
     """
@@ -141,7 +141,7 @@ def summarise(found: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]
             "share_selected": float(given[c]) / predicted[c] if predicted[c] else 0.0,
             "density": float(given[c]) / pixels,
             "accuracy": _share(right[c], judged[c]),
-            # Of the labels whose truth is known, and of the whole truth.
+            # Of the labels with known truth, and of the whole truth.
             "label_share": _share(judged[c], judged.sum()),
             "truth_share": _share(true[c], true.sum()),
         }

@@ -163,7 +163,7 @@ class Loop:
         return {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
 
     def feeder(self, stream: Stream, streams: int = 1) -> Feeder:
-        """Feed this process its part of the batches of a stream, one of ``streams`` that are fed at a time."""
+        """Return a feeder with this process's part of a stream, one of ``streams`` that are fed at a time."""
         return Feeder(
             stream,
             seed=self.seed,

@@ -29,7 +29,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 class Runtime:
-    """One process of a run.
+    """The device and the precision of one process of a run, and its messages to the other processes.
 
     Args:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -81,7 +81,7 @@ class Runtime:
         return self.fabric.autocast()
 
     def barrier(self) -> None:
-        """Wait until all processes have come here."""
+        """Wait until all processes have reached this call."""
         if self.processes > 1:
             torch.distributed.barrier()
 

@@ -115,7 +115,7 @@ def predict_path(
     - overlay: ``a/b_overlay.jpg``, image and colours mixed;
     - confidence: ``a/b_confidence.png``, grey, 255 times the probability of the predicted class.
 
-    Where two images would share a result (``b.jpg`` and ``b.png``), theirs keep the image's suffix
+    Where two images would share a result (``b.jpg`` and ``b.png``), their results keep the image's suffix
     in the name (``b.jpg.png``, ``b.png.png``). All results have the size of the image.
 
     Args:

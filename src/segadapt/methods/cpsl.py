@@ -139,11 +139,11 @@ class CPSL(Method):
         del log_p
 
         if c.consistency:
-            yield {"consistency": self._consistency(t, seen, assigned, places).times(c.consistency)}
+            yield {"consistency": self._consistency(t, seen, assigned, places) * c.consistency}
 
         self._sampled = sampled = self._sample(t, seen)
         if c.self_labelling:
-            yield {"self-labelling": self._self_labelling(sampled).times(c.self_labelling)}
+            yield {"self-labelling": self._self_labelling(sampled) * c.self_labelling}
 
     def after_step(self, environment: Environment) -> None:
         """Let G~ and C~ follow; the bank and the class masses take in the pixels of the step (eq. 11)."""

@@ -83,9 +83,9 @@ class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
 
 
 class MIC(DAFormer):
-    """DAFormer whose network must also label the blocks that it does not see.
+    """DAFormer that must also label the blocks that its network does not see.
 
-    State: the state of DAFormer, and a ``masked_teacher`` where it is another than the host's.
+    State: the state of DAFormer, and a ``masked_teacher`` where masked images have a teacher of their own.
     """
 
     Config = MICConfig
@@ -118,7 +118,7 @@ class MIC(DAFormer):
 
 
 class AdaptSegMIC(AdaptSeg):
-    """AdaptSeg whose network must also label the blocks that it does not see.
+    """AdaptSeg that must also label the blocks that its network does not see.
 
     State: the state of AdaptSeg, and the ``teacher``.
     """
@@ -147,7 +147,7 @@ def masked_terms(
     """Return lambda_M L_M of one pass of the host's network.
 
     Args:
-        host: the method whose network it is.
+        host: the method that MIC extends; its network predicts the masked images.
         batch: streams ``source`` and ``target``.
         pseudo: y_t and q of the target crops.
         config: settings of the masks and of strong views.
@@ -165,7 +165,7 @@ def masked_terms(
     terms = segmentation_terms(
         output, labels, weights=weights, align_corners=host.align_corners, prefix=f"masked {config.masked}", over=over
     )
-    return {k: t.times(config.masked_weight) for k, t in terms.items()}
+    return {name: term * config.masked_weight for name, term in terms.items()}
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """MPCL: several prototypes per class, shared by both domains; joins DACS, DAFormer, HRDA and MIC.
 
-Multi-Prototype Contrastive Learning for domain adaptive semantic segmentation (Ling, Xu, Gao). There is no
+Multi-Prototype Contrastive Learning for domain adaptive semantic segmentation (Ling, Xu, Gao). It has no
 public code; docs/methods/mpcl.md says how we decided the points that the paper leaves open. Settings are in
 :mod:`segadapt.methods.mpcl_config`; the last line of the box is :mod:`segadapt.methods.prototype_memory`.
 
@@ -96,8 +96,8 @@ class MPCL(nn.Module):
         terms: dict[str, Term] = {}
         for name in self.resolutions:
             contrast, classes, self._seen[name] = self._losses(*views[name])
-            terms[f"prototype contrast/{name}"] = contrast.times(self.config.contrast * shares[name])
-            terms[f"prototype classes/{name}"] = classes.times(self.config.cross_entropy * shares[name])
+            terms[f"prototype contrast/{name}"] = contrast * (self.config.contrast * shares[name])
+            terms[f"prototype classes/{name}"] = classes * (self.config.cross_entropy * shares[name])
         return terms
 
     def _losses(self, features: Tensor, mixed: Mixed) -> tuple[Term, Term, Seen]:

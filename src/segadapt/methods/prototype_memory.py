@@ -16,7 +16,7 @@ from segadapt.pieces.clustering import kmeans
 from segadapt.pieces.multi_prototypes import Moments, Prototypes, moments, moved
 
 _FIRST_POINTS = 5000
-"""Features of a class that its first clustering looks at, at most."""
+"""Largest number of features that the first clustering of a class looks at."""
 _WAIT = 25
 """Steps between two looks for classes that can begin; looking waits for the device."""
 
@@ -72,7 +72,7 @@ class PrototypeMemory(nn.Module):
 
     @torch.no_grad()
     def follow(self, seen: Mapping[str, Seen]) -> None:
-        """Push the pixels of a step to the banks, move the prototypes, and begin classes whose bank is full enough.
+        """Push the pixels of a step to the banks, move the prototypes, and begin the classes with full enough banks.
 
         Args:
             seen: the pixels of all processes by resolution, in one row each.
@@ -107,7 +107,7 @@ class PrototypeMemory(nn.Module):
         self.variances.copy_(moved(self.variances, found.variances, counts, c.momentum))
 
     def _begin(self, generator: torch.Generator) -> None:
-        """Cluster the classes whose bank holds enough features for the first time."""
+        """Begin the classes with enough features in their bank: cluster these for the first time."""
         c = self.config
         bank = self._bank(next(iter(self.banks)))
         for label in ((bank.filled >= min(c.start, bank.length)) & ~self.active).nonzero().flatten().tolist():

@@ -1,4 +1,4 @@
-"""Methods by name: the library's own, and those of other packages.
+"""Methods by name, of the library and of other packages.
 
 A package of one's own adds a method with :func:`register_method`, or with an entry point of the group
 ``segadapt.methods``. A class is enough; title, summary, paper and presets are for tables and lists. Nothing here
@@ -28,12 +28,12 @@ class MethodInfo:
     """A method under the name that recipes use.
 
     Attributes:
-        implementation: the class, or where it lies as ``module:name``.
-        paper: where it was published and where ours is proved; None for neither.
+        implementation: the class, or its place as ``module:name``.
+        paper: the publication and the proofs of the implementation; None without.
         title: for tables.
         summary: one line.
         presets: settings that make this name what it is; a recipe may override them.
-        recipe: the recipe of a task that it is run with, where that has another name.
+        recipe: name of the recipe that runs it, where that is not the name of the method.
         overrides: settings that turn that recipe into this method, e.g. ``stage1.method=NAME``.
         network: a small network that it runs on.
     """
@@ -85,7 +85,7 @@ _OWN: dict[str, MethodInfo] = {
         {"policy": "global", "spatial_prior": True},
     ),
     "cbst": MethodInfo(
-        "segadapt.methods.cbst:CBST", papers.CBST, "CBST", "class-balanced self-training: one threshold a class"
+        "segadapt.methods.cbst:CBST", papers.CBST, "CBST", "class-balanced self-training: one threshold per class"
     ),
     "cbst_sp": MethodInfo(
         "segadapt.methods.cbst:CBST",
@@ -203,7 +203,7 @@ _OWN: dict[str, MethodInfo] = {
 
 
 def _of_entry_point(name: str, found: Any) -> MethodInfo:
-    """Return the entry of a class that an installed package names."""
+    """Make the entry of a class that an entry point of an installed package names."""
     _require_method(name, found)
     return MethodInfo(found, title=name)
 
@@ -221,7 +221,7 @@ def register_method(
     presets: Mapping[str, Any] | None = None,
     network: str = "lite",
 ) -> Callable[[M], M]:
-    """Make a class a method that recipes, overrides and commands know by ``name``.
+    """Register a class as a method; recipes, overrides and commands then know it by ``name``.
 
     Args:
         name: as recipes use it; one class may have several, with other presets.
@@ -255,7 +255,7 @@ def method_info(name: str) -> MethodInfo:
     """Return a method by name.
 
     Raises:
-        RequestError: there is none of that name; the message has the nearest one.
+        RequestError: there is none of that name; the message suggests the nearest name.
     """
     hint = "; a method of another package needs 'plugins: [PACKAGE]' in the recipe, or its entry point installed"
     return METHODS.find(name, hint)

@@ -93,7 +93,7 @@ def read_recipe(recipe: str | Path, known_methods: KnownMethods = tuple) -> dict
     Raises:
         RequestError: there is no such recipe, a file is not valid, or a base is missing.
     """
-    return deepcopy(_find(recipe, known_methods))  # what is cached stays as it was read
+    return deepcopy(_find(recipe, known_methods))  # the cached settings stay as they were read
 
 
 def _find(recipe: str | Path, known_methods: KnownMethods) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _outside(name: str, known_methods: KnownMethods) -> dict[str, Any] | None:
     raw = _read(path, task, known_methods)
     if not raw.get("stages", {}).get("source"):
         raise RequestError(
-            f"no recipe '{name}': task '{task}' has no source stage whose settings '{method}' could take; "
+            f"no recipe '{name}': task '{task}' has no source stage to give '{method}' its settings; "
             "write a recipe file and give its path"
         )
     adapt = {"like": "source", "method": method, "role": "adapted"}
@@ -146,7 +146,7 @@ def _outside(name: str, known_methods: KnownMethods) -> dict[str, Any] | None:
 def _read(
     path: Path, task: str | None, known_methods: KnownMethods, above: tuple[tuple[Path, str | None], ...] = ()
 ) -> dict[str, Any]:
-    """Return the settings of a file, read for a shipped task or for none, laid over those of its base."""
+    """Return the settings of a file, read for a shipped task or for none, laid over the settings of its base."""
     if (path, task) in above:
         raise RequestError(f"recipe '{path}' builds on itself; change its base")
     raw = dict(_parsed(path) if path.is_relative_to(ROOT) else _parse(path))
@@ -176,7 +176,7 @@ def _file(task: str, name: str) -> Path | None:
 
 
 def _folders(task: str) -> list[str]:
-    """List the folders whose files a task reads, the nearest first."""
+    """List the folders that a task reads files from, the nearest first."""
     folders, tasks = [task], _tasks()
     while (other := tasks[folders[-1]].get("like")) is not None:
         folders.append(other)
@@ -184,7 +184,7 @@ def _folders(task: str) -> list[str]:
 
 
 def _task_of(path: Path) -> str | None:
-    """Return the shipped task whose folder holds a file, if one does."""
+    """Return the shipped task that has a file in its folder; None where the file lies elsewhere."""
     folder = path.resolve().parent
     return folder.name if folder.parent == ROOT.resolve() and folder.name in _tasks() else None
 
@@ -196,7 +196,7 @@ def _tasks() -> dict[str, dict[str, Any]]:
 
 @cache
 def _parsed(path: Path) -> dict[str, Any]:
-    """Return what a shipped file holds; these files do not change while the program runs."""
+    """Return the mapping that a shipped file holds; these files do not change while the program runs."""
     return _parse(path)
 
 

@@ -25,7 +25,7 @@ from segadapt.recipes import merge, override, read_recipe, resolved_stages
 
 
 class DataSpec(Settings):
-    """One data set of a run.
+    """Settings of one data set of a run.
 
     Attributes:
         reader: ``folder`` or one of the built-in readers (``segadapt data readers``).
@@ -57,7 +57,7 @@ class DataSpec(Settings):
     @field_validator("images", "labels", "classes")
     @classmethod
     def _absolute(cls, path: str | None) -> str | None:
-        """So that a run can be resumed from another folder."""
+        """Make a path absolute, so that a run can be resumed from another folder."""
         return None if path is None else str(Path(path).expanduser().absolute())
 
 
@@ -89,7 +89,7 @@ class DataConfig(Settings):
 
     @property
     def test_size(self) -> Resize:
-        """Working size of the test images: their own, or that of the target where there are none."""
+        """Working size of the test images: their own, or the size of the target where there are none."""
         return (self.test or self.target).size
 
 
@@ -101,7 +101,8 @@ class RunConfig(Settings):
         description: one line for ``segadapt recipes``.
         seed: of everything random.
         accelerator, precision: where and how to compute.
-        model, data: see there.
+        model: the network that stages train.
+        data: the data sets.
         evaluation: how test images are predicted.
         plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
             so that a resumed run knows them.
@@ -169,7 +170,7 @@ def folder_config(
     """Return the configuration of an adaptation between data of one's own, by a recipe ``folders/METHOD``.
 
     Args:
-        method: its name.
+        method: name of the method.
         data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there is one,
             ``test``.
         overrides, plugins: see :func:`load_config`.

@@ -15,7 +15,7 @@ from segadapt.runs.opening import OpenedData
 
 
 class Fingerprints:
-    """Fingerprints of the stages of a run, one after the other: each holds those of the stages that it builds on.
+    """Fingerprints of the stages of a run, one after the other: each depends on the stages that it builds on.
 
     Args:
         config: of the run.
@@ -28,10 +28,10 @@ class Fingerprints:
         self._made: dict[str, str] = {}
 
     def next(self, stage: StageConfig, files: Iterable[Path]) -> str:
-        """Return the fingerprint of the stage that follows those asked for so far.
+        """Return the fingerprint of the stage that follows the stages asked for so far.
 
         Args:
-            stage: its settings; ``title`` and ``checkpoint_every`` decide nothing.
+            stage: settings of the stage; ``title`` and ``checkpoint_every`` decide nothing.
             files: weights and models outside the run that it starts or learns from.
         """
         data, oracle = self._config.data, self._data.oracle if stage.opens_target_labels else None

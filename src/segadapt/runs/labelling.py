@@ -90,7 +90,11 @@ def label_images(
 
 
 def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
-    """No result may replace an image or a true mask, nor anything that is no earlier result."""
+    """Refuse results that would replace an image, a true mask, or a file that is not an earlier result.
+
+    Raises:
+        RequestError: names the file.
+    """
     if labels is not None and labels.resolve() == (out / "labels").resolve():
         raise RequestError(f"the pseudo labels would replace the true masks in '{labels}'; name another output folder")
     sources = {path.resolve() for item in dataset.items for path in item.files}

@@ -1,4 +1,4 @@
-"""From the data part of a configuration to opened data sets."""
+"""Opens the data sets that a configuration names, in the label space of the run."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ CHECKED_AT_START = 1000
 def open_spec(
     spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: str, like: LabelSpace | None = None
 ) -> Dataset:
-    """The data set of a spec; without ``labelled`` no path to a label is ever formed.
+    """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
     Args:
         spec: what to open.
         labelled: whether its labels are wanted.
         roots: where named data sets lie.
         where: its part in the run, for messages.
-        like: label space of a data set whose masks folders without a classes file are read like.
+        like: label space of another data set; masks in folders without a classes file are read as its masks are.
     """
     if spec.reader == "folder":
         if spec.images is None:
@@ -98,7 +98,7 @@ def open_data(
         config: the data part of its configuration.
         roots: where named data sets lie.
         cache_folder: for statistics kept by content.
-        given: data sets of parts whose reader is ``python``.
+        given: data sets of the parts that have the reader ``python``.
 
     Raises:
         RequestError: a data set cannot be opened, or no class name is shared.
@@ -187,15 +187,18 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
 
 
 def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str, str] | None = None) -> Dataset:
-    """The data set re-labelled by class names; RequestError when no name is shared.
+    """Return the data set with its labels in the classes of ``space``, matched by name.
 
-    Where its labels lack some of the classes, the mean over those that they have is a subset to score.
+    Where its labels lack some of the classes, the mean over the classes that they have is a subset to score.
 
     Args:
         dataset: any data set.
         space: the label space of the run.
         where: the data set's part in the run, for messages.
         merge: class name of the data set -> class of ``space`` that it counts as.
+
+    Raises:
+        RequestError: no class name is shared.
     """
     if dataset.space.same_classes(space) and not merge:
         return dataset

@@ -1,4 +1,4 @@
-"""What a run achieved: results.json, and the model that it leaves."""
+"""The results of a run: results.json, and the model that it leaves."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ class RunResult:
 
     @property
     def result(self) -> StageResult:
-        """The stage whose model is the result of the run: the last one that is not an oracle."""
+        """The stage with the model that is the result of the run: the last stage that is not an oracle."""
         chosen = result_stage(self.raw)
         return next(stage for stage in self.stages if stage.stage == chosen)
 
     @property
     def model(self) -> Path:
-        """Model file of the result; what :func:`segadapt.load` opens for the folder of the run."""
+        """Model file of the result; :func:`segadapt.load` opens it when it gets the folder of the run."""
         return self.result.model
 
     @property
@@ -142,7 +142,7 @@ def results_of(
 
 
 def result_stage(results: Mapping[str, Any]) -> str:
-    """Return the stage whose model is the result of a run: the last finished one that is not an oracle."""
+    """Return the name of the stage with the model that is the result: the last finished one that is not an oracle."""
     rows = [r for r in results["rows"] if r["role"] != "oracle"] or results["rows"]
     return str(rows[-1]["stage"])
 

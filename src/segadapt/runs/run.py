@@ -38,7 +38,7 @@ DONE = "done.json"
 
 @dataclass
 class Run:
-    """One run in one process. :meth:`open` checks a request and makes one; building the object does nothing else.
+    """A run in one process. :meth:`open` checks a request and makes one; building the object does nothing else.
 
     Attributes:
         config: resolved configuration.
@@ -46,7 +46,7 @@ class Run:
         opened: its data, opened.
         runtime, record: of this process.
         networks: where the networks of its stages come from.
-        reuse: folders of other runs whose finished stages may be taken over.
+        reuse: folders of other runs; finished stages in them may be taken over.
     """
 
     config: RunConfig
@@ -75,7 +75,7 @@ class Run:
             out: folder of the run. What was finished in it before is not done again.
             roots: where named data sets lie, by name.
             quiet: print nothing but warnings.
-            reuse: folders of other runs whose finished stages may be taken over.
+            reuse: folders of other runs; finished stages in them may be taken over.
             given: data sets that a script gives instead of folders, by their part in the run.
 
         Raises:
@@ -159,7 +159,7 @@ class Run:
 
     @cached_property
     def _scored(self) -> str:
-        """Fingerprint of everything but the model that scores depend on."""
+        """Fingerprint of everything that scores depend on besides the model."""
         return score_fingerprint(self.config, self.opened)
 
     def _take_over(self, runner: StageRunner, stage: StageConfig, fingerprint: str) -> dict[str, Any] | None:
