@@ -20,6 +20,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def first_line(problem: BaseException) -> str:
+    """Return the first line of an exception's message, or the name of its type."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
 class RunError(Exception):
     """A run failed; the message says why in one line, and the command exits with status 1.
 

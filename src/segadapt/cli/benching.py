@@ -37,7 +37,14 @@ def thresholds(
     from segadapt.bench.thresholds import bench_thresholds
     from segadapt.labels import CITYSCAPES
 
-    result = bench_thresholds(images, height, width, classes or len(CITYSCAPES), sort_images, seed)
+    result = bench_thresholds(
+        images=images,
+        height=height,
+        width=width,
+        classes=classes or len(CITYSCAPES),
+        sort_images=sort_images,
+        seed=seed,
+    )
     if json:
         print_json(result)
         return
@@ -136,8 +143,8 @@ def table(
         numbers,
         out or Path("runs") / "bench" / Path(task).resolve().name,
         parse_roots(root),
-        overrides or [],
-        quiet or json,
-        show,
+        overrides=overrides or [],
+        quiet=quiet or json,
+        on_row=show,
     )
     print_json(made) if json else console.print(markdown(made), markup=False, soft_wrap=True)

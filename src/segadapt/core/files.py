@@ -92,18 +92,23 @@ def short_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def require_writable(folder: Path, what: str) -> None:
+def require_writable(folder: Path, setting: str) -> None:
     """Refuse, before any work, a folder into which nothing could be written; it need not exist yet.
 
+    Args:
+        folder: the folder for results.
+        setting: name of the setting that gives it, e.g. ``--out``, for the message.
+
     Raises:
-        RequestError: it, or the nearest folder above it that exists, is not a folder or is write-protected; ``what``
-            names the setting to change, e.g. ``--out``.
+        RequestError: it, or the nearest folder above it that exists, is not a folder or is write-protected.
     """
     there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
     if not there.is_dir():
-        raise RequestError(f"nothing can be written into '{folder}': '{there}' is not a folder; choose another {what}")
+        raise RequestError(
+            f"nothing can be written into '{folder}': '{there}' is not a folder; choose another {setting}"
+        )
     if not os.access(there, os.W_OK | os.X_OK):
         raise RequestError(
             f"nothing can be written into '{folder}': there is no permission to write into '{there}'; choose another "
-            f"{what}"
+            f"{setting}"
         )

@@ -38,6 +38,7 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
         return cls(**values)
     except ValidationError as problem:
         first = problem.errors()[0]
+        complaint = first["msg"].removeprefix("Value error, ")
         location = [str(p) for p in first["loc"]]
         key = ".".join(location)
         if first["type"] == "extra_forbidden":
@@ -47,8 +48,7 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
         if first["type"] == "missing":
             raise RequestError(f"{where}: '{key}' is missing") from None
         if not key:  # a rule about several settings
-            raise RequestError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-        complaint = first["msg"].removeprefix("Value error, ")
+            raise RequestError(f"{where}: {complaint}") from None
         raise RequestError(f"{where}: '{key}' {complaint[:1].lower()}{complaint[1:]}, not {first['input']!r}") from None
 
 
@@ -98,7 +98,7 @@ def describe(
         prefix: opens the names.
     """
     meanings = documented(cls)
-    found: list[Setting] = []
+    listed: list[Setting] = []
     for name, field in cls.model_fields.items():
         if name in leave_out:
             continue
@@ -111,14 +111,14 @@ def describe(
             own = default.model_dump() if isinstance(default, BaseModel) else default
             if own is None or default is PydanticUndefined:
                 missing = "required" if default is PydanticUndefined else "null"
-                found.append(Setting(prefix + name, "settings", missing, meaning))
+                listed.append(Setting(prefix + name, "settings", missing, meaning))
                 own = None
-            found += describe(inner, own, prefix=f"{prefix}{name}.")
+            listed += describe(inner, own, prefix=f"{prefix}{name}.")
             continue
         kind = _type_name(field.annotation, _limits(field.metadata))
         shown = "required" if default is PydanticUndefined else _as_yaml(default)
-        found.append(Setting(prefix + name, kind, shown, meaning))
-    return found
+        listed.append(Setting(prefix + name, kind, shown, meaning))
+    return listed
 
 
 def documented(cls: type[BaseModel]) -> dict[str, str]:
@@ -134,7 +134,7 @@ def documented(cls: type[BaseModel]) -> dict[str, str]:
     >>> documented(Example)
     {'rate': 'learning rate.'}
     """
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for owner in reversed(cls.__mro__):
         text = inspect.cleandoc(owner.__doc__ or "") if issubclass(owner, BaseModel) else ""
         section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)
@@ -143,8 +143,8 @@ def documented(cls: type[BaseModel]) -> dict[str, str]:
         for entry in re.split(r"\n(?=[ ]{4}\S)", "\n" + section.group(1).rstrip("\n")):
             names, colon, meaning = entry.strip().partition(":")
             if colon:
-                found |= {name.strip(): " ".join(meaning.split()) for name in names.split(",")}
-    return found
+                meanings |= {name.strip(): " ".join(meaning.split()) for name in names.split(",")}
+    return meanings
 
 
 def _settings_inside(annotation: Any) -> type[BaseModel] | None:

@@ -46,6 +46,7 @@ class LabelStore:
         folder: Path,
         target: Dataset,
         space: LabelSpace,
+        *,
         truth: Dataset | None,
         runtime: Runtime,
         damaged: DamagedFiles,
@@ -87,14 +88,14 @@ class LabelStore:
         """Write and return the summary over all processes; None if no label was kept. Every process must call this."""
         counts = self._counts.counts.to(self._runtime.device)
         self._runtime.sum([counts])
-        found = LabelCounts(counts.cpu())
-        if not int(found.pixels):
+        total = LabelCounts(counts.cpu())
+        if not int(total.pixels):
             return None
         summary = {
             "stage": stage,
             "round": round_index,
             "portion": self._reported.get("portion"),
-            **summarise(found, self._space, self._reported),
+            **summarise(total, self._space, self._reported),
             "shown": sorted(self._shown),
         }
         if self._runtime.main:
@@ -114,11 +115,11 @@ class LabelStore:
         return None if stored is None else torch.from_numpy(stored)
 
 
-def summarise(found: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(counts: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]) -> dict[str, Any]:
     """Describe pseudo labels in numbers, overall and per class.
 
     Args:
-        found: the counted labels.
+        counts: the counted labels.
         space: label space.
         reported: numbers of the method, where it has them: ``thresholds`` [K]; ``predicted`` [K], pixels that the
             network predicts as each class.
@@ -128,8 +129,8 @@ def summarise(found: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]
         ``classes``, the same per class and the shares of the class among the labels and in the truth. Shares are
         in [0, 1]; None where there is nothing to compare with.
     """
-    given, judged, right = found.given, found.judged, found.confusion.diagonal()
-    true, pixels = found.true, int(found.pixels)
+    given, judged, right = counts.given, counts.judged, counts.confusion.diagonal()
+    true, pixels = counts.true, int(counts.pixels)
     thresholds = reported.get("thresholds", torch.ones(len(space))).tolist()
     predicted = reported.get("predicted", given).tolist()
     classes = [

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, first_line
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
@@ -170,11 +170,6 @@ def logging_quiet() -> None:
     """Keep Lightning's notices off the user's terminal."""
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-
-
-def first_line(problem: BaseException) -> str:
-    """Return the first line of an exception's message, or the name of its type."""
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 def machine() -> dict[str, str]:

@@ -108,7 +108,7 @@ class MIC(DAFormer):
             pseudo = self.masked_teacher.label(t, self.align_corners)
         if not self.config.masked_confidence:
             pseudo = pseudo._replace(weights=pseudo.trusted.float())
-        yield masked_terms(self, batch, pseudo, self.config, self.config.over)  # M, L_M
+        yield masked_terms(self, batch, pseudo, self.config, over=self.config.over)  # M, L_M
 
     def after_step(self, environment: Environment) -> None:
         """Let both teachers follow, and the prototypes of MPCL (eq. 8)."""
@@ -134,7 +134,7 @@ class AdaptSegMIC(AdaptSeg):
         """Yield the lines of AdaptSeg's box, then L_M."""
         yield from super().step(batch)
         pseudo = self.teacher.label(batch["target"], self.align_corners)
-        yield masked_terms(self, batch, pseudo, self.config, "valid")
+        yield masked_terms(self, batch, pseudo, self.config, over="valid")
 
     def after_step(self, environment: Environment) -> None:
         """Let the teacher follow (eq. 8)."""
@@ -142,7 +142,12 @@ class AdaptSegMIC(AdaptSeg):
 
 
 def masked_terms(
-    host: Method, batch: Mapping[str, Samples], pseudo: PseudoLabels, config: MICConfig | AdaptSegMICConfig, over: Over
+    host: Method,
+    batch: Mapping[str, Samples],
+    pseudo: PseudoLabels,
+    config: MICConfig | AdaptSegMICConfig,
+    *,
+    over: Over,
 ) -> Terms:
     """Return lambda_M L_M of one pass of the host's network.
 

@@ -166,17 +166,27 @@ class MPCL(nn.Module):
         """
         seen, self._seen = self._seen, {}
         gathered = {
-            name: Seen(*(environment.gather(x, batch_size).flatten(0, 1) for x in one)) for name, one in seen.items()
+            name: Seen(*(environment.gather(x, batch_size).flatten(0, 1) for x in pixels))
+            for name, pixels in seen.items()
         }
         self.memory.follow(gathered)
 
     def result(self, network: Segmenter) -> Segmenter:
-        """Return the model that is kept of the host's network."""
+        """Return the model that is kept: the host's network, or the prototypes around it."""
         return network if self.config.predict == "classifier" else self.around(network)
 
     def around(self, network: Segmenter) -> PrototypeNet:
         """Return the host's network with the prototypes as its classifier."""
         c = self.config
-        made = PrototypeNet(network, c.kind, c.prototypes, c.channels, c.temperature, c.floor, c.unit, c.per_dimension)
-        made.load_prototypes(self.projection, self.memory.prototypes)
-        return made.to(self.memory.means.device)
+        around = PrototypeNet(
+            network,
+            c.kind,
+            c.prototypes,
+            c.channels,
+            temperature=c.temperature,
+            floor=c.floor,
+            unit=c.unit,
+            per_dimension=c.per_dimension,
+        )
+        around.load_prototypes(self.projection, self.memory.prototypes)
+        return around.to(self.memory.means.device)

@@ -87,24 +87,24 @@ class PrototypeMemory(nn.Module):
             present = torch.zeros(self.classes + 1, dtype=torch.bool, device=rows.device)
             present[torch.where(labels == IGNORE, self.classes, labels)] = True
             if c.bank:
-                found = bank.moments()
+                statistics = bank.moments()
             else:
                 begun = torch.where(places >= 0, labels, IGNORE)
-                found = moments(rows, begun, places, self.classes, c.prototypes, c.kind == "full")
-            self._move(found, present[:-1] & self.active)
+                statistics = moments(rows, begun, places, self.classes, c.prototypes, c.kind == "full")
+            self._move(statistics, present[:-1] & self.active)
         if done >= c.warmup and (done - c.warmup) % _WAIT == 0:
             self._begin(generator)
         self.steps += 1
         self._done = done + 1
 
-    def _move(self, found: Moments, classes: Tensor) -> None:
-        """Move mu and Sigma of the given classes towards the statistics found (eq. 20, 21)."""
+    def _move(self, statistics: Moments, classes: Tensor) -> None:
+        """Move mu and Sigma of the given classes towards new statistics (eq. 20, 21)."""
         c = self.config
-        counts = found.counts * classes[:, None]
-        self.means.copy_(moved(self.means, found.means, counts, c.momentum))
+        counts = statistics.counts * classes[:, None]
+        self.means.copy_(moved(self.means, statistics.means, counts, c.momentum))
         if c.kind == "centroid" and c.unit:
             self.means.copy_(F.normalize(self.means, dim=2))
-        self.variances.copy_(moved(self.variances, found.variances, counts, c.momentum))
+        self.variances.copy_(moved(self.variances, statistics.variances, counts, c.momentum))
 
     def _begin(self, generator: torch.Generator) -> None:
         """Begin the classes with enough features in their bank: cluster these for the first time."""
@@ -116,9 +116,9 @@ class PrototypeMemory(nn.Module):
             centres, _ = kmeans(rows[chosen], c.prototypes, generator=generator)
             members = torch.cdist(rows, centres).argmin(1)
             bank.reassign(label, members)
-            found = bank.moments()
+            statistics = bank.moments()
             self.means[label] = F.normalize(centres, dim=1) if c.kind == "centroid" and c.unit else centres
-            self.variances[label] = found.variances[label]
+            self.variances[label] = statistics.variances[label]
             self.active[label] = True
 
     def _bank(self, name: str) -> ClassBank:

@@ -154,18 +154,18 @@ def _read(
     if base is None:
         return raw
     base, above = str(base), (*above, (path, task))
+    below: dict[str, Any] | None
     beside = path.parent / base if task is None else _file(task, base)
     if beside is not None and beside.is_file():
         below = _read(beside, task or _task_of(beside), known_methods, above)
     else:
-        found = _shipped(base, known_methods, above)
-        found = _outside(base, known_methods) if found is None else found
-        if found is None:
+        below = _shipped(base, known_methods, above)
+        below = _outside(base, known_methods) if below is None else below
+        if below is None:
             raise RequestError(
                 f"recipe '{path}' builds on '{base}', which is neither beside it nor a shipped recipe"
                 f"{nearest(base, recipe_names())}"
             )
-        below = found
     return merge(below, raw)
 
 

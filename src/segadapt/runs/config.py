@@ -213,11 +213,19 @@ def _listed(plugins: Any, where: str) -> list[str]:
     return list(plugins)
 
 
-def resolve_root(name: str, roots: Mapping[str, str], what: str = "data set", kind: str = "FOLDER") -> Path:
-    """Return the folder or file behind a root.
+def resolve_root(name: str, roots: Mapping[str, str], noun: str = "data set", kind: str = "FOLDER") -> Path:
+    """Return the folder or file that a named root stands for.
 
     The first part of ``name`` is looked up in ``--root part=path`` and in the environment
     (``SEGADAPT_<PART>``); the rest of it is a path inside. Otherwise ``name`` is a path itself.
+
+    Args:
+        name: as a recipe gives it.
+        roots: folders and files by name.
+        noun, kind: what the root stands for, for the message.
+
+    Raises:
+        RequestError: nothing is known by this name.
     """
     part, _, rest = name.partition("/")
     variable = f"SEGADAPT_{part.upper()}"
@@ -227,4 +235,4 @@ def resolve_root(name: str, roots: Mapping[str, str], what: str = "data set", ki
     path = Path(name).expanduser()
     if path.is_absolute() or name.startswith(".") or path.exists():
         return path
-    raise RequestError(f"where is the {what} '{part}'? give --root {part}={kind} or set {variable}={kind}")
+    raise RequestError(f"where is the {noun} '{part}'? give --root {part}={kind} or set {variable}={kind}")

@@ -35,7 +35,7 @@ class Fingerprints:
             files: weights and models outside the run that it starts or learns from.
         """
         data, oracle = self._config.data, self._data.oracle if stage.opens_target_labels else None
-        what = {
+        decisive = {
             "stage": stage.model_dump(mode="json", exclude={"title", "checkpoint_every"}),
             "model": self._config.model.model_dump(mode="json"),
             "seed": self._config.seed,
@@ -46,9 +46,9 @@ class Fingerprints:
             "files": [file_digest(f) for f in files],
             "builds on": [self._made[n] for n in (stage.initial, stage.learns_from) if n in self._made],
         }
-        made = short_hash(what)
-        self._made[stage.name] = self._made["previous"] = made
-        return made
+        fingerprint = short_hash(decisive)
+        self._made[stage.name] = self._made["previous"] = fingerprint
+        return fingerprint
 
 
 def data_fingerprint(opened: OpenedData) -> str:
@@ -108,11 +108,12 @@ def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
+    """Return the names of the settings that differ, with those inside other settings as ``key.key``."""
+    names: list[str] = []
     for key in dict.fromkeys([*one, *other]):
         a, b = one.get(key), other.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += [f"{key}.{inner}" for inner in _differing(a, b)]
+            names += [f"{key}.{inner}" for inner in _differing(a, b)]
         elif a != b:
-            found.append(key)
-    return found
+            names.append(key)
+    return names

@@ -74,9 +74,14 @@ def label_images(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".label-") as private:
         scratch = Path(private)
-        bundle = DataBundle(target, target, None, truth, None, size, scratch)
+        bundle = DataBundle(source=target, target=target, truth=truth, target_size=size, cache_folder=scratch)
         environment = RoundEnvironment(
-            bundle, loaded.space, seed=0, runtime=runtime, record=Record(scratch, False, quiet), folder=scratch
+            bundle,
+            loaded.space,
+            seed=0,
+            runtime=runtime,
+            record=Record(scratch, active=False, quiet=quiet),
+            folder=scratch,
         )
         method.prepare(0, environment)
         summary = environment.finish_preparation(STAGE, 0)

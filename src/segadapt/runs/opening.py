@@ -85,8 +85,8 @@ class OpenedData:
     @property
     def datasets(self) -> dict[str, Dataset]:
         """The data sets by their part in the run, without those that only an oracle opens."""
-        found = {"source": self.training.source, "target": self.training.target}
-        return found if self.test is None else {**found, "test": self.test}
+        training = {"source": self.training.source, "target": self.training.target}
+        return training if self.test is None else {**training, "test": self.test}
 
 
 def open_data(
@@ -202,8 +202,8 @@ def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str
     """
     if dataset.space.same_classes(space) and not merge:
         return dataset
-    found = set(dataset.space.mapping_to(space, merge).tolist())
-    shared = [name for train_id, name in enumerate(space.names) if train_id in found]
+    present = set(dataset.space.mapping_to(space, merge).tolist())
+    shared = [name for train_id, name in enumerate(space.names) if train_id in present]
     if not shared:
         raise RequestError(
             f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with "

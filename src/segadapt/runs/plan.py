@@ -33,7 +33,7 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         opened = open_data(config.data, roots, folder)
-        record = Record(folder / "record", False)
+        record = Record(folder / "record", active=False)
         networks = Networks(config, opened.space, roots, folder)
         stages = []
         for stage in config.stages:
@@ -41,7 +41,7 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
             loop = Loop(
                 method, opened.training, runtime=runtime, record=record, folder=folder / stage.name, seed=config.seed
             )
-            planned = _stage(loop, opened.space, measure)
+            planned = _planned(loop, opened.space, measure)
             stages.append({**planned, "network": networks.architecture(stage).name})
     return {
         "title": config.title,
@@ -56,7 +56,7 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
     }
 
 
-def _stage(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
+def _planned(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
     method, stage = loop.method, loop.config
     steps: list[int] = []
     streams: dict[str, Stream] = {}

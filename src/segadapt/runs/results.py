@@ -76,18 +76,18 @@ class RunResult:
         """Return the results of :func:`results_of` as typed values."""
         stages = tuple(
             StageResult(
-                row["stage"],
-                row["method"],
-                row["title"],
-                row["role"],
-                out / "stages" / row["stage"] / MODEL,
-                row["scores"],
-                row["seconds"],
-                row["steps"],
+                stage=row["stage"],
+                method=row["method"],
+                title=row["title"],
+                role=row["role"],
+                model=out / "stages" / row["stage"] / MODEL,
+                scores=row["scores"],
+                seconds=row["seconds"],
+                steps=row["steps"],
             )
             for row in results["rows"]
         )
-        return cls(out, results["title"], results["seed"], stages, report, results)
+        return cls(out=out, title=results["title"], seed=results["seed"], stages=stages, report=report, raw=results)
 
     @property
     def result(self) -> StageResult:

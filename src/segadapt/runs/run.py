@@ -88,7 +88,15 @@ class Run:
         _refuse_other_run(config, out, reuse)
         record = Record(out, runtime.main, quiet)
         networks = Networks(config, opened.space, roots, out / "stages")
-        run = cls(config, out, opened, runtime, record, networks, reuse)
+        run = cls(
+            config=config,
+            out=out,
+            opened=opened,
+            runtime=runtime,
+            record=record,
+            networks=networks,
+            reuse=reuse,
+        )
         finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
         networks.check(finished)
         if runtime.main and not all(finished.values()):
