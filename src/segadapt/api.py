@@ -63,7 +63,7 @@ def adapt(
 ) -> RunResult:
     """Adapt a model by a recipe, between two folders, or between two data sets of one's own.
 
-    What is finished in ``out`` is not done again; an interrupted run goes on from its newest checkpoint.
+    Finished stages in ``out`` are not run again; an interrupted run goes on from its newest checkpoint.
 
     Args:
         recipe: name or file of a recipe, or a configuration; None for folders or data sets.
@@ -77,15 +77,15 @@ def adapt(
         classes: classes file of the masks; for data sets the class names in order of their train ids, or a label
             space. Folders without one get classes from the values of their masks.
         ignore_ids: mask values in folders that belong to no class.
-        method: for folders and data sets.
+        method: name of the method, where folders or data sets are given.
         network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
             scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is.
         head: name of the submodule of ``network`` that makes the scores; its input becomes the features.
-        preprocessing: what ``network`` wants of RGB images in [0, 1].
+        preprocessing: makes the input of ``network`` from RGB images in [0, 1].
         plugins: packages that register methods, readers or augmentations when they are imported.
         out: folder of the run; ``runs/TITLE/seedN`` if None.
         roots: folders of named data sets.
-        seed: of everything random; the recipe's if None.
+        seed: seed of everything random; the recipe's seed if None.
         stage: run this stage alone.
         reuse: runs to take finished stages over from, where settings, seed and training data are equal.
         quiet: print warnings only.

@@ -45,7 +45,7 @@ class Call:
 
     Attributes:
         network: the network.
-        given: its input; ``requires_grad`` as in the step.
+        given: input of the network; ``requires_grad`` as in the step.
         trained: whether a gradient goes through it.
         encoder: whether only its encoder runs.
         used: names of the outputs that get a gradient.

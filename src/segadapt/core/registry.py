@@ -79,7 +79,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the entry of a name; an installed package is imported when it is asked for.
 
         Args:
-            name: of the entry.
+            name: name of the entry.
             hint: added to the message for an unknown name.
 
         Raises:

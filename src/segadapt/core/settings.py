@@ -28,8 +28,8 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
 
     Args:
         cls: settings class.
-        values: of its fields, by name.
-        where: the part of the request they stand in, for the message.
+        values: values of its fields, by name.
+        where: name of the part of the request that holds them, for the message.
 
     Raises:
         RequestError: a value or key is wrong; names the key and, for an unknown one, the nearest known one.
@@ -74,10 +74,10 @@ class Setting:
     """A setting as lists show it.
 
     Attributes:
-        name: as an override names it, e.g. ``optimiser.lr``.
-        type: for a reader, e.g. ``number > 0``.
-        default: as YAML; ``required`` where there is none.
-        meaning: its entry in the docstring of the settings class, in one line.
+        name: name in overrides, e.g. ``optimiser.lr``.
+        type: type in words, e.g. ``number > 0``.
+        default: default value as YAML; ``required`` where there is none.
+        meaning: entry in the docstring of the settings class, in one line.
     """
 
     name: str

@@ -31,16 +31,16 @@ Precision = Literal["32-true", "bf16-mixed"]
 class Runtime:
     """The device and the precision of one process of a run, and its messages to the other processes.
 
+    Started by ``torchrun``, it joins the other processes; otherwise it runs alone.
+
     Args:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
 
-    Started by ``torchrun``, it joins the other processes; otherwise it runs alone.
-
     Attributes:
         device: device of this process.
         rank, processes: number of this process, from 0, and how many there are.
-        precision: as given.
+        precision: precision of the forward passes.
 
     Raises:
         RequestError: the accelerator is unknown or not available.

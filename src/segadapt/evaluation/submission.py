@@ -38,10 +38,10 @@ class Server:
     """The format that the server of a benchmark asks for.
 
     Attributes:
-        ids: of the labels: ``train`` ids, or ``cityscapes`` ids.
+        ids: ids in the label files: ``train`` or ``cityscapes``.
         folders: folder of the files -> their content, :data:`LABELS` or :data:`CONFIDENCE`.
         marker: folder of the images in the data set's own layout.
-        ending: of the image names.
+        ending: end of the names of the images.
         count: number of images of the test split.
     """
 

@@ -24,8 +24,8 @@ class MethodInfo:
     Attributes:
         implementation: the class, or its place as ``module:name``.
         paper: the publication and the proofs of the implementation; None without.
-        title: for tables.
-        summary: one line.
+        title: title in tables.
+        summary: line for lists.
         presets: settings that this name stands for; a recipe may override them.
         recipe: name of the recipe that runs it, where that is not the name of the method.
         overrides: settings that turn that recipe into this method, e.g. ``stage1.method=NAME``.

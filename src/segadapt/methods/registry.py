@@ -24,10 +24,10 @@ __all__ = ["METHODS", "MethodInfo", "method_info", "register_method", "stage_set
 M = TypeVar("M", bound="type[Method]")
 
 
-def _of_entry_point(name: str, found: Any) -> MethodInfo:
+def _of_entry_point(name: str, implementation: Any) -> MethodInfo:
     """Make the entry of a class that an entry point of an installed package names."""
-    _require_method(name, found)
-    return MethodInfo(found, title=name)
+    _require_method(name, implementation)
+    return MethodInfo(implementation, title=name)
 
 
 METHODS: Registry[MethodInfo] = Registry("method", OWN, "segadapt.methods", _of_entry_point)
@@ -46,10 +46,10 @@ def register_method(
     """Register a class as a method; recipes, overrides and commands then know it by ``name``.
 
     Args:
-        name: as recipes use it; one class may have several, with other presets.
-        title: for tables; the name if empty.
-        summary: one line for lists.
-        paper: citation.
+        name: name in recipes; one class may have several, with other presets.
+        title: title in tables; the name if empty.
+        summary: line for lists.
+        paper: citation of the paper.
         presets: settings that this name stands for; a recipe may override them.
         network: a small network that it runs on, for ``segadapt bench step``.
 
@@ -87,8 +87,8 @@ def stage_settings(name: str, settings: Mapping[str, Any]) -> tuple[type[StageCo
     """Return the settings class of a stage, and its settings with the method's presets beneath.
 
     Args:
-        name: of the stage.
-        settings: of the stage, as in a recipe.
+        name: name of the stage.
+        settings: settings of the stage, as in a recipe.
 
     Raises:
         RequestError: no method is named, or it is unknown.

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from segadapt.errors import RequestError, nearest
-from segadapt.recipes.settings import TWO_LENGTHS, merge, override, parse_yaml, resolved_stages
+from segadapt.recipes.merging import TWO_LENGTHS, merge, override, parse_yaml, resolved_stages
 
 __all__ = [
     "KnownMethods",
@@ -59,9 +59,9 @@ def stages_of(
     """Return the name and the method of each stage that a recipe runs, in order.
 
     Args:
-        recipe: as in :func:`read_recipe`.
-        overrides: of its stages or of settings that it names, as in :func:`override`.
-        known_methods: as in :func:`read_recipe`.
+        recipe: name or file, see :func:`read_recipe`.
+        overrides: changes of its stages or of settings that it names, see :func:`override`.
+        known_methods: see :func:`read_recipe`.
 
     Raises:
         RequestError: as in :func:`read_recipe` and :func:`override`, or a stage names no method.

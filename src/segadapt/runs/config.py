@@ -31,12 +31,12 @@ class DataSpec(Settings):
         reader: ``folder`` or one of the built-in readers (``segadapt data readers``).
         root: folder of the data set: a path, or the name of a root given by ``--root name=path``
             or the environment variable ``SEGADAPT_<NAME>``.
-        split: of the data set, as its reader names them.
+        split: name of a split, as the reader calls it.
         options: further settings of the reader.
         images, labels, classes: for ``folder``: image folder, mask folder, classes file; kept as absolute paths.
         ignore_ids: for ``folder``: mask values that belong to no class.
-        merge: its classes that count as a class of another name in the run's label space, e.g.
-            ``{truck: car}``; the others are matched by name, and ignored where that fails.
+        merge: classes of the data set -> classes of the run that they count as, e.g. ``{truck: car}``; all others
+            are matched by name, and ignored where the run has no class of their name.
         size: working size: (height, width), where ``[null, width]`` keeps the proportions, or one number for the
             longest side, to which images only shrink; None keeps them.
         limit: use only this many images, evenly spaced.
@@ -98,15 +98,16 @@ class RunConfig(Settings):
 
     Attributes:
         title: e.g. ``camvid_day_dusk/cbst``.
-        description: one line for ``segadapt recipes``.
-        seed: of everything random.
-        accelerator, precision: where and how to compute.
+        description: line of ``segadapt recipes`` about it.
+        seed: seed of everything random.
+        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
         model: the network that stages train.
         data: the data sets.
         evaluation: how test images are predicted.
         plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
             so that a resumed run knows them.
-        stages: run in order; the last one is the result.
+        stages: settings of the stages, in order; the last one that is not an oracle is the result.
     """
 
     title: str

@@ -18,8 +18,8 @@ class Fingerprints:
     """Fingerprints of the stages of a run, one after the other: each depends on the stages that it builds on.
 
     Args:
-        config: of the run.
-        opened: its data.
+        config: configuration of the run.
+        opened: opened data of the run.
     """
 
     def __init__(self, config: RunConfig, opened: OpenedData) -> None:

@@ -26,7 +26,7 @@ class Origin:
     """Origin of one network of a stage.
 
     Attributes:
-        name: in the words of ``initial``.
+        name: ``scratch``, ``previous``, the name of a stage, or a path; as ``initial`` has it.
         file: model file with the weights; None for the initial weights of an architecture.
         stage: the earlier stage that writes ``file``; None for a file from outside the run.
     """
@@ -40,8 +40,8 @@ class Networks:
     """Resolves and builds the networks of all stages of a run.
 
     Args:
-        config: of the run.
-        space: its label space.
+        config: configuration of the run.
+        space: label space of the run.
         roots: where named weights files lie.
         stages: folder with one folder per stage; nothing is read from it before a network is built.
     """

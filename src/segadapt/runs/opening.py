@@ -33,10 +33,10 @@ def open_spec(
     """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
     Args:
-        spec: what to open.
+        spec: settings of the data set.
         labelled: whether its labels are wanted.
         roots: where named data sets lie.
-        where: its part in the run, for messages.
+        where: name of its part in the run, for messages.
         like: label space of another data set; masks in folders without a classes file are read as its masks are.
     """
     if spec.reader == "folder":
@@ -73,7 +73,7 @@ class OpenedData:
     """The data of a run.
 
     Attributes:
-        training: what methods train on.
+        training: data that methods train on.
         test: labelled test images, or None.
         space: label space of the run.
     """
@@ -95,9 +95,9 @@ def open_data(
     """Open the data sets of a run and bring their labels into one label space.
 
     Args:
-        config: the data part of its configuration.
+        config: data part of the run's configuration.
         roots: where named data sets lie.
-        cache_folder: for statistics kept by content.
+        cache_folder: folder for statistics of the data, cached by content.
         given: data sets of the parts that have the reader ``python``.
 
     Raises:

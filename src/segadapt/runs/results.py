@@ -25,14 +25,14 @@ class StageResult:
     """A finished stage.
 
     Attributes:
-        stage: its name.
-        method: the method that ran.
-        title: for tables.
+        stage: name of the stage.
+        method: name of its method.
+        title: title in tables.
         role: ``source`` (the unadapted model), ``adapted``, or ``oracle``.
-        model: its model file.
+        model: model file of the stage.
         scores: on the test images, in percent: ``miou``, ``mpa``, ``pixel_accuracy``, ``fwiou``, ``subsets``, and
             ``iou``, ``accuracy``, ``pixels`` by class name; None without labelled test images.
-        seconds: of training.
+        seconds: training time.
         steps: all steps of the stage.
     """
 
@@ -58,7 +58,7 @@ class RunResult:
     Attributes:
         out: folder of the run.
         title: e.g. ``folders/cbst``.
-        seed: of everything random.
+        seed: seed of everything random.
         stages: the finished stages, in order.
         report: the HTML page, if it was written.
         raw: the results as written to ``out/results.json``.
@@ -117,8 +117,8 @@ def results_of(
     """Return the results of the finished stages as written to results.json.
 
     Args:
-        config: of the run.
-        space: its label space.
+        config: configuration of the run.
+        space: label space of the run.
         test: labelled test images, or None.
         done: contents of done.json of the finished stages, in order.
     """

@@ -43,9 +43,9 @@ class Run:
     Attributes:
         config: resolved configuration.
         out: folder of the run.
-        opened: its data, opened.
-        runtime, record: of this process.
-        networks: where the networks of its stages come from.
+        opened: opened data of the run.
+        runtime, record: runtime and record of this process.
+        networks: builds the networks of the stages.
         reuse: folders of other runs; finished stages in them may be taken over.
     """
 
@@ -132,7 +132,7 @@ class Run:
             for number, stage in enumerate(self.config.stages):
                 fingerprint = fingerprints.next(stage, self.networks.outside_files(stage))
                 if only in (None, stage.name):
-                    self._stage(runner, number, stage, fingerprint)
+                    self._run_stage(runner, number, stage, fingerprint)
             return self._write_results()
         finally:
             self.record.close()
@@ -140,7 +140,7 @@ class Run:
     def _folder(self, stage: StageConfig) -> Path:
         return self.out / "stages" / stage.name
 
-    def _stage(self, runner: StageRunner, number: int, stage: StageConfig, fingerprint: str) -> None:
+    def _run_stage(self, runner: StageRunner, number: int, stage: StageConfig, fingerprint: str) -> None:
         folder = self._folder(stage)
         label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
         done = read_json(folder / DONE) or self._take_over(runner, stage, fingerprint)

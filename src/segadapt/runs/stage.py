@@ -32,9 +32,9 @@ class StageRunner:
     """Trains, scores and shows the stages of a run; holds what they share.
 
     Attributes:
-        config: of the run.
-        opened: data of the run.
-        runtime, record: of this process.
+        config: configuration of the run.
+        opened: opened data of the run.
+        runtime, record: runtime and record of this process.
     """
 
     config: RunConfig
@@ -47,9 +47,9 @@ class StageRunner:
 
         Args:
             stage: one of the run.
-            method: with the networks that it starts from.
+            method: method of the stage, with the networks that it starts from.
             folder: folder of the stage; the model file lies there when this returns.
-            fingerprint: see :class:`~segadapt.engine.loop.Loop`.
+            fingerprint: hash of everything that decides the stage's numbers.
         """
         forget_peak_memory(self.runtime.device)
 
