@@ -60,7 +60,7 @@ class Entropy(Method):
         log_p = self.model(t.images).logits.log_softmax(1)
         entropy = -(log_p.exp() * log_p).sum(1)  # [B, h, w], in nats
         count = torch.tensor(float(entropy.numel()), device=entropy.device)
-        yield {"entropy": Term(entropy.sum(), count).times(self.config.entropy)}
+        yield {"entropy": self.config.entropy * Term(entropy.sum(), count)}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Mistakes at the command: one line that names what is wrong and how to mend it, before any work."""
+"""Mistakes at the command: one line that names what is wrong and how to fix it, before any work."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def adapt(
 ) -> RunResult:
     """Adapt a model by a recipe, between two folders, or between two data sets of one's own.
 
-    What is finished in ``out`` is not done again; an interrupted run goes on from its newest checkpoint.
+    Finished stages in ``out`` are not run again; an interrupted run goes on from its newest checkpoint.
 
     Args:
         recipe: name or file of a recipe, or a configuration; None for folders or data sets.
@@ -85,13 +85,13 @@ def adapt(
             scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
             resolutions (``hrda:NAME``) looks through it twice.
         head: name of the submodule of ``network`` that makes the scores; its input becomes the features.
-        preprocessing: what ``network`` wants of RGB images in [0, 1].
+        preprocessing: makes the input of ``network`` from RGB images in [0, 1].
         plugins: packages that register methods, readers or augmentations when they are imported.
         out: folder of the run; ``runs/TITLE/seedN`` if None.
         roots: folders of named data sets.
-        seed: of everything random; the recipe's if None.
+        seed: seed of everything random; the recipe's seed if None.
         stage: run this stage alone.
-        reuse: runs whose finished stages of equal settings, seed and training data are taken over.
+        reuse: runs to take finished stages over from, where settings, seed and training data are equal.
         quiet: print warnings only.
 
     Raises:

@@ -25,6 +25,11 @@ def one_line(problem: BaseException) -> str:
     return " ".join(f"{type(problem).__name__}: {problem}".split()).rstrip(":")
 
 
+def first_line(problem: BaseException) -> str:
+    """Return the first line of an exception's message, or the name of its type."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
 class RunError(Exception):
     """A run failed; the message says why in one line, and the command exits with status 1.
 

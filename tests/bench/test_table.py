@@ -56,11 +56,17 @@ def test_settings_go_to_the_recipes_that_have_the_stage(tmp_path: Path) -> None:
         (tmp_path / f"task/{method}.yaml").write_text(recipe)
     task, methods = str(tmp_path / "task"), ["source_only", "proda"]
     table = bench_table(
-        task, methods, [1], tmp_path / "out", {}, ["adapt.structure=0", "source.steps=2", "adapt.steps=2"], quiet=True
+        task,
+        methods,
+        [1],
+        tmp_path / "out",
+        {},
+        overrides=["adapt.structure=0", "source.steps=2", "adapt.steps=2"],
+        quiet=True,
     )
     assert [row["stage"] for row in table["rows"]] == ["source", "adapt"]
     with pytest.raises(RequestError, match=r"no setting or stage 'adopt' \(did you mean 'adapt'"):
-        bench_table(task, methods, [1], tmp_path / "out", {}, ["adopt.structure=0"], quiet=True)
+        bench_table(task, methods, [1], tmp_path / "out", {}, overrides=["adopt.structure=0"], quiet=True)
 
 
 def row(method: str, miou: float, sky: float | None = 5.0, **changes: Any) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 import torch
 
 from segadapt.bench.thresholds import ConfidenceStream, bench_thresholds
+from segadapt.cli.benching import thresholds
 
 
 def test_images_differ_and_can_be_made_again():
@@ -30,3 +34,10 @@ def test_stream_and_sort_agree():
     assert result["seconds"] > 0
     assert result["peak_memory_mb"] > result["added_memory_mb"] >= 0
     assert result["counter_memory_mb"] == 5 * 65536 * 8 / 1e6
+
+
+def test_command_leaves_the_portion_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    thresholds(images=2, height=64, width=64, classes=3, sort_images=1, seed=5, json=True)
+    result = json.loads(capsys.readouterr().out)
+    assert result["portion"] == 0.2
+    assert result["equal_to_sort"]

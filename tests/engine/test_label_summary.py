@@ -27,7 +27,7 @@ def environment(folder: Path, measured: bool, known: LabelMap = TRUTH) -> RoundE
     items = tuple(Item(str(i), Path(f"{i}"), Path(f"{i}.y")) for i in range(2))
     truth = Dataset("truth", SPACE, items, lambda path: np.zeros((2, 4, 3), np.uint8), lambda path: known)
     target = replace(truth, items=tuple(replace(item, label=None) for item in items))
-    data = DataBundle(truth, target, None, truth if measured else None, None, None, folder)
+    data = DataBundle(source=truth, target=target, truth=truth if measured else None, cache_folder=folder)
     record = Record(folder, False)
     return RoundEnvironment(data, SPACE, seed=0, runtime=Runtime("cpu"), record=record, folder=folder / "round0")
 

@@ -18,7 +18,7 @@ from tests.methods.small import SPACE, Pointwise, make, samples
 
 def loop(folder: Path, method: str, **settings: Any) -> Loop:
     none = Dataset("none", SPACE, (), lambda _: pytest.fail("opened"), lambda _: pytest.fail("opened"))
-    data = DataBundle(none, none, None, None, None, None, folder)
+    data = DataBundle(source=none, target=none, cache_folder=folder)
     record = Record(folder / "record", False, quiet=True)
     made = make(method, Pointwise(), **settings)
     return Loop(made, data, runtime=Runtime("cpu"), record=record, folder=folder, seed=0)

@@ -78,7 +78,7 @@ def test_known_prediction_and_single_file(tmp_path: Path) -> None:
     label = np.repeat(np.arange(4, dtype=np.uint8), 16)[None].repeat(32, 0)
     write(tmp_path / "in" / "bands.png", grey_image(label))
     out = tmp_path / "out"
-    predict_path(GreyLevels(4), FOUR, tmp_path / "in" / "bands.png", out, what=("index", "color"))
+    predict_path(GreyLevels(4), FOUR, tmp_path / "in" / "bands.png", out, kinds=("index", "color"))
     assert names(out) == ["bands.png", "bands_color.png"]
     assert (read_index(out / "bands.png") == label).mean() > 0.9
     color = cv2.cvtColor(cv2.imread(str(out / "bands_color.png")), cv2.COLOR_BGR2RGB)
@@ -89,7 +89,7 @@ def test_results_do_not_land_on_each_other(tmp_path: Path) -> None:
     """The confidence of ``a`` and the index of ``a_confidence`` would be one file; so would A and a on some systems."""
     for number, name in enumerate(["a.png", "a_confidence.png", "B.png", "b.jpg"]):
         write(tmp_path / "in" / name, grey_image(blocks(16, 16 + number, number)))
-    summary = predict_path(GreyLevels(4), FOUR, tmp_path / "in", tmp_path / "out", what=("index", "confidence"))
+    summary = predict_path(GreyLevels(4), FOUR, tmp_path / "in", tmp_path / "out", kinds=("index", "confidence"))
     assert summary.count == 4
     written = names(tmp_path / "out")
     assert len({name.casefold() for name in written}) == 8
@@ -125,9 +125,9 @@ def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(RequestError, match=message):
             predict_path(model, FOUR, path, out)
     with pytest.raises(RequestError, match="did you mean 'overlay'"):
-        predict_path(model, FOUR, folder, out, what=("overlays",))
+        predict_path(model, FOUR, folder, out, kinds=("overlays",))
     with pytest.raises(RequestError, match="no result"):
-        predict_path(model, FOUR, folder, out, what=())
+        predict_path(model, FOUR, folder, out, kinds=())
     with pytest.raises(RequestError, match="did you mean 'cityscapes'"):
         predict_path(model, FOUR, folder, out, ids="cityscape")
     with pytest.raises(RequestError, match="'a' of label space 'four' has no Cityscapes id"):
@@ -148,8 +148,8 @@ def test_cityscapes_ids(tmp_path: Path) -> None:
     assert label_id_table(CAMVID, "train") is None
     write(tmp_path / "in.png", grey_image(blocks(32, 48, 0), 16))
     model = TinySegmenter(len(SYNTHIA))
-    predict_path(model, SYNTHIA, tmp_path / "in.png", tmp_path / "out", ids="cityscapes", what=("index",))
-    predict_path(model, SYNTHIA, tmp_path / "in.png", tmp_path / "train", what=("index",))
+    predict_path(model, SYNTHIA, tmp_path / "in.png", tmp_path / "out", ids="cityscapes", kinds=("index",))
+    predict_path(model, SYNTHIA, tmp_path / "in.png", tmp_path / "train", kinds=("index",))
     stored = Image.open(tmp_path / "out" / "in.png")
     assert stored.mode == "L"
     table = label_id_table(SYNTHIA, "cityscapes")

@@ -130,7 +130,7 @@ def test_feature_distance_golden() -> None:
     golden.assert_close("mask", wanted[:, None])
     term = feature_distance(student, golden.tensor("feat_imagenet"), wanted)
     golden.assert_close("distance_mean", term.mean())
-    loss = term.times(golden.params["lambda"]).mean()
+    loss = (term * golden.params["lambda"]).mean()
     golden.assert_close("loss", loss)
     (gradient,) = torch.autograd.grad(loss, student)
     golden.assert_close("grad_feat_student", gradient)

@@ -51,12 +51,8 @@ def test_model_regularisation_is_the_reference_one():
     target, weight = golden_reg_mask(gold)
     plain = losses.cross_entropy(logits, labels).mean()
     gold.assert_close("loss_no_reg", plain)
-    loss = (
-        plain
-        + losses.divergence_from_uniform(losses.log_probabilities(logits), target & (labels != IGNORE))
-        .times(weight)
-        .mean()
-    )
+    kld = losses.divergence_from_uniform(losses.log_probabilities(logits), target & (labels != IGNORE))
+    loss = plain + (kld * weight).mean()
     loss.backward()
     gold.assert_close("loss", loss)
     gold.assert_close("grad", logits.grad)
@@ -68,7 +64,7 @@ def test_soft_label_loss_is_the_reference_one():
     target, weight = golden_reg_mask(gold)
     log_p = losses.log_probabilities(logits)
     ce = losses.soft_negative_log_likelihood(log_p, soft)
-    kld = losses.divergence_from_uniform(log_p, target & (soft.sum(1) > 0)).times(weight)
+    kld = losses.divergence_from_uniform(log_p, target & (soft.sum(1) > 0)) * weight
     loss = ce.mean() + kld.mean()
     loss.backward()
     gold.assert_close("loss", loss)

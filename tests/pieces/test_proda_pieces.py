@@ -336,7 +336,7 @@ def test_first_stage_step() -> None:
     logits, strong = golden.tensor("target_logits").requires_grad_(), golden.tensor("strong_feat").requires_grad_()
     log_p = log_probabilities(small(logits))
     terms = symmetric_cross_entropy(log_p, labels, p["rce_alpha"], p["rce_beta"])
-    reg = divergence_from_uniform(log_p, torch.ones_like(labels, dtype=torch.bool)).times(p["regular_w"])
+    reg = divergence_from_uniform(log_p, torch.ones_like(labels, dtype=torch.bool)) * p["regular_w"]
     golden.assert_close("ce", terms["ce"].mean() / p["rce_alpha"])
     golden.assert_close("rce", terms["rce"].mean())
     loss_target = torch.stack([term.mean() for term in [*terms.values(), reg]]).sum()

@@ -41,11 +41,11 @@ IMAGES = 8
 
 @dataclass
 class Call:
-    """One pass of a network within a step.
+    """A pass of a network within a step.
 
     Attributes:
         network: the network.
-        given: its input; ``requires_grad`` as in the step.
+        given: input of the network; ``requires_grad`` as in the step.
         trained: whether a gradient goes through it.
         encoder: whether only its encoder runs.
         used: names of the outputs that get a gradient.
@@ -61,6 +61,7 @@ class Call:
 def bench_step(
     method: str,
     network: str = "",
+    *,
     size: Size = (360, 480),
     crop: Size = (176, 240),
     batch: int = 4,
@@ -97,15 +98,17 @@ def bench_step(
 
     Example::
 
-        found = bench_step("cbst", crop=(180, 240), repeats=5)
-        print(f"{found['overhead']:.1%} more than the network passes alone")
+        result = bench_step("cbst", crop=(180, 240), repeats=5)
+        print(f"{result['overhead']:.1%} more than the network passes alone")
     """
     runtime = Runtime(accelerator, precision)
     network = network or method_info(method).network
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         stage = {"method": method, "batch_size": batch, "augmentation": {"crop": crop}, **(settings or {})}
-        loop, batches, drawing = _prepared(stage, network, size, classes, repeats + 2, runtime, folder)
+        loop, batches, drawing = _prepared(
+            stage, network, runtime, folder, size=size, classes=classes, count=repeats + 2
+        )
         environment = loop.environment(0)
         optimisers = loop.optimisers(0)
 
@@ -145,26 +148,30 @@ def bench_step(
 
 
 def _prepared(
-    stage: Mapping[str, Any], network: str, size: Size, classes: int, count: int, runtime: Runtime, folder: Path
+    stage: Mapping[str, Any], network: str, runtime: Runtime, folder: Path, *, size: Size, classes: int, count: int
 ) -> tuple[Loop, list[dict[str, Samples]], float]:
-    """Set up a stage: its loop with the first round prepared, ``count`` batches, and the seconds per batch."""
+    """Set up a stage; return its loop with the first round prepared, ``count`` batches, and the seconds per batch."""
     space = CITYSCAPES
     if classes != len(space):
         space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)
     cls, values = stage_settings("bench", {"steps": 10**6, **stage})
     config = checked(cls, values, "bench step")
     networks = [build_segmenter(network, classes) for _ in range(1 if config.learns_from is None else 2)]
-    made = method_info(config.method).method(config, networks[0], space, *networks[1:])
-    target = _noise(space, size, labelled=False)
-    data = DataBundle(_noise(space, size, True), target, None, None, None, None, folder, DecodedCache(1 << 30))
-    record = Record(folder / "record", False, quiet=True)
-    loop = Loop(made, data, runtime=runtime, record=record, folder=folder, seed=0)
+    trained = method_info(config.method).method(config, networks[0], space, *networks[1:])
+    data = DataBundle(
+        source=_noise(space, size, labelled=True),
+        target=_noise(space, size, labelled=False),
+        cache_folder=folder,
+        cache=DecodedCache(1 << 30),
+    )
+    record = Record(folder / "record", active=False)
+    loop = Loop(trained, data, runtime=runtime, record=record, folder=folder, seed=0)
     environment = loop.environment(0)
-    made.eval()
+    trained.eval()
     with torch.no_grad():
-        made.prepare(0, environment)
-    made.train()
-    streams = made.streams(0, environment)
+        trained.prepare(0, environment)
+    trained.train()
+    streams = trained.streams(0, environment)
     started = time.perf_counter()
     sources = [loop.feeder(stream).batches(0, count) for stream in streams.values()]
     batches = [dict(zip(streams, drawn, strict=True)) for drawn in zip(*sources, strict=True)]

@@ -18,7 +18,7 @@ from segadapt.runs.run import Run
 def task_recipes(task: str) -> list[str]:
     """List the recipes of a task: source only, the methods in the registry's order, the oracle.
 
-    A variant stands beside its method: ``mpcl_centroid`` belongs to ``mpcl``. A recipe whose name starts
+    A variant stands beside its method: ``mpcl_centroid`` belongs to ``mpcl``. A recipe with a name that starts
     with no method belongs to the method of its last stage.
 
     Args:
@@ -31,11 +31,11 @@ def task_recipes(task: str) -> list[str]:
         RequestError: there is no such task.
     """
     shipped = [recipe.partition("/") for recipe in recipe_names()]
-    names = [name for of, _, name in shipped if of == task]
+    names = [name for shipped_task, _, name in shipped if shipped_task == task]
     if not names:
         names = [path.stem for path in Path(task).glob("*.yaml") if not path.stem.startswith("_")]
     if not names:
-        tasks = sorted({of for of, _, _ in shipped})
+        tasks = sorted({shipped_task for shipped_task, _, _ in shipped})
         known = ", ".join(tasks)
         raise RequestError(f"no task '{task}'{nearest(task, tasks)}; name a folder of recipes or one of: {known}")
     return sorted(names, key=lambda name: _place(task, name))
@@ -55,6 +55,7 @@ def bench_table(
     seeds: Sequence[int],
     out: Path,
     roots: Mapping[str, str],
+    *,
     overrides: Sequence[str] = (),
     quiet: bool = False,
     on_row: Callable[[int, Mapping[str, Any]], None] = lambda seed, row: None,
@@ -90,11 +91,11 @@ def bench_table(
     """
     methods = task_recipes(task) if methods is None else methods
     table: dict[str, Any] = {}
-    known = _settings_by_method(task, methods, overrides)
+    taken = _overrides_by_recipe(task, methods, overrides)
     out.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         for method in methods:
-            config = load_config(f"{task}/{method}", [*known[method], f"seed={seed}"])
+            config = load_config(f"{task}/{method}", [*taken[method], f"seed={seed}"])
             folder = out / method / f"seed{seed}"
             Run.open(config, folder, roots, quiet=quiet, reuse=(out,)).execute()
             table = summarise(task, _measured(task, methods, out), seeds, out)
@@ -110,7 +111,7 @@ def _measured(task: str, methods: Sequence[str], out: Path) -> list[str]:
     return [name for name in task_recipes(task) if name in methods or (out / name).is_dir()]
 
 
-def _settings_by_method(task: str, methods: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
+def _overrides_by_recipe(task: str, methods: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
     """Return, per recipe, the overrides that it has a stage or setting for.
 
     Raises:
@@ -118,18 +119,16 @@ def _settings_by_method(task: str, methods: Sequence[str], overrides: Sequence[s
     """
     result: dict[str, list[str]] = {method: [] for method in methods}
     for override in overrides:
-        problem: RequestError | None = None
-        taken = False
+        refusals: list[RequestError] = []
         for method in methods:
             try:
                 load_config(f"{task}/{method}", [override])
-            except RequestError as found:
-                problem = found
+            except RequestError as problem:
+                refusals.append(problem)
             else:
                 result[method].append(override)
-                taken = True
-        if not taken and problem is not None:
-            raise problem
+        if refusals and len(refusals) == len(methods):
+            raise refusals[-1]
     return result
 
 
@@ -152,15 +151,15 @@ def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path
     rows: list[dict[str, Any]] = []
     machine: dict[str, Any] = {}
     for method in methods:
-        found: dict[str, dict[int, dict[str, Any]]] = {}
+        by_stage: dict[str, dict[int, dict[str, Any]]] = {}
         for seed in seeds:
             folder = out / method / f"seed{seed}"
             for row in _own_rows(folder):
                 if row["scores"] is not None:
-                    found.setdefault(row["stage"], {})[seed] = row
+                    by_stage.setdefault(row["stage"], {})[seed] = row
                     machine = row["machine"]
-        for stage in found.values():
-            _add(rows, _summary(method, stage))
+        for by_seed in by_stage.values():
+            _add(rows, _summary(method, by_seed))
     return {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
 
 
@@ -197,15 +196,15 @@ def _own_rows(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+def _summary(method: str, by_seed: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     """Summarise one stage of a recipe over its finished seeds."""
-    values = [row["scores"]["miou"] for row in found.values()]
-    names = next(iter(found.values()))["scores"]["iou"]
+    values = [row["scores"]["miou"] for row in by_seed.values()]
+    names = next(iter(by_seed.values()))["scores"]["iou"]
     iou = {}
     for name in names:
-        known = [row["scores"]["iou"][name] for row in found.values() if row["scores"]["iou"][name] is not None]
+        known = [row["scores"]["iou"][name] for row in by_seed.values() if row["scores"]["iou"][name] is not None]
         iou[name] = statistics.mean(known) if known else None
-    first = next(iter(found.values()))
+    first = next(iter(by_seed.values()))
     return {
         "method": method,
         "stage": first["stage"],
@@ -213,20 +212,20 @@ def _summary(method: str, found: Mapping[int, dict[str, Any]]) -> dict[str, Any]
         "network": first["network"],
         "role": first["role"],
         "result": first["result"],
-        "seeds": {str(seed): row["scores"]["miou"] for seed, row in found.items()},
+        "seeds": {str(seed): row["scores"]["miou"] for seed, row in by_seed.items()},
         "miou": statistics.mean(values),
         "spread": statistics.stdev(values) if len(values) > 1 else None,
-        "mpa": statistics.mean([row["scores"]["mpa"] for row in found.values()]),
+        "mpa": statistics.mean([row["scores"]["mpa"] for row in by_seed.values()]),
         "iou": iou,
-        "minutes": statistics.mean([row["seconds"] for row in found.values()]) / 60,
-        "peak_memory_mb": max(row["peak_memory_mb"] for row in found.values()),
-        "label_accuracy": _label_accuracy(found),
+        "minutes": statistics.mean([row["seconds"] for row in by_seed.values()]) / 60,
+        "peak_memory_mb": max(row["peak_memory_mb"] for row in by_seed.values()),
+        "label_accuracy": _label_accuracy(by_seed),
     }
 
 
-def _label_accuracy(found: Mapping[int, dict[str, Any]]) -> float | None:
+def _label_accuracy(by_seed: Mapping[int, dict[str, Any]]) -> float | None:
     """Average the accuracy of the last round's pseudo labels over seeds; None if it was not measured."""
-    values = [row["labels"][-1]["accuracy"] for row in found.values() if row["labels"]]
+    values = [row["labels"][-1]["accuracy"] for row in by_seed.values() if row["labels"]]
     known = [v for v in values if v is not None]
     return statistics.mean(known) if known else None
 

@@ -47,6 +47,7 @@ class ConfidenceStream:
 
 
 def bench_thresholds(
+    *,
     images: int = 2975,
     height: int = 1024,
     width: int = 2048,
@@ -78,8 +79,8 @@ def bench_thresholds(
 
     Example::
 
-        found = bench_thresholds(images=100, height=256, width=512)
-        print(found["milliseconds_per_image_and_look"], found["equal_to_sort"])
+        result = bench_thresholds(images=100, height=256, width=512)
+        print(result["milliseconds_per_image_and_look"], result["equal_to_sort"])
     """
     before_threads = torch.get_num_threads()
     if threads is not None:
@@ -154,7 +155,7 @@ def _timed(stream: ConfidenceStream, images: int) -> Iterator[tuple[tuple[Tensor
 
 
 def _sort(stream: ConfidenceStream, images: int, classes: int, portion: float) -> tuple[Tensor, float]:
-    """Follow algorithm 2 of the CBST paper: gather the list of each class and sort it; return its seconds too."""
+    """Return the thresholds by algorithm 2 of the CBST paper, which sorts a list per class, and the seconds of it."""
     pairs = [stream.image(index) for index in range(images)]
     start = time.perf_counter()
     thresholds = torch.ones(classes)

@@ -69,7 +69,7 @@ def _top(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
-"""What typer raises for unknown commands and options, and for values that these do not take."""
+"""Raised by typer for unknown commands and options, and for values that these do not take."""
 
 
 def _of_usage(mistake: Any) -> str:
@@ -88,7 +88,7 @@ def _of_files(problem: OSError) -> str:
 
 
 def main() -> None:
-    """Run the command; its exit status says what came of it."""
+    """Run the command and exit with its status."""
     try:
         sys.exit(app(prog_name="segadapt", standalone_mode=False))
     except _UsageError as mistake:

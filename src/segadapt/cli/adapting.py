@@ -64,7 +64,7 @@ def adapt(
     stage: Stage = None,
     reuse: Annotated[
         list[Path] | None,
-        typer.Option(help="Runs whose finished stages with equal settings, seed and training data are taken over."),
+        typer.Option(help="Runs to take finished stages over from, where settings, seed and training data are equal."),
     ] = None,
     plugin: Plugins = None,
     quiet: Quiet = False,
@@ -116,7 +116,7 @@ def adapt(
 
 
 def _show(result: RunResult, json: bool) -> None:
-    """Print what came out, in the process that wrote the report."""
+    """Print the results, in the process that wrote the report."""
     if result.report is None:
         return
     if json:
@@ -172,7 +172,7 @@ def demo(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """From nothing to an adapted model: render a toy world, adapt to it, look at the result."""
+    """Render a toy world, adapt a model to it and predict its test images: from nothing to an adapted model."""
     from segadapt.api import adapt as run
     from segadapt.api import load
     from segadapt.engine.record import Steps

@@ -21,7 +21,7 @@ from segadapt.cli.common import (
 )
 from segadapt.errors import RequestError
 
-Classes = Annotated[int | None, typer.Option(min=2, help="Number of classes; that of Cityscapes if left out.")]
+Classes = Annotated[int | None, typer.Option(min=2, help="Number of classes; as many as Cityscapes has if left out.")]
 
 
 def thresholds(
@@ -33,11 +33,18 @@ def thresholds(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
 ) -> None:
-    """Class thresholds by streaming histograms, beside a full sort."""
+    """Time class thresholds by streaming histograms, beside a full sort."""
     from segadapt.bench.thresholds import bench_thresholds
     from segadapt.labels import CITYSCAPES
 
-    result = bench_thresholds(images, height, width, classes or len(CITYSCAPES), sort_images, seed)
+    result = bench_thresholds(
+        images=images,
+        height=height,
+        width=width,
+        classes=classes or len(CITYSCAPES),
+        sort_images=sort_images,
+        seed=seed,
+    )
     if json:
         print_json(result)
         return
@@ -50,7 +57,7 @@ def step(
     network: Annotated[str, typer.Option(help="A network of 'segadapt models'; a small one if empty.")] = "",
     size: Annotated[str, typer.Option(help="Height x width of the images.")] = "360x480",
     crop: Annotated[str, typer.Option(help="Height x width of the crops.")] = "176x240",
-    batch: Annotated[int, typer.Option(min=1, help="Samples of each stream a step.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Samples per stream and step.")] = 4,
     repeats: Annotated[int, typer.Option(min=3, help="Timed pairs of step and passes.")] = 10,
     classes: Classes = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -136,8 +143,8 @@ def table(
         numbers,
         out or Path("runs") / "bench" / Path(task).resolve().name,
         parse_roots(root),
-        overrides or [],
-        quiet or json,
-        show,
+        overrides=overrides or [],
+        quiet=quiet or json,
+        on_row=show,
     )
     print_json(made) if json else console.print(markdown(made), soft_wrap=True)

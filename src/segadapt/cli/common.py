@@ -20,7 +20,9 @@ console = Console(highlight=False, markup=False, emoji=False)  # paths and class
 
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", help="Package whose methods, readers and augmentations are to be known."),
+    typer.Option(
+        "--plugin", help="Package to import; the methods, readers and augmentations that it registers are known then."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and the result only.")]
@@ -39,7 +41,7 @@ Split = Annotated[str, typer.Option(help="Its split, e.g. val.")]
 
 
 def parse_roots(roots: Sequence[str] | None) -> dict[str, str]:
-    """``NAME=FOLDER`` options as a mapping."""
+    """Return ``NAME=FOLDER`` options as a mapping."""
     parsed = {}
     for entry in roots or []:
         name, sign, folder = entry.partition("=")
@@ -50,7 +52,7 @@ def parse_roots(roots: Sequence[str] | None) -> dict[str, str]:
 
 
 def parse_size(text: str, option: str) -> tuple[int, int] | int | None:
-    """``HEIGHTxWIDTH``, one number, or nothing."""
+    """Return the size that an option gives: ``HEIGHTxWIDTH``, one number, or None for an empty text."""
     if not text:
         return None
     parts = text.lower().split("x")
@@ -61,7 +63,7 @@ def parse_size(text: str, option: str) -> tuple[int, int] | int | None:
 
 
 def parse_ids(text: str) -> tuple[int, ...]:
-    """Comma-separated mask values, or none."""
+    """Return comma-separated mask values; none of them for ``none``."""
     if text.strip().lower() == "none":
         return ()
     try:
@@ -98,7 +100,7 @@ def data_spec(
 
 
 def out_folder(option: typer.CallbackParam, folder: Path | None) -> Path | None:
-    """The folder of an option for results; RequestError where nothing can be written into it."""
+    """Return the folder of an option for results; RequestError where nothing can be written into it."""
     if folder is not None:
         from segadapt.core.files import require_writable
 
@@ -107,7 +109,7 @@ def out_folder(option: typer.CallbackParam, folder: Path | None) -> Path | None:
 
 
 def out_file(option: typer.CallbackParam, file: Path | None) -> Path | None:
-    """The file of an option for a result; RequestError where it is a folder or cannot be written."""
+    """Return the file of an option for a result; RequestError where it is a folder or cannot be written."""
     if file is not None and file.is_dir():
         raise RequestError(f"{option.opts[0]} '{file}' is a folder; name a file in it")
     if file is not None:
@@ -118,7 +120,7 @@ def out_file(option: typer.CallbackParam, file: Path | None) -> Path | None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     typer.echo(json.dumps(value, indent=1))
 
 
@@ -135,7 +137,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
 
 
 def print_results(result: RunResult) -> None:
-    """Print what a run achieved, for a person."""
+    """Print the results of a run, for a person."""
     rows = []
     for stage in result.stages:
         scores = stage.scores or {}

@@ -1,4 +1,4 @@
-"""``methods``, ``settings``, ``recipes``, ``models``, ``doctor``: what there is, and whether it works here."""
+"""``methods``, ``settings``, ``recipes``, ``models``, ``doctor``: lists of what ships, and a check of this machine."""
 
 from __future__ import annotations
 

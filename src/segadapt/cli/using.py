@@ -1,4 +1,4 @@
-"""``evaluate``, ``predict``, ``label``, ``report``, ``export``: what to do with a model or a run."""
+"""``evaluate``, ``predict``, ``label``, ``report``, ``export``: uses of a model or a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SizeOption = Annotated[
 
 
 def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) -> InferenceConfig:
-    """Return how the model predicts by its file, with what the options change."""
+    """Return the inference settings of the model file, changed by the options."""
     from segadapt.core.settings import checked
     from segadapt.models.inference import InferenceConfig
 

@@ -1,1 +1,1 @@
-"""What every floor stands on: settings, files, registries."""
+"""Basis of all other packages: settings, files, registries, random numbers, types."""

@@ -20,7 +20,7 @@ from segadapt.errors import RequestError, RunError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The temporary file to write instead of ``path``; it takes the place of ``path`` where the block ends well.
+    """Yield the temporary file to write instead of ``path``; it takes the place of ``path`` if the block ends well.
 
     Args:
         path: the file to replace; its folder is made where it is missing.
@@ -71,7 +71,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON of a file, or None when it is missing or broken."""
+    """Return the parsed JSON of a file, or None when it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -79,7 +79,7 @@ def read_json(path: Path) -> Any:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -88,22 +88,27 @@ def file_digest(path: Path) -> str:
 
 
 def short_hash(value: Any) -> str:
-    """Sixteen hexadecimal digits for a JSON value, in whatever order its keys are."""
+    """Return sixteen hexadecimal digits for a JSON value, in whatever order its keys are."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def require_writable(folder: Path, what: str) -> None:
+def require_writable(folder: Path, setting: str) -> None:
     """Refuse, before any work, a folder into which nothing could be written; it need not exist yet.
 
+    Args:
+        folder: the folder for results.
+        setting: name of the setting that gives it, e.g. ``--out``, for the message.
+
     Raises:
-        RequestError: it, or the nearest folder above it that exists, is not a folder or is write-protected; ``what``
-            names the setting to change, e.g. ``--out``.
+        RequestError: it, or the nearest folder above it that exists, is not a folder or is write-protected.
     """
     there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
     if not there.is_dir():
-        raise RequestError(f"nothing can be written into '{folder}': '{there}' is not a folder; choose another {what}")
+        raise RequestError(
+            f"nothing can be written into '{folder}': '{there}' is not a folder; choose another {setting}"
+        )
     if not os.access(there, os.W_OK | os.X_OK):
         raise RequestError(
             f"nothing can be written into '{folder}': there is no permission to write into '{there}'; choose another "
-            f"{what}"
+            f"{setting}"
         )

@@ -35,7 +35,7 @@ def generator_for(seed: int, purpose: Purpose, *place: int) -> np.random.Generat
     Args:
         seed: seed of the run, 0 or more.
         purpose: purpose of the numbers.
-        place: where they are drawn, e.g. round, step and rank; each 0 or more.
+        place: numbers of the place where they are drawn, e.g. round, step and rank; each 0 or more.
 
     Example:
         >>> first = generator_for(0, Purpose.SOURCE_SUBSET, 2).integers(100, size=3)

@@ -81,14 +81,14 @@ class Registry(Mapping[str, T], Generic[T]):
         self._added[name], self._modules[name] = entry, module
 
     def installed(self) -> dict[str, EntryPoint]:
-        """Entry points of installed packages by name, without importing the packages."""
+        """Return the entry points of installed packages by name, without importing the packages."""
         return {point.name: point for point in entry_points(group=self.group)}
 
     def find(self, name: str, hint: str = "") -> T:
         """Return the entry of a name; an installed package is imported when it is asked for.
 
         Args:
-            name: of the entry.
+            name: name of the entry.
             hint: added to the message for an unknown name.
 
         Raises:
@@ -113,7 +113,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return self[name]
 
     def names(self) -> list[str]:
-        """Names of all entries, of installed packages too."""
+        """List the names of all entries, of installed packages too."""
         return list(dict.fromkeys([*self, *self.installed()]))
 
 

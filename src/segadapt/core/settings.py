@@ -24,12 +24,12 @@ class Settings(BaseModel):
 
 
 def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
-    """``cls(**values)``, with pydantic's complaint as one line for a person.
+    """Return ``cls(**values)``, with pydantic's complaint as one line for a person.
 
     Args:
         cls: settings class.
-        values: of its fields, by name.
-        where: the part of the request they stand in, for the message.
+        values: values of its fields, by name.
+        where: name of the part of the request that holds them, for the message.
 
     Raises:
         RequestError: a value or key is wrong; names the key and, for an unknown one, the nearest known one.
@@ -38,6 +38,7 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
         return cls(**values)
     except ValidationError as problem:
         first = problem.errors()[0]
+        complaint = first["msg"].removeprefix("Value error, ")
         location = [str(p) for p in first["loc"]]
         key = ".".join(location)
         if first["type"] == "extra_forbidden":
@@ -47,13 +48,12 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
         if first["type"] == "missing":
             raise RequestError(f"{where}: '{key}' is missing") from None
         if not key:  # a rule about several settings
-            raise RequestError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-        complaint = first["msg"].removeprefix("Value error, ")
+            raise RequestError(f"{where}: {complaint}") from None
         raise RequestError(f"{where}: '{key}' {complaint[:1].lower()}{complaint[1:]}, not {first['input']!r}") from None
 
 
 def _class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """The settings class at a path of keys."""
+    """Return the settings class at a path of keys; None where the path leaves the settings."""
     for key in location:
         field = cls.model_fields.get(key)
         if field is None:
@@ -71,13 +71,13 @@ def _class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, for lists.
+    """A setting as lists show it.
 
     Attributes:
-        name: as an override names it, e.g. ``optimiser.lr``.
-        type: for a reader, e.g. ``number > 0``.
-        default: as YAML; ``required`` where there is none.
-        meaning: its entry in the docstring of the settings class, in one line.
+        name: name in overrides, e.g. ``optimiser.lr``.
+        type: type in words, e.g. ``number > 0``.
+        default: default value as YAML; ``required`` where there is none.
+        meaning: entry in the docstring of the settings class, in one line.
     """
 
     name: str
@@ -89,16 +89,16 @@ class Setting:
 def describe(
     cls: type[BaseModel], values: Mapping[str, Any] | None = None, leave_out: Sequence[str] = (), prefix: str = ""
 ) -> list[Setting]:
-    """List the settings of a class, those of settings inside it too.
+    """List the settings of a class, and the settings inside them.
 
     Args:
         cls: settings class; each field stands in the ``Attributes:`` section of its docstring or of a base's.
-        values: defaults that replace those of the class.
+        values: defaults that replace the defaults of the class.
         leave_out: names to leave out.
         prefix: opens the names.
     """
     meanings = documented(cls)
-    found: list[Setting] = []
+    listed: list[Setting] = []
     for name, field in cls.model_fields.items():
         if name in leave_out:
             continue
@@ -111,18 +111,18 @@ def describe(
             own = default.model_dump() if isinstance(default, BaseModel) else default
             if own is None or default is PydanticUndefined:
                 missing = "required" if default is PydanticUndefined else "null"
-                found.append(Setting(prefix + name, "settings", missing, meaning))
+                listed.append(Setting(prefix + name, "settings", missing, meaning))
                 own = None
-            found += describe(inner, own, prefix=f"{prefix}{name}.")
+            listed += describe(inner, own, prefix=f"{prefix}{name}.")
             continue
         kind = _type_name(field.annotation, _limits(field.metadata))
         shown = "required" if default is PydanticUndefined else _as_yaml(default)
-        found.append(Setting(prefix + name, kind, shown, meaning))
-    return found
+        listed.append(Setting(prefix + name, kind, shown, meaning))
+    return listed
 
 
 def documented(cls: type[BaseModel]) -> dict[str, str]:
-    """Return what the docstrings of a class and its bases say of each field; the nearest class counts.
+    """Return the meaning of each field by the docstrings of a class and its bases; the nearest class counts.
 
     >>> class Example(Settings):
     ...     '''Settings of an example.
@@ -134,7 +134,7 @@ def documented(cls: type[BaseModel]) -> dict[str, str]:
     >>> documented(Example)
     {'rate': 'learning rate.'}
     """
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for owner in reversed(cls.__mro__):
         text = inspect.cleandoc(owner.__doc__ or "") if issubclass(owner, BaseModel) else ""
         section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)
@@ -143,8 +143,8 @@ def documented(cls: type[BaseModel]) -> dict[str, str]:
         for entry in re.split(r"\n(?=[ ]{4}\S)", "\n" + section.group(1).rstrip("\n")):
             names, colon, meaning = entry.strip().partition(":")
             if colon:
-                found |= {name.strip(): " ".join(meaning.split()) for name in names.split(",")}
-    return found
+                meanings |= {name.strip(): " ".join(meaning.split()) for name in names.split(",")}
+    return meanings
 
 
 def _settings_inside(annotation: Any) -> type[BaseModel] | None:

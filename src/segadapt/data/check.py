@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import UnknownLabel
 from segadapt.data.labelling import SizeMismatch
-from segadapt.data.overlay import contact_picture, write_picture
+from segadapt.data.overlay import contact_picture
 from segadapt.data.statistics import count_classes
 from segadapt.data.streaming import ordered_map
+from segadapt.data.writing import encode_picture
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
@@ -26,6 +29,7 @@ SIZES_DIFFER, UNKNOWN_LABEL = "sizes differ", "unknown label"
 DUPLICATE, EMPTY_LABEL, ABSENT_CLASS = "duplicate image", "empty label", "absent class"
 OTHER_NUMBER = "other number of images"
 _SHOWN = 20
+_JPEG_QUALITY = 90
 
 
 class Problem(NamedTuple):
@@ -159,6 +163,9 @@ def check_dataset(
         most_pictures: how many of them, evenly spaced over the data set.
         progress: called with (done, total) after each image.
         threads: decoding threads.
+
+    Raises:
+        RunError: an overlay picture cannot be written.
     """
     space = dataset.space
     labels = sum(item.label is not None for item in dataset.items)
@@ -174,8 +181,7 @@ def check_dataset(
         _add(report, checked, dataset.items[index].id, first_with)
         if checked.picture is not None and pictures is not None:
             file = pictures / f"{index:06d}_{dataset.items[index].id.replace('/', '_')}.jpg"
-            if not write_picture(str(file), checked.picture):
-                raise RequestError(f"overlay picture {file} cannot be written; choose another folder")
+            write_bytes(file, encode_picture(".jpg", checked.picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]))
             report.pictures.append(str(file))
         if progress:
             progress(index + 1, len(dataset))

@@ -50,8 +50,3 @@ def contact_picture(image: Picture, label: LabelMap | None, space: LabelSpace) -
     small_label = np.asarray(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     pair = np.concatenate([small, blend(small, small_label, space)], axis=1)
     return np.concatenate([pair, legend(shares, space, pair.shape[1])], axis=0)
-
-
-def write_picture(path: str, picture: Picture) -> bool:
-    """Write an RGB picture in the format of the path's suffix; False when that failed."""
-    return bool(cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90]))

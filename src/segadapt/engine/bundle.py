@@ -11,17 +11,17 @@ from segadapt.data.dataset import Dataset
 from segadapt.data.resize import Resize
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DataBundle:
     """The opened data of a run.
 
     Attributes:
         source: labelled source images.
         target: target images; has no label paths.
+        cache_folder: folder for statistics of the data, cached by content.
         oracle: opens the target training set with labels; only called when an oracle is trained.
         truth: the target training set with labels, to measure pseudo labels for the report; never given to a method.
-        source_size, target_size: working sizes.
-        cache_folder: folder for statistics of the data, cached by content.
+        source_size, target_size: working sizes; None keeps the images.
         cache: decoded images.
         workers: number of decoding processes per stream.
         skip_damaged: whether a damaged file is skipped with a warning; otherwise it stops the run.
@@ -29,11 +29,11 @@ class DataBundle:
 
     source: Dataset
     target: Dataset
-    oracle: Callable[[], Dataset] | None
-    truth: Dataset | None
-    source_size: Resize
-    target_size: Resize
     cache_folder: Path
+    oracle: Callable[[], Dataset] | None = None
+    truth: Dataset | None = None
+    source_size: Resize = None
+    target_size: Resize = None
     cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
     workers: int = 0
     skip_damaged: bool = False

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from segadapt.core.files import file_digest, read_json, replace_file, write_json
+from segadapt.errors import first_line
 
 KEPT = 2
 _MANIFEST = "checkpoints.json"
@@ -50,8 +51,7 @@ def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> dict[str, Any]
                 raise ValueError("its checksum does not match")
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as problem:
-            first_line = str(problem).split("\n", 1)[0]
-            warn(f"checkpoint {path.name} is damaged ({first_line}); trying the one before it")
+            warn(f"checkpoint {path.name} is damaged ({first_line(problem)}); trying the one before it")
             continue
         return state
     return None

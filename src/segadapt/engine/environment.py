@@ -52,7 +52,7 @@ class RoundEnvironment:
         self._data, self._runtime, self._folder = data, runtime, folder
         self._damaged = DamagedFiles(record, data.skip_damaged)
         self._passes = Passes(data, runtime, record, self._damaged)
-        self._labels = LabelStore(folder, data.target, space, data.truth, runtime, self._damaged)
+        self._labels = LabelStore(folder, data.target, space, truth=data.truth, runtime=runtime, damaged=self._damaged)
 
     # ---- the data and its statistics ----
 

@@ -26,7 +26,7 @@ from segadapt.engine.truth import LabelCounts, TrueLabels
 from segadapt.labels import LabelSpace
 
 SHOWN = 6
-"""Pseudo-labelled images per round whose confidence is kept for the report."""
+"""Images per round for which the confidence of the pseudo labels is kept, for the report."""
 
 
 class LabelStore:
@@ -46,6 +46,7 @@ class LabelStore:
         folder: Path,
         target: Dataset,
         space: LabelSpace,
+        *,
         truth: Dataset | None,
         runtime: Runtime,
         damaged: DamagedFiles,
@@ -87,14 +88,14 @@ class LabelStore:
         """Write and return the summary over all processes; None if no label was kept. Every process must call this."""
         counts = self._counts.counts.to(self._runtime.device)
         self._runtime.sum([counts])
-        found = LabelCounts(counts.cpu())
-        if not int(found.pixels):
+        total = LabelCounts(counts.cpu())
+        if not int(total.pixels):
             return None
         summary = {
             "stage": stage,
             "round": round_index,
             "portion": self._reported.get("portion"),
-            **summarise(found, self._space, self._reported),
+            **summarise(total, self._space, self._reported),
             "shown": sorted(self._shown),
         }
         if self._runtime.main:
@@ -114,22 +115,22 @@ class LabelStore:
         return None if stored is None else torch.from_numpy(stored)
 
 
-def summarise(found: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(counts: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]) -> dict[str, Any]:
     """Describe pseudo labels in numbers, overall and per class.
 
     Args:
-        found: the counted labels.
+        counts: the counted labels.
         space: label space.
         reported: numbers of the method, where it has them: ``thresholds`` [K]; ``predicted`` [K], pixels that the
             network predicts as each class.
 
     Returns:
-        ``density``, the share of the pixels that have a label; ``accuracy`` of the labels whose truth is known;
+        ``density``, the share of the pixels that have a label; ``accuracy`` of the labels with known truth;
         ``classes``, the same per class and the shares of the class among the labels and in the truth. Shares are
         in [0, 1]; None where there is nothing to compare with.
     """
-    given, judged, right = found.given, found.judged, found.confusion.diagonal()
-    true, pixels = found.true, int(found.pixels)
+    given, judged, right = counts.given, counts.judged, counts.confusion.diagonal()
+    true, pixels = counts.true, int(counts.pixels)
     thresholds = reported.get("thresholds", torch.ones(len(space))).tolist()
     predicted = reported.get("predicted", given).tolist()
     classes = [
@@ -141,7 +142,7 @@ def summarise(found: LabelCounts, space: LabelSpace, reported: Mapping[str, Any]
             "share_selected": float(given[c]) / predicted[c] if predicted[c] else 0.0,
             "density": float(given[c]) / pixels,
             "accuracy": _share(right[c], judged[c]),
-            # Of the labels whose truth is known, and of the whole truth.
+            # Of the labels with known truth, and of the whole truth.
             "label_share": _share(judged[c], judged.sum()),
             "truth_share": _share(true[c], true.sum()),
         }

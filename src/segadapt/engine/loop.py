@@ -141,7 +141,7 @@ class Loop:
             self._save(round_index, 0, optimisers)
         feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
         self._named.clear()
-        self._train(environment, round_index, first, steps, optimisers, feeders)
+        self._train(environment, round_index, first=first, steps=steps, optimisers=optimisers, feeders=feeders)
         self._name_damaged(feeders.values())
         self._share_statistics()
         self.on_round(round_index, self.steps_done)
@@ -163,7 +163,7 @@ class Loop:
         return {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
 
     def feeder(self, stream: Stream, streams: int = 1) -> Feeder:
-        """Feed this process its part of the batches of a stream, one of ``streams`` that are fed at a time."""
+        """Return a feeder with this process's part of a stream, one of ``streams`` that are fed at a time."""
         return Feeder(
             stream,
             seed=self.seed,
@@ -193,6 +193,7 @@ class Loop:
         self,
         environment: RoundEnvironment,
         round_index: int,
+        *,
         first: int,
         steps: int,
         optimisers: Optimisers,

@@ -79,8 +79,8 @@ class OnlineRecord:
         self._runtime.sum(
             [*(c.counts for c in counts.values()), *pixels.values(), *([] if true is None else [true])],
         )
-        found: dict[str, Any] = {"sets": {name: _shares(counts[name], float(pixels[name])) for name in counts}}
-        return found if true is None else {**found, "truth": _class_shares(true.cpu())}
+        quality: dict[str, Any] = {"sets": {name: _shares(counts[name], float(pixels[name])) for name in counts}}
+        return quality if true is None else {**quality, "truth": _class_shares(true.cpu())}
 
 
 def _shares(counts: LabelCounts, pixels: float) -> dict[str, Any]:

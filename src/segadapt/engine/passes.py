@@ -95,7 +95,7 @@ class Passes:
             self._record.warn(f"{int(left_out)} of {total} target images cannot be read and got no label")
 
     def _share(self, images: int) -> range:
-        """Indices of the images that this process looks at."""
+        """Return the indices of the images that this process looks at."""
         return range(self._runtime.rank, images, self._runtime.processes)
 
     def _target_image(self, index: int) -> npt.NDArray[np.uint8]:

@@ -34,7 +34,7 @@ class Record:
         self.quiet = quiet or not active
         self._board: SummaryWriter | None = None
         if active:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and commands without a run need none
+            from torch.utils.tensorboard import SummaryWriter  # slow to import; commands without a run do without it
 
             folder.mkdir(parents=True, exist_ok=True)
             self._path = folder / "log.jsonl"

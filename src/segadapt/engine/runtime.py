@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, first_line
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
@@ -29,18 +29,18 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 class Runtime:
-    """One process of a run.
+    """The device and the precision of one process of a run, and its messages to the other processes.
+
+    Started by ``torchrun``, it joins the other processes; otherwise it runs alone.
 
     Args:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
 
-    Started by ``torchrun``, it joins the other processes; otherwise it runs alone.
-
     Attributes:
         device: device of this process.
         rank, processes: number of this process, from 0, and how many there are.
-        precision: as given.
+        precision: precision of the forward passes.
 
     Raises:
         RequestError: the accelerator is unknown or not available.
@@ -86,7 +86,7 @@ class Runtime:
         return self.fabric.autocast()
 
     def barrier(self) -> None:
-        """Wait until all processes have come here."""
+        """Wait until all processes have reached this call."""
         if self.processes > 1:
             torch.distributed.barrier()
 
@@ -183,11 +183,6 @@ def device_named(name: str) -> str:
         return str(torch.device(name))
     except RuntimeError:
         raise RequestError(f"device '{name}' is unknown; give e.g. cpu, cuda or cuda:1") from None
-
-
-def first_line(problem: BaseException) -> str:
-    """Return the first line of an exception's message, or the name of its type."""
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 def machine() -> dict[str, str]:

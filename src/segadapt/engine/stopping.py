@@ -29,7 +29,7 @@ class StopRequest:
     def __init__(self, processes: int = 1) -> None:
         self.asked = False
         self._processes = processes
-        self._wishes: Callable[[], float] = float
+        self._wishes: Callable[[], float] = lambda: 0.0
         self._old: dict[int, Any] = {}
         self._number = 0
 

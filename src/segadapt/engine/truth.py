@@ -78,12 +78,12 @@ class LabelCounts:
 
     @property
     def confusion(self) -> Tensor:
-        """Confusion matrix [K, K] by true class and label, of the labelled pixels whose truth is known."""
+        """Confusion matrix [K, K] by true class and label, of the labelled pixels with known truth."""
         return self.counts[:-1, :-1]
 
     @property
     def judged(self) -> Tensor:
-        """Pixels [K] of each label whose truth is known."""
+        """Pixels [K] of each label with known truth."""
         return self.confusion.sum(0)
 
     @property

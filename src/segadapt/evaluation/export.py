@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segadapt.core.files import replacing
-from segadapt.errors import RequestError, RunError
+from segadapt.errors import RequestError, RunError, first_line
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
@@ -120,7 +120,14 @@ def export_onnx(
             exporter, error, disagreement = _write_and_compare(deployed, temporary, shapes, dynamic)
     finally:
         model.to(device)
-    return ExportReport(str(path), error, disagreement, tuple(shapes), exporter, path.stat().st_size)
+    return ExportReport(
+        path=str(path),
+        max_error=error,
+        disagreement=disagreement,
+        shapes=tuple(shapes),
+        exporter=exporter,
+        bytes=path.stat().st_size,
+    )
 
 
 def _require_libraries() -> None:
@@ -149,9 +156,9 @@ def _write_and_compare(deployed: Deployed, path: Path, shapes: list[Shape], dyna
             with _silence():
                 attempt(deployed, path, example, dynamic)
             error, disagreement = _compare(deployed, path, shapes)
-        # Each exporter has its own tree of exceptions, and which ones differs between versions of torch.
+        # Each exporter has its own exceptions, and they differ between versions of torch.
         except Exception as problem:
-            problems.append(f"{exporter}: {(str(problem).strip().splitlines() or [type(problem).__name__])[0]}")
+            problems.append(f"{exporter}: {first_line(problem)}")
             continue
         if error <= MAX_ERROR and disagreement <= MAX_DISAGREEMENT:
             return exporter, error, disagreement

@@ -52,8 +52,8 @@ class ConfusionMatrix:
             RequestError: the label map holds a value that is neither a class nor IGNORE.
         """
         require_classes(label, self.classes)  # before the transfer: on a GPU the check would wait
-        found = confusion_counts(prediction, label.to(self.counts.device), self.classes, check=False)
-        self.counts += found[: self.classes]
+        counted = confusion_counts(prediction, label.to(self.counts.device), self.classes, check=False)
+        self.counts += counted[: self.classes]
 
     def scores(self, space: LabelSpace) -> Scores:
         """Compute the scores of everything counted so far."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -103,19 +103,19 @@ def predict_path(
     size: Resize = None,
     ids: str = "train",
     overwrite: bool = False,
-    what: Sequence[str] = ("index", "overlay", "confidence"),
+    kinds: Sequence[str] = ("index", "overlay", "confidence"),
     progress: Progress | None = None,
 ) -> PredictionSummary:
     """Predict an image file, or all images in a folder and its sub-folders.
 
-    ``a/b.jpg`` in the input folder gives, in ``output``, for the kinds in ``what``:
+    ``a/b.jpg`` in the input folder gives, in ``output``, for each of ``kinds``:
 
     - index: ``a/b.png``, 8 bit, pixel value = class; a palette PNG for train ids, grey for Cityscapes ids;
     - color: ``a/b_color.png``, the classes' colours as RGB;
     - overlay: ``a/b_overlay.jpg``, image and colours mixed;
     - confidence: ``a/b_confidence.png``, grey, 255 times the probability of the predicted class.
 
-    Where two images would share a result (``b.jpg`` and ``b.png``), theirs keep the image's suffix
+    Where two images would share a result (``b.jpg`` and ``b.png``), their results keep the image's suffix
     in the name (``b.jpg.png``, ``b.png.png``). All results have the size of the image.
 
     Args:
@@ -127,7 +127,7 @@ def predict_path(
         config, device, size: see :func:`predict_array`.
         ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
-        what: kinds of results.
+        kinds: kinds of results.
         progress: called after every image with (done, total).
 
     Raises:
@@ -135,14 +135,14 @@ def predict_path(
         RunError: a result cannot be written.
     """
     started = time.monotonic()
-    _require_kinds(what)
+    _require_kinds(kinds)
     if len(space) != model.classes:
         raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
     table = label_id_table(space, ids)
     images = find_images(given, output)
     root = given.resolve() if given.is_dir() else images[0].parent
-    targets = _result_files(images, root, output, what)
-    _require_free(images, targets, overwrite)
+    targets = _result_files(images, root, output, kinds)
+    require_free((file for files in targets.values() for file in files.values()), images, overwrite)
 
     skipped: list[str] = []
     for done, (path, image) in enumerate(ordered_map(_read_or_problem, images, threads=1, ahead=1), start=1):
@@ -151,7 +151,9 @@ def predict_path(
         else:
             label, confidence = predict_array(model, image, config, device, size=size)
             for kind, file in targets[path].items():
-                write_bytes(file, _encoded(kind, image, label, confidence, space, table))
+                write_bytes(
+                    file, _encoded(kind, image=image, label=label, confidence=confidence, space=space, table=table)
+                )
         if progress is not None:
             progress(done, len(images))
     if len(skipped) == len(images):
@@ -194,18 +196,20 @@ def find_images(given: Path, output: Path | None = None) -> list[Path]:
         raise RequestError(f"no image or folder '{given}'")
     if output is not None and output.resolve() == given.resolve():
         raise RequestError(f"results cannot go into the folder of the images '{given}'; name another output folder")
-    found = list(walk(given.resolve(), leave_out=output.resolve() if output is not None else None))
-    if not found:
+    images = list(walk(given.resolve(), leave_out=output.resolve() if output is not None else None))
+    if not images:
         raise RequestError(f"no images in '{given}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
-    return found
+    return images
 
 
-def _result_files(images: Sequence[Path], root: Path, output: Path, what: Sequence[str]) -> dict[Path, dict[str, Path]]:
+def _result_files(
+    images: Sequence[Path], root: Path, output: Path, kinds: Sequence[str]
+) -> dict[Path, dict[str, Path]]:
     """Name the results of every image by kind; no two images share a file, also where case does not count."""
 
     def named(image: Path, base: str) -> dict[str, Path]:
         folder = output / image.parent.relative_to(root)
-        return {kind: folder / (base + ENDINGS[kind]) for kind in dict.fromkeys(what)}
+        return {kind: folder / (base + ENDINGS[kind]) for kind in dict.fromkeys(kinds)}
 
     plain = {image: named(image, image.stem) for image in images}
     uses = _uses(plain)
@@ -227,23 +231,22 @@ def _uses(results: dict[Path, dict[str, Path]]) -> Counter[str]:
     return Counter(_key(file) for files in results.values() for file in files.values())
 
 
-def _require_kinds(what: Sequence[str]) -> None:
-    for kind in what:
+def _require_kinds(kinds: Sequence[str]) -> None:
+    for kind in kinds:
         if kind not in ENDINGS:
             raise RequestError(f"unknown result '{kind}'{nearest(kind, ENDINGS)}; there are: {', '.join(ENDINGS)}")
-    if not what:
+    if not kinds:
         raise RequestError(f"no result asked for; there are: {', '.join(ENDINGS)}")
 
 
-def _require_free(images: Sequence[Path], targets: dict[Path, dict[str, Path]], overwrite: bool) -> None:
-    """Raise RequestError if a result would replace an image, or an earlier result unless that is allowed."""
+def require_free(results: Iterable[Path], images: Iterable[Path], overwrite: bool) -> None:
+    """Raise RequestError if a result would replace an image, or an earlier result unless ``overwrite`` allows that."""
     sources = {image.resolve() for image in images}
-    for files in targets.values():
-        for file in files.values():
-            if file.resolve() in sources:
-                raise RequestError(f"the result '{file}' would replace an image; name another output folder")
-            if file.exists() and not overwrite:
-                raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
+    for file in results:
+        if file.resolve() in sources:
+            raise RequestError(f"the result '{file}' would replace an image; name another output folder")
+        if file.exists() and not overwrite:
+            raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
 
 
 def _read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
@@ -255,6 +258,7 @@ def _read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
 
 def _encoded(
     kind: str,
+    *,
     image: Picture,
     label: LabelMap,
     confidence: npt.NDArray[np.float32],

@@ -24,7 +24,7 @@ from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluation.predict import find_images, label_id_table, predict_array
+from segadapt.evaluation.predict import find_images, label_id_table, predict_array, require_free
 from segadapt.evaluation.scoring import Progress
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig
@@ -38,10 +38,10 @@ class Server:
     """The format that the server of a benchmark asks for.
 
     Attributes:
-        ids: of the labels: ``train`` ids, or ``cityscapes`` ids.
+        ids: ids in the label files: ``train`` or ``cityscapes``.
         folders: folder of the files -> their content, :data:`LABELS` or :data:`CONFIDENCE`.
         marker: folder of the images in the data set's own layout.
-        ending: of the image names.
+        ending: end of the names of the images.
         count: number of images of the test split.
     """
 
@@ -128,7 +128,7 @@ def predict_submission(
     _require_cityscapes(space, model)
     images = submission_images(given, output, benchmark)
     packed = output.with_name(f"{output.name}.zip") if archive else None
-    _require_free(output, packed, server, images, overwrite)
+    _require_own_folder(output, packed, server, images, overwrite)
     table = _ids(space, server)
     for done, (path, image) in enumerate(ordered_map(_read, images, threads=1, ahead=1), start=1):
         label, confidence = predict_array(model, image, config, device, size=size)
@@ -141,7 +141,12 @@ def predict_submission(
         _pack(output, packed, server, images)
     seconds = round(time.monotonic() - started, 3)
     return SubmissionSummary(
-        benchmark, len(images), server.count, seconds, str(output), str(packed) if packed else None
+        benchmark=benchmark,
+        count=len(images),
+        expected=server.count,
+        seconds=seconds,
+        output=str(output),
+        archive=str(packed) if packed else None,
     )
 
 
@@ -192,15 +197,10 @@ def _name(image: Path) -> str:
     return f"{image.stem}.png"
 
 
-def _require_free(output: Path, packed: Path | None, server: Server, images: list[Path], overwrite: bool) -> None:
+def _require_own_folder(output: Path, packed: Path | None, server: Server, images: list[Path], overwrite: bool) -> None:
     """Raise RequestError if a file would replace an image, or lie beside files that are not of this submission."""
     wanted = {output / folder / _name(path) for folder in server.folders for path in images}
-    sources = {path.resolve() for path in images}
-    for file in (*sorted(wanted), *([packed] if packed else [])):
-        if file.resolve() in sources:
-            raise RequestError(f"the result '{file}' would replace an image; name another output folder")
-        if file.exists() and not overwrite:
-            raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
+    require_free((*sorted(wanted), *([packed] if packed else [])), images, overwrite)
     strangers = sorted(p for p in output.rglob("*.png") if p not in wanted) if output.is_dir() else []
     if strangers:
         raise RequestError(f"'{strangers[0]}' is not part of this submission; name another output folder")

@@ -101,16 +101,14 @@ class AdaptSeg(Method):
         """Yield the lines of the box; the discriminators see outputs of before the step."""
         c, s, t = self.config, batch["source"], batch["target"]
         log_p = self._log_probabilities(self.model(s.images), s)
-        yield {
-            f"segmentation/{i}": negative_log_likelihood(log_p[i], s.labels).times(self.segmentation[i]) for i in log_p
-        }
+        yield {f"segmentation/{i}": negative_log_likelihood(log_p[i], s.labels) * self.segmentation[i] for i in log_p}
         source = {i: x.detach().exp() for i, x in log_p.items()}
         del log_p
 
         self.discriminators.requires_grad_(False)
         target = {i: x.exp() for i, x in self._log_probabilities(self.model(t.images), t).items()}
         fooled = {
-            f"adversarial/{i}": domain_loss(d(target[i]), SOURCE, c.gan).times(self.adversarial[i])
+            f"adversarial/{i}": domain_loss(d(target[i]), SOURCE, c.gan) * self.adversarial[i]
             for i, d in self._levels()
         }
         self.discriminators.requires_grad_(True)
@@ -120,7 +118,7 @@ class AdaptSeg(Method):
         for i, d in self._levels():
             for name, maps, domain in (("source", source, SOURCE), ("target", target, TARGET)):
                 loss = domain_loss(d(maps[i].detach()), domain, c.gan)
-                judged[f"discriminator/{i}/{name}"] = loss.times(c.discriminator_weight)
+                judged[f"discriminator/{i}/{name}"] = loss * c.discriminator_weight
         yield judged
 
     def _levels(self) -> Iterator[tuple[str, nn.Module]]:

@@ -167,7 +167,7 @@ class BCL(Method):
         if c.backward_contrast:
             bc = pixel_prototype_contrast(f_s, y_s, rho_t, c.temperature)
             weighted["backward contrast"] = (bc, c.backward_contrast)
-        yield {name: term.times(weight) for name, (term, weight) in weighted.items() if weight}
+        yield {name: term * weight for name, (term, weight) in weighted.items() if weight}
 
     def _fitting(self, x: Samples, out: Output, labels: Tensor) -> tuple[Term, Term]:
         """Return cross entropy and entropy of crops at their resolution (eq. 11); padding has neither."""

@@ -108,8 +108,8 @@ class CPSL(Method):
             counts += image_counts.sum(0)
         environment.sum([sums, counts])
         if self.config.head_initial == "prototypes":
-            found = (counts > 0)[:, None]  # a class that the model never predicts keeps its random vector
-            self.head.weight.copy_(torch.where(found, F.normalize(sums, dim=1), self.head.weight))
+            predicted = (counts > 0)[:, None]  # a class that the model never predicts keeps its random vector
+            self.head.weight.copy_(torch.where(predicted, F.normalize(sums, dim=1), self.head.weight))
         self.slow_head.weight.copy_(self.head.weight)
         if self.config.partition != "equal":
             shares = (counts / counts.sum()).clamp(min=_LEAST_SHARE)
@@ -139,11 +139,11 @@ class CPSL(Method):
         del log_p
 
         if c.consistency:
-            yield {"consistency": self._consistency(t, seen, assigned, places).times(c.consistency)}
+            yield {"consistency": self._consistency(t, seen, assigned, places) * c.consistency}
 
         self._sampled = sampled = self._sample(t, seen)
         if c.self_labelling:
-            yield {"self-labelling": self._self_labelling(sampled).times(c.self_labelling)}
+            yield {"self-labelling": self._self_labelling(sampled) * c.self_labelling}
 
     def after_step(self, environment: Environment) -> None:
         """Let G~ and C~ follow; the bank and the class masses take in the pixels of the step (eq. 11)."""

@@ -32,7 +32,7 @@ class CPSLConfig(RectifiedConfig):
         iterations: iterations of the Sinkhorn algorithm (code: 3).
         samples: M, pixels per image (section 4.1: 512; code: 256).
         sampling: pixels are drawn ``balanced`` (eq. 9), or ``uniform`` (the authors' code).
-        bank: pixels whose features are remembered (section 4.1: 65 536); 0 for none.
+        bank: number of pixels with remembered features (section 4.1: 65 536); 0 for none.
         partition: class masses r: ``aligned`` (eq. 11), ``fixed`` (the authors' code), or ``equal`` (table 3,
             w/o CB).
         share_momentum: a, in [0, 1], momentum of the class masses (eq. 11); not given in the paper.

@@ -1,4 +1,4 @@
-"""Confidence-regularised self-training (CRST): CBST whose labels or model are kept from over-confidence.
+"""Confidence-regularised self-training (CRST): CBST with labels or a model kept from over-confidence.
 
 Zou, Yu, Liu, Kumar, Wang: Confidence Regularized Self-Training, ICCV 2019. Rounds, thresholds and
 selection are in :mod:`segadapt.methods.cbst`; two things differ.
@@ -93,7 +93,7 @@ class CRST(CBST):
             on_target = (labels != IGNORE) & (x.domain == 1)[:, None, None]
             yield {
                 "pool": negative_log_likelihood(log_p, labels),
-                "kld": divergence_from_uniform(log_p, on_target).times(self.config.kld_weight),
+                "kld": divergence_from_uniform(log_p, on_target) * self.config.kld_weight,
             }
         else:
             log_p = log_probabilities(scores, x.labels.shape[-2:], self.align_corners)

@@ -58,7 +58,7 @@ class DAFormerConfig(MeanTeacherConfig, ImageNetFeaturesConfig, StageConfig):
         norm: batch normalisation of the network (code: ``train``).
         optimiser: AdamW (paper: 6e-5 for the encoder, 10 times as fast for the head, weight decay 0.01).
         schedule: linear warm-up of 1500 steps, then linear decay (paper).
-        mix: classes are drawn from those in the source ``image`` (the paper) or in the whole source ``batch``,
+        mix: classes are drawn from the classes in the source ``image`` (the paper) or in the whole source ``batch``,
             with "ignored" as one of them (the authors' code).
         rare_temperature: T, above 0 (paper: 0.01); null samples source images uniformly.
         rare_share: an image can be drawn for a class that fills more than this share of it, in [0, 1)

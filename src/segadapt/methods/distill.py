@@ -97,7 +97,7 @@ class Distill(TaughtMethod):
         if c.weight:
             with torch.no_grad():
                 teacher = upsample(self.teacher(t.strong.images).logits, size, self.align_corners)
-            terms["distillation"] = distillation(logits, teacher, c.variant).times(c.weight)
+            terms["distillation"] = distillation(logits, teacher, c.variant) * c.weight
         yield terms
 
 

@@ -34,7 +34,7 @@ class Prediction:
 
 
 class Predictions(Protocol):
-    """One pass of the network over the target set, kept compactly: iterating again is cheap."""
+    """Predictions of one pass over the target set, kept compactly: iterating again is cheap."""
 
     def __iter__(self) -> Iterator[Prediction]: ...
 
@@ -78,7 +78,7 @@ class Environment(Protocol):
         ...
 
     def gather(self, tensor: Tensor, samples: int) -> Tensor:
-        """Gather a batch [samples, ...] that is dealt out over the processes, in its original order."""
+        """Return a batch [samples, ...] that was dealt out to the processes, in its original order."""
         ...
 
     def keep_label(self, index: int, label: Tensor, confidence: Tensor | None = None) -> None:
@@ -102,11 +102,11 @@ class Environment(Protocol):
         ...
 
     def source_frequencies(self, size: Size) -> Tensor:
-        """Count the source label frequency [K, H, W] by position, for spatial priors; cached by content."""
+        """Return the source label frequency [K, H, W] by position, for spatial priors; cached by content."""
         ...
 
     def source_shares(self) -> Tensor:
-        """Count the share [N, K] of every class in each source image; cached by content."""
+        """Return the share [N, K] of every class in each source image; cached by content."""
         ...
 
     def target_shape(self) -> Size:

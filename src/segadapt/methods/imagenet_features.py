@@ -25,7 +25,7 @@ class ImageNetFeaturesConfig(Settings):
         feature_distance: lambda, weight of L_fd (paper and code: 0.005); 0 leaves it out. Features are kept
             near the features of the network's initial (ImageNet) weights, wherever the network itself starts from.
         feature_share: a cell belongs to a class that fills at least this share of it, in [0, 1] (paper and code: 0.75).
-        feature_classes: classes whose cells count: ``things`` (the paper), ``all``, or a list of names.
+        feature_classes: classes of the cells that count: ``things`` (the paper), ``all``, or a list of names.
     """
 
     feature_distance: float = Field(default=0.005, ge=0)
@@ -92,7 +92,7 @@ class ImageNetFeatures(nn.Module):
             reference = self.network.deep_features(s.images)
         cells = cell_labels(s.labels, features.shape[-2:], len(self.kept_near), self.config.feature_share)
         wanted = (cells != IGNORE) & self.kept_near[torch.where(cells == IGNORE, 0, cells)]
-        return feature_distance(features, reference, wanted).times(self.config.feature_distance)
+        return feature_distance(features, reference, wanted) * self.config.feature_distance
 
 
 def kept_near(space: LabelSpace, classes: Literal["things", "all"] | tuple[str, ...]) -> Tensor:

@@ -38,7 +38,7 @@ class MeanTeacherConfig(Settings):
         image_margins: the same for the target images, wherever the crop lies (code of HRDA: 30/1024, 240/1024,
             30/2048, 30/2048).
         jitter: strength of the colour changes of strong views, in [0, 1] (code: 0.2).
-        jitter_probability: share of the strong views whose colours change (code: 0.8).
+        jitter_probability: share of the strong views with changed colours (code: 0.8).
         blur_probability: share of the strong views with a Gaussian blur of 0.15 to 1.15 pixels (code: 0.5).
     """
 

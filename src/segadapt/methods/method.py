@@ -29,7 +29,7 @@ class OnlineLabels(NamedTuple):
     """Pseudo labels made in a training step; the record compares them with the truth where that is measured.
 
     Attributes:
-        stream: the stream whose crops they belong to.
+        stream: name of the stream that their crops belong to.
         sets: label maps [B, h, w] of these crops at any resolution, by name.
         alternatives: makes further label maps that the step has no use for; only called where there is a truth.
     """

@@ -83,9 +83,9 @@ class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
 
 
 class MIC(DAFormer):
-    """DAFormer whose network must also label the blocks that it does not see.
+    """DAFormer that must also label the blocks that its network does not see.
 
-    State: the state of DAFormer, and a ``masked_teacher`` where it is another than the host's.
+    State: the state of DAFormer, and a ``masked_teacher`` where masked images have a teacher of their own.
     """
 
     Config = MICConfig
@@ -108,7 +108,7 @@ class MIC(DAFormer):
             pseudo = self.masked_teacher.label(t, self.align_corners)
         if not self.config.masked_confidence:
             pseudo = pseudo._replace(weights=pseudo.trusted.float())
-        yield masked_terms(self, batch, pseudo, self.config, self.config.over)  # M, L_M
+        yield masked_terms(self, batch, pseudo, self.config, over=self.config.over)  # M, L_M
 
     def after_step(self, environment: Environment) -> None:
         """Let both teachers follow, and the prototypes of MPCL (eq. 8)."""
@@ -118,7 +118,7 @@ class MIC(DAFormer):
 
 
 class AdaptSegMIC(AdaptSeg):
-    """AdaptSeg whose network must also label the blocks that it does not see.
+    """AdaptSeg that must also label the blocks that its network does not see.
 
     State: the state of AdaptSeg, and the ``teacher``.
     """
@@ -134,7 +134,7 @@ class AdaptSegMIC(AdaptSeg):
         """Yield the lines of AdaptSeg's box, then L_M."""
         yield from super().step(batch)
         pseudo = self.teacher.label(batch["target"], self.align_corners)
-        yield masked_terms(self, batch, pseudo, self.config, "valid")
+        yield masked_terms(self, batch, pseudo, self.config, over="valid")
 
     def after_step(self, environment: Environment) -> None:
         """Let the teacher follow (eq. 8)."""
@@ -142,12 +142,17 @@ class AdaptSegMIC(AdaptSeg):
 
 
 def masked_terms(
-    host: Method, batch: Mapping[str, Samples], pseudo: PseudoLabels, config: MICConfig | AdaptSegMICConfig, over: Over
+    host: Method,
+    batch: Mapping[str, Samples],
+    pseudo: PseudoLabels,
+    config: MICConfig | AdaptSegMICConfig,
+    *,
+    over: Over,
 ) -> Terms:
     """Return lambda_M L_M of one pass of the host's network.
 
     Args:
-        host: the method whose network it is.
+        host: the method that MIC extends; its network predicts the masked images.
         batch: streams ``source`` and ``target``.
         pseudo: y_t and q of the target crops.
         config: settings of the masks and of strong views.
@@ -165,7 +170,7 @@ def masked_terms(
     terms = segmentation_terms(
         output, labels, weights=weights, align_corners=host.align_corners, prefix=f"masked {config.masked}", over=over
     )
-    return {k: t.times(config.masked_weight) for k, t in terms.items()}
+    return {name: term * config.masked_weight for name, term in terms.items()}
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """MPCL: several prototypes per class, shared by both domains; joins DACS, DAFormer, HRDA and MIC.
 
-Multi-Prototype Contrastive Learning for domain adaptive semantic segmentation (Ling, Xu, Gao). There is no
+Multi-Prototype Contrastive Learning for domain adaptive semantic segmentation (Ling, Xu, Gao). It has no
 public code; docs/methods/mpcl.md says how we decided the points that the paper leaves open. Settings are in
 :mod:`segadapt.methods.mpcl_config`; the last line of the box is :mod:`segadapt.methods.prototype_memory`.
 
@@ -96,8 +96,8 @@ class MPCL(nn.Module):
         terms: dict[str, Term] = {}
         for name in self.resolutions:
             contrast, classes, self._seen[name] = self._losses(*views[name])
-            terms[f"prototype contrast/{name}"] = contrast.times(self.config.contrast * shares[name])
-            terms[f"prototype classes/{name}"] = classes.times(self.config.cross_entropy * shares[name])
+            terms[f"prototype contrast/{name}"] = contrast * (self.config.contrast * shares[name])
+            terms[f"prototype classes/{name}"] = classes * (self.config.cross_entropy * shares[name])
         return terms
 
     def _losses(self, features: Tensor, mixed: Mixed) -> tuple[Term, Term, Seen]:
@@ -166,17 +166,27 @@ class MPCL(nn.Module):
         """
         seen, self._seen = self._seen, {}
         gathered = {
-            name: Seen(*(environment.gather(x, batch_size).flatten(0, 1) for x in one)) for name, one in seen.items()
+            name: Seen(*(environment.gather(x, batch_size).flatten(0, 1) for x in pixels))
+            for name, pixels in seen.items()
         }
         self.memory.follow(gathered)
 
     def result(self, network: Segmenter) -> Segmenter:
-        """Return the model that is kept of the host's network."""
+        """Return the model that is kept: the host's network, or the prototypes around it."""
         return network if self.config.predict == "classifier" else self.around(network)
 
     def around(self, network: Segmenter) -> PrototypeNet:
         """Return the host's network with the prototypes as its classifier."""
         c = self.config
-        made = PrototypeNet(network, c.kind, c.prototypes, c.channels, c.temperature, c.floor, c.unit, c.per_dimension)
-        made.load_prototypes(self.projection, self.memory.prototypes)
-        return made.to(self.memory.means.device)
+        around = PrototypeNet(
+            network,
+            c.kind,
+            c.prototypes,
+            c.channels,
+            temperature=c.temperature,
+            floor=c.floor,
+            unit=c.unit,
+            per_dimension=c.per_dimension,
+        )
+        around.load_prototypes(self.projection, self.memory.prototypes)
+        return around.to(self.memory.means.device)

@@ -23,7 +23,8 @@ class MPCLConfig(Settings):
         in_class: the other prototypes of a pixel's own class are negatives too (table VI).
         domains: pixels of the mixed images that take part: pasted from the ``source``, of the ``target``, or
             ``both`` (table VII); pixels of weight zero never do.
-        resolutions: of a network with two: the context (``low``), the detail (``high``), or ``both`` (table VIII).
+        resolutions: resolutions of a ``hrda:`` network: the context (``low``), the detail (``high``), or ``both``
+            (table VIII).
         temperature: tau, above 0, divides similarities in both losses (implementation details: 0.1).
         solver: assignment of pixels to prototypes: ``sinkhorn``, ``greenkhorn`` (the paper's), or ``nearest``
             (no equal shares).

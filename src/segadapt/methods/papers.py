@@ -1,4 +1,4 @@
-"""Where each method was published, and where the library proves that its implementation agrees."""
+"""The publication of each method, and the tests that prove that the implementation agrees with it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Paper:
-    """A publication and its proofs. All paths are those of the repository.
+    """A publication and its proofs. All paths start at the root of the repository.
 
     Attributes:
-        citation: first author, title, venue and year; what it is where nothing was published.
-        page: the table *paper | official code | ours*, the ablations and the published numbers.
-        golden: tests against golden vectors; the page says what these were made with.
+        citation: first author, title, venue and year; a description where nothing was published.
+        page: page of the docs with the table *paper | official code | segadapt*, ablations and published numbers.
+        golden: tests against golden vectors; the page names the code that made these.
         restated: tests that write the formulas down a second time, independently.
     """
 
@@ -23,7 +23,7 @@ class Paper:
 
     @property
     def proofs(self) -> dict[str, tuple[str, ...]]:
-        """The paths by kind, without the kinds that there are none of."""
+        """The paths by kind, without empty kinds."""
         kinds = {"page": (self.page,) if self.page else (), "golden": self.golden, "restated": self.restated}
         return {kind: paths for kind, paths in kinds.items() if paths}
 

@@ -167,7 +167,7 @@ class ProDA(Method):
         y, self.online = rectified_labels(fixed, weights, places, stored, c)
         terms = symmetric_cross_entropy(log_p, y, c.alpha, c.beta)
         if c.regulariser:
-            terms["regulariser"] = divergence_from_uniform(log_p, places).times(c.regulariser)
+            terms["regulariser"] = divergence_from_uniform(log_p, places) * c.regulariser
         yield terms
         del log_p, terms
 
@@ -177,7 +177,7 @@ class ProDA(Method):
             z, valid = as_strong(seen.assignment, places, t)
             features = upsample(self.model(t.strong.images).features, size, self.align_corners)
             distance = distances(features, self.prototypes)
-            yield {"structure": prototypical_consistency(distance, z, valid, c.temperature).times(c.structure)}
+            yield {"structure": prototypical_consistency(distance, z, valid, c.temperature) * c.structure}
 
     @torch.no_grad()
     def _teacher_view(self, t: Samples, size: Size) -> TeacherView | None:

@@ -16,7 +16,7 @@ from segadapt.pieces.clustering import kmeans
 from segadapt.pieces.multi_prototypes import Moments, Prototypes, moments, moved
 
 _FIRST_POINTS = 5000
-"""Features of a class that its first clustering looks at, at most."""
+"""Largest number of features that the first clustering of a class looks at."""
 _WAIT = 25
 """Steps between two looks for classes that can begin; looking waits for the device."""
 
@@ -72,7 +72,7 @@ class PrototypeMemory(nn.Module):
 
     @torch.no_grad()
     def follow(self, seen: Mapping[str, Seen]) -> None:
-        """Push the pixels of a step to the banks, move the prototypes, and begin classes whose bank is full enough.
+        """Push the pixels of a step to the banks, move the prototypes, and begin the classes with full enough banks.
 
         Args:
             seen: the pixels of all processes by resolution, in one row each.
@@ -87,27 +87,27 @@ class PrototypeMemory(nn.Module):
             present = torch.zeros(self.classes + 1, dtype=torch.bool, device=rows.device)
             present[torch.where(labels == IGNORE, self.classes, labels)] = True
             if c.bank:
-                found = bank.moments()
+                statistics = bank.moments()
             else:
                 begun = torch.where(places >= 0, labels, IGNORE)
-                found = moments(rows, begun, places, self.classes, c.prototypes, c.kind == "full")
-            self._move(found, present[:-1] & self.active)
+                statistics = moments(rows, begun, places, self.classes, c.prototypes, c.kind == "full")
+            self._move(statistics, present[:-1] & self.active)
         if done >= c.warmup and (done - c.warmup) % _WAIT == 0:
             self._begin(generator)
         self.steps += 1
         self._done = done + 1
 
-    def _move(self, found: Moments, classes: Tensor) -> None:
-        """Move mu and Sigma of the given classes towards the statistics found (eq. 20, 21)."""
+    def _move(self, statistics: Moments, classes: Tensor) -> None:
+        """Move mu and Sigma of the given classes towards new statistics (eq. 20, 21)."""
         c = self.config
-        counts = found.counts * classes[:, None]
-        self.means.copy_(moved(self.means, found.means, counts, c.momentum))
+        counts = statistics.counts * classes[:, None]
+        self.means.copy_(moved(self.means, statistics.means, counts, c.momentum))
         if c.kind == "centroid" and c.unit:
             self.means.copy_(F.normalize(self.means, dim=2))
-        self.variances.copy_(moved(self.variances, found.variances, counts, c.momentum))
+        self.variances.copy_(moved(self.variances, statistics.variances, counts, c.momentum))
 
     def _begin(self, generator: torch.Generator) -> None:
-        """Cluster the classes whose bank holds enough features for the first time."""
+        """Begin the classes with enough features in their bank: cluster these for the first time."""
         c = self.config
         bank = self._bank(next(iter(self.banks)))
         for label in ((bank.filled >= min(c.start, bank.length)) & ~self.active).nonzero().flatten().tolist():
@@ -116,9 +116,9 @@ class PrototypeMemory(nn.Module):
             centres, _ = kmeans(rows[chosen], c.prototypes, generator=generator)
             members = torch.cdist(rows, centres).argmin(1)
             bank.reassign(label, members)
-            found = bank.moments()
+            statistics = bank.moments()
             self.means[label] = F.normalize(centres, dim=1) if c.kind == "centroid" and c.unit else centres
-            self.variances[label] = found.variances[label]
+            self.variances[label] = statistics.variances[label]
             self.active[label] = True
 
     def _bank(self, name: str) -> ClassBank:

@@ -1,4 +1,4 @@
-"""One pass of class thresholds over the target set, for methods with class-balanced static labels."""
+"""Class thresholds from the predictions of the whole target set, for methods with class-balanced static labels."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class RectifiedConfig(StageConfig):
 
     Attributes:
         hard: train with the most probable class (both papers); otherwise with the rectified distribution.
-        threshold: a pixel whose rectified probability is smaller is ignored, in [0, 1) (table 4: 0).
+        threshold: pixels with a smaller rectified probability are ignored, in [0, 1) (table 4: 0).
         alpha: weight of the cross entropy of target pixels (table 9: 0.1).
         beta: weight of their reverse cross entropy (table 9: 1).
         teacher_momentum: m, in [0, 1] (both: 0.999); 0 makes the teacher the network itself.

@@ -48,6 +48,6 @@ def segmentation_terms(
     part = (slice(None), slice(top, bottom), slice(left, right))
     second = mean(detail.logits, labels[part], None if weights is None else weights[part])
     return {
-        name: term.times(1 - detail.weight),
-        f"{prefix}/detail" if prefix else "detail": second.times(detail.weight),
+        name: term * (1 - detail.weight),
+        f"{prefix}/detail" if prefix else "detail": second * detail.weight,
     }

@@ -112,7 +112,7 @@ def soft_negative_log_likelihood(log_p: Tensor, soft: Tensor) -> Term:
 
 
 def divergence_from_uniform(log_p: Tensor, valid: Tensor) -> Term:
-    """The model regulariser MRKLD: the sum over valid pixels of ``-1/K sum_c log p_c`` (CRST).
+    """Sum the model regulariser MRKLD, ``-1/K sum_c log p_c`` per pixel, over the valid pixels (CRST).
 
     Up to the constant log K this is the divergence KL(uniform || p) of the prediction from it;
     it is smallest when all classes are equally likely.

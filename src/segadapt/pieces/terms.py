@@ -38,10 +38,6 @@ class Term:
         """Return the weighted mean over this process alone."""
         return self.weight * self.total / self.count.clamp(min=torch.finfo(self.total.dtype).tiny)
 
-    def times(self, weight: float) -> Term:
-        """Return the same term with ``weight`` multiplied in; ``term * weight`` is shorter."""
-        return replace(self, weight=self.weight * weight)
-
     def __mul__(self, weight: float) -> Term:
         """Return the same term with ``weight`` multiplied in."""
         return replace(self, weight=self.weight * weight)

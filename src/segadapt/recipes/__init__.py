@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from segadapt.errors import RequestError, nearest
-from segadapt.recipes.settings import TWO_LENGTHS, merge, override, parse_yaml, resolved_stages
+from segadapt.recipes.merging import TWO_LENGTHS, merge, override, parse_yaml, resolved_stages
 
 __all__ = [
     "KnownMethods",
@@ -59,9 +59,9 @@ def stages_of(
     """Return the name and the method of each stage that a recipe runs, in order.
 
     Args:
-        recipe: as in :func:`read_recipe`.
-        overrides: of its stages or of settings that it names, as in :func:`override`.
-        known_methods: as in :func:`read_recipe`.
+        recipe: name or file, see :func:`read_recipe`.
+        overrides: changes of its stages or of settings that it names, see :func:`override`.
+        known_methods: see :func:`read_recipe`.
 
     Raises:
         RequestError: as in :func:`read_recipe` and :func:`override`, or a stage names no method.
@@ -93,7 +93,7 @@ def read_recipe(recipe: str | Path, known_methods: KnownMethods = tuple) -> dict
     Raises:
         RequestError: there is no such recipe, a file is not valid, or a base is missing.
     """
-    return deepcopy(_find(recipe, known_methods))  # what is cached stays as it was read
+    return deepcopy(_find(recipe, known_methods))  # the cached settings stay as they were read
 
 
 def _find(recipe: str | Path, known_methods: KnownMethods) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _outside(name: str, known_methods: KnownMethods) -> dict[str, Any] | None:
     raw = _read(path, task, known_methods)
     if not raw.get("stages", {}).get("source"):
         raise RequestError(
-            f"no recipe '{name}': task '{task}' has no source stage whose settings '{method}' could take; "
+            f"no recipe '{name}': task '{task}' has no source stage to give '{method}' its settings; "
             "write a recipe file and give its path"
         )
     adapt = {"like": "source", "method": method, "role": "adapted"}
@@ -146,7 +146,7 @@ def _outside(name: str, known_methods: KnownMethods) -> dict[str, Any] | None:
 def _read(
     path: Path, task: str | None, known_methods: KnownMethods, above: tuple[tuple[Path, str | None], ...] = ()
 ) -> dict[str, Any]:
-    """Return the settings of a file, read for a shipped task or for none, laid over those of its base."""
+    """Return the settings of a file, read for a shipped task or for none, laid over the settings of its base."""
     if (path, task) in above:
         raise RequestError(f"recipe '{path}' builds on itself; change its base")
     raw = dict(_parsed(path) if path.is_relative_to(ROOT) else _parse(path))
@@ -154,18 +154,18 @@ def _read(
     if base is None:
         return raw
     base, above = str(base), (*above, (path, task))
+    below: dict[str, Any] | None
     beside = path.parent / base if task is None else _file(task, base)
     if beside is not None and beside.is_file():
         below = _read(beside, task or _task_of(beside), known_methods, above)
     else:
-        found = _shipped(base, known_methods, above)
-        found = _outside(base, known_methods) if found is None else found
-        if found is None:
+        below = _shipped(base, known_methods, above)
+        below = _outside(base, known_methods) if below is None else below
+        if below is None:
             raise RequestError(
                 f"recipe '{path}' builds on '{base}', which is neither beside it nor a shipped recipe"
                 f"{nearest(base, recipe_names())}"
             )
-        below = found
     return merge(below, raw)
 
 
@@ -176,7 +176,7 @@ def _file(task: str, name: str) -> Path | None:
 
 
 def _folders(task: str) -> list[str]:
-    """List the folders whose files a task reads, the nearest first."""
+    """List the folders that a task reads files from, the nearest first."""
     folders, tasks = [task], _tasks()
     while (other := tasks[folders[-1]].get("like")) is not None:
         folders.append(other)
@@ -184,7 +184,7 @@ def _folders(task: str) -> list[str]:
 
 
 def _task_of(path: Path) -> str | None:
-    """Return the shipped task whose folder holds a file, if one does."""
+    """Return the shipped task that has a file in its folder; None where the file lies elsewhere."""
     folder = path.resolve().parent
     return folder.name if folder.parent == ROOT.resolve() and folder.name in _tasks() else None
 
@@ -196,7 +196,7 @@ def _tasks() -> dict[str, dict[str, Any]]:
 
 @cache
 def _parsed(path: Path) -> dict[str, Any]:
-    """Return what a shipped file holds; these files do not change while the program runs."""
+    """Return the mapping that a shipped file holds; these files do not change while the program runs."""
     return _parse(path)
 
 

@@ -25,18 +25,18 @@ from segadapt.recipes import merge, override, read_recipe, recipe_names, resolve
 
 
 class DataSpec(Settings):
-    """One data set of a run.
+    """Settings of one data set of a run.
 
     Attributes:
         reader: ``folder`` or one of the built-in readers (``segadapt data readers``).
         root: folder of the data set: a path, or the name of a root given by ``--root name=path``
             or the environment variable ``SEGADAPT_<NAME>``.
-        split: of the data set, as its reader names them.
+        split: name of a split, as the reader calls it.
         options: further settings of the reader.
         images, labels, classes: for ``folder``: image folder, mask folder, classes file; kept as absolute paths.
         ignore_ids: for ``folder``: mask values that belong to no class.
-        merge: its classes that count as a class of another name in the run's label space, e.g.
-            ``{truck: car}``; the others are matched by name, and ignored where that fails.
+        merge: classes of the data set -> classes of the run that they count as, e.g. ``{truck: car}``; all others
+            are matched by name, and ignored where the run has no class of their name.
         size: working size: (height, width), where ``[null, width]`` keeps the proportions, or one number for the
             longest side, to which images only shrink; None keeps them.
         limit: use only this many images, evenly spaced.
@@ -57,7 +57,7 @@ class DataSpec(Settings):
     @field_validator("images", "labels", "classes")
     @classmethod
     def _absolute(cls, path: str | None) -> str | None:
-        """So that a run can be resumed from another folder."""
+        """Make a path absolute, so that a run can be resumed from another folder."""
         return None if path is None else str(Path(path).expanduser().absolute())
 
 
@@ -89,7 +89,7 @@ class DataConfig(Settings):
 
     @property
     def test_size(self) -> Resize:
-        """Working size of the test images: their own, or that of the target where there are none."""
+        """Working size of the test images: their own, or the size of the target where there are none."""
         return (self.test or self.target).size
 
 
@@ -98,14 +98,16 @@ class RunConfig(Settings):
 
     Attributes:
         title: e.g. ``camvid_day_dusk/cbst``.
-        description: one line for ``segadapt recipes``.
-        seed: of everything random.
-        accelerator, precision: where and how to compute.
-        model, data: see there.
+        description: line of ``segadapt recipes`` about it.
+        seed: seed of everything random.
+        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
+        model: the network that stages train.
+        data: the data sets.
         evaluation: how test images are predicted.
         plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
             so that a resumed run knows them.
-        stages: run in order; the last one is the result.
+        stages: settings of the stages, in order; the last one that is not an oracle is the result.
     """
 
     title: str
@@ -174,7 +176,7 @@ def folder_config(
     """Return the configuration of an adaptation between data of one's own, by a recipe ``folders/METHOD``.
 
     Args:
-        method: its name.
+        method: name of the method.
         data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there is one,
             ``test``.
         overrides, plugins: see :func:`load_config`.
@@ -238,11 +240,19 @@ def _listed(plugins: Any, where: str) -> list[str]:
     return listed(plugins)
 
 
-def resolve_root(name: str, roots: Mapping[str, str], what: str = "data set", kind: str = "FOLDER") -> Path:
-    """Return the folder or file behind a root.
+def resolve_root(name: str, roots: Mapping[str, str], noun: str = "data set", kind: str = "FOLDER") -> Path:
+    """Return the folder or file that a named root stands for.
 
     The first part of ``name`` is looked up in ``--root part=path`` and in the environment
     (``SEGADAPT_<PART>``); the rest of it is a path inside. Otherwise ``name`` is a path itself.
+
+    Args:
+        name: as a recipe gives it.
+        roots: folders and files by name.
+        noun, kind: what the root stands for, for the message.
+
+    Raises:
+        RequestError: nothing is known by this name.
     """
     part, _, rest = name.partition("/")
     variable = f"SEGADAPT_{part.upper()}"
@@ -253,6 +263,6 @@ def resolve_root(name: str, roots: Mapping[str, str], what: str = "data set", ki
     if path.is_absolute() or name.startswith(".") or path.exists():
         return path
     raise RequestError(
-        f"where is the {what} '{part}'? give --root {part}={kind}, in Python roots={{'{part}': '{kind}'}}, or set "
+        f"where is the {noun} '{part}'? give --root {part}={kind}, in Python roots={{'{part}': '{kind}'}}, or set "
         f"{variable}={kind}"
     )

@@ -15,11 +15,11 @@ from segadapt.runs.opening import OpenedData
 
 
 class Fingerprints:
-    """Fingerprints of the stages of a run, one after the other: each holds those of the stages that it builds on.
+    """Fingerprints of the stages of a run, one after the other: each depends on the stages that it builds on.
 
     Args:
-        config: of the run.
-        opened: its data.
+        config: configuration of the run.
+        opened: opened data of the run.
     """
 
     def __init__(self, config: RunConfig, opened: OpenedData) -> None:
@@ -28,14 +28,14 @@ class Fingerprints:
         self._made: dict[str, str] = {}
 
     def next(self, stage: StageConfig, files: Iterable[Path]) -> str:
-        """Return the fingerprint of the stage that follows those asked for so far.
+        """Return the fingerprint of the stage that follows the stages asked for so far.
 
         Args:
-            stage: its settings; ``title`` and ``checkpoint_every`` decide nothing.
+            stage: settings of the stage; ``title`` and ``checkpoint_every`` decide nothing.
             files: weights and models outside the run that it starts or learns from.
         """
         data, oracle = self._config.data, self._data.oracle if stage.opens_target_labels else None
-        what = {
+        decisive = {
             "stage": stage.model_dump(mode="json", exclude={"title", "checkpoint_every"}),
             "model": self._config.model.model_dump(mode="json"),
             "seed": self._config.seed,
@@ -46,9 +46,9 @@ class Fingerprints:
             "files": [file_digest(f) for f in files],
             "builds on": [self._made[n] for n in (stage.initial, stage.learns_from) if n in self._made],
         }
-        made = short_hash(what)
-        self._made[stage.name] = self._made["previous"] = made
-        return made
+        fingerprint = short_hash(decisive)
+        self._made[stage.name] = self._made["previous"] = fingerprint
+        return fingerprint
 
 
 def data_fingerprint(opened: OpenedData) -> str:
@@ -108,11 +108,12 @@ def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
+    """Return the names of the settings that differ, with those inside other settings as ``key.key``."""
+    names: list[str] = []
     for key in dict.fromkeys([*one, *other]):
         a, b = one.get(key), other.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += [f"{key}.{inner}" for inner in _differing(a, b)]
+            names += [f"{key}.{inner}" for inner in _differing(a, b)]
         elif a != b:
-            found.append(key)
-    return found
+            names.append(key)
+    return names

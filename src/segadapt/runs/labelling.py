@@ -74,9 +74,14 @@ def label_images(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".label-") as private:
         scratch = Path(private)
-        bundle = DataBundle(target, target, None, truth, None, size, scratch)
+        bundle = DataBundle(source=target, target=target, truth=truth, target_size=size, cache_folder=scratch)
         environment = RoundEnvironment(
-            bundle, loaded.space, seed=0, runtime=runtime, record=Record(scratch, False, quiet), folder=scratch
+            bundle,
+            loaded.space,
+            seed=0,
+            runtime=runtime,
+            record=Record(scratch, active=False, quiet=quiet),
+            folder=scratch,
         )
         method.prepare(0, environment)
         summary = environment.finish_preparation(STAGE, 0)
@@ -90,7 +95,11 @@ def label_images(
 
 
 def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
-    """No result may replace an image or a true mask, nor anything that is no earlier result."""
+    """Refuse results that would replace an image, a true mask, or a file that is not an earlier result.
+
+    Raises:
+        RequestError: names the file.
+    """
     if labels is not None and labels.resolve() == (out / "labels").resolve():
         raise RequestError(f"the pseudo labels would replace the true masks in '{labels}'; name another output folder")
     sources = {path.resolve() for item in dataset.items for path in item.files}

@@ -1,4 +1,4 @@
-"""Where the networks of a run's stages come from: the one place that reads ``initial``, ``teacher`` and ``network``."""
+"""The networks of a run's stages, built: the one place that reads ``initial``, ``teacher`` and ``network``."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MODEL = "model.safetensors"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where one network of a stage comes from.
+    """Origin of one network of a stage.
 
     Attributes:
-        name: in the words of ``initial``.
+        name: ``scratch``, ``previous``, the name of a stage, or a path; as ``initial`` has it.
         file: model file with the weights; None for the initial weights of an architecture.
         stage: the earlier stage that writes ``file``; None for a file from outside the run.
     """
@@ -41,8 +41,8 @@ class Networks:
     """Resolves and builds the networks of all stages of a run.
 
     Args:
-        config: of the run.
-        space: its label space.
+        config: configuration of the run.
+        space: label space of the run.
         roots: where named weights files lie.
         stages: folder with one folder per stage; nothing is read from it before a network is built.
     """
@@ -52,10 +52,10 @@ class Networks:
         self._shapes: dict[Path, ModelConfig] = {}
 
     def origins(self, stage: StageConfig) -> tuple[Origin, ...]:
-        """Return where the trained network comes from and, for a stage that learns from a second one, where that does.
+        """Return the origin of the trained network and, for a stage that learns from a second network, its origin.
 
-        ``scratch`` is the initial weights, and so is ``previous`` for what the first stage trains; other names are
-        earlier stages or model files.
+        ``scratch`` is the initial weights, and so is ``previous`` for the trained network of the first stage; other
+        names are earlier stages or model files.
         """
         before = self._config.stages[: self._config.stages.index(stage)]
         afresh = stage.initial == "scratch" or (stage.initial == "previous" and not before)
@@ -114,7 +114,7 @@ class Networks:
         """Try files and networks of all stages before any of them trains.
 
         Args:
-            finished: whether a stage is done, by name; the networks of one that is done are not tried.
+            finished: whether a stage is finished, by name; the networks of a finished stage are not tried.
 
         Raises:
             RequestError: a file is missing or of other classes, or a method does not work with its networks.

@@ -1,4 +1,4 @@
-"""From the data part of a configuration to opened data sets."""
+"""Opens the data sets that a configuration names, in the label space of the run."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ CHECKED_AT_START = 1000
 def open_spec(
     spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: str, like: LabelSpace | None = None
 ) -> Dataset:
-    """The data set of a spec; without ``labelled`` no path to a label is ever formed.
+    """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
     Args:
-        spec: what to open.
+        spec: settings of the data set.
         labelled: whether its labels are wanted.
         roots: where named data sets lie.
-        where: its part in the run, for messages.
-        like: label space of a data set whose masks folders without a classes file are read like.
+        where: name of its part in the run, for messages.
+        like: label space of another data set; masks in folders without a classes file are read as its masks are.
     """
     if spec.reader == "folder":
         if spec.images is None:
@@ -73,7 +73,7 @@ class OpenedData:
     """The data of a run.
 
     Attributes:
-        training: what methods train on.
+        training: data that methods train on.
         test: labelled test images, or None.
         space: label space of the run.
     """
@@ -85,8 +85,8 @@ class OpenedData:
     @property
     def datasets(self) -> dict[str, Dataset]:
         """The data sets by their part in the run, without those that only an oracle opens."""
-        found = {"source": self.training.source, "target": self.training.target}
-        return found if self.test is None else {**found, "test": self.test}
+        training = {"source": self.training.source, "target": self.training.target}
+        return training if self.test is None else {**training, "test": self.test}
 
 
 def open_data(
@@ -95,10 +95,10 @@ def open_data(
     """Open the data sets of a run and bring their labels into one label space.
 
     Args:
-        config: the data part of its configuration.
+        config: data part of the run's configuration.
         roots: where named data sets lie.
-        cache_folder: for statistics kept by content.
-        given: data sets of parts whose reader is ``python``.
+        cache_folder: folder for statistics of the data, cached by content.
+        given: data sets of the parts that have the reader ``python``.
 
     Raises:
         RequestError: a data set cannot be opened, or no class name is shared.
@@ -193,20 +193,23 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
 
 
 def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str, str] | None = None) -> Dataset:
-    """The data set re-labelled by class names; RequestError when no name is shared.
+    """Return the data set with its labels in the classes of ``space``, matched by name.
 
-    Where its labels lack some of the classes, the mean over those that they have is a subset to score.
+    Where its labels lack some of the classes, the mean over the classes that they have is a subset to score.
 
     Args:
         dataset: any data set.
         space: the label space of the run.
         where: the data set's part in the run, for messages.
         merge: class name of the data set -> class of ``space`` that it counts as.
+
+    Raises:
+        RequestError: no class name is shared.
     """
     if dataset.space.same_classes(space) and not merge:
         return dataset
-    found = set(dataset.space.mapping_to(space, merge).tolist())
-    shared = [name for train_id, name in enumerate(space.names) if train_id in found]
+    present = set(dataset.space.mapping_to(space, merge).tolist())
+    shared = [name for train_id, name in enumerate(space.names) if train_id in present]
     if not shared:
         raise RequestError(
             f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with "

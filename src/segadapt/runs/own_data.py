@@ -1,4 +1,4 @@
-"""From data of one's own, folders or data sets of a script, to the data part of a configuration."""
+"""The data part of a configuration from data of one's own: folders, or data sets of a script."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def own_data(
         ignore_ids: mask values in folders that belong to no class.
 
     Raises:
-        RequestError: a part is missing, or the classes of a data set are.
+        RequestError: a part or the classes of a data set are missing.
     """
     given: dict[str, Dataset] = {}
     data: dict[str, dict[str, Any]] = {}

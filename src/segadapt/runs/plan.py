@@ -1,4 +1,4 @@
-"""What a run will do and cost, before it starts."""
+"""The plan of a run: its stages, steps and minutes, before it starts."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ _TIMED = 3
 
 
 def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) -> dict[str, Any]:
-    """Stages with rounds, steps and, if ``measure``, minutes extrapolated from a few steps here.
+    """Return the stages with rounds, steps and, if ``measure``, minutes extrapolated from a few steps here.
 
-    The minutes are those of the training steps; passes over the target set come on top. Nothing is
-    kept on the disk.
+    The minutes cover the training steps; passes over the target set come on top. Nothing is kept on the disk.
     """
     runtime = Runtime(config.accelerator, config.precision)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         opened = open_data(config.data, roots, folder)
-        record = Record(folder / "record", False)
+        record = Record(folder / "record", active=False)
         networks = Networks(config, opened.space, roots, folder)
         stages = []
         for stage in config.stages:
@@ -42,7 +41,7 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
             loop = Loop(
                 method, opened.training, runtime=runtime, record=record, folder=folder / stage.name, seed=config.seed
             )
-            planned = _stage(loop, opened.space, measure)
+            planned = _planned(loop, opened.space, measure)
             stages.append({**planned, "network": networks.architecture(stage).name})
     return {
         "title": config.title,
@@ -57,14 +56,14 @@ def plan_run(config: RunConfig, roots: Mapping[str, str], measure: bool = True) 
     }
 
 
-def _stage(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
+def _planned(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
     method, stage = loop.method, loop.config
     steps: list[int] = []
     streams: dict[str, Stream] = {}
     for round_index in range(method.rounds):
         streams = method.streams(round_index, loop.environment(round_index))
         steps.append(stage_length(stage, streams))
-    minutes = sum(steps) * _seconds_a_step(loop, streams, len(space)) / 60 if measure else None
+    minutes = sum(steps) * _seconds_per_step(loop, streams, len(space)) / 60 if measure else None
     return {
         "name": stage.name,
         "method": stage.method,
@@ -77,8 +76,11 @@ def _stage(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
     }
 
 
-def _seconds_a_step(loop: Loop, streams: Mapping[str, Stream], classes: int) -> float:
-    """Median time of a few steps; target images go without pseudo labels, or with even ones: there are none yet."""
+def _seconds_per_step(loop: Loop, streams: Mapping[str, Stream], classes: int) -> float:
+    """Return the median time of a few steps.
+
+    Pseudo labels do not exist yet: target images go without them, or with soft labels that prefer no class.
+    """
     feeders = {
         name: loop.feeder(_without_pseudo_labels(stream, classes), len(streams)) for name, stream in streams.items()
     }

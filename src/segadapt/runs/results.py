@@ -1,4 +1,4 @@
-"""What a run achieved: results.json, and the model that it leaves."""
+"""The results of a run: results.json, and the model that it leaves."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class StageResult:
     """A finished stage.
 
     Attributes:
-        stage: its name.
-        method: the method that ran.
-        title: for tables.
+        stage: name of the stage.
+        method: name of its method.
+        title: title in tables.
         role: ``source`` (the unadapted model), ``adapted``, or ``oracle``.
-        model: its model file.
+        model: model file of the stage.
         scores: on the test images, in percent: ``miou``, ``mpa``, ``pixel_accuracy``, ``fwiou``, ``subsets``, and
             ``iou``, ``accuracy``, ``pixels`` by class name; None without labelled test images.
-        seconds: of training.
+        seconds: training time.
         steps: all steps of the stage.
     """
 
@@ -59,7 +59,7 @@ class RunResult:
     Attributes:
         out: folder of the run.
         title: e.g. ``folders/cbst``.
-        seed: of everything random.
+        seed: seed of everything random.
         stages: the finished stages, in order.
         report: the HTML page, if it was written.
         raw: the results as written to ``out/results.json``.
@@ -77,28 +77,28 @@ class RunResult:
         """Return the results of :func:`results_of` as typed values."""
         stages = tuple(
             StageResult(
-                row["stage"],
-                row["method"],
-                row["title"],
-                row["role"],
-                out / "stages" / row["stage"] / MODEL,
-                row["scores"],
-                row["seconds"],
-                row["steps"],
+                stage=row["stage"],
+                method=row["method"],
+                title=row["title"],
+                role=row["role"],
+                model=out / "stages" / row["stage"] / MODEL,
+                scores=row["scores"],
+                seconds=row["seconds"],
+                steps=row["steps"],
             )
             for row in results["rows"]
         )
-        return cls(out, results["title"], results["seed"], stages, report, results)
+        return cls(out=out, title=results["title"], seed=results["seed"], stages=stages, report=report, raw=results)
 
     @property
     def result(self) -> StageResult:
-        """The stage whose model is the result of the run: the last one that is not an oracle."""
+        """The stage with the model that is the result of the run: the last stage that is not an oracle."""
         chosen = result_stage(self.raw)
         return next(stage for stage in self.stages if stage.stage == chosen)
 
     @property
     def model(self) -> Path:
-        """Model file of the result; what :func:`segadapt.load` opens for the folder of the run."""
+        """Model file of the result; :func:`segadapt.load` opens it when it gets the folder of the run."""
         return self.result.model
 
     @property
@@ -118,8 +118,8 @@ def results_of(
     """Return the results of the finished stages as written to results.json.
 
     Args:
-        config: of the run.
-        space: its label space.
+        config: configuration of the run.
+        space: label space of the run.
         test: labelled test images, or None.
         done: contents of done.json of the finished stages, in order.
     """
@@ -143,7 +143,7 @@ def results_of(
 
 
 def result_stage(results: Mapping[str, Any]) -> str:
-    """Return the stage whose model is the result of a run: the last finished one that is not an oracle."""
+    """Return the name of the stage with the model that is the result: the last finished one that is not an oracle."""
     rows = [r for r in results["rows"] if r["role"] != "oracle"] or results["rows"]
     return str(rows[-1]["stage"])
 

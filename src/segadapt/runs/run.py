@@ -38,15 +38,15 @@ DONE = "done.json"
 
 @dataclass
 class Run:
-    """One run in one process. :meth:`open` checks a request and makes one; building the object does nothing else.
+    """A run in one process. :meth:`open` checks a request and makes one; building the object does nothing else.
 
     Attributes:
         config: resolved configuration.
         out: folder of the run.
-        opened: its data, opened.
-        runtime, record: of this process.
-        networks: where the networks of its stages come from.
-        reuse: folders of other runs whose finished stages may be taken over.
+        opened: opened data of the run.
+        runtime, record: runtime and record of this process.
+        networks: builds the networks of the stages.
+        reuse: folders of other runs; finished stages in them may be taken over.
     """
 
     config: RunConfig
@@ -75,7 +75,7 @@ class Run:
             out: folder of the run. What was finished in it before is not done again.
             roots: where named data sets lie, by name.
             quiet: print nothing but warnings.
-            reuse: folders of other runs whose finished stages may be taken over.
+            reuse: folders of other runs; finished stages in them may be taken over.
             given: data sets that a script gives instead of folders, by their part in the run.
 
         Raises:
@@ -88,7 +88,15 @@ class Run:
         _refuse_other_run(config, out, reuse)
         record = Record(out, runtime.main, quiet)
         networks = Networks(config, opened.space, roots, out / "stages")
-        run = cls(config, out, opened, runtime, record, networks, reuse)
+        run = cls(
+            config=config,
+            out=out,
+            opened=opened,
+            runtime=runtime,
+            record=record,
+            networks=networks,
+            reuse=reuse,
+        )
         finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
         networks.check(finished)
         if runtime.main and not all(finished.values()):
@@ -124,7 +132,7 @@ class Run:
             for number, stage in enumerate(self.config.stages):
                 fingerprint = fingerprints.next(stage, self.networks.outside_files(stage))
                 if only in (None, stage.name):
-                    self._stage(runner, number, stage, fingerprint)
+                    self._run_stage(runner, number, stage, fingerprint)
             return self._write_results()
         finally:
             self.record.close()
@@ -132,7 +140,7 @@ class Run:
     def _folder(self, stage: StageConfig) -> Path:
         return self.out / "stages" / stage.name
 
-    def _stage(self, runner: StageRunner, number: int, stage: StageConfig, fingerprint: str) -> None:
+    def _run_stage(self, runner: StageRunner, number: int, stage: StageConfig, fingerprint: str) -> None:
         folder = self._folder(stage)
         label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
         done = read_json(folder / DONE) or self._take_over(runner, stage, fingerprint)
@@ -160,7 +168,7 @@ class Run:
 
     @cached_property
     def _scored(self) -> str:
-        """Fingerprint of everything but the model that scores depend on."""
+        """Fingerprint of everything that scores depend on besides the model."""
         return score_fingerprint(self.config, self.opened)
 
     def _take_over(self, runner: StageRunner, stage: StageConfig, fingerprint: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Every setting of a method, from its settings classes and their docstrings: for the command and the docs."""
+"""Lists of settings, from the settings classes and their docstrings: for the command and the docs."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ class StageRunner:
     """Trains, scores and shows the stages of a run; holds what they share.
 
     Attributes:
-        config: of the run.
-        opened: data of the run.
-        runtime, record: of this process.
+        config: configuration of the run.
+        opened: opened data of the run.
+        runtime, record: runtime and record of this process.
     """
 
     config: RunConfig
@@ -47,9 +47,9 @@ class StageRunner:
 
         Args:
             stage: one of the run.
-            method: with the networks that it starts from.
-            folder: of the stage; the model file lies there when this returns.
-            fingerprint: see :class:`~segadapt.engine.loop.Loop`.
+            method: method of the stage, with the networks that it starts from.
+            folder: folder of the stage; the model file lies there when this returns.
+            fingerprint: hash of everything that decides the stage's numbers.
         """
         forget_peak_memory(self.runtime.device)
 
@@ -94,20 +94,20 @@ class StageRunner:
         return {"row": row, "labels": [s for s in summaries if s]}
 
     def _keep_prototypes(self, method: Method, result: Segmenter, folder: Path) -> None:
-        """The prototypes of a stage, beside a result that does not hold them."""
+        """Save the prototypes of a stage beside its model, where the model does not hold them."""
         view = method.prototype_view()
         if view is None:
             return
         if not view.active.any():
             self.record.warn(
                 f"stage '{folder.name}': no class got prototypes before the last step; lower mpcl.warmup (steps) or "
-                "mpcl.start (features of a class)"
+                "mpcl.start (features per class)"
             )
         if not isinstance(result, PrototypeNet):
             save_prototypes(folder / PROTOTYPES, view)
 
     def scores(self, model: Segmenter) -> dict[str, Any] | None:
-        """Scores on the test set; the processes share the images."""
+        """Compute the scores on the test set; the processes share the images."""
         test = self.opened.test
         if test is None:
             return None
@@ -124,7 +124,7 @@ class StageRunner:
         ).to_dict()
 
     def show(self, pictures: Path, stage: StageConfig, folder: Path, done: Mapping[str, Any]) -> None:
-        """Pictures of a finished stage for the report, once."""
+        """Draw the pictures of a finished stage for the report, once."""
         if (folder / "shown").exists():
             return
         model = load_model(folder / MODEL).model.to(self.runtime.device)
@@ -149,7 +149,7 @@ class StageRunner:
         (folder / "shown").touch()
 
     def _prototype_view(self, folder: Path, model: Segmenter) -> PrototypeNet | None:
-        """The stage's network with its prototypes; None where there are none, or none that can be read."""
+        """Return the stage's network with its prototypes; None where there are none, or none that can be read."""
         if isinstance(model, PrototypeNet):
             return model
         if not (folder / PROTOTYPES).exists():

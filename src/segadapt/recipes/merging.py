@@ -1,4 +1,4 @@
-"""Settings over settings: plain mappings, as recipes hold them before they are checked."""
+"""Settings laid over settings: plain mappings, as recipes hold them before they are checked."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collect
 
     Args:
         raw: settings as :func:`read_recipe` returns them.
-        overrides: ``key.key=value`` each, with a YAML value. A key that starts with the name of a stage means that
+        overrides: changes ``key.key=value``, with a YAML value. A key that starts with the name of a stage means that
             stage: ``adapt.rounds=2``; ``adapt=null`` leaves it out.
         settings: first keys that are not stages.
 
