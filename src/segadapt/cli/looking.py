@@ -6,6 +6,7 @@ import textwrap
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from segadapt.cli.common import Json, Plugins, console, print_json, print_rows
 
@@ -91,7 +92,7 @@ def _say(text: str, first: str = "", indent: int = 2, style: str | None = None) 
 
 
 def settings(
-    method: Annotated[str, typer.Argument(help="A method, e.g. proda; or data, run, model, inference.")],
+    method: Annotated[str, typer.Argument(help="A method, e.g. proda; or run, data, model, inference.")],
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
@@ -105,7 +106,8 @@ def settings(
         print_json({s.name: {"type": s.type, "default": s.default, "meaning": s.meaning} for s in found})
         return
     for setting in found:
-        console.print(f"[bold]{setting.name}[/]  [dim]{setting.type}[/] = {setting.default}", soft_wrap=True)
+        kind, default = escape(setting.type), escape(setting.default)
+        console.print(f"[bold]{setting.name}[/]  [dim]{kind}[/] = {default}", soft_wrap=True)
         _say(setting.meaning, "    ", 4)
 
 

@@ -82,7 +82,7 @@ class CBSTConfig(StageConfig):
     policy: Literal["class_balanced", "global"] = "class_balanced"
     spatial_prior: bool = False
     rounds: int = Field(default=3, ge=1)
-    epochs: float | None = 2
+    epochs: float | None = Field(default=2, gt=0)
     portion: float = Field(default=0.2, gt=0, le=1)
     portion_step: float = Field(default=0.05, ge=0)
     portion_max: float = Field(default=0.5, gt=0, le=1)
