@@ -1,8 +1,10 @@
-"""Write the tables and pictures of the README and of the pages here from the measured numbers beside this file.
+"""Write the tables of the README and the pages, and the pictures: from measured numbers, and from settings classes.
 
 ``TASK.json`` holds, under ``table``, the ``table.json`` that ``segadapt bench table TASK`` wrote; its other keys hold
 numbers of the page's text (ablations). From the table come ``docs/images/TASK.svg``, the block of all stages in
-``benchmarks/TASK.md``, and the block of results in ``README.md`` where there is one::
+``benchmarks/TASK.md``, and the block of results in ``README.md`` where there is one. The tables of settings in ``docs``
+stand between lines ``<!-- begin settings METHOD -->`` and ``<!-- end settings METHOD -->``, see
+:mod:`benchmarks.settings`::
 
     make tables                                              # write all of them again
     make tables TABLE=runs/bench/camvid_day_dusk/table.json  # after taking in a new table
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chart import bound, chart, results, score
+from benchmarks.settings import settings_blocks
 from segadapt.bench.table import tables
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +46,10 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         if begin(task) in made[readme]:
             body = f"{picture}({figure})\n\n{summary(table)}"
             made[readme] = with_block(made[readme], readme.name, task, body)
+    pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
+    for (page, name), (opening, body) in settings_blocks(pages).items():
+        end = f"<!-- end settings {name} -->"
+        made[page] = between(made.get(page, pages[page]), page.name, opening, end, body)
     return made
 
 
@@ -63,11 +70,15 @@ def begin(task: str) -> str:
 
 def with_block(text: str, where: str, task: str, body: str) -> str:
     """Replace everything between the two markers of a task in ``text``."""
-    end = f"<!-- end table {task} -->"
-    if text.count(begin(task)) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin(task)):
-        sys.exit(f"{where}: needs the lines '{begin(task)}' and '{end}', once and in this order")
-    before, _, rest = text.partition(begin(task))
-    return f"{before}{begin(task)}\n\n{body.strip()}\n\n{end}{rest.partition(end)[2]}"
+    return between(text, where, begin(task), f"<!-- end table {task} -->", body)
+
+
+def between(text: str, where: str, opening: str, end: str, body: str) -> str:
+    """Replace everything between two lines in ``text``."""
+    if text.count(opening) != 1 or text.count(end) != 1 or text.index(end) < text.index(opening):
+        sys.exit(f"{where}: needs the lines '{opening}' and '{end}', once and in this order")
+    before, _, rest = text.partition(opening)
+    return f"{before}{opening}\n\n{body.strip()}\n\n{end}{rest.partition(end)[2]}"
 
 
 def summary(table: Mapping[str, Any]) -> str:

@@ -11,6 +11,10 @@ from xml.etree import ElementTree
 import pytest
 from benchmarks.chart import ABOVE, BELOW, chart
 from benchmarks.render import ROOT, alternative, begin, main, rendered, summary, with_block
+from benchmarks.settings import OPENING, settings_blocks
+
+from segadapt.methods.registry import METHODS
+from segadapt.runs.settings import GROUPS, own_settings, settings_of, shared_settings
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -70,6 +74,18 @@ def test_kept_means_are_those_of_the_seeds() -> None:
             scores = list(kept["seeds"].values())
             assert kept["miou"] == pytest.approx(statistics.mean(scores))
             assert kept["spread"] == (pytest.approx(statistics.stdev(scores)) if len(scores) > 1 else None)
+
+
+def test_every_method_and_group_has_its_settings_on_one_page() -> None:
+    pages = {page: page.read_text() for page in (ROOT / "docs").rglob("*.md")}
+    names = [match[1] for text in pages.values() for match in OPENING.finditer(text)]
+    assert sorted(names) == sorted([*METHODS, *GROUPS, "stage"])
+    shown = "".join(body for _, body in settings_blocks(pages).values())
+    wanted = [*shared_settings(), *(s for name in METHODS for s in own_settings(name))]
+    wanted += [s for name in GROUPS for s in settings_of(name)]
+    twice = ("network.", "data.target.", "data.oracle.", "data.test.")  # as listed under model and data.source
+    missing = {s.name for s in wanted if f"| `{s.name}` |" not in shown and not s.name.startswith(twice)}
+    assert missing == set()
 
 
 # ---- tables ----
@@ -142,6 +158,39 @@ def test_tables_of_another_layout_and_pages_without_markers_are_refused(tmp_path
         rendered(root)
     with pytest.raises(SystemExit, match=r"page\.md: needs the lines '<!-- begin table task -->'"):
         with_block("text", "page.md", "task", "body")
+
+
+# ---- settings ----
+
+
+def settings_page(root: Path, *names: str) -> str:
+    """Render a page that asks for the settings of ``names``."""
+    (root / "README.md").write_text("")
+    (root / "docs").mkdir(exist_ok=True)
+    page = root / "docs/page.md"
+    page.write_text("\n".join(f"<!-- begin settings {n} -->\n<!-- end settings {n.split()[0]} -->" for n in names))
+    return rendered(root)[page]
+
+
+def test_a_table_of_settings_has_four_columns_and_escaped_types(tmp_path: Path) -> None:
+    text = settings_page(tmp_path, "cbst", "st_sp like cbst", "daformer", "hrda like daformer")
+    assert "| `policy` | `class_balanced \\| global` | `class_balanced` | thresholds are" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.replace("\\|", "").count("|") == 5 for line in rows)
+    _, _, second = text.partition("<!-- begin settings st_sp like cbst -->")
+    second, _, _ = second.partition("<!-- end settings st_sp -->")
+    assert [line.split("`")[1] for line in second.splitlines() if line.startswith("| `")] == ["policy", "spatial_prior"]
+    assert "`mpcl.kind`" not in text, "what is inside a group that is null is listed where the group is set"
+    assert "| `batch_size` |" not in text, "settings of every stage are on their own page"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["cbts"], "'<!-- begin settings cbts -->' names no method"), (["st like cbst"], "no page has a block")],
+)
+def test_wrong_names_of_settings_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        settings_page(tmp_path, *names)
 
 
 # ---- picture ----

@@ -91,7 +91,7 @@ def _say(text: str, first: str = "", indent: int = 2, style: str | None = None) 
 
 
 def settings(
-    method: Annotated[str, typer.Argument(help="A method, e.g. proda; or data, run, model, inference.")],
+    method: Annotated[str, typer.Argument(help="A method, e.g. proda; or run, data, model, inference.")],
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:

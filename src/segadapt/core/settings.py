@@ -74,10 +74,10 @@ class Setting:
     """A setting as lists show it.
 
     Attributes:
-        name: name in overrides, e.g. ``optimiser.lr``.
-        type: type in words, e.g. ``number > 0``.
-        default: default value as YAML; ``required`` where there is none.
-        meaning: entry in the docstring of the settings class, in one line.
+        name: as an override names it, e.g. ``optimiser.lr``.
+        type: as a recipe writes its values, e.g. ``number > 0``; ``settings`` for a group, whose settings follow.
+        default: as YAML; ``required`` where there is none, ``as below`` for a group.
+        meaning: its entry in the docstring of the settings class, in one line.
     """
 
     name: str
@@ -86,43 +86,60 @@ class Setting:
     meaning: str
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Words for a type that is checked by a rule of its own; metadata of an ``Annotated`` type.
+
+    >>> Even = Annotated[int, Shown("even integer")]
+    """
+
+    words: str
+
+
 def describe(
-    cls: type[BaseModel], values: Mapping[str, Any] | None = None, leave_out: Sequence[str] = (), prefix: str = ""
+    cls: type[BaseModel],
+    values: Mapping[str, Any] | None = None,
+    leave_out: Sequence[str] = (),
+    prefix: str = "",
+    closed: Sequence[str] = (),
 ) -> list[Setting]:
-    """List the settings of a class, and the settings inside them.
+    """List the settings of a class, and after each group the settings inside it.
 
     Args:
         cls: settings class; each field stands in the ``Attributes:`` section of its docstring or of a base's.
         values: defaults that replace the defaults of the class.
         leave_out: names to leave out.
         prefix: opens the names.
+        closed: groups whose settings are listed elsewhere.
     """
     meanings = documented(cls)
-    listed: list[Setting] = []
+    found: list[Setting] = []
     for name, field in cls.model_fields.items():
         if name in leave_out:
             continue
         default = field.get_default(call_default_factory=True)
         if values is not None and name in values:
             default = values[name]
+        missing = default is PydanticUndefined
         inner = _settings_inside(field.annotation)
-        meaning = meanings.get(name, "")
-        if inner is not None:
-            own = default.model_dump() if isinstance(default, BaseModel) else default
-            if own is None or default is PydanticUndefined:
-                missing = "required" if default is PydanticUndefined else "null"
-                listed.append(Setting(prefix + name, "settings", missing, meaning))
-                own = None
-            listed += describe(inner, own, prefix=f"{prefix}{name}.")
+        if inner is None:
+            kind = _type_name(field.annotation, field.metadata)
+            shown = "required" if missing else _as_yaml(default)
+            found.append(Setting(prefix + name, kind, shown, meanings.get(name, "")))
             continue
-        kind = _type_name(field.annotation, _limits(field.metadata))
-        shown = "required" if default is PydanticUndefined else _as_yaml(default)
-        listed.append(Setting(prefix + name, kind, shown, meaning))
-    return listed
+        own = default.model_dump() if isinstance(default, BaseModel) else None if missing else default
+        kind = "settings | null" if type(None) in get_args(field.annotation) else "settings"
+        shown = "required" if missing else "null" if own is None else "as below"
+        if name in closed:
+            shown = "required" if missing else "as listed there"
+        found.append(Setting(prefix + name, kind, shown, meanings.get(name, "")))
+        if name not in closed:
+            found += describe(inner, own, prefix=f"{prefix}{name}.")
+    return found
 
 
 def documented(cls: type[BaseModel]) -> dict[str, str]:
-    """Return the meaning of each field by the docstrings of a class and its bases; the nearest class counts.
+    """Return the meaning of each field from the docstrings of a class and its bases; the nearest class counts.
 
     >>> class Example(Settings):
     ...     '''Settings of an example.
@@ -134,7 +151,7 @@ def documented(cls: type[BaseModel]) -> dict[str, str]:
     >>> documented(Example)
     {'rate': 'learning rate.'}
     """
-    meanings: dict[str, str] = {}
+    found: dict[str, str] = {}
     for owner in reversed(cls.__mro__):
         text = inspect.cleandoc(owner.__doc__ or "") if issubclass(owner, BaseModel) else ""
         section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)
@@ -143,8 +160,13 @@ def documented(cls: type[BaseModel]) -> dict[str, str]:
         for entry in re.split(r"\n(?=[ ]{4}\S)", "\n" + section.group(1).rstrip("\n")):
             names, colon, meaning = entry.strip().partition(":")
             if colon:
-                meanings |= {name.strip(): " ".join(meaning.split()) for name in names.split(",")}
-    return meanings
+                found |= {name.strip(): _plain(meaning) for name in names.split(",")}
+    return found
+
+
+def _plain(text: str) -> str:
+    """Return the text of a docstring in one line, with single backticks around code."""
+    return " ".join(re.sub(r"(?::\w+:)?(`+)~?(.+?)\1", r"`\2`", text).split())
 
 
 def _settings_inside(annotation: Any) -> type[BaseModel] | None:
@@ -154,35 +176,38 @@ def _settings_inside(annotation: Any) -> type[BaseModel] | None:
 
 
 def _limits(metadata: Sequence[Any]) -> str:
-    """Return the bounds of a number as text, e.g. ``>= 0, < 1``."""
+    """Return the bounds of a number as text, e.g. ``in [0, 1)`` or ``> 0``."""
+    flat = [m for x in metadata for m in getattr(x, "metadata", [x])]
+    found = {key: f"{getattr(m, key):g}" for m in flat for key in ("gt", "ge", "lt", "le") if hasattr(m, key)}
+    if len(found) == 2:
+        low = f"({found['gt']}" if "gt" in found else f"[{found['ge']}"
+        return f"in {low}, {found['lt']})" if "lt" in found else f"in {low}, {found['le']}]"
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    return ", ".join(f"{sign} {getattr(m, key):g}" for m in metadata for key, sign in signs.items() if hasattr(m, key))
+    return "".join(f"{signs[key]} {value}" for key, value in found.items())
 
 
-def _type_name(annotation: Any, limits: str = "") -> str:
+def _type_name(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """Return a type in the words of a recipe."""
+    words = next((m.words for m in metadata if isinstance(m, Shown)), None)
+    if words is not None:
+        return words
     origin, inside = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type_name(inside[0], limits or _limits([m for x in inside[1:] for m in getattr(x, "metadata", [x])]))
+        return _type_name(inside[0], [*inside[1:], *metadata])
     if origin is Literal:
         return " | ".join(_as_yaml(value) for value in inside)
     if origin in (Union, types.UnionType):
-        return " | ".join(_type_name(x, limits if x in (int, float) else "") for x in inside)
+        return " | ".join(_type_name(x, metadata if x in (int, float) else ()) for x in inside)
     if origin is tuple:
-        each = [x for x in inside if x is not Ellipsis]
-        return f"[{', '.join(map(_type_name, each))}{', ...' if Ellipsis in inside else ''}]"
+        return f"list of {_type_name(inside[0])}" if Ellipsis in inside else f"[{', '.join(map(_type_name, inside))}]"
     if origin is dict:
-        return f"mapping of {_type_name(inside[1])}"
-    names: dict[Any, str] = {
-        bool: "true | false",
-        int: "integer",
-        float: "number",
-        str: "text",
-        type(None): "null",
-        Any: "any",
-    }
-    name = names.get(annotation, getattr(annotation, "__name__", str(annotation)))
-    return f"{name} {limits}".rstrip()
+        return "mapping" if inside[1] is Any else f"mapping to {_type_name(inside[1])}"
+    if hasattr(annotation, "_fields"):  # a named tuple of numbers
+        return f"[{', '.join(annotation._fields)}], each a number"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "settings"
+    names: dict[Any, str] = {bool: "true | false", int: "integer", float: "number", str: "text", type(None): "null"}
+    return f"{names.get(annotation, 'any value')} {_limits(metadata)}".rstrip()
 
 
 def _as_yaml(value: Any) -> str:

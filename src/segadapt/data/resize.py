@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BeforeValidator
 
+from segadapt.core.settings import Shown
 from segadapt.core.types import Size
 from segadapt.labels import LabelMap
 
@@ -27,10 +28,14 @@ def _range(scales: tuple[float, float]) -> tuple[float, float]:
     return scales
 
 
-Scales = Annotated[tuple[float, float], AfterValidator(_range)]
+Scales = Annotated[tuple[float, float], AfterValidator(_range), Shown("[smallest, largest], each a number > 0")]
 """A range of factors by which images are enlarged."""
 
-Resize = Annotated[tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None, BeforeValidator(_checked)]
+Resize = Annotated[
+    tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None,
+    BeforeValidator(_checked),
+    Shown("[height, width] | [null, width] | [height, null] | integer >= 1 | null"),
+]
 """A working size: (height, width), one of them None to keep the proportions; or one number for the longest side,
 to which images only shrink; or None for the size of the file."""
 

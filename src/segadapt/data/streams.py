@@ -37,19 +37,19 @@ class Augmentation(Settings):
     """Geometric and photometric augmentation of one training sample.
 
     Attributes:
-        crop: (height, width) in pixels of the network's input; None takes the whole image.
+        crop: height and width in pixels of the network's input; null takes the whole image.
         scales: the image is enlarged by a factor drawn uniformly from this range before cropping.
-        long_side: the scales are relative to an image whose longer side has this many pixels; None
-            takes the working size.
+        long_side: the scales are relative to an image whose longer side has this many pixels; null takes the working
+            size.
         flip: mirror half of the samples.
-        jitter: strength of brightness, contrast, saturation and hue changes (0 is none; 0.5 is the
+        jitter: strength of brightness, contrast, saturation and hue changes, in [0, 1] (0 is none; 0.5 is the
             strength that the field calls strong).
         max_class_share: draw the crop again, up to 10 times, until it shows more than one class and
-            none covers so large a share of its labelled pixels (DAFormer: 0.75 of source crops);
-            None takes the first crop, and so do images without labels.
-        extra: further augmentations by registered name with their settings, e.g. ``{"fog": {"density": 0.3}}``, see
-            :func:`segadapt.data.augmentations.register_augmentation`. They change the colours of the crop after
-            ``jitter``, in the alphabetical order of their names; labels stay as they are.
+            none covers so large a share of its labelled pixels, in (0, 1] (DAFormer: 0.75 of source crops);
+            null takes the first crop, and so do images without labels.
+        extra: further augmentations by registered name with their settings, e.g. ``{fog: {density: 0.3}}``. They
+            change the colours of the crop after ``jitter``, in the alphabetical order of their names; labels stay as
+            they are.
     """
 
     crop: tuple[PositiveInt, PositiveInt] | None = None

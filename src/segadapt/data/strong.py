@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from segadapt.core.settings import Settings
+from segadapt.core.settings import Settings, Shown
 from segadapt.data.photometric import (
     adjust_brightness,
     adjust_contrast,
@@ -58,16 +58,17 @@ class StrongAugmentation(Settings):
     """The changes that may turn a weak view into a strong one.
 
     Attributes:
-        operations: which of :data:`OPERATIONS` may be drawn.
-        count: how many are drawn, with replacement.
-        probability: with which each one drawn is applied; its magnitude is 1 to 9 tenths of the largest.
-        cutout: side of the grey square as a share of the shorter side of the crop; 0 for none.
+        operations: operations that may be drawn (default: all, FixMatch's selection, as in ProDA).
+        count: operations drawn per sample, with replacement (RandAugment's N; FixMatch: 2).
+        probability: probability that a drawn operation is applied, in [0, 1] (FixMatch: 0.5); its magnitude is 1 to
+            9 tenths of the largest.
+        cutout: side of the grey square as a share of the shorter side of the crop, in [0, 1]; 0 for none.
         flip: mirror half of the samples.
         blur: standard deviation in pixels of a Gaussian blur of half of the samples; 0 for none.
-        jitter: strength of the colour changes of half of the samples, before everything else; 0 for none.
+        jitter: strength of the colour changes of half of the samples, in [0, 1], before everything else; 0 for none.
     """
 
-    operations: tuple[Operation, ...] = Field(default=OPERATIONS, min_length=1)
+    operations: Annotated[tuple[Operation, ...], Shown("list of operations")] = Field(default=OPERATIONS, min_length=1)
     count: int = Field(default=2, ge=0)
     probability: float = Field(default=0.5, ge=0, le=1)
     cutout: float = Field(default=1 / 3, ge=0, le=1)

@@ -57,11 +57,11 @@ class CBSTConfig(StageConfig):
     Attributes:
         policy: thresholds are ``class_balanced`` (CBST, eq. 8) or ``global`` (ST, eq. 5).
         spatial_prior: multiply target probabilities by source label frequencies (SP, eq. 9).
-        rounds: R (appendix A: 3).
+        rounds: R, number of rounds (appendix A: 3).
         epochs: passes over the pool per round, unless ``steps`` is given (appendix A: 2).
         portion: p0, share of the target pixels that are labelled in the first round, in (0, 1] (section 4.3: 0.2).
         portion_step: dp, growth of the portion per round (section 4.3: 0.05).
-        portion_max: p_max, in (0, 1] (section 4.3: 0.5).
+        portion_max: p_max, largest portion that it grows to, in (0, 1] (section 4.3: 0.5).
         source_portion: share of the source images that takes part in the first round, in [0, 1] (code: 0.03).
         source_portion_step: growth of this share per round (code: 0.0025).
         source_portion_max: largest share that it grows to, in [0, 1] (code: 0.06).
@@ -82,7 +82,7 @@ class CBSTConfig(StageConfig):
     policy: Literal["class_balanced", "global"] = "class_balanced"
     spatial_prior: bool = False
     rounds: int = Field(default=3, ge=1)
-    epochs: float | None = 2
+    epochs: float | None = Field(default=2, gt=0)
     portion: float = Field(default=0.2, gt=0, le=1)
     portion_step: float = Field(default=0.05, ge=0)
     portion_max: float = Field(default=0.5, gt=0, le=1)

@@ -45,8 +45,9 @@ class CRSTConfig(CBSTConfig):
         kld_weight: w, at least 0. The authors' code multiplies by its weight of 0.1 twice; the effective value
             0.01, which they say scores better than the paper's 0.1, is the default here.
         alpha: temperature of LRENT, above 0 (paper: 0.25); 0 would be hard labels.
-        source_policy: the same as for CBST; the CRST code draws again.
-        mining_fallback: the same as for CBST; not in the CRST code.
+        source_policy: ``redrawn`` draws all source images again in each round (the CRST code), ``cumulative`` keeps the
+            images of earlier rounds (the CBST code).
+        mining_fallback: where no rare class is present, take one of the three rarest (not in the CRST code).
     """
 
     method: str = "crst"

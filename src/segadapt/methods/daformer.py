@@ -54,7 +54,7 @@ class DAFormerConfig(MeanTeacherConfig, ImageNetFeaturesConfig, StageConfig):
     """Settings of DAFormer; defaults are the values of the GTA5 experiments.
 
     Attributes:
-        initial: weights of the network, see the stage's settings; ``scratch`` is ImageNet weights (paper).
+        initial: where the weights come from; ``scratch`` is ImageNet weights (paper).
         norm: batch normalisation of the network (code: ``train``).
         optimiser: AdamW (paper: 6e-5 for the encoder, 10 times as fast for the head, weight decay 0.01).
         schedule: linear warm-up of 1500 steps, then linear decay (paper).

@@ -40,7 +40,7 @@ class DistillConfig(TaughtConfig):
     """Settings of distillation; defaults are ProDA's.
 
     Attributes:
-        initial: weights of the student, see the stage's settings; ``scratch`` is a self-supervised backbone where
+        initial: where the weights of the student come from; ``scratch`` is a self-supervised backbone where
             the recipe names one (section 4.3).
         optimiser: SGD (section 5.1: 6e-4 for the backbone, 10 times as fast for the head).
         inference: how the teacher predicts its hard labels (code: mean over mirror images).

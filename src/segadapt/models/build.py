@@ -71,8 +71,9 @@ class ModelConfig(Settings):
 
     Attributes:
         name: a name that ``segadapt models`` lists.
-        weights: initial weights: ``imagenet``, the path of a file, or None for a random start.
-        arguments: further arguments of :func:`build_segmenter`.
+        weights: initial weights: ``imagenet``, the path of a file, or null for a random start.
+        arguments: further arguments of the network, e.g. ``{stride_in: 3x3}``; for ``hrda:NAME`` the arguments of
+            NAME stand under ``base``.
     """
 
     name: str = "lite"

@@ -36,14 +36,13 @@ class InferenceConfig(Settings):
     Attributes:
         scales: multiples of the working size at which the network sees the image, each above 0.
         flip: also show every view mirrored left to right.
-        window: (height, width) in pixels of sliding windows; None shows whole images. An image
+        window: height and width in pixels of sliding windows; null shows whole images. An image
             smaller than the window is shown whole.
         overlap: least share of a window that the next one covers again, in [0, 1).
-        size: (height, width) working size in pixels to which images are resized first; None keeps
-            their size.
+        size: height and width in pixels to which images are resized first; null keeps their size.
         average: average ``probabilities`` or ``logits`` over views and overlapping windows.
-        align_corners: convention of the bilinear resizing of class scores. False (corner *edges*
-            coincide) is the convention of current networks; True (corner *centres* coincide)
+        align_corners: convention of the bilinear resizing of class scores. ``false`` (corner edges
+            coincide) is the convention of current networks; ``true`` (corner centres coincide)
             reproduces numbers of networks from before torch 0.4, which had no other convention.
     """
 

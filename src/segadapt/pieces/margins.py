@@ -18,7 +18,12 @@ from segadapt.pieces.windows import WindowLike, window_axes
 
 
 class Margins(NamedTuple):
-    """Margins of a crop or an image as shares of its height (top, bottom) and width (left, right), in 0 .. 1."""
+    """Margins of a crop or an image as shares of its height or width, each in [0, 1].
+
+    Attributes:
+        top, bottom: shares of the height.
+        left, right: shares of the width.
+    """
 
     top: float = 0.0
     bottom: float = 0.0

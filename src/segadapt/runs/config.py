@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, field_validator
 
 from segadapt.core.registry import load_plugins
-from segadapt.core.settings import Settings, checked
+from segadapt.core.settings import Settings, Shown, checked
 from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
@@ -28,17 +28,19 @@ class DataSpec(Settings):
     """Settings of one data set of a run.
 
     Attributes:
-        reader: ``folder`` or one of the built-in readers (``segadapt data readers``).
+        reader: ``folder``, a built-in reader (``segadapt data readers``), or one that a package registered.
         root: folder of the data set: a path, or the name of a root given by ``--root name=path``
             or the environment variable ``SEGADAPT_<NAME>``.
-        split: name of a split, as the reader calls it.
-        options: further settings of the reader.
-        images, labels, classes: for ``folder``: image folder, mask folder, classes file; kept as absolute paths.
+        split: split of the data set, as its reader names it; empty takes the first one.
+        options: further settings of the reader, e.g. ``{condition: fog}`` of ``acdc``.
+        images: image folder, for ``folder``; kept as an absolute path.
+        labels: mask folder, for ``folder``; kept as an absolute path.
+        classes: classes file, for ``folder``; kept as an absolute path. Without one the mask values are the classes.
         ignore_ids: for ``folder``: mask values that belong to no class.
-        merge: classes of the data set -> classes of the run that they count as, e.g. ``{truck: car}``; all others
-            are matched by name, and ignored where the run has no class of their name.
-        size: working size: (height, width), where ``[null, width]`` keeps the proportions, or one number for the
-            longest side, to which images only shrink; None keeps them.
+        merge: its classes that count as a class of another name in the run's label space, e.g.
+            ``{truck: car}``; the others are matched by name, and ignored where that fails.
+        size: working size in pixels: height and width, where ``[null, width]`` keeps the proportions, or one number
+            for the longest side, to which images only shrink; null keeps their size.
         limit: use only this many images, evenly spaced.
     """
 
@@ -69,10 +71,11 @@ class DataConfig(Settings):
         target: target images; label paths of it are never resolved.
         oracle: the target's training set with labels, for an oracle and for ``measure_labels``.
         test: labelled target images on which results are reported; never trained on.
-        space: label space of the run by name; the source's own space if None.
+        space: label space of the run by name, e.g. ``camvid11``; null is the source's own.
         measure_labels: compare pseudo labels with the labels of ``oracle`` in the report. Nothing
             of it reaches training or selection.
-        cache_mb: memory for decoded images of each training process; its ``workers`` and their streams divide it.
+        cache_mb: memory for decoded images of each training process, in MB; its ``workers`` and their streams
+            divide it.
         workers: decoding processes; 0 decodes in the training process.
         skip_damaged: replace unreadable files, named and counted, instead of stopping.
     """
@@ -97,17 +100,18 @@ class RunConfig(Settings):
     """Everything that decides the numbers of a run.
 
     Attributes:
-        title: e.g. ``camvid_day_dusk/cbst``.
-        description: line of ``segadapt recipes`` about it.
+        title: title of the run, e.g. ``camvid_day_dusk/cbst``; the name of the recipe where it gives none.
+        description: one line for ``segadapt recipes``.
         seed: seed of everything random.
-        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
-        model: the network that stages train.
-        data: the data sets.
-        evaluation: how test images are predicted.
+        accelerator: where to compute: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: number format of the network: float32 (``32-true``), or bfloat16 where that is safe (``bf16-mixed``).
+        model: the network; ``segadapt settings model``.
+        data: source, target and test images; ``segadapt settings data``.
+        evaluation: how test images are predicted; ``segadapt settings inference``.
         plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
             so that a resumed run knows them.
-        stages: settings of the stages, in order; the last one that is not an oracle is the result.
+        stages: stages by name, run in order; the last one is the result. For the settings of a stage see
+            ``segadapt settings METHOD``.
     """
 
     title: str
@@ -119,7 +123,7 @@ class RunConfig(Settings):
     data: DataConfig
     evaluation: InferenceConfig = InferenceConfig()
     plugins: tuple[str, ...] = ()
-    stages: tuple[SerializeAsAny[StageConfig], ...]
+    stages: Annotated[tuple[SerializeAsAny[StageConfig], ...], Shown("mapping to settings")]
 
 
 # ---- from recipes to configurations ----
