@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.data.dataset import Held
 from segadapt.data.resize import Resize
+
+Key = tuple[Literal["image", "label"], Path | Held | None, Resize]
 
 
 class DecodedCache:
@@ -19,11 +23,16 @@ class DecodedCache:
 
     def __init__(self, budget: int):
         self.budget = budget
-        self._held: dict[tuple[str, Resize], npt.NDArray[np.uint8]] = {}
+        self._held: dict[Key, npt.NDArray[np.uint8]] = {}
         self._bytes = 0
 
-    def get(self, key: tuple[str, Resize], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-        """Return the cached array, or the result of ``make``, which is kept if it still fits."""
+    def get(self, key: Key, make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+        """Return the cached array, or the result of ``make``, which is kept if it still fits.
+
+        Args:
+            key: kind (``image`` or ``label``), place and working size.
+            make: decodes the array.
+        """
         if key in self._held:
             return self._held[key]
         value = make()

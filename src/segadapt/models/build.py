@@ -206,7 +206,8 @@ def _around(
     """Build ``network`` around the network named ``wrapped``, whose own arguments are ``base``."""
     if network is MultiRes and wrapped.startswith("hrda:"):
         raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
-    return network(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
+    own = {} if preprocessing is None else {"preprocessing": preprocessing}
+    return network(build_segmenter(wrapped, classes, **{**own, **(base or {})}), **arguments)
 
 
 _FAMILIES: Mapping[str, Callable[..., Segmenter]] = {
