@@ -1,4 +1,4 @@
-"""The Python face: what the command does, as functions. All of them are names of :mod:`segadapt` itself."""
+"""The calls of the Python interface; all of them are names of :mod:`segadapt` itself."""
 
 from __future__ import annotations
 

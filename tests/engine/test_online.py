@@ -68,7 +68,7 @@ def test_labels_at_a_quarter_of_the_resolution() -> None:
 
 
 def test_pixels_without_label_count_in_the_truth_alone() -> None:
-    """A class that labels leave out shows: the truth is that of all pixels, the labels are those that exist."""
+    """A class that labels leave out shows: the truth counts all pixels, the labels only the pixels that have one."""
     record = OnlineRecord(dataset(), 3, None, DecodedCache(0), Runtime("cpu"))
     truth = torch.from_numpy(TRUTH.astype(np.int64))[None]
     labels = torch.where(truth == 2, IGNORE, 0)

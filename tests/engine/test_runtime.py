@@ -15,7 +15,7 @@ WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> tuple[Runtime, list[torch.dtype]]:
-    """A process of three that all hold the same, and the types of the messages that it sends."""
+    """Return a process of three that all hold the same, and the types of the messages that it sends."""
     runtime, sent = Runtime("cpu"), []
 
     def all_reduce(message: torch.Tensor) -> None:

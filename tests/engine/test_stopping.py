@@ -63,7 +63,7 @@ def test_processes_decide_alike_by_the_message_of_the_step() -> None:
 
 
 def test_a_signal_at_the_end_of_a_step_waits_for_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said to be saved is saved; files that were skipped so far are named."""
+    """The message says that the state is saved, and it is; files that were skipped so far are named."""
     raw = raw_config(tmp_path, "source_only", test=False)
     raw["data"]["skip_damaged"] = True
     (tmp_path / "source/images/003.png").write_bytes(b"\x89PNG no more")

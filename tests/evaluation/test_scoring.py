@@ -25,7 +25,7 @@ FOUR = LabelSpace("four", ("a", "b", "c", "d"), distinct_colors(4), {"dark": ("a
 
 
 def grey_image(label: npt.NDArray[np.uint8], classes: int = 4) -> npt.NDArray[np.uint8]:
-    """The image whose :class:`GreyLevels` prediction is ``label``."""
+    """Return the image for which :class:`GreyLevels` predicts ``label``."""
     grey = ((np.minimum(label, classes - 1) + 0.5) / classes * 255).astype(np.uint8)
     return grey[..., None].repeat(3, axis=2)
 

@@ -30,7 +30,7 @@ def network(classes: int = len(CITYSCAPES)) -> TinySegmenter:
 
 
 def write_test_split(benchmark: str, root: Path) -> list[Path]:
-    """The test images of a data set as downloaded, with files beside them that are none."""
+    """Write the test images of a data set as downloaded, with other files beside them."""
     if benchmark == "cityscapes":
         base = root / "leftImg8bit"
         save(base / "val" / "ulm" / "ulm_000000_000019_leftImg8bit.png", picture())

@@ -45,7 +45,7 @@ class Pointwise(Segmenter):
 
 
 def make(name: str, network: Segmenter, *others: Segmenter, **settings: Any) -> Method:
-    """A method by its name on a network."""
+    """Make a method by its name on a network."""
     cls, values = stage_settings("adapt", {"method": name, **settings})
     return METHODS[name].method(cls(**values), network, SPACE, *others)
 
@@ -72,7 +72,7 @@ def samples(seed: int, batch: int, height: int, width: int, domain: int, labelle
 
 
 def backward(steps: Iterable[Terms]) -> dict[str, float]:
-    """What the engine does with a step: one backward pass a yield; the values of the terms."""
+    """Run one backward pass per yield, as the engine does; return the values of the terms."""
     values = {}
     for terms in steps:
         means = {name: term.mean() for name, term in terms.items()}
@@ -82,5 +82,5 @@ def backward(steps: Iterable[Terms]) -> dict[str, float]:
 
 
 def gradients(module: nn.Module) -> list[Tensor]:
-    """The gradients that a module has collected."""
+    """Return the gradients that a module has collected."""
     return [p.grad for p in module.parameters() if p.grad is not None]

@@ -17,7 +17,7 @@ from tests.tiny import NAMES, ROUNDS, raw_config
 
 
 def label_rounds(method: str) -> list[int]:
-    """The rounds in which a method labels the target, before it trains."""
+    """Return the rounds in which a method labels the target, before it trains."""
     if METHODS[method].method.prepare is Method.prepare:
         return []
     return [0, 1] if method in ROUNDS else [0]

@@ -63,7 +63,7 @@ MAKERS: dict[str, tuple[Callable[..., Any], Callable[[], Batch]]] = {
 
 
 def step(method: Any, batch: Batch, half: bool) -> dict[str, Tensor]:
-    """One step as the engine takes it."""
+    """Take one step as the engine does."""
     torch.manual_seed(0)
     values: dict[str, Tensor] = {}
     generator = method.step(batch)
@@ -103,7 +103,7 @@ def test_half_precision_changes_little(name: str) -> None:
 
 
 def test_classes_of_bcl_may_be_renamed() -> None:
-    """The losses are those of the same network with its classes in another order."""
+    """Losses equal the losses of the same network with its classes in another order."""
     order = torch.tensor([3, 0, 4, 1, 2])  # new class i is old class order[i]
     place = order.argsort()
     method = bcl()

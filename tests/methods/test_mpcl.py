@@ -333,7 +333,7 @@ def test_prototypes_of_two_processes_are_those_of_one(bank: int) -> None:
 
 @pytest.mark.parametrize("kind", ["centroid", "gaussian", "full"])
 def test_prediction_by_prototypes(kind: str, tmp_path: Path) -> None:
-    """The class of the best of all prototypes (eq. 10), also from a model file."""
+    """A pixel gets the class of the best of all prototypes (eq. 10), also from a model file."""
     settings = {"kind": kind, "channels": D, "prototypes": PARTS, "predict": "prototypes"}
     torch.manual_seed(0)
     network = build_segmenter("timm:resnet10t", K, width=16)

@@ -33,7 +33,7 @@ def batch(seed: int = 0) -> Batch:
 
 
 def host(name: str, **settings: Any) -> DAFormer:
-    """A host on a network of its own kind that is sure of some pixels."""
+    """Make a host on a network of its own kind that is sure of some pixels."""
     torch.manual_seed(0)
     network: Segmenter = Pointwise(seed=3)
     if name == "hrda":
@@ -47,7 +47,7 @@ def host(name: str, **settings: Any) -> DAFormer:
 
 
 def step(method: DAFormer, seed: int = 0) -> tuple[dict[str, float], Mixed]:
-    """The terms of a step, and the mixed pixels that it learnt from."""
+    """Return the terms of a step, and the mixed pixels that it learnt from."""
     seen: list[Mixed] = []
     plain = method.mixed_terms
 

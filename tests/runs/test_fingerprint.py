@@ -23,7 +23,7 @@ from tests.tiny import raw_config
 
 
 def fingerprints(raw: dict[str, Any], out: Path) -> dict[str, str]:
-    """Those of all stages, by name; nothing is trained."""
+    """Return the fingerprints of all stages, by name; nothing is trained."""
     shutil.rmtree(out, ignore_errors=True)
     run = Run.open(build_config(raw, "tiny"), out, quiet=True)
     made = Fingerprints(run.config, run.opened)

@@ -28,7 +28,7 @@ CAMVID_CLASS = {
 
 
 def roots(folder: Path) -> dict[str, str]:
-    """A toy world and a CamVid of two frames, as the recipes name them."""
+    """Make a toy world and a CamVid of two frames, as the recipes name them."""
     write_cityscapes(folder / "toy" / "cityscapes")
     write_camvid_index(folder / "camvid")
     for split in ("train", "test"):

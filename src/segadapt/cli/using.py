@@ -141,7 +141,7 @@ def predict(
     window: Window = "",
     ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids.")] = "train",
     submission: Annotated[
-        str, typer.Option(help="Write what a test server wants: cityscapes, acdc or dark_zurich.")
+        str, typer.Option(help="Write the files of a test server: cityscapes, acdc or dark_zurich.")
     ] = "",
     archive: Annotated[bool, typer.Option("--zip", help="With --submission: also pack it, as OUT.zip.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,

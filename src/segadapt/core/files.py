@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        with temporary.open("r+b") as file:  # Windows flushes only what may be written
+        with temporary.open("r+b") as file:  # Windows flushes only files opened for writing
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)  # noqa: PTH105

@@ -118,7 +118,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def load_plugins(modules: Iterable[str]) -> None:
-    """Import the packages that a recipe names as ``plugins``; what they register is known from then on.
+    """Import the packages that a recipe names as ``plugins``; the entries that they register are known from then on.
 
     Raises:
         RequestError: a name is not one of a module, its import fails, or it registers a name that is taken.

@@ -66,7 +66,7 @@ def _class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] 
     return cls
 
 
-# ---- what there is to set ----
+# ---- lists of settings ----
 
 
 @dataclass(frozen=True)

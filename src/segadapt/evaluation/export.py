@@ -97,7 +97,7 @@ def export_onnx(
 
     Raises:
         RequestError: onnx, onnxscript or onnxruntime is not installed; or it predicts by prototypes with full
-            covariances, for which ONNX has no operators.
+            covariances, which ONNX cannot express.
         RunError: the model cannot be exported, or the exported model differs from torch by more
             than 0.1 % (logits, relative to the largest; or share of pixels of another class). No file is left then.
     """
@@ -115,7 +115,7 @@ def export_onnx(
     device = next(model.parameters()).device
     try:
         with replacing(path) as temporary, evaluation_mode(model), torch.no_grad():
-            # Exporters leave the module in the mode in which they found its outermost part.
+            # An exporter leaves all parts of a module in the mode of its outermost part.
             deployed = Deployed(model.cpu(), (inference or InferenceConfig()).align_corners).eval()
             exporter, error, disagreement = _write_and_compare(deployed, temporary, shapes, dynamic)
     finally:

@@ -111,7 +111,7 @@ def predict_submission(
     Args:
         model: the network; moved to ``device`` if one is given.
         space: its label space, the classes of Cityscapes in any order.
-        given: the data set as downloaded, of which the test split is taken; or any folder of its images.
+        given: the data set as downloaded, to predict its test split; or any folder of its images.
         output: folder for the files, made if needed.
         benchmark: a key of :data:`SERVERS`.
         config, device, size: see :func:`segadapt.evaluation.predict.predict_array`.

@@ -208,5 +208,5 @@ class DAFormer(Method):
         return self.model if self.mpcl is None else self.mpcl.result(self.model)
 
     def prototype_view(self) -> PrototypeNet | None:
-        """Return the network with its prototypes as classifier, whichever of the two is kept."""
+        """Return the network with its prototypes as classifier, also where the stage keeps another."""
         return None if self.mpcl is None else self.mpcl.around(self.model)

@@ -60,7 +60,7 @@ class PseudoLabels(NamedTuple):
         labels: [B, H, W] train ids.
         weights: [B, H, W] in [0, 1]; zero where labels are not to be trusted.
         trusted: [B, H, W] bool, pixels of the image that lie in no margin.
-        sure: [B, H, W] bool, trusted pixels of which the teacher is sure.
+        sure: [B, H, W] bool, trusted pixels with at least the ``threshold`` of confidence.
     """
 
     labels: Tensor

@@ -1,4 +1,4 @@
-"""Supervised training: the source-only model every adaptation starts from, and the oracle.
+"""Supervised training: the source-only model that adaptations start from, and the oracle.
 
     Input: labelled images (x, y); network G
     repeat
@@ -37,7 +37,7 @@ class SourceOnlyConfig(StageConfig):
 
     @property
     def opens_target_labels(self) -> bool:
-        """Whether ``data`` is the oracle's."""
+        """Whether the stage is an oracle."""
         return self.data == "oracle"
 
 

@@ -1,13 +1,13 @@
-"""Recipes: YAML files that say what a run does, read without torch.
+"""Recipes: YAML files with the settings of runs, read without torch.
 
 A recipe is named ``TASK/NAME``, e.g. ``toy/cbst``. ``_tasks.yaml`` lists the recipes of each task. A file that a task
 lacks comes from the task that it is ``like``, and at last from ``_methods``; it is then read for the asking task, so
 ``toy/st`` is ``_methods/st.yaml`` over the task's own ``_self_training.yaml`` over its own ``_task.yaml``.
 
-``base`` names what a file builds on: a file of the same task (``_task.yaml``), a file of another folder that is read
-for this task (``toy/cbst.yaml``), or a whole recipe (``toy/cbst``). Mappings merge, everything else replaces.
-``stages`` maps names to settings, run in order; null leaves a stage out, and ``like: other`` starts from the settings
-of another stage.
+``base`` names the settings that a file builds on: a file of the same task (``_task.yaml``), a file of another folder
+that is read for this task (``toy/cbst.yaml``), or a whole recipe (``toy/cbst``). Mappings merge, everything else
+replaces. ``stages`` maps names to settings, run in order; null leaves a stage out, and ``like: other`` starts from the
+settings of another stage.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def read_recipe(recipe: str | Path, known_methods: KnownMethods = tuple) -> dict
     """Return the settings of a recipe with its bases merged in, not yet checked.
 
     Args:
-        recipe: a shipped name (``toy/cbst``), a path to a YAML file, whose ending may be left out, or ``TASK/METHOD``
+        recipe: a shipped name (``toy/cbst``), a path to a YAML file, with or without its ending, or ``TASK/METHOD``
             with a method of another package: the task's source stage, then a stage ``adapt`` of that method with the
             settings of the source stage.
         known_methods: returns the names of the methods that other packages registered.

@@ -19,11 +19,11 @@ from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import read_index
 from segadapt.data.resize import Resize, resize_image, resize_label
 from segadapt.data.writing import encode_picture
-from segadapt.evaluation.pictures import confidence_map
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.images import to_batch
+from segadapt.report.maps import confidence_map
 from segadapt.report.pictures import INDEX, WIDEST, fitting, picture_index
 
 COUNT = 8

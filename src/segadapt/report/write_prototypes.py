@@ -24,12 +24,12 @@ from torch import Tensor
 from segadapt.core.files import write_json
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.resize import Resize, resize_image
-from segadapt.evaluation.pictures import activation_map, index_map
 from segadapt.labels import IGNORE, LabelMap, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels, resize_images
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.images import to_batch
+from segadapt.report.maps import activation_map, index_map
 from segadapt.report.pictures import INDEX, SHEET_WIDTH, fitting, picture_index
 from segadapt.report.write_pictures import evenly_spaced, shown_images, write_picture
 

@@ -1,6 +1,6 @@
 """The configuration of a run: a recipe with overrides, checked.
 
-``epochs`` given above ``steps`` replace them, as ``steps`` do ``epochs``; :mod:`segadapt.recipes` reads the recipes.
+:mod:`segadapt.recipes` reads the recipes. A stage has ``steps`` or ``epochs``: the one laid over the other replaces it.
 """
 
 from __future__ import annotations
@@ -253,7 +253,8 @@ def resolve_root(name: str, roots: Mapping[str, str], noun: str = "data set", ki
     Args:
         name: as a recipe gives it.
         roots: folders and files by name.
-        noun, kind: what the root stands for, for the message.
+        noun: word for it in the message.
+        kind: ``FOLDER`` or ``FILE``, for the message.
 
     Raises:
         RequestError: nothing is known by this name.

@@ -1,4 +1,4 @@
-"""Whether runs and stages are the same: a finished stage is reused where everything that decides its numbers is."""
+"""Fingerprints of stages and data: a finished stage is reused where everything that decides its numbers is equal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Fingerprints:
 
 
 def data_fingerprint(opened: OpenedData) -> str:
-    """Return a short hash of what a run trains on: names and file sizes, independent of where the files lie."""
+    """Return a short hash of the training data: names and file sizes, wherever the files lie."""
     data = opened.training
     return short_hash(
         [
@@ -67,7 +67,7 @@ def data_fingerprint(opened: OpenedData) -> str:
 
 
 def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
-    """Return a short hash of what scores depend on besides the model: test images, their size, inference."""
+    """Return a short hash of everything that scores depend on besides the model: test images, size, inference."""
     test = opened.test
     return short_hash(
         [
@@ -87,7 +87,7 @@ def files_fingerprint(dataset: Dataset) -> str:
 
 
 def labels_read(spec: DataSpec) -> dict[str, Any]:
-    """Return the settings that decide, besides the files, which classes labels mean; empty where all is as usual."""
+    """Return the settings that decide, besides the files, which classes labels mean; without the default ones."""
     read: dict[str, Any] = {"merge": spec.merge, "options": spec.options}
     if spec.reader == "folder" and spec.ignore_ids != DataSpec().ignore_ids:
         read["ignore_ids"] = spec.ignore_ids
@@ -97,7 +97,7 @@ def labels_read(spec: DataSpec) -> dict[str, Any]:
 
 
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the settings that two configurations, as JSON, do not share, by names of overrides; not the title."""
+    """Return the settings that two configurations, as JSON, do not share, by their override names; not the title."""
 
     def by_stage(config: Mapping[str, Any]) -> dict[str, Any]:
         rest = {key: value for key, value in config.items() if key not in ("stages", "title")}

@@ -22,7 +22,7 @@ from segadapt.models.store import LoadedModel
 from segadapt.runs.opening import in_space
 
 STAGE = "label"
-"""Stands for a stage's name in ``labels.json``; by it a later call knows what an earlier one wrote."""
+"""Name of the stage in ``labels.json``; a later call recognises the results of an earlier call by it."""
 
 
 def label_images(
@@ -41,7 +41,7 @@ def label_images(
 ) -> dict[str, Any]:
     """Write ``out/labels/ID.png`` (index masks, 255 unlabelled) and ``out/labels.json``; return the summary.
 
-    Until everything is done, nothing in ``out`` changes; results of an earlier call are replaced then.
+    Nothing in ``out`` changes before all labels are made; then they replace the results of an earlier call.
 
     Args:
         loaded: the model that predicts.
@@ -58,7 +58,7 @@ def label_images(
         quiet: print warnings only.
 
     Raises:
-        RequestError: something else is in the way of the results, the masks do not fit, or nothing could be labelled.
+        RequestError: other files are in the way of the results, the masks do not fit, or no image could be labelled.
     """
     target = open_folder(images, None, None, name="label")
     truth = None

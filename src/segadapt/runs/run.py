@@ -72,7 +72,7 @@ class Run:
 
         Args:
             config: resolved configuration.
-            out: folder of the run. What was finished in it before is not done again.
+            out: folder of the run; finished stages in it are not run again.
             roots: where named data sets lie, by name.
             quiet: print nothing but warnings.
             reuse: folders of other runs; finished stages in them may be taken over.

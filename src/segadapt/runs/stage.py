@@ -29,7 +29,7 @@ from segadapt.runs.results import SELECTION
 
 @dataclass(frozen=True)
 class StageRunner:
-    """Trains, scores and shows the stages of a run; holds what they share.
+    """Trains, scores and shows the stages of a run; holds the parts that they share.
 
     Attributes:
         config: configuration of the run.

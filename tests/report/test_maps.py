@@ -1,11 +1,11 @@
-"""Pictures for people, pixel by pixel where that says something."""
+"""The maps that the report draws of predictions."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from segadapt.evaluation.pictures import activation_map, confidence_map, index_map
 from segadapt.labels import IGNORE
+from segadapt.report.maps import activation_map, confidence_map, index_map
 
 
 def test_confidence_map_gets_brighter() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of predictions, for people: confidence, prototypes. All are RGB [H, W, 3] uint8."""
+"""Maps of predictions as pictures: confidence, prototypes. All are RGB [H, W, 3] uint8."""
 
 from __future__ import annotations
 
