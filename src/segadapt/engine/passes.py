@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from segadapt.core.types import Size
+from segadapt.data.cache import Key
 from segadapt.data.resize import resize_image, resize_label
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.damaged import DamagedFiles
