@@ -67,7 +67,8 @@ def test_collections_of_one_name_share_a_cache_and_mix_nothing() -> None:
             assert image.unique().tolist() == pytest.approx([(10, 200)[domain] / 255])
             assert label.tolist() == LABEL.tolist()
     places = [item.image for d in sets for item in d.items]
-    assert len({str(place) for place in places}) == 2
+    assert len(set(places)) == 2
+    assert [str(place) for place in places] == ["same[0]", "same[0]"], "as the caller counts"
     assert all(isinstance(place, Held) for place in places)
 
 

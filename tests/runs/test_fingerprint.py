@@ -93,7 +93,8 @@ def test_a_checkpoint_made_with_other_data_is_refused(tmp_path: Path, monkeypatc
     mask = tmp_path / "source/labels/003.png"
     cv2.imwrite(str(mask), np.zeros_like(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)))
     with pytest.raises(
-        RequestError, match=r"source/checkpoints' was made with other .* choose another --out, or remove"
+        RequestError,
+        match=r"source/checkpoints' was made with other .* choose another folder for the run .*, or remove",
     ):
         resumed(tmp_path / "run", quiet=True).execute()
     shutil.rmtree(tmp_path / "run/stages/source/checkpoints")

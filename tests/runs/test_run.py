@@ -274,7 +274,7 @@ def test_what_is_refused_does_not_claim_its_folder(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"000\.png"):
         Run.open(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
     damaged.write_bytes(whole)
-    with pytest.raises(RequestError, match="--reuse: there is no folder"):
+    with pytest.raises(RequestError, match="reuse: there is no folder"):
         Run.open(config(tmp_path, "cbst"), tmp_path / "run", quiet=True, reuse=(tmp_path / "nowhere",))
     assert not (tmp_path / "run/config.json").exists()
     Run.open(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)

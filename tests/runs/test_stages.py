@@ -143,7 +143,7 @@ def test_a_network_that_a_method_cannot_use_is_named_before_the_source_trains(tm
 
 def test_one_stage_alone_needs_the_one_before(tmp_path: Path) -> None:
     run = Run.open(build_config(raw_config(tmp_path, "st"), "tiny"), tmp_path / "run", quiet=True)
-    with pytest.raises(RequestError, match=r"stage 'adapt' needs the model of stage 'source', .*leave out --stage"):
+    with pytest.raises(RequestError, match=r"stage 'adapt' needs the model of stage 'source', .*without 'stage'"):
         run.execute("adapt")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,10 @@ class DecodedCache:
 
     def __init__(self, budget: int):
         self.budget = budget
-        self._held: dict[tuple[str, Resize], npt.NDArray[np.uint8]] = {}
+        self._held: dict[tuple[Hashable, Resize], npt.NDArray[np.uint8]] = {}
         self._bytes = 0
 
-    def get(self, key: tuple[str, Resize], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    def get(self, key: tuple[Hashable, Resize], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
         """Return the cached array, or the result of ``make``, which is kept if it still fits."""
         if key in self._held:
             return self._held[key]

@@ -101,14 +101,12 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
     def _sample(self, member: Member, number: int, damaged: tuple[str, ...]) -> _Raw:
         part, index = member.part, member.place
         item = part.dataset.items[index]
-        image = self.cache.get(
-            (str(item.image), part.resize), lambda: resize_image(part.dataset.image(index), part.resize)
-        )
+        image = self.cache.get((item.image, part.resize), lambda: resize_image(part.dataset.image(index), part.resize))
         if item.label is None:
             label: LabelMap = np.full(image.shape[:2], IGNORE, np.uint8)
         else:
             label = self.cache.get(
-                (f"label {item.label}", part.resize), lambda: resize_label(part.dataset.label(index), part.resize)
+                (("label", item.label), part.resize), lambda: resize_label(part.dataset.label(index), part.resize)
             )
             if label.shape != image.shape[:2]:
                 label = resize_label(label, (image.shape[0], image.shape[1]))

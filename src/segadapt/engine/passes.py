@@ -101,7 +101,7 @@ class Passes:
     def _target_image(self, index: int) -> npt.NDArray[np.uint8]:
         """Read a target image at working size."""
         target, size = self._data.target, self._data.target_size
-        key = (str(target.items[index].image), size)
+        key = (target.items[index].image, size)
         return self._data.cache.get(key, lambda: resize_image(target.image(index), size))
 
     def _source_pair(self, index: int) -> tuple[npt.NDArray[np.uint8], LabelMap]:

@@ -34,7 +34,7 @@ class TrueLabels:
             DamagedFile: the label cannot be read.
             RequestError: the label holds a value that is neither a class nor IGNORE.
         """
-        return self._cache.get((str(self._dataset.items[index].label), size), lambda: self._read(index, size))
+        return self._cache.get((("label", self._dataset.items[index].label), size), lambda: self._read(index, size))
 
     def named(self, name: str, size: Resize) -> LabelMap:
         """Return the true label map of the image with this id; see :meth:`at`."""

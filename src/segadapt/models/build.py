@@ -205,7 +205,8 @@ def _around(
     """Build ``network`` around the network named ``wrapped``, whose own arguments are ``base``."""
     if network is MultiRes and wrapped.startswith("hrda:"):
         raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
-    return network(build_segmenter(wrapped, classes, preprocessing=preprocessing, **(base or {})), **arguments)
+    inner = {"preprocessing": preprocessing, **(base or {})}
+    return network(build_segmenter(wrapped, classes, **inner), **arguments)
 
 
 _FAMILIES: Mapping[str, Callable[..., Segmenter]] = {
