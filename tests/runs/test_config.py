@@ -124,7 +124,7 @@ def test_roots_come_from_options_environment_and_paths(tmp_path: Path, monkeypat
     monkeypatch.setenv("SEGADAPT_CAMVID", "/env/c")
     assert resolve_root("camvid", {}) == Path("/env/c")
     assert resolve_root(str(tmp_path), {}) == tmp_path
-    with pytest.raises(RequestError, match="--root gta5=FOLDER, in Python .*, or set SEGADAPT_GTA5=FOLDER"):
+    with pytest.raises(RequestError, match=r"--root gta5=FOLDER, in Python .*, or set SEGADAPT_GTA5=FOLDER"):
         resolve_root("gta5", {})
 
 
