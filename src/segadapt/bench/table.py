@@ -108,7 +108,9 @@ def bench_table(
 
 def _measured(task: str, methods: Sequence[str], out: Path) -> list[str]:
     """List the recipes asked for and the task's recipes that were run before, in the order of the table."""
-    return [name for name in task_recipes(task) if name in methods or (out / name).is_dir()]
+    known = task_recipes(task)
+    others = [name for name in methods if name not in known]  # of methods of other packages
+    return [name for name in known if name in methods or (out / name).is_dir()] + others
 
 
 def _overrides_by_recipe(task: str, methods: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:

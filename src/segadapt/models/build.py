@@ -206,8 +206,8 @@ def _around(
     """Build ``network`` around the network named ``wrapped``, whose own arguments are ``base``."""
     if network is MultiRes and wrapped.startswith("hrda:"):
         raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
-    own = {} if preprocessing is None else {"preprocessing": preprocessing}
-    return network(build_segmenter(wrapped, classes, **{**own, **(base or {})}), **arguments)
+    inner = {"preprocessing": preprocessing, **(base or {})}
+    return network(build_segmenter(wrapped, classes, **inner), **arguments)
 
 
 _FAMILIES: Mapping[str, Callable[..., Segmenter]] = {

@@ -111,7 +111,10 @@ def _find(recipe: str | Path, known_methods: KnownMethods) -> dict[str, Any]:
     if (outside := _outside(name, known_methods)) is not None:
         return outside
     known = [*recipe_names(), *(f"{name.partition('/')[0]}/{method}" for method in known_methods())]
-    raise RequestError(f"no recipe '{name}'{nearest(name, known)}; 'segadapt recipes' lists them")
+    raise RequestError(
+        f"no recipe '{name}'{nearest(name, known)}; 'segadapt recipes' lists them, and TASK/METHOD with a method of "
+        "another package needs that package among the plugins"
+    )
 
 
 def _shipped(

@@ -46,8 +46,7 @@ def with_network(
     named = [o for o in overrides if o.startswith(("model.", "model="))]
     if twice:
         kept = {k: v for k, v in config.model.arguments.items() if k not in ("base", "preprocessing")}
-        base = {k: v for k, v in arguments.items() if k != "preprocessing"}
-        arguments = {**kept, "preprocessing": arguments["preprocessing"], "base": base}
+        arguments = {**kept, "base": arguments}
         named = [o for o in named if not o.startswith("model.arguments.") and f"{HRDA}{PREFIX}" not in o]
         name = f"{HRDA}{name}"
     if named:
