@@ -2,7 +2,7 @@
 
 A block of Python runs as it stands, in a folder of its own per page. A comment before it says what it needs:
 
-- ``<!-- example: folders -->``: ``A/images``, ``A/masks``, ``B/images`` and ``B/masks`` are there, and runs are short.
+- ``<!-- example: folders -->``: ``A`` and ``B/test`` have images and masks, ``B`` images, and runs are short.
 - ``<!-- example: file NAME.py -->``: the block is written to that file, which is then imported.
 - ``<!-- example: continues -->``: the block goes on where the last block stopped.
 """
@@ -57,9 +57,10 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
-    for name, shift in (("A", 0.0), ("B", 1.0)):
-        write_folder(tmp_path / name, 4, shift=shift)
-        (tmp_path / name / "labels").rename(tmp_path / name / "masks")
+    for name, shift in (("A", 0.0), ("B", 1.0), ("B/test", 1.0)):
+        write_folder(tmp_path / name, 4, shift=shift, labels=name != "B")
+        if name != "B":
+            (tmp_path / name / "labels").rename(tmp_path / name / "masks")
     yield
     for name in {name for name in set(sys.modules) - before if name.startswith("my_")}:
         del sys.modules[name]
