@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="settings to change, e.g. adapt.steps=200")
     options = parser.parse_intermixed_args()
 
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-m", "segadapt"]
     adapt = [*command, "adapt", "--method", "entropy", "--plugin", "own_method", "--quiet"]
     adapt += ["--source-images", options.source_images, "--source-labels", options.source_masks]

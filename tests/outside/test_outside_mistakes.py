@@ -20,6 +20,7 @@ from segadapt.methods import Method
 from segadapt.methods.registry import METHODS, register_method
 from segadapt.models import plain
 from segadapt.models.segmenter import Preprocessing
+from tests.runs.test_run import start
 
 CLASSES = ("a", "b", "c")
 LABEL = np.repeat([[0, 0, 1, 1, 2, 2] * 6], 36, axis=0).astype(np.uint8)
@@ -207,3 +208,26 @@ def test_tied_parameters_are_saved(tmp_path: Path) -> None:
     result = segadapt.adapt(**given(method="source_only", network=Tied(), overrides=SHORT[:2]), out=tmp_path / "run")
     state = segadapt.load(result.model).model.state_dict()
     assert torch.equal(state["module.one.weight"], state["module.two.weight"])
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from torch import nn
+import segadapt
+image, label = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
+short = ["accelerator=cpu", "source={steps: 1, batch_size: 2, augmentation: {crop: [32, 32]}}"]
+data = {"source": [(image, label)] * 2, "target": [image] * 2, "classes": ["a", "b", "c"]}
+try:
+    segadapt.adapt(**data, method="source_only", network=nn.Conv2d(3, 3, 1), overrides=short, out=sys.argv[1])
+except segadapt.RequestError as problem:
+    print(problem)
+"""
+
+
+def test_processes_that_start_from_other_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "script.py"))
+    out, err = start(tmp_path, *launch, str(tmp_path / "run")).communicate(timeout=200)
+    assert out.count("different settings (model.arguments.initial)") == 2, err
+    assert not (tmp_path / "run/config.json").exists()

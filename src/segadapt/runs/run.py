@@ -12,6 +12,7 @@ newest checkpoint.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class Run:
         """
         roots = roots or {}
         runtime = Runtime(config.accelerator, config.precision)
+        _require_one_config(config, runtime)
         opened = open_data(config.data, roots, out / "cache", given)
         _refuse_other_run(config, out, reuse)
         record = Record(out, runtime.main, quiet)
@@ -221,6 +223,17 @@ def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = No
         )
     config = build_config(held["config"], held["config"]["title"])
     return Run.open(config, out, {**held["roots"], **(roots or {})}, quiet=quiet, given=given)
+
+
+def _require_one_config(config: RunConfig, runtime: Runtime) -> None:
+    """Refuse processes that do not run the same, e.g. a script's network with random weights of each process."""
+    one, *others = sorted(set(runtime.gather([config.model_dump_json()])))
+    if others:
+        names = differing_settings(json.loads(one), json.loads(others[0]))
+        raise RequestError(
+            f"the processes have different settings ({', '.join(names)}); give the same to all, and call "
+            "torch.manual_seed before a network is built that a script gives"
+        )
 
 
 def _refuse_other_run(config: RunConfig, out: Path, reuse: Sequence[Path]) -> None:
