@@ -101,9 +101,10 @@ def show_labels(
         for number in summary["shown"]:
             item = target.items[number]
             source = stage_folder / f"round{summary['round']}"
-            confidence = cv2.imread(str(source / "confidence" / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE)
-            if confidence is None:
+            kept = source / "confidence" / f"{number:06d}.png"
+            if not kept.is_file():  # a stage that another run made keeps its model alone
                 continue
+            confidence = read_index(kept)
             label = read_index(source / "labels" / f"{item.id}.png")
             shown = fitting(label.shape[0], label.shape[1], WIDEST)
             name = f"pseudo/{stage}_{summary['round']}_{number:06d}"
@@ -111,7 +112,7 @@ def show_labels(
             write_picture(folder / f"{name}_label.png", space.colorize(resize_label(label, shown)))
             write_picture(
                 folder / f"{name}_confidence.jpg",
-                confidence_map(resize_image(np.asarray(confidence, np.uint8), shown).astype(np.float32) / 255),
+                confidence_map(resize_image(confidence, shown).astype(np.float32) / 255),
             )
             index["pseudo"].append(
                 {
