@@ -24,8 +24,10 @@ import typer
 from segadapt.cli import app
 from segadapt.data.augmentations import AUGMENTATIONS
 from segadapt.data.readers import READERS
+from segadapt.errors import RequestError
 from segadapt.methods.registry import METHODS
 from segadapt.models import plain
+from segadapt.recipes import recipe_names
 from segadapt.runs.config import folder_config, load_config
 from tests.test_api import QUICK
 from tests.tiny import scene, write_folder
@@ -225,3 +227,34 @@ def test_wrong_commands_and_links_are_found(tmp_path: Path) -> None:
     assert anchors(page) == {"one-two-three", "twice", "twice-1"}
     assert command_lines(page) == ["segadapt methods --plugin x"]
     assert len(command_lines(ROOT / "README.md")) > 10
+
+
+# ---- overrides that pages name ----
+
+OVERRIDE = re.compile(r"`((?:[a-z]\w*(?:\.\w+)*=(?:'[^'`]*'|[^\s`]+) ?)+)`")
+OVERRIDES = [
+    (page, text)
+    for page in [*PAGES, *sorted((ROOT / "benchmarks").glob("*.md"))]
+    for text in OVERRIDE.findall(page.read_text())
+    if re.match(r"(?:source|warmup|adapt|stage\d|model|data)\.|seed=", text)
+]
+RECIPES = [name for name in recipe_names() if name.startswith(("toy/", "gta5_cityscapes/", "cityscapes_acdc/"))]
+
+
+@pytest.mark.parametrize(("page", "text"), OVERRIDES, ids=[text for _, text in OVERRIDES])
+def test_overrides_that_a_page_names_can_be_given(page: Path, text: str) -> None:
+    """Each builds a configuration of a recipe, of one named like the page where there is one."""
+    mine = [name for name in RECIPES if page.stem in name.partition("/")[2]] or RECIPES
+    problems = []
+    for recipe in [*mine, *RECIPES]:
+        try:
+            load_config(recipe, shlex.split(text))
+        except RequestError as problem:
+            problems.append(f"{recipe}: {problem}")
+        else:
+            return
+    raise AssertionError(f"{page.name} names '{text}', which no recipe takes; {problems[0]}")
+
+
+def test_there_are_overrides_to_test() -> None:
+    assert len(OVERRIDES) > 60

@@ -162,3 +162,11 @@ def test_blur_and_jitter_come_to_half_of_the_samples() -> None:
         change = (strong_view(images, numbers, options).images - images).abs().amax((1, 2, 3))
         assert 35 <= int((change > 0.01).sum()) <= 65
         assert 35 <= int((change < 1e-4).sum()) <= 65
+
+
+def test_without_operations_cutout_or_mirror_the_strong_view_is_the_weak_one() -> None:
+    """What the pages of ProDA and CPSL name for "without augmentation"."""
+    options = StrongAugmentation(operations=(), cutout=0, flip=False)
+    images = tensor(pictures())
+    numbers = np.random.default_rng(1).random((2, options.numbers), dtype=np.float32)
+    assert torch.allclose(strong_view(images, numbers, options).images, images, atol=1e-6)

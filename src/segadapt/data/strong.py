@@ -58,7 +58,7 @@ class StrongAugmentation(Settings):
     """The changes that may turn a weak view into a strong one.
 
     Attributes:
-        operations: operations that may be drawn (default: all, FixMatch's selection, as in ProDA).
+        operations: operations that may be drawn (default: all, FixMatch's selection, as in ProDA); [] for none.
         count: operations drawn per sample, with replacement (RandAugment's N; FixMatch: 2).
         probability: probability that a drawn operation is applied, in [0, 1] (FixMatch: 0.5); its magnitude is 1 to
             9 tenths of the largest.
@@ -68,7 +68,7 @@ class StrongAugmentation(Settings):
         jitter: strength of the colour changes of half of the samples, in [0, 1], before everything else; 0 for none.
     """
 
-    operations: Annotated[tuple[Operation, ...], Shown("list of operations")] = Field(default=OPERATIONS, min_length=1)
+    operations: Annotated[tuple[Operation, ...], Shown("list of operations")] = OPERATIONS
     count: int = Field(default=2, ge=0)
     probability: float = Field(default=0.5, ge=0, le=1)
     cutout: float = Field(default=1 / 3, ge=0, le=1)
