@@ -64,8 +64,8 @@ def test_dacs_in_plain_pytorch(
 def test_a_method_of_ones_own_survives_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folders: list[str]
 ) -> None:
-    stages = "{steps: 40, epochs: null, checkpoint_every: 7, augmentation: {crop: [32, 32]}}"
-    short = [f"source={stages.replace('40', '4')}", f"adapt={stages}"]
+    stages = "{steps: 100, epochs: null, checkpoint_every: 7, augmentation: {crop: [32, 32]}}"
+    short = [f"source={stages.replace('100', '4')}", f"adapt={stages}"]
     assert run(monkeypatch, "own_method.py", *folders, "--out", str(tmp_path / "run"), *TINY, *short) == 0
     said = capsys.readouterr().out
     assert "killed: exit status -9" in said
