@@ -264,7 +264,7 @@ def _drop_unused(checkpoint: Checkpoint, head: Head) -> None:
 
 
 def _require_all(model: nn.Module, checkpoint: Checkpoint, layout: Layout) -> None:
-    """Raise RequestError unless the tensors are exactly those of the network, and finite."""
+    """Raise RequestError unless the tensors are finite and just the ones the network has."""
     wrong = differences(model, checkpoint.state)
     if wrong:
         raise RequestError(

@@ -121,7 +121,7 @@ def main_rows(record: RunRecord) -> dict[str, Row | None]:
 
 
 def gap_closed(source: float | None, adapted: float | None, oracle: float | None) -> float | None:
-    """Return ``(adapted - source) / (oracle - source)``; None if one is unknown or there is no gap."""
+    """Return ``(adapted - source) / (oracle - source)``; None if one is unknown or oracle and source are equal."""
     if source is None or adapted is None or oracle is None or oracle - source < 1e-9:
         return None
     return (adapted - source) / (oracle - source)
