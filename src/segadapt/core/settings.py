@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -94,6 +95,18 @@ class Shown:
     """
 
     words: str
+
+
+class Scaling(Enum):
+    """How a setting follows the length of a stage (:mod:`segadapt.runs.length`); metadata of an ``Annotated`` type.
+
+    >>> Momentum = Annotated[float, Scaling.MOMENTUM]
+    """
+
+    STEPS = "a number of training steps"
+    PASSES = "a number of passes over the data"
+    MOMENTUM = "the share of a moving average that each step keeps"
+    RATE = "a learning rate"
 
 
 def describe(

@@ -9,7 +9,7 @@ the method and of the optimisers and the position; all randomness is a function 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from segadapt.data.loader import Feeder, Samples, Stream
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
 from segadapt.engine.environment import RoundEnvironment
+from segadapt.engine.matching import MEASURED, gradient_sizes, match
 from segadapt.engine.online import OnlineRecord
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
 from segadapt.engine.record import Record, Steps
@@ -133,13 +134,14 @@ class Loop:
             self._prepare(environment, round_index)
         streams = self.method.streams(round_index, environment)
         steps = stage_length(self.config, streams)
+        feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
         optimisers = self.optimisers(round_index)
         if saved is not None:
             for name, optimiser in optimisers.items():
                 optimiser.load_state_dict(saved[name])
         else:
+            self.match(round_index, optimisers, feeders)
             self._save(round_index, 0, optimisers)
-        feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
         self._named.clear()
         self._train(environment, round_index, first=first, steps=steps, optimisers=optimisers, feeders=feeders)
         self._name_damaged(feeders.values())
@@ -161,6 +163,27 @@ class Loop:
         """Make a new optimiser for every network that the method trains."""
         factor = self.method.learning_rate_factor(round_index)
         return {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
+
+    def match(self, round_index: int, optimisers: Optimisers, feeders: Mapping[str, Feeder]) -> dict[str, list[float]]:
+        """Set the rates of optimisers that are ``matched`` by gradients of the round's first batches; return them."""
+        matched = {n: t.optimiser for n, t in self.method.trained().items() if t.optimiser.name == "matched"}
+        if not matched:
+            return {}
+        self.method.train()
+
+        def gradients() -> Iterator[None]:
+            sources = [feeder.batches(0, MEASURED) for feeder in feeders.values()]
+            for step, batches in enumerate(zip(*sources, strict=True)):
+                seed_step(self.seed, Purpose.STEP, round_index, step, self.runtime.rank)
+                self._backward(dict(zip(feeders, batches, strict=True)), optimisers)
+                yield
+
+        measured = gradient_sizes({name: optimisers[name] for name in matched}, gradients, self.method)
+        rates = {name: match(optimisers[name], measured[name], matched[name].momentum) for name in matched}
+        for optimiser in optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
+        self.record.event("rates", stage=self.config.name, round=round_index, rates=rates)
+        return rates
 
     def feeder(self, stream: Stream, streams: int = 1) -> Feeder:
         """Return a feeder with this process's part of a stream, one of ``streams`` that are fed at a time."""
@@ -241,10 +264,20 @@ class Loop:
     def step(self, round_index: int, step: int, batch: dict[str, Samples], optimisers: Optimisers) -> Measured:
         """Run one training step on one batch of every stream."""
         seed_step(self.seed, Purpose.STEP, round_index, step, self.runtime.rank)
+        means = self._backward(batch, optimisers)
+        for optimiser in optimisers.values():
+            if self.config.gradient_clip is not None:
+                parameters = [p for group in optimiser.param_groups for p in group["params"]]
+                torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip, foreach=True)
+            optimiser.step()
+        names = [name for name, _ in means]
+        return Measured(step, names, torch.stack([m for _, m in means]), [i for s in batch.values() for i in s.ids])
+
+    def _backward(self, batch: dict[str, Samples], optimisers: Optimisers) -> list[tuple[str, Tensor]]:
+        """Fill the gradients of all networks, summed over the processes; return the weighted means of all terms."""
         for optimiser in optimisers.values():
             optimiser.zero_grad(set_to_none=True)
-        names: list[str] = []
-        values: list[Tensor] = []
+        found: list[tuple[str, Tensor]] = []
         generator = self.method.step(batch)
         while True:
             with self.runtime.autocast():
@@ -253,15 +286,10 @@ class Loop:
                 break
             means = self._global_means(terms)
             self.runtime.fabric.backward(sum(means.values(), torch.zeros((), device=self.runtime.device)))
-            names += list(means)
-            values += [m.detach().float() for m in means.values()]
+            found += [(name, mean.detach().float()) for name, mean in means.items()]
         for optimiser in optimisers.values():
-            parameters = [p for group in optimiser.param_groups for p in group["params"]]
-            self.runtime.sum_gradients(parameters)
-            if self.config.gradient_clip is not None:
-                torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip, foreach=True)
-            optimiser.step()
-        return Measured(step, names, torch.stack(values), [i for s in batch.values() for i in s.ids])
+            self.runtime.sum_gradients([p for group in optimiser.param_groups for p in group["params"]])
+        return found
 
     def _global_means(self, terms: Terms) -> dict[str, Tensor]:
         """Return this process's share of each weighted mean over the batch of all processes.

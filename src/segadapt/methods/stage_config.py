@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from segadapt.core.settings import Settings
+from segadapt.core.settings import Scaling, Settings
 from segadapt.data.loader import Augmentation
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
@@ -19,7 +19,8 @@ class OptimiserConfig(Settings):
     """The optimiser of one network; defaults are the values of AdaptSeg and CRST for DeepLabV2.
 
     Attributes:
-        name: ``sgd`` or ``adamw`` (AdamW is Adam where ``weight_decay`` is 0).
+        name: ``sgd``, ``adamw`` (AdamW is Adam where ``weight_decay`` is 0), or ``matched``: AdamW whose updates are
+            as large as those of SGD with these settings (:mod:`segadapt.engine.matching`).
         lr: learning rate, above 0; of a segmentation network, the rate of its encoder.
         head_factor: the head of a segmentation network learns at ``lr`` times this factor, above 0.
         momentum: momentum of SGD, in [0, 1).
@@ -27,8 +28,8 @@ class OptimiserConfig(Settings):
         weight_decay: at least 0; AdamW does not apply it to biases and normalisation parameters.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(default=2.5e-4, gt=0)
+    name: Literal["sgd", "adamw", "matched"] = "sgd"
+    lr: Annotated[float, Scaling.RATE] = Field(default=2.5e-4, gt=0)
     head_factor: float = Field(default=10.0, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
@@ -48,8 +49,8 @@ class ScheduleConfig(Settings):
 
     name: Literal["constant", "poly"] = "poly"
     power: float = Field(default=0.9, gt=0)
-    warmup: int = Field(default=0, ge=0)
-    horizon: int | None = Field(default=None, gt=0)
+    warmup: Annotated[int, Scaling.STEPS] = Field(default=0, ge=0)
+    horizon: Annotated[int | None, Scaling.STEPS] = Field(default=None, gt=0)
     over: Literal["round", "stage"] = "round"
 
 
@@ -77,6 +78,9 @@ class StageConfig(Settings):
         gradient_clip: largest norm of a network's whole gradient; null does not clip.
         inference: how target images are predicted for pseudo labels: scales, mirror images, windows.
         checkpoint_every: steps between two checkpoints.
+        length: share of the steps that the recipe names, in (0, 1]; what counts steps or belongs to one step follows by
+            rule (``segadapt plan`` shows it).
+        short: settings of a stage with a ``length``, laid over what the rules give.
     """
 
     name: str
@@ -85,8 +89,8 @@ class StageConfig(Settings):
     initial: str = "previous"
     network: ModelConfig | None = None
     role: Literal["source", "adapted", "oracle"] = "adapted"
-    steps: int | None = Field(default=None, ge=1)
-    epochs: float | None = Field(default=None, gt=0)
+    steps: Annotated[int | None, Scaling.STEPS] = Field(default=None, ge=1)
+    epochs: Annotated[float | None, Scaling.PASSES] = Field(default=None, gt=0)
     batch_size: int = Field(default=2, ge=1)
     augmentation: Augmentation = Augmentation()
     optimiser: OptimiserConfig = OptimiserConfig()
@@ -95,6 +99,8 @@ class StageConfig(Settings):
     gradient_clip: float | None = Field(default=None, gt=0)
     inference: InferenceConfig = InferenceConfig()
     checkpoint_every: int = Field(default=500, ge=1)
+    length: float = Field(default=1.0, gt=0, le=1)
+    short: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _network_from_scratch(self) -> StageConfig:

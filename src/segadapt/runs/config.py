@@ -22,6 +22,7 @@ from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
+from segadapt.runs.length import shorter
 
 
 class DataSpec(Settings):
@@ -108,6 +109,7 @@ class RunConfig(Settings):
         model: the network; ``segadapt settings model``.
         data: source, target and test images; ``segadapt settings data``.
         evaluation: how test images are predicted; ``segadapt settings inference``.
+        length: share of the published steps, in (0, 1], for every stage; null leaves each stage its own ``length``.
         plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
             so that a resumed run knows them.
         stages: stages by name, run in order; the last one is the result. For the settings of a stage see
@@ -122,6 +124,7 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     data: DataConfig
     evaluation: InferenceConfig = InferenceConfig()
+    length: float | None = Field(default=None, gt=0, le=1)
     plugins: tuple[str, ...] = ()
     stages: Annotated[tuple[SerializeAsAny[StageConfig], ...], Shown("mapping to settings")]
 
@@ -215,9 +218,23 @@ def _configured(
     if data is not None:
         raw = merge(raw, {"data": data})
         raw["data"] = {k: v for k, v in raw["data"].items() if k != "test" or "test" in data}
-    raw = apply_overrides(raw, overrides)
-    named = dict.fromkeys([*_listed(raw.get("plugins"), where), *plugins])
+    published = apply_overrides(raw, overrides)
+    named = dict.fromkeys([*_listed(published.get("plugins"), where), *plugins])
+    raw = apply_overrides(_shortened(published, where), overrides)
     return build_config({**raw, "plugins": list(named)}, where)
+
+
+def _shortened(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return settings with the rules of :mod:`segadapt.runs.length` and each stage's ``short`` laid over them."""
+    stages = resolved_stages(raw, where)
+    for name, settings in stages.items():
+        if raw.get("length") is not None:
+            settings["length"] = raw["length"]
+        cls, full = stage_settings(name, settings)
+        stage = checked(cls, full, f"{where}: stage '{name}'")
+        if stage.length < 1:
+            stages[name] = merge(merge(settings, shorter(stage, stage.length)), stage.short)
+    return {**raw, "stages": stages}
 
 
 def _named_by(overrides: Sequence[str], where: str) -> list[str]:

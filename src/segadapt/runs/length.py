@@ -1,0 +1,102 @@
+"""A shorter run of a published recipe, by rule.
+
+A recipe names the published settings once. A stage with ``length`` l < 1 has l times the steps, and what counts steps or
+belongs to one step follows (settings say so by :class:`segadapt.core.settings.Scaling`):
+
+=================  ==========================  ====================================================================
+setting            becomes                     why
+=================  ==========================  ====================================================================
+steps, warm-ups    l n, at least 1             they keep their share of the stage
+passes (epochs)    l n                         the same
+momentum m         m ** (1 / l), at least 0.9  an average forgets over the same share of the stage; below 0.9 it would
+                                               no longer average (fewer than ten steps)
+learning rate r    r / sqrt(l)                 weights that steps move at random travel r * sqrt(steps), so they get
+                                               as far; a rate in proportion to 1 / l would be unstable
+=================  ==========================  ====================================================================
+
+What a short run on other data must set itself stands under ``short`` of the stage, with its reason, and is laid over
+the result; so are overrides of the command.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from segadapt.core.settings import Scaling
+from segadapt.methods.stage_config import StageConfig
+
+LEAST_MOMENTUM = 0.9
+"""A moving average that keeps less than this share per step is no average: it holds fewer than ten steps."""
+
+
+def scaled(value: float, scaling: Scaling, length: float) -> float:
+    """Return the value of a setting in a stage of a share of its published length.
+
+    Args:
+        value: as published.
+        scaling: what the setting is.
+        length: l, in (0, 1].
+
+    Example:
+        >>> scaled(40_000, Scaling.STEPS, 0.025), scaled(0.999, Scaling.MOMENTUM, 0.1)
+        (1000, 0.99)
+    """
+    if scaling is Scaling.STEPS:
+        return max(1, round(value * length)) if value else 0
+    if scaling is Scaling.PASSES:
+        return _three_digits(value * length)
+    if scaling is Scaling.RATE:
+        return _three_digits(value / math.sqrt(length))
+    return max(round(value ** (1 / length), 4), min(value, LEAST_MOMENTUM))
+
+
+def shorter(settings: BaseModel, length: float) -> dict[str, Any]:
+    """Return the settings that change, as a mapping to lay over those of a stage.
+
+    Args:
+        settings: published settings of a stage, or of a part of it.
+        length: l, in (0, 1].
+
+    Example:
+        >>> shorter(StageConfig(name="adapt", method="x", steps=40_000), 0.01)["steps"]
+        400
+    """
+    changes: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        scaling = next((m for m in field.metadata if isinstance(m, Scaling)), None)
+        if isinstance(value, BaseModel):
+            if inner := shorter(value, length):
+                changes[name] = inner
+        elif scaling is not None and value is not None:
+            new = scaled(value, scaling, length)
+            if new != value:
+                changes[name] = new
+    return changes
+
+
+def changed(published: StageConfig, stage: StageConfig) -> list[tuple[str, Any, Any]]:
+    """List what differs between the published settings of a stage and those it runs with: name, published, now."""
+    return list(_differences(published.model_dump(), stage.model_dump(), ""))
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> list[tuple[str, Any, Any]]:
+    found: list[tuple[str, Any, Any]] = []
+    for name, value in new.items():
+        if name == "short":
+            continue
+        before = old.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            found += _differences(before, value, f"{prefix}{name}.")
+        elif value != before:
+            found.append((prefix + name, before, value))
+    return found
+
+
+def _three_digits(value: float) -> float:
+    """Round to three significant digits, which is what a recipe would say."""
+    return float(f"{value:.3g}")
