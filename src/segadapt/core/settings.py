@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticUndefined
 
 from segadapt.errors import RequestError, nearest
@@ -19,9 +19,24 @@ S = TypeVar("S", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """Base of all settings: typed, frozen, unknown keys refused."""
+    """Base of all settings: typed, frozen, unknown keys refused.
+
+    Settings inside settings are laid over their default: what a mapping does not name stays as the default has it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        filled = dict(values)
+        for name, value in values.items():
+            default = cls.model_fields[name].default if name in cls.model_fields else None
+            if isinstance(value, Mapping) and isinstance(default, BaseModel):
+                filled[name] = {**default.model_dump(), **value}
+        return filled
 
 
 def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:

@@ -110,6 +110,8 @@ class RunConfig(Settings):
         data: source, target and test images; ``segadapt settings data``.
         evaluation: how test images are predicted; ``segadapt settings inference``.
         length: share of the published steps, in (0, 1], for every stage; null leaves each stage its own ``length``.
+        every: settings of all stages; what a stage itself says counts more, what a recipe publishes for a stage that has a
+            ``length`` counts less.
         plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
             so that a resumed run knows them.
         stages: stages by name, run in order; the last one is the result. For the settings of a stage see
@@ -125,6 +127,7 @@ class RunConfig(Settings):
     data: DataConfig
     evaluation: InferenceConfig = InferenceConfig()
     length: float | None = Field(default=None, gt=0, le=1)
+    every: dict[str, Any] = Field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     stages: Annotated[tuple[SerializeAsAny[StageConfig], ...], Shown("mapping to settings")]
 
@@ -225,15 +228,19 @@ def _configured(
 
 
 def _shortened(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return settings with the rules of :mod:`segadapt.runs.length` and each stage's ``short`` laid over them."""
-    stages = resolved_stages(raw, where)
+    """Return settings with ``every``, the rules of :mod:`segadapt.runs.length` and each stage's ``short`` laid over."""
+    stages, every = resolved_stages(raw, where), raw.get("every") or {}
     for name, settings in stages.items():
         if raw.get("length") is not None:
             settings["length"] = raw["length"]
         cls, full = stage_settings(name, settings)
-        stage = checked(cls, full, f"{where}: stage '{name}'")
-        if stage.length < 1:
-            stages[name] = merge(merge(settings, shorter(stage, stage.length)), stage.short)
+        published = checked(cls, full, f"{where}: stage '{name}'")
+        if published.length < 1:
+            for above in (shorter(published, published.length), every, published.short):
+                settings = merge(settings, above)
+            stages[name] = settings
+        else:
+            stages[name] = merge(every, settings)
     return {**raw, "stages": stages}
 
 
