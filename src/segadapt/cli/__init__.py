@@ -50,6 +50,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
     "step": benching.step,
+    "study": benching.study,
     "thresholds": benching.thresholds,
     "table": benching.table,
 }

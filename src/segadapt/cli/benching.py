@@ -112,6 +112,42 @@ def step(
     console.print(f"peak memory {memory['passes']} MB after the passes, {memory['step']} MB after the steps")
 
 
+def study(
+    file: Annotated[Path, typer.Argument(help="A study file, e.g. benchmarks/study.yaml.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs and the tables.", callback=out_folder)],
+    seeds: Annotated[str, typer.Option(help="Seeds, comma-separated; the file's if empty.")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Stop after so long; call again to go on.")] = None,
+    root: Roots = None,
+    json: Json = False,
+) -> None:
+    """Run the rows of a study file on its tasks, all from the same source models; goes on where it stopped."""
+    from segadapt.bench.study import read_study, run_study
+    from segadapt.bench.table import markdown
+
+    made = run_study(
+        read_study(file),
+        out,
+        parse_roots(root),
+        workers=workers,
+        minutes=minutes,
+        seeds=_numbers(seeds) if seeds.strip() else None,
+        say=lambda line: None if json else console.print(line, soft_wrap=True, markup=False),
+    )
+    if json:
+        print_json(made)
+        return
+    for table in made.values():
+        console.print(markdown(table), soft_wrap=True, markup=False)
+
+
+def _numbers(seeds: str) -> list[int]:
+    try:
+        return [int(s) for s in seeds.split(",")]
+    except ValueError:
+        raise RequestError(f"--seeds '{seeds}' is not a comma-separated list of integers") from None
+
+
 def table(
     task: Annotated[str, typer.Argument(help="A task, e.g. camvid_day_dusk.")],
     methods: Annotated[str, typer.Option(help="Recipes of the task, comma-separated; all of them if empty.")] = "",
@@ -127,11 +163,6 @@ def table(
     """Run the recipes of a task with several seeds and write one table; goes on where it stopped."""
     from segadapt.bench.table import bench_table, markdown
 
-    try:
-        numbers = [int(s) for s in seeds.split(",")]
-    except ValueError:
-        raise RequestError(f"--seeds '{seeds}' is not a comma-separated list of integers") from None
-
     def show(seed: int, row: Mapping[str, Any]) -> None:
         if not json:
             score = "-" if row["scores"] is None else f"{row['scores']['miou']:.1f}"
@@ -140,7 +171,7 @@ def table(
     made = bench_table(
         task,
         [m.strip() for m in methods.split(",")] if methods.strip() else None,
-        numbers,
+        _numbers(seeds),
         out or Path("runs") / "bench" / Path(task).resolve().name,
         parse_roots(root),
         overrides=overrides or [],

@@ -110,8 +110,8 @@ class RunConfig(Settings):
         data: source, target and test images; ``segadapt settings data``.
         evaluation: how test images are predicted; ``segadapt settings inference``.
         length: share of the published steps, in (0, 1], for every stage; null leaves each stage its own ``length``.
-        every: settings of all stages; what a stage itself says counts more, what a recipe publishes for a stage that has a
-            ``length`` counts less.
+        every: settings of all stages. What a stage itself says counts more; of a stage that has a ``length``, what it
+            says under ``short``.
         plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
             so that a resumed run knows them.
         stages: stages by name, run in order; the last one is the result. For the settings of a stage see
@@ -241,7 +241,7 @@ def _shortened(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
             stages[name] = settings
         else:
             stages[name] = merge(every, settings)
-    return {**raw, "stages": stages}
+    return {**raw, "stages": {name: stages.get(name) for name in raw["stages"]}}  # null stages stay known
 
 
 def _named_by(overrides: Sequence[str], where: str) -> list[str]:

@@ -1,7 +1,7 @@
 """A shorter run of a published recipe, by rule.
 
-A recipe names the published settings once. A stage with ``length`` l < 1 has l times the steps, and what counts steps or
-belongs to one step follows (settings say so by :class:`segadapt.core.settings.Scaling`):
+A recipe names the published settings once. A stage with ``length`` l < 1 has l times the steps, and what counts steps
+or belongs to one step follows (settings say so by :class:`segadapt.core.settings.Scaling`):
 
 =================  ==========================  ====================================================================
 setting            becomes                     why

@@ -118,8 +118,12 @@ class Run:
 
     # ---- stages ----
 
-    def execute(self, only: str | None = None) -> dict[str, Any]:
+    def execute(self, only: str | None = None, pictures: bool = True) -> dict[str, Any]:
         """Run all stages, or only the one named, and return the results as written to results.json.
+
+        Args:
+            only: name of a stage; None runs all.
+            pictures: draw pictures for the report after each stage.
 
         Raises:
             RequestError: there is no such stage, or a finished stage was made with other settings or data.
@@ -134,7 +138,7 @@ class Run:
             for number, stage in enumerate(self.config.stages):
                 fingerprint = fingerprints.next(stage, self.networks.outside_files(stage))
                 if only in (None, stage.name):
-                    self._run_stage(runner, number, stage, fingerprint)
+                    self._run_stage(runner, number, stage, fingerprint, pictures)
             return self._write_results()
         finally:
             self.record.close()
@@ -142,7 +146,9 @@ class Run:
     def _folder(self, stage: StageConfig) -> Path:
         return self.out / "stages" / stage.name
 
-    def _run_stage(self, runner: StageRunner, number: int, stage: StageConfig, fingerprint: str) -> None:
+    def _run_stage(
+        self, runner: StageRunner, number: int, stage: StageConfig, fingerprint: str, pictures: bool
+    ) -> None:
         folder = self._folder(stage)
         label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
         done = read_json(folder / DONE) or self._take_over(runner, stage, fingerprint)
@@ -161,7 +167,7 @@ class Run:
                 f"'{folder}' was made with other settings, weights or data; choose another folder for the run ('out'), "
                 "or remove it"
             )
-        if self.runtime.main:
+        if self.runtime.main and pictures:
             runner.show(self.out / "pictures", stage, folder, done)
         if done["row"]["scores"] is not None:
             self.record.say(f"  mIoU {done['row']['scores']['miou']:.1f}   ({done['row']['seconds']:.0f} s)")
