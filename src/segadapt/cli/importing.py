@@ -79,7 +79,7 @@ def _space(text: str) -> LabelSpace | str | None:
 
     if not text or text in SPACES or not Path(text).is_file():
         return text or None
-    return space_of(Path(text).stem, read_classes(Path(text)))
+    return space_of(Path(text).stem, read_classes(Path(text), "source"))  # names are the same in every part
 
 
 def _input(preprocessing: dict[str, object]) -> str:
