@@ -76,7 +76,7 @@ def check(
         print_json(found)
     else:
         if reader == "folder" and labelled:
-            console.print(describe_classes(dataset))
+            console.print(describe_classes(dataset), soft_wrap=True)
         for line in report.lines():
             console.print(line, soft_wrap=True)
     if not report.ok:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -162,28 +161,25 @@ def open_folder(
     )
 
 
-def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """List for each class its train id, name, values in index masks and colours in colour masks."""
-    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
-    own = {c.name: c for c in read.classes} if isinstance(read, FolderLabels) else {}
-    rows = []
-    for train_id, name in enumerate(dataset.space.names):
-        c = own.get(name, MaskClass(name))
-        rows.append({"train_id": train_id, "name": name, "mask_ids": c.ids or (), "mask_colors": c.colors or ()})
-    return rows
-
-
 def describe_classes(dataset: Dataset) -> str:
     """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
-    rows = class_rows(dataset)
-    lines = [f"{dataset.name}: {len(rows)} classes"]
-    for row in rows:
-        shown = [f"value {i}" for i in row["mask_ids"]]
-        shown += ["colour {} {} {}".format(*color) for color in row["mask_colors"]]
-        lines.append(
-            f"  {row['train_id']:3d}  {row['name']}" + (f"  ({', '.join(shown)} in the masks)" if shown else "")
-        )
-    return "\n".join(lines)
+    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
+    classes = read.classes if isinstance(read, FolderLabels) else ()
+    own = {c.name: _shown(c) for c in classes}
+    lines = [f"{dataset.name}: {len(dataset.space)} classes"]
+    lines += [f"  {train_id:3d}  {name}{own.get(name, '')}" for train_id, name in enumerate(dataset.space.names)]
+    return "\n".join([*lines, *(f"       {c.name}{_shown(c)}" for c in classes if c.ignored)])
+
+
+def _shown(c: MaskClass) -> str:
+    """Return in brackets how masks show a class."""
+    values, colors = [str(i) for i in c.ids or ()], ["{} {} {}".format(*color) for color in c.colors or ()]
+    ways = [
+        f"{kind}{'s' * (len(found) > 1)} {', '.join(found)}"
+        for kind, found in (("value", values), ("colour", colors))
+        if found
+    ] + ["all others"] * c.others
+    return f"  ({'; '.join(ways)} in the masks)" if ways else ""
 
 
 def _sorted(items: Iterator[Item]) -> tuple[Item, ...]:
