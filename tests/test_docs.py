@@ -224,7 +224,8 @@ def test_wrong_commands_and_links_are_found(tmp_path: Path) -> None:
     assert problem_of("torchrun --nproc-per-node 4 -m segadapt adapt toy/cbst --root a=b  # --no-such") == ""
     page = tmp_path / "page.md"
     page.write_text(
-        "# One `two`, three\n\n## Twice\n\n## Twice\n\nsee `segadapt methods --plugin x`\n```\nsegadapt demo \\\n  --out x\n```\n"
+        "# One `two`, three\n\n## Twice\n\n## Twice\n\nsee `segadapt methods --plugin x`\n"
+        "```\nsegadapt demo \\\n  --out x\n```\n"
     )
     assert anchors(page) == {"one-two-three", "twice", "twice-1"}
     assert [line.split() for line in command_lines(page)] == [

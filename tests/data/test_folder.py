@@ -434,6 +434,7 @@ def test_damaged_mask_is_named_while_inferring(tmp_path: Path) -> None:
         ("c.yaml", "{a: -1}", "an id is a number"),
         ("c.yaml", "{a: 0, b: [1, 2, 3]}", "'b' has no id"),
         ("c.yaml", "a: {ids: [1, 2]}\nb: {ids: [3, 1]}", "the id '1' stands there twice"),
+        ("c.yaml", "a:\nb: 1", "'a' has the id 'None'"),
         ("c.yaml", "a: {ids: [1, x]}", "'a' has the id 'x'"),
         ("c.yaml", "{a: [9, 10]}", "several ids as {ids: [1, 2]}"),
         ("c.yaml", "{a: {colors: [[1, 2, 3], [1, 2]]}}", "'a' has the color '[1, 2]'"),

@@ -143,7 +143,7 @@ def _from_tree(text: str, place: _Place) -> tuple[MaskClass, ...]:
 def _named(name: str, value: Any, place: _Place) -> MaskClass:
     if isinstance(value, Mapping):
         return _entry({"name": name, **value}, place)
-    return _entry({"name": name, "color" if _is_color(value) else "id": value}, place)
+    return _entry({"name": name, "color": value} if _is_color(value) else {"name": name, "id": str(value)}, place)
 
 
 def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
@@ -165,15 +165,15 @@ def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
 
 
 def _of_part(value: Any, name: str, place: _Place) -> Any:
-    """Return the ids or colours that count for the part of the run; none where the class names others only."""
+    """Return the ids or colours that count for the part of the run; none where the class does not occur in it."""
     if not isinstance(value, Mapping):
         return value
     for key in value:
         if key not in PARTS:
-            raise place.wrong(name, f"has ids of the part '{key}'{nearest(str(key), PARTS)}; parts: {', '.join(PARTS)}")
+            raise place.wrong(name, f"names the part '{key}'{nearest(str(key), PARTS)}; parts: {', '.join(PARTS)}")
     if place.part is None:
         raise place.wrong(
-            name, f"has other ids in each part of a run; say with --part which masks these are: {', '.join(PARTS)}"
+            name, f"differs between the parts of a run; say with --part which masks these are: {', '.join(PARTS)}"
         )
     return next((value[part] for part in PARTS[place.part] if part in value), ())
 
