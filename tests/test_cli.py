@@ -379,6 +379,22 @@ def test_data_check_exits_with_2_when_something_is_wrong(
     assert "000.png" in out + err
 
 
+def test_data_check_of_one_part_and_of_listed_images(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders / "parts.yaml").write_text("ground: {ids: {source: [0, 1], test: 0}}\nbox: {ids: {source: 2, test: 1}}\n")
+    (folders / "list.txt").write_text("001\n004.png\n")
+    data = ("--images", folders / "source/images", "--labels", folders / "source/labels")
+    given = [str(word) for word in (*data, "--classes", folders / "parts.yaml", "--list-file", folders / "list.txt")]
+    code, out, err = call(monkeypatch, capsys, "data", "check", *given, "--part", "source", "--json")
+    assert code == 0, err
+    assert json.loads(out)["images"] == 2
+    assert_refused(call(monkeypatch, capsys, "data", "check", *given), "--part", "source, target, test")
+    code, out, _ = call(monkeypatch, capsys, "data", "check", *given, "--part", "test", "--json")
+    assert code == 2
+    assert json.loads(out)["error_counts"] == {"unknown label": 2}
+
+
 def test_data_check_lists_all_damaged_masks_without_a_classes_file_too(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -186,8 +186,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def command_lines(page: Path) -> list[str]:
-    """Return the calls of ``segadapt`` in blocks, and in code within a line."""
-    text = page.read_text()
+    """Return the calls of ``segadapt`` in blocks, and in code within a line; a call over several lines is one."""
+    text = page.read_text().replace("\\\n", " ")
     fenced = [
         line for block in re.findall(r"^ *```\w*\n(.*?)^ *```$", text, re.M | re.S) for line in block.splitlines()
     ]
@@ -223,9 +223,15 @@ def test_wrong_commands_and_links_are_found(tmp_path: Path) -> None:
     assert "'adapt' has no option '--methd'" in problem_of("segadapt adapt --methd cbst")
     assert problem_of("torchrun --nproc-per-node 4 -m segadapt adapt toy/cbst --root a=b  # --no-such") == ""
     page = tmp_path / "page.md"
-    page.write_text("# One `two`, three\n\n## Twice\n\n## Twice\n\nsee `segadapt methods --plugin x`\n")
+    page.write_text(
+        "# One `two`, three\n\n## Twice\n\n## Twice\n\nsee `segadapt methods --plugin x`\n"
+        "```\nsegadapt demo \\\n  --out x\n```\n"
+    )
     assert anchors(page) == {"one-two-three", "twice", "twice-1"}
-    assert command_lines(page) == ["segadapt methods --plugin x"]
+    assert [line.split() for line in command_lines(page)] == [
+        ["segadapt", "demo", "--out", "x"],
+        ["segadapt", "methods", "--plugin", "x"],
+    ]
     assert len(command_lines(ROOT / "README.md")) > 10
 
 

@@ -254,7 +254,7 @@ def evaluate(
             raise RequestError("nothing to score on: give dataset, or images and labels")
         file = Path(classes) if classes is not None else None
         dataset = open_folder(
-            Path(images), Path(labels), file, tuple(ignore_ids), name="labels", like=loaded.space.names
+            Path(images), Path(labels), file, tuple(ignore_ids), name="labels", like=loaded.space.names, part="test"
         )
     elif not isinstance(dataset, Dataset):
         dataset = in_memory("labels", dataset, loaded.space)

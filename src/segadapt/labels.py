@@ -231,12 +231,27 @@ CAMVID = LabelSpace(
 )
 """The 11 classes of CamVid in the order of the SegNet release."""
 
-_PEOPLE = ("person", "pedestrian", "rider", "bicyclist")
-_VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
+IDD_LITE = LabelSpace(
+    "idd7",
+    ("drivable", "non-drivable", "living things", "vehicles", "roadside objects", "far objects", "sky"),
+    (
+        (128, 64, 128),
+        (244, 35, 232),
+        (220, 20, 60),
+        (0, 0, 142),
+        (220, 190, 40),
+        (107, 142, 35),
+        (70, 130, 180),
+    ),
+)
+"""The 7 classes of IDD-Lite, the coarsest level of the India Driving Dataset, in train-id order."""
+
+_PEOPLE = ("person", "pedestrian", "rider", "bicyclist", "living things")
+_VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "vehicles")
 THINGS = frozenset(("traffic light", "traffic sign", "sign", *_PEOPLE, *_VEHICLES))
 """Names of the classes of countable objects in the spaces above (the thing classes of DAFormer, by name)."""
 
-SPACES: dict[str, LabelSpace] = {s.name: s for s in (CITYSCAPES, SYNTHIA, NTHU, CAMVID)}
+SPACES: dict[str, LabelSpace] = {s.name: s for s in (CITYSCAPES, SYNTHIA, NTHU, CAMVID, IDD_LITE)}
 
 
 def label_space(name: str) -> LabelSpace:

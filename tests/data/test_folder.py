@@ -13,7 +13,7 @@ import pytest
 from segadapt.data.classes_file import MaskClass, read_classes
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import UnknownLabel
-from segadapt.data.folder import class_rows, describe_classes, open_folder
+from segadapt.data.folder import describe_classes, open_folder
 from segadapt.data.infer_classes import classes_named
 from segadapt.data.labelling import SizeMismatch
 from segadapt.data.listing import walk
@@ -134,7 +134,7 @@ def test_classes_files_of_values(tmp_path: Path, name: str, text: str) -> None:
     dataset = open_folder(*folder(tmp_path, MASK), write(tmp_path / name, text))
     assert dataset.space.names == ("road", "traffic light", "sky")
     assert dataset.label(0).tolist() == [[0, 1, 2], [2, 2, IGNORE]]
-    assert [row["mask_id"] for row in class_rows(dataset)] == [0, 1, 2]
+    assert "1  traffic light  (value 1 in the masks)" in describe_classes(dataset)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,113 @@ def test_colours_of_palette_and_grey_files(tmp_path: Path) -> None:
     assert open_folder(images, masks, classes).label(0).tolist() == [[0, 1, 2]]
     images, masks = folder(tmp_path / "g", np.array([[0, 255]], np.uint8))
     assert open_folder(images, masks, classes).label(0).tolist() == [[0, 1]]
+
+
+SEVERAL = """
+- {name: road, ids: {source: 3, test: 0}, color: [200, 10, 20]}
+- {name: alive, ids: {source: [9, 10], test: 2}}
+- {name: far, ids: {source: [1, 5], target: 1, test: 5}}
+- {name: rail, ids: {test: 7}}
+- {name: ignore, ids: others}
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ("source", [IGNORE, 2, IGNORE, 0, 2, IGNORE, 1, 1, IGNORE]),
+        ("target", [0, 2, 1, IGNORE, IGNORE, 3, IGNORE, IGNORE, IGNORE]),
+        ("test", [0, IGNORE, 1, IGNORE, 2, 3, IGNORE, IGNORE, IGNORE]),
+    ],
+)
+def test_several_ids_for_a_class_other_ones_in_each_part_and_the_rest_ignored(
+    tmp_path: Path, part: str, expected: list[int]
+) -> None:
+    mask = np.array([[0, 1, 2, 3, 5, 7, 9, 10, 11]], np.uint8)
+    images, masks = folder(tmp_path, mask)
+    classes = write(tmp_path / "c.yaml", SEVERAL)
+    dataset = open_folder(images, masks, classes, part=part)
+    assert dataset.space.names == ("road", "alive", "far", "rail")
+    assert dataset.space.colors[0] == RED
+    assert dataset.label(0).tolist() == [expected]
+    assert "ignore  (all others in the masks)" in describe_classes(dataset)
+    assert open_folder(images, None, classes).space.names == dataset.space.names
+    wide = open_folder(*folder(tmp_path / "wide", mask.astype(np.uint16) * 1000), classes, part=part)
+    assert wide.label(0)[0, 1:].tolist() == [IGNORE] * 8
+    with pytest.raises(RequestError, match="say with --part"):
+        open_folder(images, masks, classes)
+    with pytest.raises(RequestError, match=r"no part 'tset' \(did you mean 'test'"):
+        open_folder(images, masks, classes, part="tset")
+
+
+def test_several_ids_and_colours_are_described(tmp_path: Path) -> None:
+    classes = write(tmp_path / "c.yaml", "a: {ids: [1, 2]}\nb: {id: 0, colors: ['#0ab41e', [0, 0, 0]]}\n")
+    text = describe_classes(open_folder(*folder(tmp_path, MASK), classes))
+    assert "a  (values 1, 2 in the masks)" in text
+    assert "b  (value 0; colours 10 180 30, 0 0 0 in the masks)" in text
+
+
+def test_several_colours_for_a_class_and_a_class_of_all_others(tmp_path: Path) -> None:
+    mask = np.array([[RED, GREEN, BLACK, (9, 9, 9), (1, 2, 3)]], np.uint8)
+    images, masks = folder(tmp_path, mask)
+    text = "a: {colors: [[200, 10, 20], '#0ab41e']}\nrest: others\nvoid: [9, 9, 9]\n"
+    assert open_folder(images, masks, write(tmp_path / "c.yaml", text)).label(0).tolist() == [[0, 0, 1, IGNORE, 1]]
+    with pytest.raises(UnknownLabel, match="belong to no class"):
+        open_folder(images, masks, write(tmp_path / "c.yaml", text.replace("rest: others\n", ""))).label(0)
+    by_part = "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nignore: {colors: others}\n"
+    classes = write(tmp_path / "c.yaml", by_part)
+    assert open_folder(images, masks, classes, part="source").label(0).tolist() == [[0] + [IGNORE] * 4]
+    assert open_folder(images, masks, classes, part="test").label(0).tolist() == [[IGNORE, 0, IGNORE, IGNORE, 0]]
+
+
+def test_all_others_of_grey_pictures_saved_as_colours(tmp_path: Path) -> None:
+    """Where classes have ids and colours, a grey picture without a known colour is an index map, not all others."""
+    grey = np.repeat(np.array([[3, 0, 8]], np.uint8)[..., None], 3, axis=2)
+    classes = write(
+        tmp_path / "c.yaml", "a: {id: 3, color: [200, 10, 20]}\nb: {id: 0, color: [10, 180, 30]}\nc: others"
+    )
+    images, masks = folder(tmp_path, grey, np.array([[RED, BLACK, GREEN]], np.uint8))
+    dataset = open_folder(images, masks, classes)
+    assert dataset.label(0).tolist() == [[0, 1, 2]]
+    assert dataset.label(1).tolist() == [[0, 2, 1]]
+
+
+@pytest.mark.parametrize("name", ["c.txt", "c.csv"])
+def test_all_others_in_a_table(tmp_path: Path, name: str) -> None:
+    classes = write(tmp_path / name, "a,2\nignore,others\n")
+    assert open_folder(*folder(tmp_path, MASK), classes).label(0).tolist() == [[IGNORE, IGNORE, 0], [0, 0, IGNORE]]
+
+
+def test_ignored_values_stay_ignored_beside_a_class_of_all_others(tmp_path: Path) -> None:
+    classes = write(tmp_path / "c.yaml", "{a: 2, rest: others}")
+    images, masks = folder(tmp_path, MASK)
+    assert open_folder(images, masks, classes).label(0).tolist() == [[1, 1, 0], [0, 0, IGNORE]]
+    assert open_folder(images, masks, classes, ignore_ids=()).label(0).tolist() == [[1, 1, 0], [0, 0, 1]]
+
+
+def test_a_list_file_chooses_images(tmp_path: Path) -> None:
+    for name in ("a", "x/a", "x/b", "y/b", "y/c.d"):
+        save(tmp_path / "images" / f"{name}.png", picture(2, 3))
+        save(tmp_path / "masks" / f"{name}_mask.png", MASK)
+    images, masks = tmp_path / "images", tmp_path / "masks"
+
+    def listed(text: str) -> list[str]:
+        return [i.id for i in open_folder(images, masks, list_file=write(tmp_path / "l.txt", text)).items]
+
+    assert listed("y/b\n\n  x/b.png \r\na\nc.d\n") == ["a", "x/b", "y/b", "y/c.d"]
+    assert listed("x/a\nx/a.png") == ["x/a"]
+    unlabelled = open_folder(images, list_file=write(tmp_path / "l.txt", "c.d.png"))
+    assert [i.id for i in unlabelled.items] == ["y/c.d"]
+    for text, expected in (
+        ("b", "'b' in .* may be .*x/b.png or .*y/b.png"),
+        ("a\nnone\nz", "2 of 3 lines of .* name no image in .*, the first is 'none'"),
+        ("z/a", "1 of 1 lines"),
+        ("\n", "is empty"),
+    ):
+        with pytest.raises(RequestError, match=expected):
+            listed(text)
+    with pytest.raises(RequestError, match=r"the list file .* cannot be read"):
+        open_folder(images, masks, list_file=tmp_path / "nowhere.txt")
 
 
 def test_sixteen_bit_ids(tmp_path: Path) -> None:
@@ -326,6 +433,16 @@ def test_damaged_mask_is_named_while_inferring(tmp_path: Path) -> None:
         ("c.yaml", "{a: x}", "an id is a number"),
         ("c.yaml", "{a: -1}", "an id is a number"),
         ("c.yaml", "{a: 0, b: [1, 2, 3]}", "'b' has no id"),
+        ("c.yaml", "a: {ids: [1, 2]}\nb: {ids: [3, 1]}", "the id '1' stands there twice"),
+        ("c.yaml", "a:\nb: 1", "'a' has the id 'None'"),
+        ("c.yaml", "a: {ids: [1, x]}", "'a' has the id 'x'"),
+        ("c.yaml", "{a: [9, 10]}", "several ids as {ids: [1, 2]}"),
+        ("c.yaml", "{a: {colors: [[1, 2, 3], [1, 2]]}}", "'a' has the color '[1, 2]'"),
+        ("c.yaml", "{a: {id: 1, ids: [2]}}", "'a' has ids twice"),
+        ("c.yaml", "{a: 1, void: others, ignore: others}", "the place of all others 'others' stands there twice"),
+        ("c.yaml", "{a: {ids: {source: 1}}}", "say with --part which masks these are: source, target, test"),
+        ("c.yaml", "{a: {ids: {sorce: 1}}}", "part 'sorce' (did you mean 'source'?)"),
+        ("c.yaml", "{a: {ids: []}, b: {ids: []}}", "no class has an id or colour of these masks"),
         ("c.yaml", "5", "expected a list of names"),
         ("c.yaml", "a: [1", "cannot be parsed"),
         ("c.json", '[{"name": "a", "idx": 0}]', "unknown key 'idx'"),
@@ -354,10 +471,10 @@ def test_missing_classes_file(tmp_path: Path) -> None:
 
 
 def test_inferred_names_say_how_masks_show_their_classes() -> None:
-    assert classes_named(["class_0", "class_26001"]) == (MaskClass("class_0", 0), MaskClass("class_26001", 26001))
+    assert classes_named(["class_0", "class_26001"]) == (MaskClass("class_0", (0,)), MaskClass("class_26001", (26001,)))
     assert classes_named(["#0ab41e", "#000000"]) == (
-        MaskClass("#0ab41e", color=GREEN),
-        MaskClass("#000000", color=BLACK),
+        MaskClass("#0ab41e", colors=(GREEN,)),
+        MaskClass("#000000", colors=(BLACK,)),
     )
     assert classes_named(["class_0", "road"]) == classes_named([]) == ()
 
@@ -386,4 +503,4 @@ def test_jpeg_masks_do_not_say_what_their_classes_are(tmp_path: Path) -> None:
 
 def test_a_class_may_be_called_like_a_column(tmp_path: Path) -> None:
     classes = read_classes(write(tmp_path / "c.csv", "class,0\nname,1\n"))
-    assert [(c.name, c.id) for c in classes] == [("class", 0), ("name", 1)]
+    assert [(c.name, c.ids) for c in classes] == [("class", (0,)), ("name", (1,))]

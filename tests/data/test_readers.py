@@ -16,7 +16,7 @@ from segadapt.data.decode import UnknownLabel
 from segadapt.data.labelling import SizeMismatch
 from segadapt.data.readers import READERS, open_dataset, to_space
 from segadapt.errors import RequestError
-from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace
+from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SPACES, SYNTHIA, THINGS, LabelSpace
 from tests.data.writing import odd_palette, picture, save, save_16bit_rgb
 
 # label id -> train id, typed from the specification, not from the package
@@ -118,6 +118,17 @@ def write_acdc(root: Path) -> None:
         save(root / "gt" / weather / "val" / "G1" / f"G1_{weather}_val_gt_labelTrainIds.png", mask)
 
 
+IDD = np.array([[0, 1, 2, 3], [4, 5, 6, 255]], np.uint8)
+
+
+def write_idd_lite(root: Path) -> None:
+    """Three images of each split; two of them have the same name in different folders."""
+    for split in ("train", "val"):
+        for number, name in enumerate(("3/004642", "3/frame0029", "12/004642")):
+            save(root / "leftImg8bit" / split / f"{name}_image.jpg", picture(2, 4, number))
+            save(root / "gtFine" / split / f"{name}_label.png", np.roll(IDD, number, axis=1))
+
+
 LAYOUTS: list[tuple[str, Callable[[Path], None], str, dict[str, Any], list[str]]] = [
     ("gta5", write_gta5, "all", {}, ["labels"]),
     ("synthia", write_synthia, "all", {}, ["GT"]),
@@ -130,6 +141,7 @@ LAYOUTS: list[tuple[str, Callable[[Path], None], str, dict[str, Any], list[str]]
     ("bdd100k", write_bdd_old, "val", {}, ["seg/labels"]),
     ("dark_zurich", write_dark_zurich, "val", {}, ["gt"]),
     ("acdc", write_acdc, "val", {}, ["gt"]),
+    ("idd_lite", write_idd_lite, "val", {}, ["gtFine"]),
 ]
 each_layout = pytest.mark.parametrize(
     ("reader", "write", "split", "options", "label_folders"), LAYOUTS, ids=[f"{w.__name__[6:]}" for _, w, *_ in LAYOUTS]
@@ -351,6 +363,23 @@ def test_acdc_conditions_and_references(tmp_path: Path) -> None:
         open_dataset("acdc", tmp_path, "val", condition="snowy")
 
 
+@pytest.mark.parametrize("space", SPACES)
+def test_every_space_has_classes_of_countable_objects(space: str) -> None:
+    """DAFormer's feature distance looks at them."""
+    assert 2 <= len(THINGS & set(SPACES[space].names)) < len(SPACES[space])
+
+
+def test_idd_lite_names_repeat_in_its_folders(tmp_path: Path) -> None:
+    write_idd_lite(tmp_path)
+    dataset = open_dataset("idd_lite", tmp_path)
+    assert [i.id for i in dataset.items] == ["12/004642", "3/004642", "3/frame0029"]
+    assert [dataset.label(i)[0].tolist() for i in range(3)] == [[2, 3, 0, 1], [0, 1, 2, 3], [3, 0, 1, 2]]
+    assert dataset.label(1)[1].tolist() == [4, 5, 6, IGNORE]
+    assert dataset.space.names[2:4] == ("living things", "vehicles")
+    with pytest.raises(RequestError, match="there are: train, val"):
+        open_dataset("idd_lite", tmp_path, "test")
+
+
 @pytest.mark.parametrize("reader", ["cityscapes", "bdd100k", "acdc"])
 def test_test_labels_are_withheld(tmp_path: Path, reader: str) -> None:
     with pytest.raises(RequestError, match="withheld"):
@@ -366,6 +395,7 @@ def test_test_labels_are_withheld(tmp_path: Path, reader: str) -> None:
         ("camvid", "701_StillsRaw_full"),
         ("bdd100k", "images/10k/train"),
         ("acdc", "rgb_anon/fog/train"),
+        ("idd_lite", "leftImg8bit/train"),
     ],
 )
 def test_missing_folders_are_named(tmp_path: Path, reader: str, missing: str) -> None:

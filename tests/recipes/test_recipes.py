@@ -19,6 +19,7 @@ STAGED = f"{ROUNDS} adaptseg proda cpsl bcl dacs daformer hrda mic mpcl"
 PROTOTYPES = "mpcl_centroid mpcl_hrda mpcl_hrda_centroid mpcl_mic mpcl_mic_centroid"
 SHIPPED = {
     "camvid_day_dusk": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
+    "camvid_idd": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
     "cityscapes_acdc": "source_only dacs daformer hrda mic mpcl mpcl_hrda mpcl_mic",
     "cityscapes_dark_zurich": "source_only dacs daformer hrda mic mpcl mpcl_hrda mpcl_mic",
     "folders": f"source_only {STAGED}",

@@ -81,6 +81,7 @@ def data_spec(
     data_root: str,
     split: str,
     limit: int | None = None,
+    list_file: Path | None = None,
 ) -> DataSpec:
     """Return the settings of one data set from the options of a command."""
     from segadapt.core.settings import checked
@@ -95,6 +96,7 @@ def data_spec(
         "classes": str(classes) if classes else None,
         "ignore_ids": parse_ids(ignore_id),
         "limit": limit,
+        "list_file": str(list_file) if list_file else None,
     }
     return checked(DataSpec, values, "the data set")
 

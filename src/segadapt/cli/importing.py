@@ -24,7 +24,7 @@ LAYOUTS = {
     "hrda": "HRDA",
 }
 """Projects by layout, for the help: as models/importing.py reads them, which a test compares."""
-SPACES = ("cityscapes19", "synthia16", "nthu13", "camvid11")
+SPACES = ("cityscapes19", "synthia16", "nthu13", "camvid11", "idd7")
 """Label spaces of labels.py, for the help; a test compares them."""
 
 
@@ -79,7 +79,7 @@ def _space(text: str) -> LabelSpace | str | None:
 
     if not text or text in SPACES or not Path(text).is_file():
         return text or None
-    return space_of(Path(text).stem, read_classes(Path(text)))
+    return space_of(Path(text).stem, read_classes(Path(text), "source"))  # names are the same in every part
 
 
 def _input(preprocessing: dict[str, object]) -> str:

@@ -37,6 +37,10 @@ def check(
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
+    part: Annotated[
+        str | None, typer.Option(help="Part of a run whose ids in the classes file count: source, target or test.")
+    ] = None,
+    list_file: Annotated[Path | None, typer.Option(help="Check only the images that this file lists.")] = None,
     unlabelled: Annotated[bool, typer.Option(help="Check the images alone.")] = False,
     pictures: Annotated[
         Path | None, typer.Option(help="Write overlay pictures into this folder.", callback=out_folder)
@@ -56,8 +60,8 @@ def check(
 
     load_plugins(plugin or ())
     labelled = not unlabelled and not (reader == "folder" and labels is None)
-    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit)
-    dataset = open_spec(spec, labelled, parse_roots(root), reader)
+    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit, list_file)
+    dataset = open_spec(spec, labelled, parse_roots(root), reader, part=part)
     with Steps("check", len(dataset), quiet=json) as steps:
         report = check_dataset(dataset, pictures, progress=lambda *_: steps.advance())
     if reader != "folder" and limit is None:
@@ -72,7 +76,7 @@ def check(
         print_json(found)
     else:
         if reader == "folder" and labelled:
-            console.print(describe_classes(dataset))
+            console.print(describe_classes(dataset), soft_wrap=True)
         for line in report.lines():
             console.print(line, soft_wrap=True)
     if not report.ok:

@@ -110,7 +110,8 @@ def evaluate(
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
-    dataset = in_space(open_spec(spec, True, parse_roots(root), "labels", loaded.space), loaded.space, "labels")
+    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test")
+    dataset = in_space(opened, loaded.space, "labels")
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
             loaded.model,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from segadapt.data.dataset import Dataset, Item
 from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
-from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.listing import IMAGE_SUFFIXES, chosen, walk
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
@@ -59,13 +58,15 @@ class FolderLabels:
     def __call__(self, path: Path) -> LabelMap:
         """Read the label map [H, W] of one mask."""
         stored = decode(path)
-        ids, colors = self.ids(), self.colors()
+        ids, colors, others = self.ids(), self.colors(), self.others()
         if stored.values.ndim == 2:
-            return self._from_indices(stored.values, path) if ids else self._from_colors(_expanded(stored, path), path)
+            if ids:
+                return self._from_indices(stored.values, path)
+            return self._from_colors(_expanded(stored, path), path, others)
         indices = as_indices(stored.values) if ids else None
         if colors:
-            try:
-                return self._from_colors(stored.values, path)
+            try:  # a colour that no class has may be the id of one
+                return self._from_colors(stored.values, path, others if indices is None else None)
             except UnknownLabel:
                 if indices is None:
                     raise
@@ -80,22 +81,27 @@ class FolderLabels:
         ids = self.ids()
         known = ", ".join(str(i) for i in sorted(ids))
         fix = "add them to the classes file, or ignore them with --ignore-id"
-        return IndexLabels(ids, f"ids of this data set ({known})", fix=fix).look_up(values, path)
+        read = IndexLabels(ids, f"ids of this data set ({known})", fix=fix, others=self.others())
+        return read.look_up(values, path)
 
-    def _from_colors(self, picture: Values, path: Path) -> LabelMap:
+    def _from_colors(self, picture: Values, path: Path, others: int | None) -> LabelMap:
         fix = "add them to the classes file, or save masks without smoothing as PNG"
-        return label_colors(picture, self.colors(), path, fix)
+        return label_colors(picture, self.colors(), path, fix, others)
 
     def ids(self) -> dict[int, int]:
         """Map values of index masks to train ids; empty when classes are told by colour alone."""
-        if all(c.id is None for c in self.classes):
+        own = {i: train_id for c, train_id in self._trained() for i in c.ids or ()}
+        if not own:
             return {}
-        own = {c.id: train_id for c, train_id in self._trained() if c.id is not None}
         return {**dict.fromkeys(self.ignore_ids, IGNORE), **own}
 
     def colors(self) -> dict[Color, int]:
         """Map colours of colour masks to train ids; empty when classes are told by value alone."""
-        return {c.color: train_id for c, train_id in self._trained() if c.color is not None}
+        return {color: train_id for c, train_id in self._trained() for color in c.colors or ()}
+
+    def others(self) -> int | None:
+        """Return the train id of all that no class names; None where that is an error."""
+        return next((train_id for c, train_id in self._trained() if c.others), None)
 
     def _trained(self) -> Iterator[tuple[MaskClass, int]]:
         """Yield each class with its train id, IGNORE for the ignored ones."""
@@ -112,6 +118,8 @@ def open_folder(
     ignore_ids: Sequence[int] = (IGNORE,),
     name: str = "folder",
     like: Sequence[str] = (),
+    part: str | None = None,
+    list_file: Path | None = None,
 ) -> Dataset:
     """Open a folder of images and a folder of masks as a data set.
 
@@ -128,19 +136,24 @@ def open_folder(
         name: for messages.
         like: class names of another data set. Where they were inferred from masks, and there is no classes file, the
             masks here are read with the same classes and no others.
+        part: part of the run whose ids in the classes file count, see :func:`read_classes`.
+        list_file: file that names the images to use, one per line; see :func:`~segadapt.data.listing.chosen`.
 
     Raises:
-        RequestError: folder missing or empty, image without mask, ambiguous or unusable masks.
+        RequestError: folder missing or empty, image without mask, ambiguous or unusable masks, wrong list.
     """
     found = _images(images, labels, name)
+    if list_file is not None:
+        found = chosen(list_file, images, found, name)
     ids = _ids(images, found)
     if labels is None:
-        space = space_of(name, read_classes(classes)) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
+        names = read_classes(classes, part or "source") if classes else ()  # their order is the same in every part
+        space = space_of(name, names) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
         return Dataset(
             name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
         )
     masks = _pair(images, found, labels, name)
-    known = read_classes(classes) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
+    known = read_classes(classes, part) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = FolderLabels(known, tuple(ignore_ids))
     return Dataset(
@@ -148,31 +161,25 @@ def open_folder(
     )
 
 
-def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """List for each class its train id, name, value in index masks and colour in colour masks (None: not known)."""
-    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
-    own = {c.name: c for c in read.classes} if isinstance(read, FolderLabels) else {}
-    rows = []
-    for train_id, name in enumerate(dataset.space.names):
-        c = own.get(name, MaskClass(name))
-        rows.append({"train_id": train_id, "name": name, "mask_id": c.id, "mask_color": c.color})
-    return rows
-
-
 def describe_classes(dataset: Dataset) -> str:
     """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
-    rows = class_rows(dataset)
-    lines = [f"{dataset.name}: {len(rows)} classes"]
-    for row in rows:
-        shown = []
-        if row["mask_id"] is not None:
-            shown.append(f"value {row['mask_id']}")
-        if row["mask_color"] is not None:
-            shown.append("colour {} {} {}".format(*row["mask_color"]))
-        lines.append(
-            f"  {row['train_id']:3d}  {row['name']}" + (f"  ({', '.join(shown)} in the masks)" if shown else "")
-        )
-    return "\n".join(lines)
+    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
+    classes = read.classes if isinstance(read, FolderLabels) else ()
+    own = {c.name: _shown(c) for c in classes}
+    lines = [f"{dataset.name}: {len(dataset.space)} classes"]
+    lines += [f"  {train_id:3d}  {name}{own.get(name, '')}" for train_id, name in enumerate(dataset.space.names)]
+    return "\n".join([*lines, *(f"       {c.name}{_shown(c)}" for c in classes if c.ignored)])
+
+
+def _shown(c: MaskClass) -> str:
+    """Return in brackets how masks show a class."""
+    values, colors = [str(i) for i in c.ids or ()], ["{} {} {}".format(*color) for color in c.colors or ()]
+    ways = [
+        f"{kind}{'s' * (len(found) > 1)} {', '.join(found)}"
+        for kind, found in (("value", values), ("colour", colors))
+        if found
+    ] + ["all others"] * c.others
+    return f"  ({'; '.join(ways)} in the masks)" if ways else ""
 
 
 def _sorted(items: Iterator[Item]) -> tuple[Item, ...]:

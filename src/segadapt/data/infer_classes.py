@@ -76,7 +76,7 @@ def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -
         )
     if found.color_mask:
         colors = [color_of(code) for code in sorted(found.codes)]
-        return tuple(MaskClass(_hex(color), color=color) for color in colors)
+        return tuple(MaskClass(_hex(color), colors=(color,)) for color in colors)
     return _index_classes(found, ignore_ids, name)
 
 
@@ -88,8 +88,8 @@ def classes_named(names: Sequence[str]) -> tuple[MaskClass, ...]:
 def _class_named(name: str) -> MaskClass:
     if name.startswith("#"):
         red, green, blue = bytes.fromhex(name[1:])
-        return MaskClass(name, color=(red, green, blue))
-    return MaskClass(name, int(name.removeprefix("class_")))
+        return MaskClass(name, colors=((red, green, blue),))
+    return MaskClass(name, (int(name.removeprefix("class_")),))
 
 
 def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple[MaskClass, ...]:
@@ -105,16 +105,16 @@ def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple
         raise RequestError(
             f"{name}: the masks hold only {shown}{cause}; at least two classes are needed, or a classes file"
         )
-    return tuple(MaskClass(f"class_{value}", value, _palette_color(found, value)) for value in values)
+    return tuple(MaskClass(f"class_{value}", (value,), _palette_color(found, value)) for value in values)
 
 
-def _palette_color(found: _Found, value: int) -> Color | None:
+def _palette_color(found: _Found, value: int) -> tuple[Color] | None:
     """Return the palette's colour of a value, unless the palette is a plain grey ramp."""
     palette = found.palette
     if palette is None or value >= len(palette) or (palette == palette[:, :1]).all():
         return None
     red, green, blue = (int(part) for part in palette[value])
-    return red, green, blue
+    return ((red, green, blue),)
 
 
 def _require_lossless(masks: Sequence[Path], name: str) -> None:

@@ -55,17 +55,19 @@ class IndexLabels:
         expected: description of the values that should be there, for the message, e.g. ``Cityscapes label ids``.
         read: decodes the file to raw values [H, W] uint8.
         fix: advice on other values, for the message.
+        others: train id or IGNORE of every other value, which then is no error.
     """
 
     ids: Mapping[int, int]
     expected: str
     read: ReadLabel = read_index
     fix: str = "is it the right file?"
+    others: int | None = None
 
     @property
     def key(self) -> str:
         """How raw values become train ids."""
-        return f"index {sorted(self.ids.items())}"
+        return f"index {sorted(self.ids.items())}" + ("" if self.others is None else f" others {self.others}")
 
     def __call__(self, path: Path) -> LabelMap:
         """Read the label map [H, W] of one file."""
@@ -73,7 +75,7 @@ class IndexLabels:
 
     def look_up(self, raw: Values, path: Path) -> LabelMap:
         """Look up the label map of the raw values [H, W] of a file."""
-        table = np.full(np.iinfo(raw.dtype).max + 1, _UNKNOWN, np.uint16)
+        table = np.full(np.iinfo(raw.dtype).max + 1, _UNKNOWN if self.others is None else self.others, np.uint16)
         for value, train_id in self.ids.items():
             if value < len(table):
                 table[value] = train_id
@@ -138,7 +140,9 @@ class Relabelled:
         return np.array(self.table, np.uint8)[self.read(path)]
 
 
-def label_colors(picture: Values, colors: Mapping[Color, int], path: Path, fix: str) -> LabelMap:
+def label_colors(
+    picture: Values, colors: Mapping[Color, int], path: Path, fix: str, others: int | None = None
+) -> LabelMap:
     """Turn colour-coded labels [H, W, 3] RGB into train ids, by exact colour.
 
     Args:
@@ -146,9 +150,10 @@ def label_colors(picture: Values, colors: Mapping[Color, int], path: Path, fix: 
         colors: RGB -> train id or IGNORE.
         path: for messages.
         fix: advice on a colour that is not listed, for the message.
+        others: train id or IGNORE of the colours that are not listed.
 
     Raises:
-        UnknownLabel: the picture has a colour that is not listed.
+        UnknownLabel: the picture has a colour that is not listed, and nothing says what the others are.
     """
     if picture.dtype != np.uint8:
         raise UnknownLabel(
@@ -158,6 +163,8 @@ def label_colors(picture: Values, colors: Mapping[Color, int], path: Path, fix: 
     label = _color_table(tuple(sorted(colors.items())))[codes]
     if label.size and label.max() == _UNKNOWN:
         wrong = label == _UNKNOWN
+        if others is not None:
+            return np.where(wrong, others, label).astype(np.uint8)
         found = [color_of(code) for code in np.unique(codes[wrong])[:4].tolist()]
         raise UnknownLabel(
             f"{path} has colours that belong to no class, such as {some(found)} ({int(wrong.sum())} pixels); {fix}"

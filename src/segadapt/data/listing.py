@@ -53,6 +53,56 @@ def files_in(folder: Path, endings: Sequence[str], who: str) -> list[Path]:
     return found
 
 
+def read_list(file: Path, who: str) -> list[str]:
+    """Return the lines of a list file that are not empty, without their spaces at both ends.
+
+    Raises:
+        RequestError: the file cannot be read, or lists nothing.
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except OSError as problem:
+        raise RequestError(f"{who}: the list file {file} cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{who}: the list file {file} is not a text file") from None
+    if not lines:
+        raise RequestError(f"{who}: the list file {file} is empty; write one image per line")
+    return lines
+
+
+def chosen(file: Path, folder: Path, images: Sequence[Path], who: str) -> list[Path]:
+    """Return the images of a folder that a list file names, in the order of the folder.
+
+    A line is a path below the folder or the end of one (``0.png`` for ``x/0.png``), with or without suffix.
+
+    Raises:
+        RequestError: the list cannot be read, or a line names no image or several.
+    """
+    whole: dict[str, list[Path]] = {}
+    ends: dict[str, list[Path]] = {}
+    for path in images:
+        inside = path.relative_to(folder)
+        for parts in (inside.parts, inside.with_suffix("").parts):
+            whole.setdefault("/".join(parts), []).append(path)
+            for start in range(1, len(parts)):
+                ends.setdefault("/".join(parts[start:]), []).append(path)
+    lines = read_list(file, who)
+    found = {line: whole.get(line) or ends.get(line) or [] for line in lines}
+    lacking = [line for line, paths in found.items() if not paths]
+    if lacking:
+        raise RequestError(
+            f"{who}: {len(lacking)} of {len(found)} lines of {file} name no image in {folder}, the first is "
+            f"'{lacking[0]}'; a line is a path below that folder"
+        )
+    for line, paths in found.items():
+        if len(paths) > 1:
+            raise RequestError(
+                f"{who}: '{line}' in {file} may be {paths[0]} or {paths[1]}; write the path below {folder}, with suffix"
+            )
+    wanted = {paths[0] for paths in found.values()}
+    return [path for path in images if path in wanted]
+
+
 def by_id(files: Sequence[Path], who: str, ending: str = "") -> dict[str, Path]:
     """Key files by their name without ``ending`` or else without suffix; RequestError when two share a name."""
     found: dict[str, Path] = {}

@@ -37,6 +37,8 @@ class DataSpec(Settings):
         images: image folder, for ``folder``; kept as an absolute path.
         labels: mask folder, for ``folder``; kept as an absolute path.
         classes: classes file, for ``folder``; kept as an absolute path. Without one the mask values are the classes.
+        list_file: for ``folder``: file that names the images to use, one per line: a path below the image folder or
+            the end of one, with or without suffix; null uses all; kept as an absolute path.
         ignore_ids: for ``folder``: mask values that belong to no class.
         merge: its classes that count as a class of another name in the run's label space, e.g.
             ``{truck: car}``; the others are matched by name, and ignored where that fails.
@@ -52,12 +54,13 @@ class DataSpec(Settings):
     images: str | None = None
     labels: str | None = None
     classes: str | None = None
+    list_file: str | None = None
     ignore_ids: tuple[int, ...] = (255,)
     merge: dict[str, str] = Field(default_factory=dict)
     size: Resize = None
     limit: int | None = Field(default=None, ge=1)
 
-    @field_validator("images", "labels", "classes")
+    @field_validator("images", "labels", "classes", "list_file")
     @classmethod
     def _absolute(cls, path: str | None) -> str | None:
         """Make a path absolute, so that a run can be resumed from another folder."""

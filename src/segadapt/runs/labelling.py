@@ -64,7 +64,9 @@ def label_images(
     truth = None
     if labels is not None:
         truth = in_space(
-            open_folder(images, labels, classes, name="label", like=loaded.space.names), loaded.space, "label"
+            open_folder(images, labels, classes, name="label", like=loaded.space.names, part="target"),
+            loaded.space,
+            "label",
         )
         if [i.id for i in truth.items] != [i.id for i in target.items]:
             raise RequestError(f"'{labels}' does not hold a mask for every image of '{images}'")

@@ -28,7 +28,12 @@ CHECKED_AT_START = 1000
 
 
 def open_spec(
-    spec: DataSpec, labelled: bool, roots: Mapping[str, str], where: str, like: LabelSpace | None = None
+    spec: DataSpec,
+    labelled: bool,
+    roots: Mapping[str, str],
+    where: str,
+    like: LabelSpace | None = None,
+    part: str | None = None,
 ) -> Dataset:
     """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
@@ -38,6 +43,7 @@ def open_spec(
         roots: where named data sets lie.
         where: name of its part in the run, for messages.
         like: label space of another data set; masks in folders without a classes file are read as its masks are.
+        part: part of the run whose ids in the classes file count, see :data:`segadapt.data.classes_file.PARTS`.
     """
     if spec.reader == "folder":
         if spec.images is None:
@@ -51,6 +57,8 @@ def open_spec(
             spec.ignore_ids,
             name=where,
             like=like.names if like is not None else (),
+            part=part,
+            list_file=Path(spec.list_file) if spec.list_file else None,
         )
     else:
         reader_info(spec.reader)
@@ -161,7 +169,8 @@ class _Opener:
         source = self.config.source
         if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
-        return open_spec(spec, labelled, self.roots, part, like)
+        masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
+        return open_spec(spec, labelled, self.roots, part, like, masks)
 
 
 def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Callable[[str], None]) -> None:

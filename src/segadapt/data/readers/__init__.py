@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from segadapt.core.registry import Registry
 from segadapt.data.dataset import Dataset
 from segadapt.data.readers.camvid import camvid
-from segadapt.data.readers.real import acdc, bdd100k, cityscapes, dark_zurich, nthu
+from segadapt.data.readers.real import acdc, bdd100k, cityscapes, dark_zurich, idd_lite, nthu
 from segadapt.data.readers.space import to_space
 from segadapt.data.readers.synthetic import gta5, synthia
 from segadapt.errors import RequestError, nearest
-from segadapt.labels import CAMVID, CITYSCAPES, NTHU, LabelSpace
+from segadapt.labels import CAMVID, CITYSCAPES, IDD_LITE, NTHU, LabelSpace
 
 __all__ = ["READERS", "ReaderInfo", "open_dataset", "reader_info", "register_reader", "to_space"]
 
@@ -89,6 +89,13 @@ _OWN: dict[str, ReaderInfo] = {
         CITYSCAPES,
         "ACDC, fog, night, rain and snow: rgb_anon/, gt/",
         published={"train": 1600, "val": 406, "test": 2000},
+    ),
+    "idd_lite": ReaderInfo(
+        idd_lite,
+        ("train", "val"),
+        IDD_LITE,
+        "IDD-Lite, Indian streets, 7 classes: leftImg8bit/, gtFine/",
+        published={"train": 1403, "val": 204},
     ),
 }
 

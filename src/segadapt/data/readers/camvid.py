@@ -11,7 +11,7 @@ from segadapt.data.dataset import Dataset
 from segadapt.data.decode import decode
 from segadapt.data.ids import CAMVID_VOID, camvid_colors, train_ids, with_ignored
 from segadapt.data.labelling import IndexLabels, label_colors
-from segadapt.data.listing import build, by_id, files_in, folder_in
+from segadapt.data.listing import build, by_id, files_in, folder_in, read_list
 from segadapt.errors import RequestError, nearest
 from segadapt.labels import CAMVID, LabelMap
 
@@ -95,8 +95,7 @@ def _listed(root: Path, split: str, images: dict[str, Path]) -> dict[str, Path]:
         raise RequestError(
             f"camvid: no split '{split}' in {root}{nearest(split, known)}; there are: {', '.join(known)}"
         )
-    lines = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    names = [Path(line).stem for line in lines]
+    names = [Path(line.split()[0]).stem for line in read_list(file, "camvid")]
     lacking = [name for name in names if name not in images]
     if lacking:
         raise RequestError(

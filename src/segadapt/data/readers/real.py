@@ -1,4 +1,4 @@
-"""Cityscapes, NTHU cross-city, BDD100K, Dark Zurich and ACDC, as downloaded."""
+"""Cityscapes, NTHU cross-city, BDD100K, Dark Zurich, ACDC and IDD-Lite, as downloaded."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from segadapt.data.ids import CITYSCAPES_LABEL_IDS, CITYSCAPES_TRAIN_ID, NTHU_TR
 from segadapt.data.labelling import IndexLabels
 from segadapt.data.listing import build, by_id, files_in, folder_in
 from segadapt.errors import RequestError, nearest
-from segadapt.labels import CITYSCAPES, NTHU
+from segadapt.labels import CITYSCAPES, IDD_LITE, NTHU
 
 _LABEL_IDS = IndexLabels(with_ignored(CITYSCAPES_TRAIN_ID, CITYSCAPES_LABEL_IDS), "Cityscapes label ids")
 _TRAIN_IDS = IndexLabels(with_ignored(train_ids(CITYSCAPES)), "Cityscapes train ids")
 _NTHU_IDS = IndexLabels(with_ignored(NTHU_TRAIN_ID, CITYSCAPES_LABEL_IDS), "Cityscapes label ids")
+_IDD_LITE_IDS = IndexLabels(with_ignored(train_ids(IDD_LITE)), "IDD-Lite classes (0 to 6, 255 for none)")
 _ANON = "_rgb_anon.png"
 _WEATHERS = ("fog", "night", "rain", "snow")
 
@@ -147,6 +148,30 @@ def _anonymised(name: str, images: dict[str, Path], truth: dict[Path, Path] | No
         return truth[folder] / image.parent.relative_to(folder) / f"{item}_gt_labelTrainIds.png"
 
     return build(name, CITYSCAPES, images, label_of, _TRAIN_IDS)
+
+
+def idd_lite(root: Path, split: str, labelled: bool = True) -> Dataset:
+    """Open IDD-Lite (Varma et al., 2019): ``leftImg8bit/<split>/<folder>`` and ``gtFine/<split>/<folder>``, 7 classes.
+
+    Labels ``<name>_label.png`` hold train ids. An item is called ``<folder>/<name>``, as names repeat in the folders.
+
+    Args:
+        root: folder with ``leftImg8bit`` (and ``gtFine``).
+        split: ``train`` (1403) or ``val`` (204).
+        labelled: whether labels are wanted; otherwise ``gtFine`` is not touched.
+    """
+    ending = "_image.jpg"
+    folder = folder_in(root, "leftImg8bit", split, who="idd_lite")
+    files = files_in(folder, [ending], "idd_lite")
+    images = {path.relative_to(folder).as_posix().removesuffix(ending): path for path in files}
+    labels = folder_in(root, "gtFine", split, who="idd_lite") if labelled else None
+    return build(
+        "idd_lite",
+        IDD_LITE,
+        images,
+        (lambda i, _: labels / f"{i}_label.png") if labels else None,
+        _IDD_LITE_IDS,
+    )
 
 
 def _no_test_labels(name: str, split: str, labelled: bool) -> None:
