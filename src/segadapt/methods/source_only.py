@@ -6,9 +6,9 @@
         L = -sum_n log p_n[y_n] / #{n : y_n not ignored}         (CBST eq. 1, first term)
         step on L
 
-With ``data: source`` this is the lower bound of every table; target images are never forwarded, so
-their statistics do not leak in (unless ``augmentation.colour_transfer`` asks for their colours). With ``data: oracle`` the same training uses the labels of the
-target's training set: the upper bound, and the only method that opens them.
+With ``data: source`` this is the lower bound of every table; target images are never forwarded, so their
+statistics do not leak in, unless ``augmentation.colour_transfer`` asks for their colours. With ``data: oracle``
+the same training uses the labels of the target's training set: the upper bound, and the only method that opens them.
 """
 
 from __future__ import annotations
