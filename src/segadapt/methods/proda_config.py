@@ -19,7 +19,7 @@ class ProDAConfig(RectifiedConfig):
             prediction of the moment, which degenerates; figure 4).
         weights: weights that rectify them: ``prototypes`` (eq. 4), the network's own ``prediction`` (figure 4),
             or ``none`` (no denoising; table 3).
-        temperature: T, above 0, multiplies distances (1); the paper's tau is its inverse.
+        temperature: T, above 0, multiplies distances (section 4.1 and code: 1); the paper's tau is its inverse.
         temperature_at: total variance of the features, above 0, at which ``temperature`` holds: T is multiplied by
             the root of this over the total variance of the target features at the start of the stage, because
             distances grow with the root of the variance (the published network: 256, of 256 normalised channels);
