@@ -8,6 +8,8 @@ the device, on a batch of crops.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from segadapt.data.dataset import Picture
 
 _XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 """CIE XYZ of linear sRGB (ITU-R BT.709 primaries, white point D65)."""
+_RGB = np.linalg.inv(np.array(_XYZ)).tolist()
 _WHITE = (0.950456, 1.0, 1.088754)
 _KNEE = 0.008856
 """Below this share of the white, the cube root of CIE LAB goes on as a straight line."""
@@ -41,8 +44,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
         [100.0, 0.0, 0.0]
     """
     linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055).clamp(min=0) ** 2.4, images / 12.92)
-    white = images.new_tensor(_WHITE)[:, None, None]
-    shares = torch.einsum("ij,bjhw->bihw", images.new_tensor(_XYZ), linear) / white
+    shares = torch.einsum("ij,bjhw->bihw", _like(images, _XYZ), linear) / _like(images, _WHITE)[:, None, None]
     root = torch.where(shares > _KNEE, shares.clamp(min=_KNEE) ** (1 / 3), 7.787 * shares + 16 / 116)
     x, y, z = root.unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
@@ -65,9 +67,8 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     root = torch.stack([y + a / 500, y, y - b / 200], 1)
     shares = torch.where(root > _KNEE ** (1 / 3), root**3, (root - 16 / 116) / 7.787)
-    xyz = shares * lab.new_tensor(_WHITE)[:, None, None]
-    to_linear = torch.linalg.inv(torch.tensor(_XYZ, dtype=torch.float64)).to(lab)
-    linear = torch.einsum("ij,bjhw->bihw", to_linear, xyz).clamp(0, 1)
+    xyz = shares * _like(lab, _WHITE)[:, None, None]
+    linear = torch.einsum("ij,bjhw->bihw", _like(lab, _RGB), xyz).clamp(0, 1)
     bright = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, bright, 12.92 * linear).clamp(0, 1)
 
@@ -103,3 +104,8 @@ def transfer_colours(images: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
     mean, deviation = own[:, 0, :, None, None], own[:, 1, :, None, None].clamp(min=_LEAST_DEVIATION)
     moved = (rgb_to_lab(images) - mean) / deviation * wanted[:, 1, :, None, None] + wanted[:, 0, :, None, None]
     return lab_to_rgb(moved)
+
+
+def _like(images: Tensor, values: Sequence[Any]) -> Tensor:
+    """Return constants on the device of the images, without waiting for it."""
+    return torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True)
