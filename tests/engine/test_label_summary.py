@@ -50,6 +50,22 @@ def test_classes_of_the_labels_and_of_the_truth(tmp_path: Path, measured: bool) 
         assert shares == [(None, None)] * 3
 
 
+def test_numbers_of_the_method(tmp_path: Path) -> None:
+    """Class masses stand beside the shares of labels and truth, other measured numbers in the summary itself."""
+    made = environment(tmp_path, True)
+    made.keep_label(0, torch.from_numpy(LABEL))
+    plain = made.finish_preparation("stage", 0)
+    assert plain is not None
+    assert [c["mass"] for c in plain["classes"]] == [None] * 3
+    assert plain["measured"] == {}
+    made.report({"masses": torch.tensor([0.5, 0.25, 0.25]), "measured": {"temperature": 2.0}})
+    summary = made.finish_preparation("stage", 0)
+    assert summary is not None
+    assert [c["mass"] for c in summary["classes"]] == [0.5, 0.25, 0.25]
+    assert summary["measured"] == {"temperature": 2.0}
+    assert read_json(tmp_path / "round0/labels.json") == summary
+
+
 def test_a_true_class_beyond_the_classes_is_refused(tmp_path: Path) -> None:
     made = environment(tmp_path, True, np.full_like(TRUTH, 3))
     with pytest.raises(RequestError, match=r"truth: '1': a label map holds class 3, but there are only 3 classes"):

@@ -85,3 +85,18 @@ def test_without_truth_only_density_is_known() -> None:
     labels = torch.tensor([[[0, IGNORE]]])
     record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": labels}))
     assert record.take() == {"sets": {"x": {"accuracy": None, "mean_accuracy": None, "miou": None, "density": 0.5}}}
+
+
+def test_class_masses_stand_beside_the_truth() -> None:
+    """The shares that a method counts on are those of the last step since the last call, even if they move on."""
+    for truth in (dataset(), None):
+        record = OnlineRecord(truth, 3, None, DecodedCache(0), Runtime("cpu"))
+        labels, masses = torch.from_numpy(TRUTH.astype(np.int64))[None], torch.tensor([0.5, 0.3, 0.2])
+        for shares in (torch.ones(3) / 3, masses):
+            record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": labels}, masses={"r": shares}))
+        masses.fill_(0)
+        found = record.take()
+        assert found["masses"] == {"r": pytest.approx([0.5, 0.3, 0.2])}
+        assert ("truth" in found) == (truth is not None)
+        record.add(samples(Window(0, 0, 8, 8)), OnlineLabels("target", {"x": labels}))
+        assert "masses" not in record.take()

@@ -38,6 +38,17 @@ def test_poly_decay() -> None:
     assert schedule_factor(longer, 50, 100) == pytest.approx(0.8**0.9)
 
 
+def test_step_decay() -> None:
+    """Times 0.9 after every epoch (ProDA, section 5.1); warm-up multiplies it, ``over: stage`` counts on."""
+    step = ScheduleConfig(name="step", every=743)
+    factors = [schedule_factor(step, s, 80 * 743) for s in (0, 742, 743, 1485, 1486, 80 * 743 - 1)]
+    assert factors == pytest.approx([1, 1, 0.9, 0.9, 0.81, 0.9**79])
+    both = ScheduleConfig(name="step", factor=0.5, every=2, warmup=4)
+    assert [schedule_factor(both, s, 10) for s in range(6)] == pytest.approx([0.25, 0.5, 0.375, 0.5, 0.25, 0.25])
+    with pytest.raises(ValueError, match=r"set schedule\.every, e\.g\. to 743"):
+        ScheduleConfig(name="step")
+
+
 def test_poly_agrees_with_adaptsegnet() -> None:
     golden = golden_op("adaptsegnet_poly_lr")
     schedule = ScheduleConfig(name="poly", power=golden.params["power"], horizon=golden.params["max_iter"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +46,34 @@ def test_adapts_between_two_folders(tmp_path: Path, method: str, classes: int, s
     before = load_model(tmp_path / "run/stages/source/model.safetensors").model.state_dict()
     after = loaded.model.state_dict()
     assert any(not torch.equal(before[k], after[k]) for k in before)
+
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "proda": {"temperature_at": 256, "prototype_mean": "images", "prototype_initial": "source_right"},
+    "cpsl": {"shares_from": "rectified", "schedule": {"name": "step", "every": 2}},
+}
+
+
+@pytest.mark.parametrize("method", list(CHOICES))
+def test_other_choices_in_a_whole_run(tmp_path: Path, method: str) -> None:
+    """Choices that change how a stage is prepared, with the colours of target images, and what the record says."""
+    raw = raw_config(tmp_path, method, **CHOICES[method])
+    for stage in raw["stages"].values():
+        stage["augmentation"]["colour_transfer"] = "lab"
+    results = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
+    (summary,) = results["labels"]
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    online = [event for event in log if event["event"] == "online_labels"]
+    if method == "proda":
+        measured = summary["measured"]
+        assert measured["temperature"] == pytest.approx(math.sqrt(256 / measured["feature_variance"]), rel=1e-4)
+        assert next(event for event in log if event["event"] == "labels")["measured"] == measured
+    else:
+        assert sum(c["mass"] for c in summary["classes"]) == pytest.approx(1, rel=1e-4)
+        assert all(sum(event["masses"]["r"]) == pytest.approx(1, abs=1e-3) for event in online)
+    plain = raw_config(tmp_path, method, **CHOICES[method])
+    other = Run.open(build_config(plain, "tiny"), tmp_path / "plain", quiet=True).execute()
+    assert [row["scores"] for row in other["rows"]] != [row["scores"] for row in results["rows"]]
 
 
 def test_images_of_different_sizes(tmp_path: Path) -> None:

@@ -308,6 +308,36 @@ def test_preparation(partition: str, initial: str) -> None:
     shares = torch.bincount(k, minlength=K) / len(k) if partition != "equal" else torch.full((K,), 1 / K)
     torch.testing.assert_close(method.shares, shares, rtol=1e-4, atol=2e-6)
     assert method.shares.min() > 0
+    assert torch.equal(environment.reported["masses"], method.shares)
+
+
+@pytest.mark.parametrize("labels", [{}, {"labels": "none"}, {"weights": "none"}])
+@torch.no_grad()
+def test_first_masses_from_rectified_labels(labels: dict[str, str]) -> None:
+    """The labels are made as in training, also where one of their two halves is left out."""
+    method, environment = cpsl(shares_from="rectified", **labels), FewImages()
+    method.eval()
+    method.prepare(0, environment)  # type: ignore[arg-type]
+    classes = []
+    for _, image in environment.target_images():
+        out = method.model(image)
+        p = torch.ones_like(out.logits) if "labels" in labels else out.logits.softmax(1)
+        cosine = torch.einsum("bdhw,kd->bkhw", F.normalize(out.features, dim=1), F.normalize(method.head.weight, dim=1))
+        classes.append((p if "weights" in labels else p * (cosine / TAU).softmax(1)).argmax(1).flatten())
+    wanted = torch.bincount(torch.cat(classes), minlength=K).float()
+    torch.testing.assert_close(method.shares, wanted / wanted.sum(), rtol=1e-4, atol=2e-6)
+    predicted, other = cpsl(**labels), FewImages()
+    predicted.eval().prepare(0, other)  # type: ignore[arg-type]
+    assert torch.allclose(predicted.shares, method.shares, atol=1e-3) == ("weights" in labels)
+    with pytest.raises(ValueError, match="with partition=equal all are equal"):
+        cpsl(shares_from="rectified", partition="equal")
+
+
+def test_masses_are_shown_for_the_record() -> None:
+    method = cpsl()
+    backward(method.step(batches()))
+    assert method.online is not None
+    assert method.online.masses["r"] is method.shares
 
 
 # ---- CutMix ----

@@ -61,7 +61,7 @@ class Restated:
             assert method.teacher is not None
             self.seen = method.teacher(t.images)
             near = F.interpolate(self.seen.features, SMALL, mode="bilinear")
-            self.z = (-self.distance(near, method.prototypes) * c.temperature).softmax(1)
+            self.z = (-self.distance(near, method.prototypes) * method.temperature).softmax(1)
             assert t.scores is not None
             p0 = F.interpolate(t.scores.float(), SMALL, mode="bilinear").softmax(1)
             self.labels = (p0 * self.z).argmax(1)
@@ -73,7 +73,7 @@ class Restated:
         self.reg = -o.log_softmax(1).mean()
         assert t.strong is not None
         f = F.interpolate(method.model(t.strong.images).features, SMALL, mode="bilinear")
-        log_s = (-self.distance(f, method.prototypes) * c.temperature).log_softmax(1)
+        log_s = (-self.distance(f, method.prototypes) * method.temperature).log_softmax(1)
         z = self.z.flip(3)
         kl = z * (z.log() - log_s)
         keep = torch.ones_like(kl, dtype=torch.bool)
@@ -101,6 +101,7 @@ def test_a_step_is_that_of_the_box(temperature: float) -> None:
     assert method.online is not None
     assert torch.equal(method.online.sets["rectified"], expected.labels)
 
+    assert method.temperature.item() == pytest.approx(temperature)
     twin = proda(temperature=temperature)
     Restated(twin, batch).total.backward()
     for got, wanted in zip(gradients(method.model), gradients(twin.model), strict=True):
@@ -115,17 +116,22 @@ class OneProcess:
         return tensor
 
 
-def test_teacher_and_prototypes_follow() -> None:
-    method, batch = proda(prototype_momentum=0.9, teacher_momentum=0.75, least_pixels=3), batches()
+@pytest.mark.parametrize("update", ["step", "image"])
+def test_teacher_and_prototypes_follow(update: str) -> None:
+    settings = {"prototype_momentum": 0.9, "teacher_momentum": 0.75, "least_pixels": 3, "prototype_update": update}
+    method, batch = proda(**settings), batches()
     expected = Restated(copy.deepcopy(method), batch)
     before, teacher = method.prototypes.clone(), copy.deepcopy(method.teacher)
     assert teacher is not None
     backward(method.step(batch))
     method.after_step(OneProcess())  # type: ignore[arg-type]
+    features, logits = expected.seen.features.flatten(2), expected.seen.logits.flatten(2)
+    if update == "step":  # both images as one
+        features, logits = (x.transpose(0, 1).flatten(1)[None] for x in (features, logits))
     e = before.clone()
-    for features, logits in zip(expected.seen.features, expected.seen.logits, strict=True):
+    for f, out in zip(features, logits, strict=True):
         for k in range(K):
-            members = features[:, logits.argmax(0) == k]
+            members = f[:, out.argmax(0) == k]
             if members.shape[1] >= 3:
                 e[k] = 0.9 * e[k] + 0.1 * members.mean(1)
     torch.testing.assert_close(method.prototypes, e)
@@ -220,6 +226,7 @@ class FewImages:
         self.truth = torch.randint(0, K, (3, 1, H, W), generator=rng)
         self.soft: dict[int, Tensor] = {}
         self.labels: dict[int, Tensor] = {}
+        self.reported: dict[str, Any] = {}
 
     def target_images(self) -> Any:
         yield from enumerate(self.images)
@@ -237,25 +244,65 @@ class FewImages:
     def sum(self, tensors: Any) -> None:
         pass
 
+    def report(self, values: dict[str, Any]) -> None:
+        self.reported.update(values)
 
-@pytest.mark.parametrize("initial", ["target", "source"])
+
+@pytest.mark.parametrize("mean", ["pixels", "images"])
+@pytest.mark.parametrize("initial", ["target", "source", "source_right"])
 @torch.no_grad()
-def test_preparation(initial: str) -> None:
-    method, environment = proda(prototype_initial=initial, least_pixels=2), FewImages()
+def test_preparation(initial: str, mean: str) -> None:
+    """First prototypes: which pixels count, and whether every pixel or every image counts alike."""
+    method, environment = proda(prototype_initial=initial, prototype_mean=mean, least_pixels=2), FewImages()
     method.eval()
     method.prepare(0, environment)  # type: ignore[arg-type]
-    vectors: list[list[Tensor]] = [[] for _ in range(K)]
+    members: list[list[Tensor]] = [[] for _ in range(K)]
     for index, image in environment.target_images():
         out = method.model(image)
         torch.testing.assert_close(environment.soft[index], out.logits[0].log_softmax(0))
-        classes = out.logits.argmax(1)[0] if initial == "target" else environment.truth[index][0, ::2, ::2]
+        predicted, known = out.logits.argmax(1)[0], environment.truth[index][0, ::2, ::2]
+        classes = predicted if initial == "target" else known
+        right = (predicted == known) | (initial != "source_right")
         for k in range(K):
-            if (classes == k).sum() >= 2:
-                vectors[k].append(out.features[0][:, classes == k].mean(1))
+            members[k].append(out.features[0][:, (classes == k) & right])
     for k in range(K):
-        wanted = torch.stack(vectors[k]).mean(0) if vectors[k] else torch.zeros(D)
+        if mean == "pixels":
+            wanted = torch.cat(members[k], 1).mean(1).nan_to_num()
+        else:
+            means = [m.mean(1) for m in members[k] if m.shape[1] >= 2]
+            wanted = torch.stack(means).mean(0) if means else torch.zeros(D)
         torch.testing.assert_close(method.prototypes[k], wanted)
     assert len(environment.labels) == 3
+    assert method.temperature.item() == 1
+
+
+@torch.no_grad()
+def test_the_temperature_follows_the_scale_of_the_features() -> None:
+    """Features that are s times as large have distances s times as large; the weights then are the same."""
+    assignments = []
+    for scale in (1.0, 3.0):
+        method, environment = proda(temperature=2.0, temperature_at=256.0), FewImages()
+        network = method.eval().model.forward
+
+        def scaled(images: Tensor, network: Any = network, scale: float = scale) -> Any:
+            out = network(images)
+            return out._replace(features=out.features * scale)
+
+        method.model.forward = scaled  # type: ignore[method-assign]
+        method.prepare(0, environment)  # type: ignore[arg-type]
+        features = torch.cat([method.model(image).features for _, image in environment.target_images()])
+        variance = features.transpose(0, 1).flatten(1).var(1, correction=0).sum()
+        assert method.temperature.item() == pytest.approx(2 * math.sqrt(256 / variance.item()), rel=1e-4)
+        measured = environment.reported["measured"]
+        assert measured["feature_variance"] == pytest.approx(variance.item(), rel=1e-4)
+        assert measured["temperature"] == pytest.approx(method.temperature.item())
+        assert "temperature" in method.state_dict()  # a resumed run goes on with it
+        assignments.append((-Restated.distance(features, method.prototypes) * method.temperature).softmax(1))
+    torch.testing.assert_close(*assignments, rtol=1e-3, atol=1e-5)
+    plain, environment = proda(temperature=2.0), FewImages()
+    plain.eval().prepare(0, environment)  # type: ignore[arg-type]
+    assert plain.temperature.item() == 2
+    assert environment.reported["measured"]["feature_variance"] > 0
 
 
 # ---- distillation ----

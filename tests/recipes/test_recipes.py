@@ -23,7 +23,7 @@ SHIPPED = {
     "cityscapes_acdc": "source_only dacs daformer hrda mic mpcl mpcl_hrda mpcl_mic",
     "cityscapes_dark_zurich": "source_only dacs daformer hrda mic mpcl mpcl_hrda mpcl_mic",
     "folders": f"source_only {STAGED}",
-    "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls mic_daformer mpcl_hrda mpcl_mic resnet38 vgg16",
+    "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls cpsl_official mic_daformer mpcl_hrda mpcl_mic resnet38 vgg16",
     "synthia_cityscapes": f"source_only {STAGED} adaptseg_ls mpcl_hrda mpcl_mic",
     "toy": f"source_only oracle {STAGED} mic_hrda",
     "toy_camvid": f"source_only oracle {STAGED.replace('st_sp ', '', 1)} mic_hrda {PROTOTYPES}",
@@ -274,3 +274,22 @@ print(time.process_time())
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.5
     assert description("toy/cbst") == "class-balanced self-training"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "transfer", "head", "blur"), [("cpsl", "none", 1, 1), ("cpsl_official", "lab", 5, 1)]
+)
+def test_published_cpsl(recipe: str, transfer: str, head: float, blur: float) -> None:
+    """Every stage has the loader of the code, the colours of target images where the code's recipe is followed."""
+    stages = load_config(f"gta5_cityscapes/{recipe}").stages
+    assert [s.augmentation.colour_transfer for s in stages] == [transfer] * 4
+    assert stages[1].optimiser.head_factor == head
+    assert [s.strong.blur for s in stages[1:]] == [blur] * 3  # type: ignore[attr-defined]
+    assert [s.strong.jitter for s in stages[1:]] == [0.4] * 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("task", ["gta5_cityscapes", "synthia_cityscapes"])
+def test_published_proda_follows_its_code_where_the_paper_differs(task: str) -> None:
+    stage = load_config(f"{task}/proda").stages[1]
+    assert (stage.prototype_mean, stage.prototype_update) == ("images", "image")  # type: ignore[attr-defined]
+    assert stage.optimiser.head_factor == 1

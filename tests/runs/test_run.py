@@ -51,8 +51,11 @@ METHODS = {info.method: name for name, info in registry.METHODS.items() if name 
 
 @pytest.mark.parametrize("method", METHODS.values())
 def test_resume_equals_an_uninterrupted_run(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crash after a step between two checkpoints of every stage, then resume."""
-    settings = config(tmp_path, method)
+    """Crash after a step between two checkpoints of every stage, then resume; source images take random colours."""
+    raw = raw_config(tmp_path, method)
+    for stage in raw["stages"].values():
+        stage["augmentation"]["colour_transfer"] = "lab"
+    settings = build_config(raw, "tiny")
     whole = Run.open(settings, tmp_path / "whole", quiet=True).execute()
     last = settings.stages[-1].name
     broken = tmp_path / "broken"

@@ -8,21 +8,22 @@ batches that one process would have read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segadapt.core.types import Size
-from segadapt.data.augment import Window, crop_batch, crop_labels, pad_batch
+from segadapt.data.augment import Window, crop_batch, crop_labels
 from segadapt.data.cache import DecodedCache
-from segadapt.data.dataset import DamagedFile
+from segadapt.data.collating import Collated, Extra, Raw, Recoloured, collate
+from segadapt.data.colour_transfer import lab_statistics, transfer_colours
+from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.photometric import color_jitter
 from segadapt.data.resize import resize_image, resize_label
 from segadapt.data.streams import Augmentation, Member, Part, Sampler, Stream
@@ -31,6 +32,12 @@ from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap
 
 __all__ = ["Augmentation", "Feeder", "Part", "Samples", "Stream"]
+
+_ATTEMPTS = 16
+"""Files in a row that may be damaged where damaged files are skipped."""
+T = TypeVar("T")
+_Described = tuple[str, int, int]
+"""An image whose colours are described: its role, the part of the stream, its place in the data set."""
 
 
 class Samples(NamedTuple):
@@ -59,23 +66,7 @@ class Samples(NamedTuple):
     whole: Tensor | None = None
 
 
-class _Raw(NamedTuple):
-    image: npt.NDArray[np.uint8]
-    label: LabelMap
-    window: Window
-    crop: Size
-    domain: int
-    jitter: float
-    draws: npt.NDArray[np.float32]
-    scores: npt.NDArray[np.float16] | None
-    strong_draws: npt.NDArray[np.float32]
-    part: int
-    extra_draws: npt.NDArray[np.float32]
-    id: str
-    damaged: tuple[str, ...]
-
-
-class _Pool(torch.utils.data.Dataset[_Raw]):
+class _Pool(torch.utils.data.Dataset[Raw]):
     """Maps a sample number to a raw sample."""
 
     def __init__(self, stream: Stream, seed: int, cache: DecodedCache, skip_damaged: bool):
@@ -85,20 +76,30 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
         self.skip_damaged = skip_damaged
         # Asked for here, because a decoding process may not know the augmentations that were registered.
         self.extra_draws = [part.augmentation.extra_draws for part in stream.parts]
+        self._kept: dict[_Described, npt.NDArray[np.float32]] = {}
 
-    def __getitem__(self, number: int) -> _Raw:
+    def __getitem__(self, number: int) -> Raw:
         damaged: list[str] = []
-        for attempt in range(min(16, len(self.stream))):
-            member = self.sampler.member(number + attempt)
+
+        def attempt(place: int) -> Raw:
+            return self._sample(self.sampler.member(number + place), number, damaged)
+
+        return self._readable(attempt, len(self.stream), damaged)._replace(damaged=tuple(damaged))
+
+    def _readable(self, read: Callable[[int], T], choices: int, damaged: list[str]) -> T:
+        """Return the first of several choices that can be read; the others are named in ``damaged``."""
+        failed: list[str] = []
+        for attempt in range(min(_ATTEMPTS, choices)):
             try:
-                return self._sample(member, number, tuple(damaged))
+                return read(attempt)
             except DamagedFile as problem:
                 if not self.skip_damaged:
                     raise
+                failed.append(str(problem))
                 damaged.append(str(problem))
-        raise RequestError(f"{len(damaged)} files in a row cannot be read, the first: {damaged[0]}")
+        raise RequestError(f"{len(failed)} files in a row cannot be read, the first: {failed[0]}")
 
-    def _sample(self, member: Member, number: int, damaged: tuple[str, ...]) -> _Raw:
+    def _sample(self, member: Member, number: int, damaged: list[str]) -> Raw:
         part, index = member.part, member.place
         item = part.dataset.items[index]
         image = self.cache.get(
@@ -117,7 +118,7 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
         draws = rng.random(4, dtype=np.float32)
         strong_draws = rng.random(self.stream.strong.numbers if self.stream.strong else 0, dtype=np.float32)
         extra_draws = rng.random(self.extra_draws[member.part_number], dtype=np.float32)
-        return _Raw(
+        return Raw(
             image=image,
             label=label,
             window=window,
@@ -129,91 +130,34 @@ class _Pool(torch.utils.data.Dataset[_Raw]):
             strong_draws=strong_draws,
             part=member.part_number,
             extra_draws=extra_draws,
+            colours=self._colours(member, image, number, damaged) if part.takes_colours else None,
             id=item.id,
-            damaged=damaged,
+            damaged=(),
         )
 
+    def _colours(self, member: Member, image: Picture, number: int, damaged: list[str]) -> npt.NDArray[np.float32]:
+        """Return the LAB statistics [2, 2, 3] of an image and of the image whose colours its crop takes."""
+        part = member.part
+        if not part.colours:
+            raise RequestError(
+                "augmentation.colour_transfer takes colours from target images, and this stream has none; give them "
+                "with Stream.with_colours, or set augmentation.colour_transfer=none"
+            )
+        target = part.colours
+        first = self.sampler.colours(number, len(target))
+        own = self._statistics(("own", member.part_number, member.place), lambda: image)
 
-class _Extra(NamedTuple):
-    """Samples of a batch that come from one part, and the numbers [N, n] for its further augmentations."""
+        def wanted(attempt: int) -> npt.NDArray[np.float32]:
+            place = (first + attempt) % len(target)
+            return self._statistics(("wanted", member.part_number, place), lambda: target.image(place))
 
-    part: int
-    samples: list[int]
-    draws: Tensor
+        return np.stack([own, self._readable(wanted, len(target), damaged)])
 
-
-class _Collated(NamedTuple):
-    images: Tensor
-    labels: Tensor
-    windows: list[Window]
-    sizes: list[Size]
-    crop: Size
-    domain: Tensor
-    jitter: Tensor
-    draws: Tensor
-    scores: Tensor | None
-    strong_draws: npt.NDArray[np.float32]
-    extra: list[_Extra]
-    ids: list[str]
-    damaged: list[str]
-
-
-def _collate(raws: list[_Raw]) -> _Collated:
-    crops = {raw.crop for raw in raws}
-    crop = crops.pop() if len(crops) == 1 else (max(c[0] for c in crops), max(c[1] for c in crops))
-    images, sizes = pad_batch([raw.image for raw in raws])
-    labels, _ = pad_batch([raw.label for raw in raws])
-    return _Collated(
-        images=images,
-        labels=labels,
-        windows=[_widened(raw.window, raw.crop, crop) for raw in raws],
-        sizes=sizes,
-        crop=crop,
-        domain=torch.tensor([raw.domain for raw in raws]),
-        jitter=torch.tensor([raw.jitter for raw in raws]),
-        draws=torch.from_numpy(np.stack([raw.draws for raw in raws])),
-        scores=_stacked_scores([raw.scores for raw in raws]),
-        strong_draws=np.stack([raw.strong_draws for raw in raws]),
-        extra=_extra(raws),
-        ids=[raw.id for raw in raws],
-        damaged=[d for raw in raws for d in raw.damaged],
-    )
-
-
-def _extra(raws: Sequence[_Raw]) -> list[_Extra]:
-    found = []
-    for part in sorted({raw.part for raw in raws}):
-        samples = [i for i, raw in enumerate(raws) if raw.part == part]
-        found.append(_Extra(part, samples, torch.from_numpy(np.stack([raws[i].extra_draws for i in samples]))))
-    return found
-
-
-def _stacked_scores(maps: Sequence[npt.NDArray[np.float16] | None]) -> Tensor | None:
-    """Stack score maps into one tensor [B, K, h, w]; zero for samples without one.
-
-    Only places relative to the image matter, so maps of other shapes are enlarged to the largest.
-    """
-    given = [m for m in maps if m is not None]
-    if not given:
-        return None
-    size = (max(m.shape[1] for m in given), max(m.shape[2] for m in given))
-    stacked = torch.zeros((len(maps), given[0].shape[0], *size), dtype=torch.float16)
-    for place, found in zip(stacked, maps, strict=True):
-        if found is not None:
-            scores = torch.from_numpy(found)
-            if scores.shape[1:] != size:
-                scores = F.interpolate(scores[None].float(), size, mode="bilinear")[0].half()
-            place.copy_(scores)
-    return stacked
-
-
-def _widened(window: Window, crop: Size, output: Size) -> Window:
-    """Return the window of a larger output at the same scale; images of several sizes are padded, not stretched."""
-    if crop == output:
-        return window
-    height, width = window.height * output[0] / crop[0], window.width * output[1] / crop[1]
-    left = window.left + window.width - width if window.flip else window.left  # mirrored, it grows to the left
-    return Window(window.top, left, height, width, window.flip)
+    def _statistics(self, key: _Described, image: Callable[[], Picture]) -> npt.NDArray[np.float32]:
+        """Return the LAB statistics of an image; they are kept, so each image is decoded for them once at most."""
+        if key not in self._kept:
+            self._kept[key] = lab_statistics(image())
+        return self._kept[key]
 
 
 @dataclass
@@ -260,7 +204,7 @@ class Feeder:
             _Pool(self.stream, self.seed, cache, self.skip_damaged),
             batch_sampler=numbers,
             num_workers=self.workers,
-            collate_fn=_collate,
+            collate_fn=collate,
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if self.workers else None,
         )
@@ -268,10 +212,12 @@ class Feeder:
             self.damaged.update(raw.damaged)
             yield self._finish(raw)
 
-    def _finish(self, raw: _Collated) -> Samples:
+    def _finish(self, raw: Collated) -> Samples:
         whole = raw.images.to(self.device, non_blocking=True)
         images = crop_batch(whole, raw.windows, raw.sizes, raw.crop)
         labels = crop_labels(raw.labels.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
+        if raw.recoloured is not None:
+            images = self._with_colours(images, raw.recoloured)
         if bool((raw.jitter > 0).any()):
             images = color_jitter(images, raw.jitter, raw.draws)
         images = self._with_extra(images, raw.extra)
@@ -288,7 +234,13 @@ class Feeder:
             whole=(whole.float() / 255).contiguous(memory_format=torch.channels_last) if self.stream.whole else None,
         )
 
-    def _with_extra(self, images: Tensor, extra: Sequence[_Extra]) -> Tensor:
+    def _with_colours(self, images: Tensor, recoloured: Recoloured) -> Tensor:
+        """Return the crops, those of the source with the colours of target images."""
+        samples = torch.tensor(recoloured.samples).to(self.device, non_blocking=True)
+        own, wanted = recoloured.statistics.to(self.device, non_blocking=True).unbind(1)
+        return images.index_copy(0, samples, transfer_colours(images[samples], own, wanted))
+
+    def _with_extra(self, images: Tensor, extra: Sequence[Extra]) -> Tensor:
         """Return the crops after the further augmentations of the part that each comes from."""
         for part, samples, draws in extra:
             options = self.stream.parts[part].augmentation

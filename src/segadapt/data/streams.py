@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from segadapt.labels import IGNORE, LabelMap
 REDRAWS = 10
 """How often a window is drawn again at most (DAFormer's code, for rare classes as for the largest class)."""
 
-_EPOCH, _SAMPLE, _WEIGHTS, _RARE, _REDRAWS = range(5)
+_EPOCH, _SAMPLE, _WEIGHTS, _RARE, _REDRAWS, _COLOURS = range(6)
 
 
 class Augmentation(Settings):
@@ -47,6 +47,9 @@ class Augmentation(Settings):
         max_class_share: draw the crop again, up to 10 times, until it shows more than one class and
             none covers so large a share of its labelled pixels, in (0, 1] (DAFormer: 0.75 of source crops);
             null takes the first crop, and so do images without labels.
+        colour_transfer: ``lab`` moves the mean and the standard deviation of each LAB channel of a random target image
+            to every crop of a source image, before everything else (the code of CPSL); ``none`` leaves colours.
+            Target images stay as they are.
         extra: further augmentations by registered name with their settings, e.g. ``{fog: {density: 0.3}}``. They
             change the colours of the crop after ``jitter``, in the alphabetical order of their names; labels stay as
             they are.
@@ -58,6 +61,7 @@ class Augmentation(Settings):
     flip: bool = True
     jitter: float = Field(default=0.0, ge=0.0, le=1.0)
     max_class_share: float | None = Field(default=None, gt=0.0, le=1.0)
+    colour_transfer: Literal["none", "lab"] = "none"
     extra: dict[str, dict[str, Any]] = Field(default={})
 
     @field_validator("extra")
@@ -106,6 +110,7 @@ class Part:
         weights: [N] draw images with replacement in proportion to these; for a stream of one part.
         rare: draw a class, then an image that has it, then a crop that shows it (again up to
             10 times, the last crop kept); for a stream of one part, instead of ``weights``.
+        colours: images whose colours the crops take, one at random for each; see :meth:`Stream.with_colours`.
     """
 
     dataset: Dataset
@@ -117,6 +122,12 @@ class Part:
     scores: Callable[[int], npt.NDArray[np.float16]] | None = None
     weights: npt.NDArray[np.float64] | None = None
     rare: RareClasses | None = None
+    colours: Dataset | None = None
+
+    @property
+    def takes_colours(self) -> bool:
+        """Whether its crops take the colours of target images: those of the source, where the settings say so."""
+        return self.domain == 0 and self.augmentation.colour_transfer != "none"
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,12 @@ class Stream:
     def __len__(self) -> int:
         """Count the samples in one pass over the union."""
         return sum(len(part.dataset) for part in self.parts)
+
+    def with_colours(self, target: Dataset) -> Stream:
+        """Return the stream with the images of the target at hand for those of its parts that take their colours."""
+        unlabelled = target.unlabelled()
+        parts = tuple(replace(part, colours=unlabelled) if part.takes_colours else part for part in self.parts)
+        return replace(self, parts=parts)
 
 
 class Member(NamedTuple):
@@ -193,6 +210,10 @@ class Sampler:
         chosen = int(self._order[1][place])
         part = int(np.searchsorted(self._starts, chosen, side="right")) - 1
         return Member(self.stream.parts[part], chosen - int(self._starts[part]), part_number=part)
+
+    def colours(self, number: int, images: int) -> int:
+        """Draw the image, of so many, whose colours a sample takes."""
+        return int(self.numbers(number, _COLOURS).integers(images))
 
     def window(self, member: Member, label: LabelMap, rng: np.random.Generator, number: int) -> tuple[Window, Size]:
         """Draw the window of a sample, and the size (height, width) of its crop.

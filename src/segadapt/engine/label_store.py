@@ -81,7 +81,11 @@ class LabelStore:
         return replace(self._target, items=items, read_label=read_index)
 
     def report(self, values: Mapping[str, Any]) -> None:
-        """Add a method's own numbers to the summary: ``portion``, ``thresholds`` [K], ``predicted`` [K]."""
+        """Add a method's own numbers to the summary.
+
+        Args:
+            values: ``portion``; ``measured``, further numbers by name; and those of :func:`summarise`.
+        """
         self._reported.update(values)
 
     def finish(self, stage: str, round_index: int) -> dict[str, Any] | None:
@@ -95,6 +99,7 @@ class LabelStore:
             "stage": stage,
             "round": round_index,
             "portion": self._reported.get("portion"),
+            "measured": self._reported.get("measured", {}),
             **summarise(total, self._space, self._reported),
             "shown": sorted(self._shown),
         }
@@ -122,17 +127,18 @@ def summarise(counts: LabelCounts, space: LabelSpace, reported: Mapping[str, Any
         counts: the counted labels.
         space: label space.
         reported: numbers of the method, where it has them: ``thresholds`` [K]; ``predicted`` [K], pixels that the
-            network predicts as each class.
+            network predicts as each class; ``masses`` [K], the share of each class that the method counts on.
 
     Returns:
         ``density``, the share of the pixels that have a label; ``accuracy`` of the labels with known truth;
-        ``classes``, the same per class and the shares of the class among the labels and in the truth. Shares are
-        in [0, 1]; None where there is nothing to compare with.
+        ``classes``, the same per class and the shares of the class among the labels, in the truth and in ``masses``.
+        Shares are in [0, 1]; None where there is nothing to compare with.
     """
     given, judged, right = counts.given, counts.judged, counts.confusion.diagonal()
     true, pixels = counts.true, int(counts.pixels)
     thresholds = reported.get("thresholds", torch.ones(len(space))).tolist()
     predicted = reported.get("predicted", given).tolist()
+    masses = reported["masses"].tolist() if "masses" in reported else [None] * len(space)
     classes = [
         {
             "name": name,
@@ -145,6 +151,7 @@ def summarise(counts: LabelCounts, space: LabelSpace, reported: Mapping[str, Any
             # Of the labels with known truth, and of the whole truth.
             "label_share": _share(judged[c], judged.sum()),
             "truth_share": _share(true[c], true.sum()),
+            "mass": masses[c],
         }
         for c, name in enumerate(space.names)
     ]

@@ -188,7 +188,7 @@ class Loop:
     def feeder(self, stream: Stream, streams: int = 1) -> Feeder:
         """Return a feeder with this process's part of a stream, one of ``streams`` that are fed at a time."""
         return Feeder(
-            stream,
+            stream.with_colours(self.data.target),
             seed=self.seed,
             device=self.runtime.device,
             rank=self.runtime.rank,

@@ -39,10 +39,12 @@ class OnlineRecord:
         self._counts: dict[str, LabelCounts] = {}
         self._pixels: dict[str, Tensor] = {}
         self._true: Tensor | None = None
+        self._masses: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def add(self, samples: Samples, online: OnlineLabels) -> None:
         """Count the labels of one step; nothing waits for the device."""
+        self._masses = {name: shares.detach().clone() for name, shares in online.masses.items()}
         counts: LabelCounts | None = None
         truth: Tensor | None = None
         size, pixels = (0, 0), torch.zeros(())
@@ -70,9 +72,10 @@ class OnlineRecord:
             Shares in [0, 1], None where no truth is known. ``sets`` by name: ``accuracy`` of the labelled pixels,
             ``mean_accuracy`` and ``miou`` over the classes that occur, ``density`` of the labels within the images,
             and, where the truth is known, ``classes``: the share of every class among the labels of pixels with a
-            known truth. Then also ``truth``: the share of every class in the truth of the crops. Empty without labels.
+            known truth. Then also ``truth``: the share of every class in the truth of the crops. ``masses`` by name:
+            the shares that the method counted on at the last step, where it has any. Empty without labels.
         """
-        counts, pixels, true = self._counts, self._pixels, self._true
+        counts, pixels, true, masses = self._counts, self._pixels, self._true, self._masses
         self._clear()
         if not counts:
             return {}
@@ -80,6 +83,8 @@ class OnlineRecord:
             [*(c.counts for c in counts.values()), *pixels.values(), *([] if true is None else [true])],
         )
         quality: dict[str, Any] = {"sets": {name: _shares(counts[name], float(pixels[name])) for name in counts}}
+        if masses:
+            quality["masses"] = {name: _class_shares(shares.cpu()) for name, shares in masses.items()}
         return quality if true is None else {**quality, "truth": _class_shares(true.cpu())}
 
 

@@ -61,15 +61,19 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float =
 def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:
     """Return the factor on the base learning rate at ``step`` (from 0) of a round of ``steps`` steps.
 
-    Poly decay is ``(1 - step / horizon) ** power`` (DeepLab, AdaptSegNet); warm-up multiplies it
-    by ``(step + 1) / warmup`` while ``step < warmup``.
+    Poly decay is ``(1 - step / horizon) ** power`` (DeepLab, AdaptSegNet), step decay ``factor ** (step // every)``;
+    warm-up multiplies either by ``(step + 1) / warmup`` while ``step < warmup``.
 
     Example:
         >>> schedule_factor(ScheduleConfig(name="poly", power=1.0), step=25, steps=100)
         0.75
     """
-    horizon = config.horizon or steps
-    factor = max(0.0, 1.0 - step / horizon) ** config.power if config.name == "poly" else 1.0
+    factor = 1.0
+    if config.name == "poly":
+        factor = max(0.0, 1.0 - step / (config.horizon or steps)) ** config.power
+    elif config.name == "step":
+        assert config.every is not None
+        factor = config.factor ** (step // config.every)
     if step < config.warmup:
         factor *= (step + 1) / config.warmup
     return factor

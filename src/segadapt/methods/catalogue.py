@@ -136,6 +136,7 @@ OWN: dict[str, MethodInfo] = {
             "partition": "fixed",
             "consistency_of": "assignment",
             "output_term": True,
+            "optimiser": {"lr": 1e-4, "head_factor": 5.0, "weight_decay": 2e-4},
         },
         recipe="cpsl",
         overrides=("stage1.method=cpsl_official",),

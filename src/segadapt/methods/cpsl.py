@@ -7,7 +7,7 @@ CVPR 2022. The distillation rounds that follow are :mod:`segadapt.methods.distil
     Input: source (x_s, y_s), target x_t; network G with features f, warmed up
     p0 = softmax(G(x_t)) for every target image, fixed from here on
     C_k = mean of z = f / |f| over the pixels of class k in all x_t;  C~ = C           (eq. 7)
-    r_k = share of class k in argmax p0                                                (eq. 10)
+    r_k = share of class k in argmax p0, or in the rectified labels                    (eq. 10)
     G~ = G (the teacher)
     repeat
         L_s = CE(G(x_s), y_s)                                                          (eq. 3)
@@ -32,7 +32,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.data.loader import Samples, Stream
-from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.cpsl_config import CPSLConfig
 from segadapt.methods.environment import Environment
@@ -46,26 +45,23 @@ from segadapt.methods.rectified import (
     set_teacher_mode,
     slow_teacher,
     soft_labelled_streams,
+    source_pasted,
     stored_labels,
     stored_whole,
     target_places,
 )
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Output, Segmenter
-from segadapt.pieces.cutmix import half_box, paste, paste_labels
 from segadapt.pieces.denoising import symmetric_cross_entropy
 from segadapt.pieces.losses import log_probabilities
 from segadapt.pieces.memory_bank import MemoryBank
-from segadapt.pieces.optimal_transport import class_balanced_sample, class_shares, sinkhorn_with_bank
+from segadapt.pieces.optimal_transport import class_balanced_sample, class_masses, class_shares, sinkhorn_with_bank
 from segadapt.pieces.prototypes import class_sums, cosines
 from segadapt.pieces.resizing import upsample
 from segadapt.pieces.self_labelling import CosineHead, Sampled, self_labelling, unit_rows
 from segadapt.pieces.structure import prototypical_consistency, symmetric_divergence
 from segadapt.pieces.teacher import follow, frozen_copy
 from segadapt.pieces.terms import Term
-
-_LEAST_SHARE = 1e-6
-"""Share of a class that the model never predicts: with a share of zero it could never be assigned."""
 
 
 class CPSL(Method):
@@ -112,8 +108,19 @@ class CPSL(Method):
             self.head.weight.copy_(torch.where(predicted, F.normalize(sums, dim=1), self.head.weight))
         self.slow_head.weight.copy_(self.head.weight)
         if self.config.partition != "equal":
-            shares = (counts / counts.sum()).clamp(min=_LEAST_SHARE)
-            self.shares.copy_(shares / shares.sum())
+            rectified = self.config.shares_from == "rectified"
+            self.shares.copy_(class_masses(self._rectified_counts(environment) if rectified else counts))
+        environment.report({"masses": self.shares})
+
+    def _rectified_counts(self, environment: Environment) -> Tensor:
+        """Count the pixels [K] of each class in the labels of all target images as the first C rectifies them."""
+        counts = torch.zeros_like(self.shares)
+        for _, image in environment.target_images():
+            out = self.model(image)
+            p0 = log_probabilities(out.logits, out.features.shape[-2:], self.align_corners)
+            counts += self._labels(out.features, p0).flatten().bincount(minlength=len(counts))
+        environment.sum([counts])
+        return counts
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Return labelled source crops; target crops with p0, whole images, and strong views for L_reg."""
@@ -132,8 +139,9 @@ class CPSL(Method):
             stored = stored_labels(t, size, self.align_corners)
             fixed = stored if c.labels == "stored" else torch.full_like(stored, 1 / len(self.space))
             weights = assigned if c.weights == "assignment" else None
-            y, self.online = rectified_labels(fixed, weights, places, stored, c)
-            images, y = self._cutmix(s, t, y)
+            y, online = rectified_labels(fixed, weights, places, stored, c)
+            self.online = online._replace(masses={"r": self.shares})
+            images, y = source_pasted(s, t, y, probability=c.cutmix, classes=len(self.space), stage=c.name)
         log_p = log_probabilities(self.model(images).logits, size, self.align_corners)
         yield symmetric_cross_entropy(log_p, y, c.alpha, c.beta)
         del log_p
@@ -162,18 +170,6 @@ class CPSL(Method):
         """Return C~_k z / tau [B, K, h, w] of features [B, D, h, w]; its softmax is P_SL (eq. 4)."""
         return cosines(features, self.slow_head.weight) / self.config.temperature
 
-    def _cutmix(self, s: Samples, t: Samples, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weak views and their labels, at times with the same box of the source pasted into all of them."""
-        if torch.rand(()) >= self.config.cutmix:
-            return t.images, labels
-        if s.images.shape != t.images.shape:
-            raise RequestError(
-                f"stage '{self.config.name}': cutmix pastes source crops into target crops, which then need one size; "
-                "set augmentation.crop, or cutmix=0"
-            )
-        box = half_box(torch.rand(3)).to(t.images.device)
-        return paste(t.images, s.images, box), paste_labels(labels, s.labels, box, len(self.space))
-
     def _consistency(self, t: Samples, seen: Output, assigned: Tensor, places: Tensor) -> Term:
         """Return L_reg: weak view of the teacher against strong view of the network (eq. 13)."""
         c, size = self.config, (places.shape[-2], places.shape[-1])
@@ -187,6 +183,13 @@ class CPSL(Method):
         weak, valid = as_strong(weak, places, t)
         return symmetric_divergence(weak, log_probabilities(out.logits, size, self.align_corners), valid)
 
+    def _labels(self, features: Tensor, log_p0: Tensor) -> Tensor:
+        """Return y [B, h, w] of whole images (eq. 1), of features [B, D, h, w] and log p0 [B, K, h, w]."""
+        log_p = log_p0 if self.config.labels == "stored" else torch.zeros_like(log_p0)
+        if self.config.weights == "assignment":
+            log_p = log_p + self._similar(features).log_softmax(1)
+        return log_p.argmax(1)
+
     @torch.no_grad()
     def _sample(self, t: Samples, seen: Output) -> Sampled:
         """Draw M pixels of each whole image, in proportion to its rectified labels (eq. 8, 9)."""
@@ -194,12 +197,8 @@ class CPSL(Method):
         size, classes = seen.features.shape[-2:], len(self.space)
         logits = upsample(seen.logits, size, self.align_corners)  # a network's features may be coarser
         stored, places = stored_whole(t, size, self.align_corners)
-        log_p = torch.zeros_like(logits)
-        if c.labels == "stored":
-            log_p += stored.clamp(min=torch.finfo(stored.dtype).tiny).log()
-        if c.weights == "assignment":
-            log_p += self._similar(seen.features).log_softmax(1)
-        y = log_p.max(1).indices.masked_fill(~places, IGNORE).flatten(1)
+        log_p0 = stored.clamp(min=torch.finfo(stored.dtype).tiny).log()
+        y = self._labels(seen.features, log_p0).masked_fill(~places, IGNORE).flatten(1)
         chosen = class_balanced_sample(y, min(c.samples, y.shape[1]), classes, c.sampling == "balanced")
         return Sampled(unit_rows(seen.features, chosen), unit_rows(logits, chosen), class_shares(y, classes))
 

@@ -32,11 +32,13 @@ class OnlineLabels(NamedTuple):
         stream: name of the stream that their crops belong to.
         sets: label maps [B, h, w] of these crops at any resolution, by name.
         alternatives: makes further label maps that the step has no use for; only called where there is a truth.
+        masses: share of every class [K] that the method counts on at the moment, by name.
     """
 
     stream: str
     sets: Mapping[str, Tensor]
     alternatives: Callable[[], Mapping[str, Tensor]] = dict
+    masses: Mapping[str, Tensor] = {}
 
 
 class Trained(NamedTuple):

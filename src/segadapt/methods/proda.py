@@ -1,8 +1,8 @@
 """ProDA, first stage: soft pseudo labels denoised online by prototypes, and target structure learning.
 
 Zhang, Zhang, Zhang, Chen, Wang, Wen: Prototypical Pseudo Label Denoising and Target Structure Learning
-for Domain Adaptive Semantic Segmentation, CVPR 2021. Later stages are :mod:`segadapt.methods.distill`.
-All maps of the target are at a quarter of the crop's resolution.
+for Domain Adaptive Semantic Segmentation, CVPR 2021. Later stages are :mod:`segadapt.methods.distill`; settings are in
+:mod:`segadapt.methods.proda_config`. All maps of the target are at a quarter of the crop's resolution.
 
     Input: source (x_s, y_s), target x_t; network G with features f, warmed up
     p0 = softmax(G(x_t)) for every target image, fixed from here on                [K, H/8, W/8]
@@ -12,9 +12,9 @@ All maps of the target are at a quarter of the crop's resolution.
         L_s = CE(G(x_s), y_s)
         f~ = G~(whole target image), seen in the crop;  w = softmax_k(-|f~ - e_k| T)  (eq. 4)
         y = argmax_k w_k p0_k                                                         (eq. 3)
-        L_t = alpha CE(G(weak), y) + beta RCE(G(weak), y)                             (eq. 8)
+        L_t = alpha CE(G(weak), y) + beta RCE(G(weak), y)                             (eq. 7)
         L_reg = -mean_k log G(weak)_k                                                 (eq. 10)
-        z = softmax_k(-|f~ - e_k| T) moved as the strong view is; z' the same of f(strong)
+        z = softmax_k(-|f~ - e_k| T) moved as the strong view is; z' the same of f(strong)  (eq. 8)
         L_kl = KL(z || z')                                                            (eq. 9)
         step on L_s + L_t + gamma1 L_kl + gamma2 L_reg                                (eq. 11)
         G~ = m G~ + (1 - m) G
@@ -24,19 +24,18 @@ All maps of the target are at a quarter of the crop's resolution.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from segadapt.core.types import Size
 from segadapt.data.loader import Samples, Stream
-from segadapt.labels import LabelSpace
+from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.environment import Environment
 from segadapt.methods.method import Method, Terms
+from segadapt.methods.proda_config import ProDAConfig
 from segadapt.methods.rectified import (
-    RectifiedConfig,
     as_strong,
     in_crops,
     label_target,
@@ -48,45 +47,24 @@ from segadapt.methods.rectified import (
     stored_labels,
     target_places,
 )
-from segadapt.methods.stage_config import OptimiserConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.denoising import symmetric_cross_entropy
 from segadapt.pieces.losses import divergence_from_uniform, log_probabilities, nearest_labels
-from segadapt.pieces.prototypes import ClassMeans, assignment, class_means, distances, moving_average, running_mean
+from segadapt.pieces.prototypes import (
+    assignment,
+    class_sums,
+    distances,
+    feature_moments,
+    means_of_sums,
+    moving_average,
+    pooled_mean,
+    running_mean,
+    total_variance,
+)
 from segadapt.pieces.resizing import upsample
 from segadapt.pieces.structure import prototypical_consistency
 from segadapt.pieces.teacher import follow
-
-
-class ProDAConfig(RectifiedConfig):
-    """Settings of ProDA's first stage; defaults are the values of the GTA5 experiments.
-
-    Attributes:
-        optimiser: SGD at one rate for all layers (section 5.1: 1e-4; code: weight decay 2e-4).
-        labels: labels that are rectified: ``stored`` (p0, the paper's) or ``predicted`` (the network's own
-            prediction of the moment, which degenerates; figure 4).
-        weights: weights that rectify them: ``prototypes`` (eq. 4), the network's own ``prediction`` (figure 4),
-            or ``none`` (no denoising; table 3).
-        temperature: T, above 0 (table 8: 1); the paper's tau is its inverse.
-        structure: gamma1, weight of the prototypical consistency (table 10: 10); 0 leaves it out.
-        regulariser: gamma2, weight of eq. 10 (table 10: 0.1 on GTA5, 0 on SYNTHIA in the code).
-        prototype_momentum: lambda, in [0, 1], applied per image (table 5: 0.9999).
-        prototype_initial: first prototypes from ``target`` images with predicted classes (eq. 5) or from
-            ``source`` images with their labels (table 6).
-        least_pixels: a class with fewer pixels in an image is left out of its prototypes (code: 10).
-    """
-
-    method: str = "proda"
-    optimiser: OptimiserConfig = OptimiserConfig(lr=1e-4, head_factor=1.0, weight_decay=2e-4)
-    labels: Literal["stored", "predicted"] = "stored"
-    weights: Literal["prototypes", "prediction", "none"] = "prototypes"
-    temperature: float = Field(default=1.0, gt=0)
-    structure: float = Field(default=10.0, ge=0)
-    regulariser: float = Field(default=0.1, ge=0)
-    prototype_momentum: float = Field(default=0.9999, ge=0, le=1)
-    prototype_initial: Literal["target", "source"] = "target"
-    least_pixels: int = Field(default=10, ge=1)
 
 
 class TeacherView(NamedTuple):
@@ -106,18 +84,20 @@ class TeacherView(NamedTuple):
 class ProDA(Method):
     """Self-training with labels denoised online.
 
-    State: ``prototypes`` [K, D], e_k; the ``teacher`` G~, unless nothing asks for it.
+    State: ``prototypes`` [K, D], e_k; ``temperature``, T; the ``teacher`` G~, unless nothing asks for it.
     """
 
     Config = ProDAConfig
     config: ProDAConfig
     prototypes: Tensor
+    temperature: Tensor
 
     def __init__(self, config: ProDAConfig, model: Segmenter, space: LabelSpace):
         super().__init__(config, model, space)
         taught = config.weights == "prototypes" or config.structure > 0
         self.teacher = slow_teacher(model, config.norm) if taught else None  # G~ = G
         self.register_buffer("prototypes", torch.zeros(len(space), model.feature_channels))
+        self.register_buffer("temperature", torch.tensor(config.temperature))
         self._seen: TeacherView | None = None  # from ``step`` to ``after_step``
 
     def train(self, mode: bool = True) -> ProDA:
@@ -128,21 +108,40 @@ class ProDA(Method):
         return self
 
     def prepare(self, round_index: int, environment: Environment) -> None:
-        """Store p0 of all target images, and compute the first prototypes (eq. 5)."""
+        """Store p0 of all target images; compute the first prototypes (eq. 5), and T where it follows the features."""
+        c, classes = self.config, len(self.space)
         prototypes, counts = torch.zeros_like(self.prototypes), torch.zeros_like(self.prototypes[:, 0])
-        for out in label_target(self.model, environment, self.align_corners):
-            if self.config.prototype_initial == "target":
-                means = self._means(out.features, seen_classes(out))
-                prototypes, counts = running_mean(prototypes, counts, means)
-        if self.config.prototype_initial == "source":
-            for image, labels in environment.source_images():
-                features = self.model(image).features
-                means = self._means(features, nearest_labels(labels, features.shape[-2:]))
-                prototypes, counts = running_mean(prototypes, counts, means)
+        moments = self.prototypes.new_zeros(self.prototypes.shape[1] + 2)
+        for features, labels in self._labelled_features(environment, moments):
+            sums, pixels = class_sums(features, labels, classes)
+            if c.prototype_mean == "pixels":
+                prototypes, counts = pooled_mean(prototypes, counts, sums, pixels)
+            else:
+                prototypes, counts = running_mean(prototypes, counts, means_of_sums(sums, pixels, c.least_pixels))
         # Every process has the mean of its share; the mean of all weighs them by their counts.
         prototypes *= counts[:, None]
-        environment.sum([prototypes, counts])
+        environment.sum([prototypes, counts, moments])
         self.prototypes.copy_(prototypes / counts.clamp(min=1)[:, None])
+        variance = total_variance(moments)
+        if c.temperature_at is not None:
+            self.temperature.copy_(c.temperature * (c.temperature_at / variance.clamp(min=1e-12)).sqrt())
+        environment.report({"measured": {"feature_variance": float(variance), "temperature": float(self.temperature)}})
+
+    def _labelled_features(self, environment: Environment, moments: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Label the target images, add up ``moments`` of their features, and yield what first prototypes are means of.
+
+        Yields:
+            Features [1, D, h, w] and classes [1, h, w] of an image.
+        """
+        initial = self.config.prototype_initial
+        for out in label_target(self.model, environment, self.align_corners):
+            moments += feature_moments(out.features)
+            if initial == "target":
+                yield out.features, seen_classes(out)
+        for image, labels in environment.source_images() if initial != "target" else ():
+            out = self.model(image)
+            small = nearest_labels(labels, out.features.shape[-2:])
+            yield out.features, small if initial == "source" else small.masked_fill(small != seen_classes(out), IGNORE)
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Return labelled source crops; target crops with p0, strong views and whole images where they are used."""
@@ -177,7 +176,7 @@ class ProDA(Method):
             z, valid = as_strong(seen.assignment, places, t)
             features = upsample(self.model(t.strong.images).features, size, self.align_corners)
             distance = distances(features, self.prototypes)
-            yield {"structure": prototypical_consistency(distance, z, valid, c.temperature) * c.structure}
+            yield {"structure": prototypical_consistency(distance, z, valid, self.temperature) * c.structure}
 
     @torch.no_grad()
     def _teacher_view(self, t: Samples, size: Size) -> TeacherView | None:
@@ -186,7 +185,7 @@ class ProDA(Method):
             return None
         out = self.teacher(t.whole)
         distance = distances(in_crops(out.features, t, size, self.align_corners), self.prototypes)
-        return TeacherView(out.features, seen_classes(out), assignment(distance, self.config.temperature))
+        return TeacherView(out.features, seen_classes(out), assignment(distance, self.temperature))
 
     def after_step(self, environment: Environment) -> None:
         """Let the teacher follow; move the prototypes to the class means that it saw (eq. 6)."""
@@ -194,12 +193,9 @@ class ProDA(Method):
         if self.teacher is None or seen is None:
             return
         follow(self.teacher, self.model, c.teacher_momentum)
-        means = self._means(seen.features, seen.labels)
-        vectors, present = (environment.gather(part.float(), c.batch_size) for part in means)
-        self.prototypes.copy_(
-            moving_average(self.prototypes, ClassMeans(vectors, present > 0), 1 - c.prototype_momentum)
-        )
-
-    def _means(self, features: Tensor, labels: Tensor) -> ClassMeans:
-        """Average the features of each class in each image."""
-        return class_means(features, labels, len(self.space), self.config.least_pixels)
+        summed = class_sums(seen.features, seen.labels, len(self.space))
+        sums, pixels = (environment.gather(part, c.batch_size) for part in summed)
+        if c.prototype_update == "step":  # one mean over all pixels of the batch
+            sums, pixels = sums.sum(0, keepdim=True), pixels.sum(0, keepdim=True)
+        means = means_of_sums(sums, pixels, c.least_pixels)
+        self.prototypes.copy_(moving_average(self.prototypes, means, 1 - c.prototype_momentum))

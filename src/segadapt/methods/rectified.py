@@ -18,6 +18,7 @@ from segadapt.core.types import Size
 from segadapt.data.augment import Window
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.strong import StrongAugmentation, in_cutout, warp
+from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.methods.environment import Environment
 from segadapt.methods.method import OnlineLabels, labelled_part, paired_streams
@@ -25,6 +26,7 @@ from segadapt.methods.stage_config import StageConfig
 from segadapt.models.multires import see_whole
 from segadapt.models.norm import NormMode, set_norm_mode
 from segadapt.models.segmenter import Output, Segmenter
+from segadapt.pieces.cutmix import half_box, paste, paste_labels
 from segadapt.pieces.denoising import hard_labels, rectified
 from segadapt.pieces.losses import log_probabilities, nearest_labels
 from segadapt.pieces.pseudo_labels import probabilities_in_window
@@ -162,6 +164,32 @@ def rectified_labels(
     before = stored.argmax(1).masked_fill(~places, IGNORE)
     online = OnlineLabels("target", {"rectified": labels, "before rectification": before})
     return labels if config.hard else soft * (labels != IGNORE)[:, None], online
+
+
+def source_pasted(
+    s: Samples, t: Samples, labels: Tensor, *, probability: float, classes: int, stage: str
+) -> tuple[Tensor, Tensor]:
+    """Return weak views and their labels, at times with the same box of the source pasted into all of them (CutMix).
+
+    Args:
+        s, t: source and target crops.
+        labels: of the weak views, [B, h, w] classes or [B, K, h, w] distributions.
+        probability: of a box, in [0, 1].
+        classes: K.
+        stage: name of the stage, for messages.
+
+    Raises:
+        RequestError: the crops differ in size.
+    """
+    if torch.rand(()) >= probability:
+        return t.images, labels
+    if s.images.shape != t.images.shape:
+        raise RequestError(
+            f"stage '{stage}': cutmix pastes source crops into target crops, which then need one size; "
+            "set augmentation.crop, or cutmix=0"
+        )
+    box = half_box(torch.rand(3)).to(t.images.device)
+    return paste(t.images, s.images, box), paste_labels(labels, s.labels, box, classes)
 
 
 def as_strong(maps: Tensor, places: Tensor, t: Samples) -> tuple[Tensor, Tensor]:

@@ -6,15 +6,17 @@
         L = -sum_n log p_n[y_n] / #{n : y_n not ignored}         (CBST eq. 1, first term)
         step on L
 
-With ``data: source`` this is the lower bound of every table; target images are never forwarded, so
-their statistics do not leak in. With ``data: oracle`` the same training uses the labels of the
-target's training set: the upper bound, and the only method that opens them.
+With ``data: source`` this is the lower bound of every table; target images are never forwarded, so their
+statistics do not leak in, unless ``augmentation.colour_transfer`` asks for their colours. With ``data: oracle``
+the same training uses the labels of the target's training set: the upper bound, and the only method that opens them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Literal
+
+from pydantic import model_validator
 
 from segadapt.data.loader import Samples, Stream
 from segadapt.methods.environment import Environment
@@ -34,6 +36,15 @@ class SourceOnlyConfig(StageConfig):
     method: str = "source_only"
     role: Literal["source", "adapted", "oracle"] = "source"
     data: Literal["source", "oracle"] = "source"
+
+    @model_validator(mode="after")
+    def _colours_for_source_images(self) -> SourceOnlyConfig:
+        if self.data == "oracle" and self.augmentation.colour_transfer != "none":
+            raise ValueError(
+                "an oracle has no source images to give the colours of target images; set "
+                "augmentation.colour_transfer=none for it"
+            )
+        return self
 
     @property
     def opens_target_labels(self) -> bool:

@@ -40,18 +40,29 @@ class ScheduleConfig(Settings):
     """The schedule of the learning rate; defaults are the values of DeepLab and AdaptSeg.
 
     Attributes:
-        name: ``constant`` or ``poly``: ``(1 - step / horizon) ** power``.
+        name: ``constant``; ``poly``: ``(1 - step / horizon) ** power``; or ``step``: times ``factor`` after every
+            ``every`` steps.
         power: exponent of the polynomial decay, above 0.
+        factor: of ``step``, in (0, 1] (ProDA, section 5.1: 0.9).
+        every: steps between two decreases of ``step``, which needs it, e.g. the steps of an epoch.
         warmup: steps of linear increase at the start; 0 for none.
         horizon: steps after which the decay reaches zero; null is the length of the round or of the stage.
         over: the decay starts again with every ``round``, or runs once over the whole ``stage``.
     """
 
-    name: Literal["constant", "poly"] = "poly"
+    name: Literal["constant", "poly", "step"] = "poly"
     power: float = Field(default=0.9, gt=0)
+    factor: float = Field(default=0.9, gt=0, le=1)
+    every: Annotated[int | None, Scaling.STEPS] = Field(default=None, ge=1)
     warmup: Annotated[int, Scaling.STEPS] = Field(default=0, ge=0)
     horizon: Annotated[int | None, Scaling.STEPS] = Field(default=None, gt=0)
     over: Literal["round", "stage"] = "round"
+
+    @model_validator(mode="after")
+    def _steps_between(self) -> ScheduleConfig:
+        if self.name == "step" and self.every is None:
+            raise ValueError("a schedule 'step' needs the steps between two decreases; set schedule.every, e.g. to 743")
+        return self
 
 
 class StageConfig(Settings):

@@ -47,6 +47,7 @@ _TOPICS: dict[str, tuple[str, ...]] = {
     ),
     "optimal_transport": (
         "class_balanced_sample",
+        "class_masses",
         "class_shares",
         "equipartition",
         "greenkhorn",
@@ -61,9 +62,13 @@ _TOPICS: dict[str, tuple[str, ...]] = {
         "class_sums",
         "cosines",
         "distances",
+        "feature_moments",
+        "means_of_sums",
         "moving_average",
+        "pooled_mean",
         "running_mean",
         "seen_average",
+        "total_variance",
     ),
     "contrast": ("image_similarities", "pixel_prototype_contrast", "transferred_labels"),
     "multi_prototypes": (
@@ -157,6 +162,7 @@ if TYPE_CHECKING:
     from segadapt.pieces.multi_prototypes import prototype_cross_entropy as prototype_cross_entropy
     from segadapt.pieces.multi_prototypes import similarity as similarity
     from segadapt.pieces.optimal_transport import class_balanced_sample as class_balanced_sample
+    from segadapt.pieces.optimal_transport import class_masses as class_masses
     from segadapt.pieces.optimal_transport import class_shares as class_shares
     from segadapt.pieces.optimal_transport import equipartition as equipartition
     from segadapt.pieces.optimal_transport import greenkhorn as greenkhorn
@@ -171,9 +177,13 @@ if TYPE_CHECKING:
     from segadapt.pieces.prototypes import class_sums as class_sums
     from segadapt.pieces.prototypes import cosines as cosines
     from segadapt.pieces.prototypes import distances as distances
+    from segadapt.pieces.prototypes import feature_moments as feature_moments
+    from segadapt.pieces.prototypes import means_of_sums as means_of_sums
     from segadapt.pieces.prototypes import moving_average as moving_average
+    from segadapt.pieces.prototypes import pooled_mean as pooled_mean
     from segadapt.pieces.prototypes import running_mean as running_mean
     from segadapt.pieces.prototypes import seen_average as seen_average
+    from segadapt.pieces.prototypes import total_variance as total_variance
     from segadapt.pieces.pseudo_labels import confidence_and_prediction as confidence_and_prediction
     from segadapt.pieces.pseudo_labels import confident_labels as confident_labels
     from segadapt.pieces.pseudo_labels import select as select

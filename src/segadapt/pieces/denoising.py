@@ -60,7 +60,7 @@ def hard_labels(probabilities: Tensor, threshold: float = 0.0) -> Tensor:
 
 
 def reverse_cross_entropy(log_p: Tensor, labels: Tensor) -> Term:
-    """Compute the cross entropy with prediction and label exchanged (second half of ProDA eq. 8).
+    """Compute the cross entropy with prediction and label exchanged (second half of ProDA eq. 7).
 
     ``-sum_k p_k log y_k`` with the one-hot label clamped to 1e-4 .. 1, so probability outside the label
     costs ``log 1e4`` nats. Probabilities are clamped to at least 1e-7; below it they have no gradient.
@@ -106,7 +106,7 @@ def soft_reverse_cross_entropy(log_p: Tensor, soft: Tensor) -> Term:
 
 
 def symmetric_cross_entropy(log_p: Tensor, labels: Tensor, alpha: float, beta: float) -> dict[str, Term]:
-    """Compute ``alpha CE + beta RCE`` as two terms (ProDA eq. 8); a term of weight 0 is left out.
+    """Compute ``alpha CE + beta RCE`` as two terms (ProDA eq. 7); a term of weight 0 is left out.
 
     Args:
         log_p: [B, K, h, w] log-probabilities.

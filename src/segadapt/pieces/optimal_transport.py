@@ -16,6 +16,8 @@ from segadapt.pieces.precision import at_least_float32, wide
 _ABSENT = -1e30
 """Log mass of a row or class that takes no part; finite, so that no difference of infinities occurs."""
 
+_LEAST_SHARE = 1e-6
+
 _LARGEST_EXPONENT = 30.0
 """Up to here, products of four exponentials and the number of rows stay far within float32."""
 
@@ -126,6 +128,25 @@ def class_shares(labels: Tensor, classes: int) -> Tensor:
     counts.scatter_add_(1, torch.where(valid, flat, classes), torch.ones_like(flat, dtype=torch.float32))
     counts = counts[:, :classes]
     return counts / counts.sum(1, keepdim=True).clamp(min=1)
+
+
+@torch.no_grad()
+def class_masses(counts: Tensor) -> Tensor:
+    """Turn counts of pixels into class masses r (CPSL eq. 10), none of which is zero.
+
+    Args:
+        counts: [K] pixels of each class, at least one in all.
+
+    Returns:
+        [K] float32, summing to 1; a class that does not occur has the share 1e-6, without which it could never be
+        assigned.
+
+    Example:
+        >>> [round(r, 4) for r in class_masses(torch.tensor([3.0, 1.0, 0.0])).tolist()]
+        [0.75, 0.25, 0.0]
+    """
+    shares = (counts / counts.sum()).clamp(min=_LEAST_SHARE)
+    return shares / shares.sum()
 
 
 @torch.no_grad()

@@ -115,7 +115,7 @@ def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEAST_PIXELS) -> ClassMeans:
-    """Average the features of each class in each image (ProDA eq. 5, image by image as its code does).
+    """Average the features of each class in each image.
 
     The means have the gradient of the features.
 
@@ -133,14 +133,34 @@ def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEA
         >>> means.vectors.flatten().tolist(), means.present.tolist()
         ([1.5, 0.0], [[True, False]])
     """
-    sums, counts = class_sums(features, labels, classes)
+    return means_of_sums(*class_sums(features, labels, classes), least)
+
+
+def means_of_sums(sums: Tensor, counts: Tensor, least: int = LEAST_PIXELS) -> ClassMeans:
+    """Divide the sums of :func:`class_sums` by their counts.
+
+    Sums over the images of a batch, [1, K, D], give the means over all its pixels.
+
+    Args:
+        sums: [B, K, D].
+        counts: [B, K] pixels.
+        least: see :func:`class_means`.
+
+    Returns:
+        Means, and which classes are present.
+
+    Example:
+        >>> means = means_of_sums(torch.tensor([[[6.0], [1.0]]]), torch.tensor([[3.0, 1.0]]), least=2)
+        >>> means.vectors.flatten().tolist()
+        [2.0, 0.0]
+    """
     present = counts >= least
     return ClassMeans(torch.where(present[..., None], sums / counts.clamp(min=1)[..., None], 0.0), present)
 
 
 @torch.no_grad()
 def moving_average(prototypes: Tensor, means: ClassMeans, rate: float) -> Tensor:
-    """Move prototypes towards the class means, image after image: ``e + rate (v - e)`` (ProDA eq. 6).
+    """Move prototypes towards the class means, one after the other: ``e + rate (v - e)`` (ProDA eq. 6).
 
     Args:
         prototypes: [K, D].
@@ -187,7 +207,7 @@ def seen_average(prototypes: Tensor, seen: Tensor, means: ClassMeans, rate: floa
 
 @torch.no_grad()
 def running_mean(prototypes: Tensor, counts: Tensor, means: ClassMeans, cap: int = COUNT_CAP) -> tuple[Tensor, Tensor]:
-    """Update prototypes that are the mean of all class means seen so far.
+    """Update prototypes that are the mean of all class means seen so far (ProDA's code for eq. 5).
 
     Args:
         prototypes: [K, D] mean of the vectors before.
@@ -210,8 +230,67 @@ def running_mean(prototypes: Tensor, counts: Tensor, means: ClassMeans, cap: int
     return prototypes, counts
 
 
-def assignment(distance: Tensor, temperature: float = 1.0) -> Tensor:
-    """Assign pixels softly to prototypes: ``softmax_k(-d_k T)`` (ProDA eq. 4 and 7 with T = 1 / tau).
+@torch.no_grad()
+def pooled_mean(prototypes: Tensor, counts: Tensor, sums: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Update prototypes that are the mean of all pixels of a class seen so far (ProDA eq. 5).
+
+    Args:
+        prototypes: [K, D] mean of the features before.
+        counts: [K] number of these pixels.
+        sums: [B, K, D] of the features of further images, see :func:`class_sums`.
+        pixels: [B, K] number of their pixels.
+
+    Returns:
+        Prototypes [K, D] and counts [K].
+
+    Example:
+        >>> pooled_mean(torch.zeros(1, 1), torch.tensor([3.0]), torch.tensor([[[8.0]]]), torch.tensor([[1.0]]))
+        (tensor([[2.]]), tensor([4.]))
+    """
+    total, more = sums.sum(0), pixels.sum(0)
+    step = (total - more[:, None] * prototypes) / (counts + more).clamp(min=1)[:, None]
+    return prototypes + step, counts + more
+
+
+def feature_moments(features: Tensor) -> Tensor:
+    """Sum features, their squares and their number; moments of several images may be added.
+
+    Args:
+        features: [B, D, h, w].
+
+    Returns:
+        [D + 2] float32: sum of each channel, sum of the squared lengths, number of pixels.
+
+    Example:
+        >>> feature_moments(torch.tensor([[[[1.0, 3.0]], [[5.0, 5.0]]]])).tolist()
+        [4.0, 10.0, 60.0, 2.0]
+    """
+    f = features.float()
+    number = f.new_tensor([f.shape[0] * f.shape[2] * f.shape[3]])
+    return torch.cat([f.sum((0, 2, 3)), f.square().sum()[None], number])
+
+
+def total_variance(moments: Tensor) -> Tensor:
+    """Compute the variance of features, summed over their channels, of their moments.
+
+    Distances between features grow with its root.
+
+    Args:
+        moments: [D + 2], see :func:`feature_moments`.
+
+    Returns:
+        Scalar, at least 0.
+
+    Example:
+        >>> total_variance(feature_moments(torch.tensor([[[[1.0, 3.0]], [[5.0, 5.0]]]])))
+        tensor(1.)
+    """
+    mean = moments[:-2] / moments[-1]
+    return (moments[-2] / moments[-1] - mean.square().sum()).clamp(min=0)
+
+
+def assignment(distance: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """Assign pixels softly to prototypes: ``softmax_k(-d_k T)`` (ProDA eq. 4 and 8 with T = 1 / tau).
 
     Args:
         distance: d [B, K, h, w].

@@ -1,6 +1,10 @@
 """Divergences between two soft class assignments: consistency of two views, and distillation.
 
-Zhang et al. (ProDA), CVPR 2021, equations 9 and 12; Li et al. (CPSL), CVPR 2022, equation 13.
+Zhang et al. (ProDA), CVPR 2021, equations 9 and 12 (section 4.3); Li et al. (CPSL), CVPR 2022, equation 13.
+
+Both papers sum divergences over the classes; their codes, for which their weights were chosen, take the mean over the K
+classes too. A weight of g then acts on a pixel like g / K: 10 / 19 on GTA5. With K classes, g K / 19 acts like the
+published g.
 """
 
 from __future__ import annotations
@@ -14,11 +18,13 @@ from segadapt.pieces.losses import log_probabilities
 from segadapt.pieces.terms import Term
 
 
-def prototypical_consistency(distance: Tensor, target: Tensor, valid: Tensor, temperature: float = 1.0) -> Term:
+def prototypical_consistency(
+    distance: Tensor, target: Tensor, valid: Tensor, temperature: float | Tensor = 1.0
+) -> Term:
     """Compute the divergence of one view's assignment to prototypes from another view's (ProDA eq. 9).
 
     ``sum_k z_k (log z_k - log softmax_k(-d_k T))``, where z is the target. The sum over the classes is
-    divided by their number, as in the authors' code, for which their weight of 10 was chosen.
+    divided by their number, as in the authors' code, for which their weight of 10 was chosen (with 19 classes).
 
     Args:
         distance: d [B, K, h, w] of the view that learns, with gradient.
