@@ -45,7 +45,7 @@ from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy
 from segadapt.pieces.mining import mined_classes, wanted_classes
-from segadapt.pieces.priors import apply_prior, spatial_prior
+from segadapt.pieces.priors import PriorScale, apply_prior, spatial_prior
 from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
 from segadapt.pieces.resizing import upsample
 from segadapt.pieces.thresholds import ClassThresholds
@@ -57,6 +57,8 @@ class CBSTConfig(StageConfig):
     Attributes:
         policy: thresholds are ``class_balanced`` (CBST, eq. 8) or ``global`` (ST, eq. 5).
         spatial_prior: multiply target probabilities by source label frequencies (SP, eq. 9).
+        prior_scale: they sum to 1 over the places of each ``class`` (section 4.4), or over the classes at each
+            ``place``.
         rounds: R, number of rounds (appendix A: 3).
         epochs: passes over the pool per round, unless ``steps`` is given (appendix A: 2).
         portion: p0, share of the target pixels that are labelled in the first round, in (0, 1] (section 4.3: 0.2).
@@ -81,6 +83,7 @@ class CBSTConfig(StageConfig):
     method: str = "cbst"
     policy: Literal["class_balanced", "global"] = "class_balanced"
     spatial_prior: bool = False
+    prior_scale: PriorScale = "class"
     rounds: int = Field(default=3, ge=1)
     epochs: float | None = Field(default=2, gt=0)
     portion: float = Field(default=0.2, gt=0, le=1)
@@ -129,20 +132,13 @@ class CBST(Method):
 
     def prepare(self, round_index: int, environment: Environment) -> None:
         """Choose thresholds, then pseudo labels, for the whole target set: step a)."""
-        prior = self._prior(environment)
-        predictions = environment.predict_target(self.model, self.config.inference, keep=self.keeps_scores)
-        ranking = ClassThresholds(
-            len(self.space),
-            self.portion(round_index),
-            every=self.config.subsample,
-            pooled=self.config.policy == "global",
-        ).to(self.thresholds.device)
-        rank_target(ranking, predictions, environment, prior)
+        c, p, prior = self.config, self.portion(round_index), self._prior(environment)
+        predictions = environment.predict_target(self.model, c.inference, keep=self.keeps_scores)
+        ranking = ClassThresholds(len(self.space), p, every=c.subsample, pooled=c.policy == "global")
+        rank_target(ranking.to(self.thresholds.device), predictions, environment, prior)
         self.thresholds.copy_(ranking.thresholds())
         self.counts.copy_(ranking.counts)
-        environment.report(
-            {"portion": self.portion(round_index), "thresholds": self.thresholds, "predicted": self.counts}
-        )
+        environment.report({"portion": p, "thresholds": self.thresholds, "predicted": self.counts})
         for seen in predictions:
             probabilities = seen.probabilities[None]
             confidence, _ = confidence_and_prediction(probabilities)
@@ -156,7 +152,8 @@ class CBST(Method):
     def _prior(self, environment: Environment) -> Tensor | None:
         if not self.config.spatial_prior:
             return None
-        return spatial_prior(environment.source_frequencies(environment.target_shape())).to(self.thresholds.device)
+        frequencies = environment.source_frequencies(environment.target_shape())
+        return spatial_prior(frequencies, scale=self.config.prior_scale).to(self.thresholds.device)
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Return a growing share of the source pooled with the pseudo-labelled target: step b)."""

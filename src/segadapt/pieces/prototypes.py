@@ -114,7 +114,7 @@ def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
         return members @ features.float().reshape(batch, channels, -1).transpose(1, 2), members.sum(2)
 
 
-def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEAST_PIXELS) -> ClassMeans:
+def class_means(features: Tensor, labels: Tensor, classes: int, least: int | Tensor = LEAST_PIXELS) -> ClassMeans:
     """Average the features of each class in each image (ProDA eq. 5, image by image as its code does).
 
     The means have the gradient of the features.
@@ -123,7 +123,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEA
         features: [B, D, h, w].
         labels: [B, h, w] class of each pixel, any integer type; pixels outside 0 .. K-1 do not count.
         classes: K.
-        least: a class is present in an image if at least this many pixels have it; 1 or more.
+        least: a class is present in an image if at least this many pixels have it; 1 or more, or [B] numbers.
 
     Returns:
         Means, and which classes are present.
@@ -134,7 +134,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEA
         ([1.5, 0.0], [[True, False]])
     """
     sums, counts = class_sums(features, labels, classes)
-    present = counts >= least
+    present = counts >= (least[:, None] if isinstance(least, Tensor) else least)
     return ClassMeans(torch.where(present[..., None], sums / counts.clamp(min=1)[..., None], 0.0), present)
 
 
