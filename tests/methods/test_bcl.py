@@ -113,9 +113,9 @@ def test_a_step_is_that_of_the_box(dynamic: str, settings: dict[str, Any], paddi
     h_s, h_t = h_s.mean(), h_t[..., : 2 * columns].mean()
     expected = {
         "source": F.cross_entropy(full[0], s.labels, ignore_index=IGNORE),
-        "source entropy": 0.4 * h_s,
+        "source entropy": c.source_entropy * h_s,
         "target": 0.3 * F.cross_entropy(full[1], torch.stack(learnt_labels), ignore_index=IGNORE),
-        "target entropy": 0.12 * h_t,
+        "target entropy": c.target_entropy * h_t,
         "forward contrast": 0.2 * torch.cat(forward).mean(),
         "backward contrast": 0.2 * torch.cat(back).mean(),
     }

@@ -23,7 +23,8 @@ class BCLConfig(StageConfig):
             (the authors' code), or the ``cosine`` s itself (eq. 8 to the letter).
         threshold: T; a probability in [0, 1) for ``softmax``, in [-1, 1) for ``cosine`` (code: 0.8, of a probability).
         least: a class has a prototype in an image if at least this share of the image's cells is labelled so, in
-            [0, 1]; 0: if any cell is.
+            [0, 1]; 0: if any cell is. With ``confidence: cosine`` a few thousandths keep single cells, which resemble
+            all classes, from passing on labels; with ``softmax`` each class left out is one rival less of the others.
         bias_from: labels by which target features are averaged into mu_T: ``hybrid`` (eq. 5), or ``static``, so that
             dynamic labels do not move the bias from which they follow.
         prototype_momentum: momentum of mu_S and mu_T, in [0, 1]; the paper's value is in a supplement.
@@ -47,7 +48,7 @@ class BCLConfig(StageConfig):
     dynamic: Literal["calibrated", "plain", "running", "none"] = "calibrated"
     confidence: Literal["softmax", "cosine"] = "softmax"
     threshold: float = Field(default=0.8, ge=-1, lt=1)
-    least: float = Field(default=0.001, ge=0, le=1)
+    least: float = Field(default=0.0, ge=0, le=1)
     bias_from: Literal["hybrid", "static"] = "hybrid"
     prototype_momentum: float = Field(default=0.99, ge=0, le=1)
     temperature: float = Field(default=0.1, gt=0)
