@@ -16,7 +16,7 @@ COLORS = ((90, 90, 90), (200, 60, 50), (60, 170, 70), (60, 80, 200), (210, 190, 
 SELF_TRAINING = {"rounds": 2, "source_portion": 0.5, "source_portion_max": 0.5}
 ROUNDS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("st", "cbst", "st_sp", "cbst_sp", "crst_mrkld", "crst_lrent"), SELF_TRAINING),
-    "bcl": {"rounds": 2, "density": 0.34},
+    "bcl": {"rounds": 2},
 }
 """Methods that work in rounds, and what shortens them."""
 ONLINE: dict[str, dict[str, Any]] = {

@@ -89,6 +89,22 @@ def test_every_parameter_is_in_exactly_one_group(name: str) -> None:
     assert decay[id(model.head.bias)] == (0.1 if name == "sgd" else 0.0)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_biases_may_learn_at_another_rate_without_decay(name: str) -> None:
+    """Biases of convolutions and shifts of normalisation, in encoder and head; never a weight or a scale."""
+    model = Two()
+    config = OptimiserConfig(name=name, lr=1e-3, head_factor=10, bias_factor=2, weight_decay=0.1)
+    groups = parameter_groups(model, config)
+    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+    of = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    for parameter, factor in ((model.encoder[0].bias, 2), (model.encoder[1].bias, 2), (model.head.bias, 20)):
+        assert of[id(parameter)] == (pytest.approx(1e-3 * factor), 0.0)
+    scale_decay = 0.1 if name == "sgd" else 0.0
+    assert of[id(model.encoder[0].weight)] == (pytest.approx(1e-3), 0.1)
+    assert of[id(model.encoder[1].weight)] == (pytest.approx(1e-3), scale_decay)
+    assert of[id(model.head.weight)] == (pytest.approx(1e-2), 0.1)
+
+
 def test_rates_follow_the_factor() -> None:
     optimiser = build_optimiser(Two(), OptimiserConfig(lr=1e-2), factor=0.5)
     set_learning_rate([optimiser], 0.1)

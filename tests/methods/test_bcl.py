@@ -41,51 +41,81 @@ def cosine(features: Tensor, vector: Tensor) -> Tensor:
     return F.cosine_similarity(features, vector[:, None, None], dim=0)
 
 
-def means(features: Tensor, labels: Tensor) -> dict[int, Tensor]:
-    return {c: features[:, labels == c].mean(1) for c in range(K) if bool((labels == c).any())}
+def means(features: Tensor, labels: Tensor, enough: float) -> dict[int, Tensor]:
+    return {c: features[:, labels == c].mean(1) for c in range(K) if int((labels == c).sum()) >= max(1, enough)}
 
 
-def contrast(features: Tensor, labels: Tensor, rho: dict[int, Tensor]) -> list[Tensor]:
+def contrast(features: Tensor, labels: Tensor, rho: dict[int, Tensor], temperature: float) -> list[Tensor]:
     classes = sorted(rho)
-    log_p = (torch.stack([cosine(features, rho[c]) for c in classes]) / 0.1).log_softmax(0)
+    log_p = (torch.stack([cosine(features, rho[c]) for c in classes]) / temperature).log_softmax(0)
     return [-log_p[i][labels == c] for i, c in enumerate(classes)]
 
 
-@pytest.mark.parametrize("dynamic", ["calibrated", "plain", "none"])
-@pytest.mark.parametrize("learnt", ["hybrid", "static"])
-def test_a_step_is_that_of_the_box(dynamic: str, learnt: str) -> None:
-    method, batch = bcl(dynamic=dynamic, target_labels=learnt, threshold=0.6, prototype_momentum=0.75), batches()
-    twin = copy.deepcopy(method)
+def padded_batches() -> dict[str, Samples]:
+    """The same crops, of which the target's reach beyond their image: their last columns are padding."""
+    batch = batches()
+    target = batch["target"]
+    labels = target.labels.clone()
+    labels[..., W - 4 :] = IGNORE
+    return {**batch, "target": target._replace(labels=labels, sizes=[(H, W - 4)] * 2)}
+
+
+@pytest.mark.parametrize("dynamic", ["calibrated", "plain", "running", "none"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"confidence": "cosine", "threshold": 0.6, "least": 0.0},
+        {"confidence": "softmax", "threshold": 0.5, "target_labels": "hybrid", "least": 0.15},
+        {"confidence": "softmax", "threshold": 0.5, "bias_from": "static", "temperature": 0.2},
+    ],
+    ids=["cosine", "hybrid", "static bias"],
+)
+@pytest.mark.parametrize("padding", [False, True])
+def test_a_step_is_that_of_the_box(dynamic: str, settings: dict[str, Any], padding: bool) -> None:
+    method = bcl(dynamic=dynamic, prototype_momentum=0.75, **settings)
+    batch = padded_batches() if padding else batches()
+    twin, c = copy.deepcopy(method), method.config
     values = backward(method.step(batch))
     s, t = batch["source"], batch["target"]
     source, target = twin.model(s.images), twin.model(t.images)
+    columns = (W - 4) // 2 if padding else W // 2
     forward, back, learnt_labels = [], [], []
     rho: list[tuple[dict[int, Tensor], dict[int, Tensor]]] = []
     for i in range(2):
         y_s, y_f = s.labels[i, ::2, ::2], t.labels[i, ::2, ::2]
-        rho_s = means(source.features[i], y_s)
-        bias = {c: twin.mu[1, c] - twin.mu[0, c] if bool(twin.seen[:, c].all()) else 0 for c in range(K)}
-        moved = {c: v + (bias[c] if dynamic == "calibrated" else 0) for c, v in rho_s.items()}
+        rho_s = means(source.features[i], y_s, c.least * H * W / 4)
+        bias = {k: twin.mu[1, k] - twin.mu[0, k] if bool(twin.seen[:, k].all()) else 0 for k in range(K)}
+        moved = {
+            "plain": rho_s,
+            "calibrated": {k: v + bias[k] for k, v in rho_s.items()},
+            "running": {k: twin.mu[0, k] for k in range(K)},
+            "none": {},
+        }[dynamic]
         y_d = torch.full_like(y_f, IGNORE)
         if dynamic != "none":
             classes = sorted(moved)
-            best, place = torch.stack([cosine(target.features[i], moved[c]) for c in classes]).max(0)
-            y_d = torch.where(best > 0.6, torch.tensor(classes)[place], IGNORE)
+            similar = torch.stack([cosine(target.features[i], moved[k]) for k in classes])
+            best, place = (similar if c.confidence == "cosine" else (similar / c.temperature).softmax(0)).max(0)
+            y_d = torch.where(best > c.threshold, torch.tensor(classes)[place], IGNORE)
+            y_d[:, columns:] = IGNORE
             assert 0 < int((y_d != IGNORE).sum()) < y_d.numel()
         y_t = torch.where(y_d != IGNORE, y_d, y_f)
-        rho_t = means(target.features[i], y_t)
-        rho.append((rho_s, rho_t))
-        forward += contrast(target.features[i], y_t, rho_s)
-        back += contrast(source.features[i], y_s, rho_t)
+        enough = c.least * H * columns / 2
+        rho_t = means(target.features[i], y_t, enough)
+        rho.append((rho_s, rho_t if c.bias_from == "hybrid" else means(target.features[i], y_f, enough)))
+        forward += contrast(target.features[i], y_t, rho_s, c.temperature)
+        back += contrast(source.features[i], y_s, rho_t, c.temperature)
         fine = y_d.repeat_interleave(2, 0).repeat_interleave(2, 1)
-        learnt_labels.append(torch.where(fine != IGNORE, fine, t.labels[i]) if learnt == "hybrid" else t.labels[i])
+        hybrid = torch.where(fine != IGNORE, fine, t.labels[i])
+        learnt_labels.append(hybrid if c.target_labels == "hybrid" else t.labels[i])
     full = [F.interpolate(out.logits, (H, W), mode="bilinear") for out in (source, target)]
-    h_s, h_t = (-(z.softmax(1) * z.log_softmax(1)).sum(1).mean() for z in full)
+    h_s, h_t = (-(z.softmax(1) * z.log_softmax(1)).sum(1) for z in full)
+    h_s, h_t = h_s.mean(), h_t[..., : 2 * columns].mean()
     expected = {
         "source": F.cross_entropy(full[0], s.labels, ignore_index=IGNORE),
-        "source entropy": 0.4 * h_s,
+        "source entropy": c.source_entropy * h_s,
         "target": 0.3 * F.cross_entropy(full[1], torch.stack(learnt_labels), ignore_index=IGNORE),
-        "target entropy": 0.12 * h_t,
+        "target entropy": c.target_entropy * h_t,
         "forward contrast": 0.2 * torch.cat(forward).mean(),
         "backward contrast": 0.2 * torch.cat(back).mean(),
     }
@@ -173,3 +203,21 @@ def test_prototypes_of_classes_never_seen_are_not_calibrated() -> None:
     assert method.online is not None
     assert list(method.online.sets) == ["static", "dynamic", "hybrid"]
     assert torch.equal(method.online.sets["dynamic"], method.online.alternatives()["dynamic, not calibrated"])
+
+
+def test_running_prototypes_label_nothing_before_they_are_seen() -> None:
+    method = bcl(dynamic="running", confidence="cosine", threshold=-1)
+    backward(method.step(batches()))
+    assert method.online is not None
+    assert list(method.online.sets) == ["static", "dynamic, running", "hybrid"]
+    assert bool((method.online.sets["dynamic, running"] != IGNORE).any())
+    assert set(method.online.alternatives()) == {"dynamic", "dynamic, not calibrated"}
+    method.seen.zero_()
+    backward(method.step(batches()))
+    assert torch.equal(method.online.sets["hybrid"], method.online.sets["static"])
+
+
+def test_a_probability_is_no_negative_threshold() -> None:
+    assert bcl(confidence="cosine", threshold=-0.5).config.threshold == -0.5
+    with pytest.raises(ValueError, match=r"threshold is -0\.5.*softmax.*\[0, 1\)"):
+        bcl(threshold=-0.5)

@@ -114,14 +114,18 @@ def restated_labels(p: np.ndarray, portion: float, balanced: bool) -> tuple[np.n
     return thresholds, labels
 
 
-@pytest.mark.parametrize("name", ["st", "cbst", "st_sp", "cbst_sp", "crst_mrkld"])
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [(n, "class") for n in ("st", "cbst", "st_sp", "cbst_sp", "crst_mrkld")]
+    + [("st_sp", "place"), ("cbst_sp", "place")],
+)
 @pytest.mark.parametrize("round_index", [0, 2])
-def test_labels_of_a_round_are_those_of_the_paper(name: str, round_index: int) -> None:
-    environment, cbst = FakeEnvironment(), method(name, portion=0.3, portion_step=0.15)
+def test_labels_of_a_round_are_those_of_the_paper(name: str, scale: Any, round_index: int) -> None:
+    environment, cbst = FakeEnvironment(), method(name, portion=0.3, portion_step=0.15, prior_scale=scale)
     cbst.prepare(round_index, environment)  # type: ignore[arg-type]
     weighted = environment.probabilities
     if name.endswith("_sp"):
-        weighted = weighted * spatial_prior(environment.frequencies)
+        weighted = weighted * spatial_prior(environment.frequencies, scale=scale)
     thresholds, labels = restated_labels(weighted.numpy(), (0.3, 0.0, 0.5)[round_index], not name.startswith("st"))
     assert np.array_equal(cbst.thresholds.numpy(), thresholds)
     for index in range(IMAGES):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
-from segadapt.models.norm import set_norm_mode
+from segadapt.models.norm import NormMode, set_norm_mode
 
 
 def network() -> nn.Sequential:
@@ -16,17 +17,24 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.GroupNorm(2, 4))
 
 
-@pytest.mark.parametrize("mode", ["train", "affine", "frozen"])
+@pytest.mark.parametrize("mode", get_args(NormMode))
 def test_modes(mode: str) -> None:
     model = network()
     set_norm_mode(model, mode)
     before = copy.deepcopy(model[1].state_dict())
     model.train()
     model(torch.randn(4, 3, 5, 5)).sum().backward()
-    changed = not torch.equal(before["running_mean"], model[1].running_mean)
-    assert changed == (mode == "train")
-    assert model[1].training == (mode == "train")
-    assert (model[1].weight.grad is not None) == (mode != "frozen")
+    moving, learnt = {
+        "train": (True, True),
+        "statistics": (True, False),
+        "affine": (False, True),
+        "frozen": (False, False),
+    }[mode]
+    for name in ("running_mean", "running_var"):
+        assert (not torch.equal(before[name], getattr(model[1], name))) == moving
+    assert model[1].training == moving
+    for name in ("weight", "bias"):
+        assert (getattr(model[1], name).grad is not None) == learnt
     assert model[3].weight.grad is not None
     assert model[0].training
 

@@ -59,8 +59,8 @@ def test_no_class_in_common_is_zero_not_nan() -> None:
         assert not gradient.any()
     none = means._replace(present=torch.zeros_like(means.present))
     shown = torch.ones_like(labels, dtype=torch.bool)
-    assert (transferred_labels(features, none, shown, 0.0) == IGNORE).all()
-    assert (transferred_labels(features, none, shown, 0.0, 0.5) == IGNORE).all()
+    assert (transferred_labels(features, none, shown, -1.0) == IGNORE).all()
+    assert (transferred_labels(features, none, shown, 0.0, 0.1) == IGNORE).all()
 
 
 def test_gradient_reaches_the_prototypes() -> None:
@@ -79,19 +79,64 @@ def test_under_autocast() -> None:
         torch.testing.assert_close(pixel_prototype_contrast(features, labels, means, 0.1).mean(), exact)
 
 
-def test_transferred_labels() -> None:
+@pytest.mark.parametrize(("temperature", "threshold"), [(None, 0.3), (0.1, 0.8), (0.5, 0.6)])
+def test_transferred_labels(temperature: float | None, threshold: float) -> None:
     features, _, means = pair()
     shown = torch.rand(B, 3, 4) < 0.8
-    got, half = (transferred_labels(features, means, shown, 0.3, density) for density in (None, 0.5))
-    best_of_all = torch.empty(B, 3, 4)
-    for b in range(B):
-        similar = torch.stack([F.cosine_similarity(features[b], v[:, None, None], dim=0) for v in means.vectors[b]])
-        similar[~means.present[b]] = -2
-        best, label = similar.max(0)
-        assert torch.equal(got[b], torch.where((best > 0.3) & shown[b], label, IGNORE))
-        best_of_all[b] = best.masked_fill(~shown[b], -2)
-    assert int((half != IGNORE).sum()) == 12
-    assert best_of_all[half != IGNORE].min() >= best_of_all[half == IGNORE].max()
+    got = transferred_labels(features, means, shown, threshold, temperature)
+    wanted = torch.full((B, 3, 4), IGNORE)
+    for b, y, x in np.ndindex(B, 3, 4):
+        similar = {
+            c: F.cosine_similarity(features[b, :, y, x], means.vectors[b, c], dim=0).item()
+            for c in means.present[b].nonzero().flatten().tolist()
+        }
+        best = max(similar, key=lambda c: similar[c])
+        sure = similar[best]
+        if temperature is not None:
+            sure = np.exp(sure / temperature) / sum(np.exp(s / temperature) for s in similar.values())
+        if bool(shown[b, y, x]) and sure > threshold:
+            wanted[b, y, x] = best
+    assert torch.equal(got, wanted)
+    assert 0 < int((got != IGNORE).sum()) < int(shown.sum())
+
+
+def test_a_label_does_not_depend_on_the_rest_of_the_batch() -> None:
+    """Neither other images, nor padding, nor other pixels decide which labels are passed on."""
+    features, _, means = pair()
+    shown = torch.ones(B, 3, 4, dtype=torch.bool)
+    for temperature, threshold in ((None, 0.3), (0.1, 0.8)):
+        together = transferred_labels(features, means, shown, threshold, temperature)
+        alone = [
+            transferred_labels(
+                features[b : b + 1, :, y : y + 1, x : x + 1],
+                ClassMeans(*(part[b : b + 1] for part in means)),
+                shown[b : b + 1, y : y + 1, x : x + 1],
+                threshold,
+                temperature,
+            ).item()
+            for b, y, x in np.ndindex(B, 3, 4)
+        ]
+        assert together.flatten().tolist() == alone
+        padded = transferred_labels(
+            F.pad(features, (0, 5, 0, 2)), means, F.pad(shown, (0, 5, 0, 2)), threshold, temperature
+        )
+        assert torch.equal(padded[:, :3, :4], together)
+        assert bool((padded[:, 3:] == IGNORE).all())
+
+
+def test_one_class_alone_passes_on_no_label_by_its_softmax() -> None:
+    features, _, means = pair()
+    only = torch.zeros_like(means.present)
+    only[:, 0] = True
+    shown = torch.ones(B, 3, 4, dtype=torch.bool)
+    assert bool((transferred_labels(features, means._replace(present=only), shown, 0.8, 0.1) == IGNORE).all())
+    assert bool((transferred_labels(features, means._replace(present=only), shown, -0.99) == 0).all())
+
+
+def test_the_least_number_of_pixels_may_differ_between_images() -> None:
+    labels = torch.tensor([[[0, 0, 1]], [[0, 0, 1]]])
+    means = class_means(torch.randn(2, D, 1, 3), labels, 2, torch.tensor([1.0, 1.5]))
+    assert means.present.tolist() == [[True, True], [True, False]]
 
 
 def test_running_prototypes_start_with_the_first_mean() -> None:

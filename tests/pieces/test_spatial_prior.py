@@ -27,8 +27,27 @@ def test_smoothing_is_a_two_dimensional_gaussian():
     radius = len(weights) // 2
     smooth = F.conv2d(frequencies[:, None], dense, padding=radius)[:, 0]
     smooth = smooth / F.conv2d(torch.ones(1, 1, 30, 45), dense, padding=radius)[0]
-    expected = smooth / smooth.sum((1, 2), keepdim=True)
-    torch.testing.assert_close(spatial_prior(frequencies, 0.25), expected)
+    torch.testing.assert_close(spatial_prior(frequencies, 0.25), smooth / smooth.sum((1, 2), keepdim=True))
+    torch.testing.assert_close(spatial_prior(frequencies, 0.25, "place"), smooth / smooth.sum(0))
+
+
+def test_classes_at_one_place_sum_to_one_where_a_label_is_near():
+    frequencies = torch.randint(0, 50, (3, 40, 60))
+    frequencies[1] = 0
+    frequencies[:, 20:] = 0
+    prior = spatial_prior(frequencies, window=0.2, scale="place")
+    torch.testing.assert_close(prior.sum(0)[:20], torch.ones(20, 60))
+    assert (prior[:, 30:] == 0).all()
+    assert (prior[1] == 0).all()
+
+
+def test_only_the_prior_of_places_keeps_the_sizes_of_the_classes():
+    """A class three times as frequent everywhere: P(class | place) says so, P(place | class) does not."""
+    frequencies = torch.tensor([3.0, 1.0])[:, None, None].expand(2, 10, 12)
+    small, large = spatial_prior(frequencies, 0.3)
+    torch.testing.assert_close(small, large)
+    small, large = spatial_prior(frequencies, 0.3, "place")
+    torch.testing.assert_close(small, 3 * large)
 
 
 def test_even_frequencies_stay_even_up_to_the_border():

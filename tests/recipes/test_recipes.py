@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from segadapt import recipes
+from segadapt.data.readers import READERS
 from segadapt.errors import RequestError
+from segadapt.methods.cbst import CBSTConfig
 from segadapt.recipes import ROOT, description, override, read_recipe, recipe_names, resolved_stages, stages_of
 from segadapt.runs.config import build_config, folder_config, load_config
 
@@ -199,6 +201,66 @@ def test_circles_are_named(tmp_path: Path) -> None:
         read_recipe(tmp_path / "a.yaml")
     with pytest.raises(RequestError, match="stages a, b are like each other"):
         resolved_stages({"stages": {"a": {"like": "b"}, "b": {"like": "a"}}}, "here")
+
+
+# ---- published ones against the numbers of the codes ----
+
+POOLS = {
+    "gta5_cityscapes": 600,
+    "synthia_cityscapes": 188,
+    "gta5_cityscapes/resnet38": 749,
+    "gta5_cityscapes/vgg16": 749,
+}
+"""Source images of the first round in the commands of CRST (3 % of a list of 19 984, 2 % of 9400) and CBST (3 % of
+24 966); each beside 505 images of the target."""
+
+
+@pytest.mark.parametrize("name", [f"{task}/{name}" for task in POOLS if "/" not in task for name in ROUNDS.split()])
+def test_a_pool_of_self_training_has_the_published_mixture(name: str) -> None:
+    check_pool(name, POOLS[name.partition("/")[0]])
+
+
+@pytest.mark.parametrize("name", [name for name in POOLS if "/" in name])
+def test_a_pool_of_the_cbst_networks_has_the_published_mixture(name: str) -> None:
+    check_pool(name, POOLS[name])
+
+
+def check_pool(name: str, wanted: int) -> None:
+    config = load_config(name)
+    adapt = next(stage for stage in config.stages if isinstance(stage, CBSTConfig))
+    source, target = config.data.source, config.data.target
+    assert source is not None
+    images = READERS[source.reader].published["all"]
+    growth = [0.0025 / (0.02 if images < 10_000 else 0.03) * wanted * r for r in range(3)]
+    for round_index, more in enumerate(growth):
+        share = min(adapt.source_portion + round_index * adapt.source_portion_step, adapt.source_portion_max)
+        assert share * images == pytest.approx(wanted + more, abs=2)
+    assert target.limit == 505
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *(
+            (f"{task}/{name}", "statistics")
+            for task in ("gta5_cityscapes", "synthia_cityscapes")
+            for name in ("adaptseg", "adaptseg_ls", "bcl")
+        ),
+        *((f"gta5_cityscapes/{name}", "frozen") for name in ROUNDS.split()),
+        ("gta5_cityscapes/resnet38", "affine"),
+        ("gta5_cityscapes/proda", "frozen"),
+    ],
+)
+def test_batch_normalisation_is_that_of_the_codes(name: str, mode: str) -> None:
+    stages = {stage.name: stage for stage in load_config(name).stages}
+    assert stages["warmup" if "warmup" in stages else "adapt"].norm == mode
+
+
+@pytest.mark.parametrize("name", ["gta5_cityscapes/resnet38", "gta5_cityscapes/vgg16"])
+def test_the_cbst_networks_average_probabilities(name: str) -> None:
+    config = load_config(name)
+    assert config.evaluation.average == "probabilities"
+    assert all(stage.inference.average == "probabilities" for stage in config.stages)
 
 
 # ---- methods of other packages ----

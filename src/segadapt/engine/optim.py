@@ -17,7 +17,8 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
 
     The head of a segmenter learns ``head_factor`` times faster than its encoder; a network that is not a segmenter
     has no head. AdamW does not decay parameters with one dimension (biases, normalisation); SGD decays all parameters,
-    as the published codes with convolutional networks do.
+    as most published codes with convolutional networks do. With ``bias_factor``, what is called ``bias`` learns at
+    another rate and never decays.
 
     Args:
         network: the network; parameters without gradient are left out, each other one is in exactly one group.
@@ -28,18 +29,21 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
     """
     heads = network.head_modules() if isinstance(network, Segmenter) else []
     head = {id(p) for module in heads for p in module.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
         if parameter.requires_grad:
+            factor = config.head_factor if id(parameter) in head else 1.0
             decayed = config.name == "sgd" or parameter.ndim > 1
-            groups.setdefault((id(parameter) in head, decayed), []).append(parameter)
+            if config.bias_factor is not None and name.rpartition(".")[2] == "bias":
+                factor, decayed = factor * config.bias_factor, False
+            groups.setdefault((factor, decayed), []).append(parameter)
     return [
         {
             "params": members,
-            "lr": config.lr * (config.head_factor if in_head else 1.0),
+            "lr": config.lr * factor,
             "weight_decay": config.weight_decay if decayed else 0.0,
         }
-        for (in_head, decayed), members in sorted(groups.items(), key=lambda kv: kv[0])
+        for (factor, decayed), members in sorted(groups.items(), key=lambda kv: kv[0])
     ]
 
 

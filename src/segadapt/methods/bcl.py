@@ -1,7 +1,8 @@
 """BCL: bi-directional contrast of pixels and prototypes, with dynamic, calibrated, hybrid pseudo labels.
 
 Lee, Oh, Hwang, Ham: Bi-directional Contrastive Learning for Domain Adaptive Semantic Segmentation,
-ECCV 2022. A source image is paired with a target image; f are their features, s is the cosine.
+ECCV 2022. A source image is paired with a target image; f are their features, s is the cosine. Settings are in
+:mod:`segadapt.methods.bcl_config`.
 
     Input: source (x_s, y_s), target x_t; network G with features f, trained on the source
     for round r = 0 .. R-1
@@ -9,11 +10,12 @@ ECCV 2022. A source image is paired with a target image; f are their features, s
         for pairs (x_s, x_t), images with rare classes more often
             rho_S(c) = mean of f_S over the pixels of class c                   (eq. 1)
             rho_ST(c) = rho_S(c) + mu_T(c) - mu_S(c)                            (eq. 6, 7: calibrated)
-            y_D = argmax_c s(f_T, rho_ST(c)) where its s is above T             (eq. 8, 9: dynamic)
+            y_D = argmax_c s(f_T, rho_ST(c)) where its softmax_c(s / tau) > T   (eq. 8, 9: dynamic)
             y_T = y_D, else y_F, else ignored                                   (eq. 10: hybrid)
             rho_T(c) = mean of f_T over the pixels of class c in y_T            (eq. 1)
             FC = CE of softmax_c(s(f_T, rho_S(c)) / tau) and y_T                (eq. 2)
             BC = CE of softmax_c(s(f_S, rho_T(c)) / tau) and y_s                (eq. 3)
+            CE_s, CE_t = CE of G(x_s) and y_s, of G(x_t) and y_F; H_s, H_t = entropies of G(x_s), G(x_t)
             L = a_s CE_s + a_t CE_t + e_s H_s + e_t H_t + b_f FC + b_b BC       (eq. 11, 12)
             step on L
             mu_S, mu_T follow rho_S, rho_T                                      (eq. 4, 5)
@@ -22,18 +24,16 @@ ECCV 2022. A source image is paired with a target image; f are their features, s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from segadapt.data.loader import Part, Samples, Stream
 from segadapt.labels import IGNORE, LabelSpace
+from segadapt.methods.bcl_config import BCLConfig
 from segadapt.methods.environment import Environment
 from segadapt.methods.method import Method, OnlineLabels, Terms, labelled_part, paired_streams
 from segadapt.methods.ranking import rank_target
-from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.contrast import pixel_prototype_contrast, transferred_labels
 from segadapt.pieces.losses import cross_entropy_and_entropy, nearest_labels
@@ -44,51 +44,8 @@ from segadapt.pieces.terms import Term
 from segadapt.pieces.thresholds import ClassThresholds
 from segadapt.pieces.windows import inside
 
-
-class BCLConfig(StageConfig):
-    """Settings of BCL; defaults are the paper's, or the authors' code's where the paper gives none.
-
-    Attributes:
-        rounds: R; the static labels are made again in each (section 4.1: every 10 000 of 100 000 steps).
-        static: rule of the static labels: ``cbst`` (the paper), or ``official`` (the authors' code).
-        portion: share of the pixels of each class that static labels select, in (0, 1] (code: 0.1).
-        dynamic: dynamic labels by ``calibrated`` prototypes (rho_ST), by ``plain`` ones (rho_S; table 3), or ``none``.
-        threshold: T, a cosine, in [-1, 1) (code: 0.8).
-        density: instead of T, the share of the target pixels that get a dynamic label, in (0, 1]; null uses T.
-            Similarities of another network than the authors' lie elsewhere; the share of the paper is 0.34 (table 4).
-        prototype_momentum: momentum of mu_S and mu_T, in [0, 1]; the paper's value is in a supplement.
-        temperature: tau, above 0 (code: 0.1).
-        source_weight: a_s, weight of CE_s (code: 1).
-        target_weight: a_t, weight of CE_t (code: 0.3).
-        source_entropy: e_s, weight of H_s (code: 0.4).
-        target_entropy: e_t, weight of H_t (code: 0.12).
-        forward_contrast: b_f, weight of FC (code: 0.2); 0 leaves it out.
-        backward_contrast: b_b, weight of BC (code: 0.2); 0 leaves it out.
-        features: f, the maps that are compared: ``logits`` (in the authors' code the features are outputs of the
-            classifier), or ``network``, the features that a network names (these outputs in ``dass_deeplabv2``).
-            Rectified features all point one way and need a higher T.
-        target_labels: labels of CE_t: ``hybrid`` (eq. 10), or ``static`` (the authors' code).
-        rare_sampling: temperature of the sampling of source images by rare classes, above 0; null draws all alike.
-    """
-
-    method: str = "bcl"
-    rounds: int = Field(default=10, ge=1)
-    static: Literal["cbst", "official"] = "cbst"
-    portion: float = Field(default=0.1, gt=0, le=1)
-    dynamic: Literal["calibrated", "plain", "none"] = "calibrated"
-    threshold: float = Field(default=0.8, ge=-1, lt=1)
-    density: float | None = Field(default=None, gt=0, le=1)
-    prototype_momentum: float = Field(default=0.99, ge=0, le=1)
-    temperature: float = Field(default=0.1, gt=0)
-    source_weight: float = Field(default=1.0, ge=0)
-    target_weight: float = Field(default=0.3, ge=0)
-    source_entropy: float = Field(default=0.4, ge=0)
-    target_entropy: float = Field(default=0.12, ge=0)
-    forward_contrast: float = Field(default=0.2, ge=0)
-    backward_contrast: float = Field(default=0.2, ge=0)
-    features: Literal["logits", "network"] = "logits"
-    target_labels: Literal["hybrid", "static"] = "hybrid"
-    rare_sampling: float | None = Field(default=0.1, gt=0)
+NAMES = {"plain": "dynamic, not calibrated", "calibrated": "dynamic", "running": "dynamic, running"}
+"""The dynamic labels in the record, by the setting that asks for them."""
 
 
 class BCL(Method):
@@ -110,7 +67,7 @@ class BCL(Method):
         self.register_buffer("mu", torch.zeros(2, len(space), channels))
         self.register_buffer("seen", torch.zeros(2, len(space), dtype=torch.bool))
         self.register_buffer("thresholds", torch.ones(len(space)))
-        self._rho: tuple[ClassMeans, ClassMeans] | None = None  # from ``step`` to ``after_step``
+        self._rho: tuple[ClassMeans, ClassMeans] | None = None  # what mu follows: from ``step`` to ``after_step``
 
     @property
     def rounds(self) -> int:
@@ -147,11 +104,11 @@ class BCL(Method):
         c, s, t = self.config, batch["source"], batch["target"]
         source, target = self.model(s.images), self.model(t.images)
         f_s, f_t = (out.features if c.features == "network" else out.logits for out in (source, target))
-        y_s, k = nearest_labels(s.labels, f_s.shape[-2:]), len(self.space)
-        rho_s = class_means(f_s, y_s, k, least=1)
-        y_d, y_t = self._labels(t, f_t, rho_s)
-        rho_t = class_means(f_t, y_t, k, least=1)
-        self._rho = (rho_s, rho_t)
+        y_s = nearest_labels(s.labels, f_s.shape[-2:])
+        rho_s = self._prototypes(s, f_s, y_s)
+        y_f, y_d, y_t = self._labels(t, f_t, rho_s)
+        rho_t = self._prototypes(t, f_t, y_t)
+        self._rho = (rho_s, rho_t if c.bias_from == "hybrid" else self._prototypes(t, f_t.detach(), y_f))
 
         ce_s, h_s = self._fitting(s, source, s.labels)
         ce_t, h_t = self._fitting(t, target, self._learnt(t, y_d))
@@ -175,29 +132,38 @@ class BCL(Method):
         shown = inside(x.windows, x.sizes, size, labels.device)
         return cross_entropy_and_entropy(out.logits, labels, shown, size, self.align_corners)
 
+    def _prototypes(self, x: Samples, features: Tensor, labels: Tensor) -> ClassMeans:
+        """Return rho of each image (eq. 1): of the classes that enough of its cells have; padding is no cell of it."""
+        cells = inside(x.windows, x.sizes, features.shape[-2:], features.device).sum((1, 2))
+        return class_means(features, labels, len(self.space), (self.config.least * cells).clamp(min=1))
+
     @torch.no_grad()
-    def _labels(self, t: Samples, features: Tensor, rho_s: ClassMeans) -> tuple[Tensor, Tensor]:
-        """Return y_D and y_T [B, h, w] at the resolution of the features (eq. 6 to 10); noted for the record."""
-        c = self.config
+    def _labels(self, t: Samples, features: Tensor, rho_s: ClassMeans) -> tuple[Tensor, Tensor, Tensor]:
+        """Return y_F, y_D and y_T [B, h, w] at the resolution of the features (eq. 6 to 10); noted for the record."""
+        c, pixels = self.config, features.detach()
         static = nearest_labels(t.labels, features.shape[-2:])
         shown = inside(t.windows, t.sizes, features.shape[-2:], features.device)
         bias = torch.where(self.seen.all(0)[:, None], self.mu[1] - self.mu[0], 0.0)
-        prototypes = {"plain": rho_s, "calibrated": ClassMeans(rho_s.vectors + bias, rho_s.present)}
-        pixels = features.detach()
+        prototypes = {
+            "plain": rho_s,
+            "calibrated": ClassMeans(rho_s.vectors + bias, rho_s.present),
+            "running": ClassMeans(self.mu[0].expand_as(rho_s.vectors), self.seen[0].expand_as(rho_s.present)),
+        }
 
         def transferred(by: str) -> Tensor:
-            return transferred_labels(pixels, prototypes[by], shown, c.threshold, c.density)
+            tau = c.temperature if c.confidence == "softmax" else None
+            return transferred_labels(pixels, prototypes[by], shown, c.threshold, tau)
 
-        dynamic = transferred(c.dynamic) if c.dynamic in prototypes else torch.full_like(static, IGNORE)
+        dynamic = torch.full_like(static, IGNORE) if c.dynamic == "none" else transferred(c.dynamic)
         hybrid = torch.where(dynamic != IGNORE, dynamic, static)
-        names = {"plain": "dynamic, not calibrated", "calibrated": "dynamic"}
-        used = {names[c.dynamic]: dynamic} if c.dynamic in names else {}
+        used = {NAMES[c.dynamic]: dynamic} if c.dynamic in NAMES else {}
+        others = [by for by in ("plain", "calibrated") if by != c.dynamic]  # table 4 has both
         self.online = OnlineLabels(
             "target",
             {"static": static, **used, "hybrid": hybrid},
-            lambda: {name: transferred(by) for by, name in names.items() if name not in used},
+            lambda: {NAMES[by]: transferred(by) for by in others},
         )
-        return dynamic, hybrid
+        return static, dynamic, hybrid
 
     def _learnt(self, t: Samples, dynamic: Tensor) -> Tensor:
         """Return the labels of CE_t at the resolution of the crop; static ones are finer than dynamic ones."""

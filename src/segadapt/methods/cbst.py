@@ -45,7 +45,7 @@ from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy
 from segadapt.pieces.mining import mined_classes, wanted_classes
-from segadapt.pieces.priors import apply_prior, spatial_prior
+from segadapt.pieces.priors import PriorScale, apply_prior, spatial_prior
 from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
 from segadapt.pieces.resizing import upsample
 from segadapt.pieces.thresholds import ClassThresholds
@@ -57,12 +57,15 @@ class CBSTConfig(StageConfig):
     Attributes:
         policy: thresholds are ``class_balanced`` (CBST, eq. 8) or ``global`` (ST, eq. 5).
         spatial_prior: multiply target probabilities by source label frequencies (SP, eq. 9).
+        prior_scale: they sum to 1 over the places of each ``class`` (section 4.4), or over the classes at each
+            ``place``.
         rounds: R, number of rounds (appendix A: 3).
         epochs: passes over the pool per round, unless ``steps`` is given (appendix A: 2).
         portion: p0, share of the target pixels that are labelled in the first round, in (0, 1] (section 4.3: 0.2).
         portion_step: dp, growth of the portion per round (section 4.3: 0.05).
         portion_max: p_max, largest portion that it grows to, in (0, 1] (section 4.3: 0.5).
-        source_portion: share of the source images that takes part in the first round, in [0, 1] (code: 0.03).
+        source_portion: share of the source images that takes part in the first round, in [0, 1] (code: 0.03); null takes
+            as many as there are target images, in every round (in the code's pool 54 % are source).
         source_portion_step: growth of this share per round (code: 0.0025).
         source_portion_max: largest share that it grows to, in [0, 1] (code: 0.06).
         source_policy: ``cumulative`` keeps the source images of earlier rounds (the CBST code), ``redrawn`` draws all
@@ -81,12 +84,13 @@ class CBSTConfig(StageConfig):
     method: str = "cbst"
     policy: Literal["class_balanced", "global"] = "class_balanced"
     spatial_prior: bool = False
+    prior_scale: PriorScale = "class"
     rounds: int = Field(default=3, ge=1)
     epochs: float | None = Field(default=2, gt=0)
     portion: float = Field(default=0.2, gt=0, le=1)
     portion_step: float = Field(default=0.05, ge=0)
     portion_max: float = Field(default=0.5, gt=0, le=1)
-    source_portion: float = Field(default=0.03, ge=0, le=1)
+    source_portion: float | None = Field(default=0.03, ge=0, le=1)
     source_portion_step: float = Field(default=0.0025, ge=0)
     source_portion_max: float = Field(default=0.06, ge=0, le=1)
     source_policy: Literal["cumulative", "redrawn"] = "cumulative"
@@ -129,20 +133,13 @@ class CBST(Method):
 
     def prepare(self, round_index: int, environment: Environment) -> None:
         """Choose thresholds, then pseudo labels, for the whole target set: step a)."""
-        prior = self._prior(environment)
-        predictions = environment.predict_target(self.model, self.config.inference, keep=self.keeps_scores)
-        ranking = ClassThresholds(
-            len(self.space),
-            self.portion(round_index),
-            every=self.config.subsample,
-            pooled=self.config.policy == "global",
-        ).to(self.thresholds.device)
-        rank_target(ranking, predictions, environment, prior)
+        c, p, prior = self.config, self.portion(round_index), self._prior(environment)
+        predictions = environment.predict_target(self.model, c.inference, keep=self.keeps_scores)
+        ranking = ClassThresholds(len(self.space), p, every=c.subsample, pooled=c.policy == "global")
+        rank_target(ranking.to(self.thresholds.device), predictions, environment, prior)
         self.thresholds.copy_(ranking.thresholds())
         self.counts.copy_(ranking.counts)
-        environment.report(
-            {"portion": self.portion(round_index), "thresholds": self.thresholds, "predicted": self.counts}
-        )
+        environment.report({"portion": p, "thresholds": self.thresholds, "predicted": self.counts})
         for seen in predictions:
             probabilities = seen.probabilities[None]
             confidence, _ = confidence_and_prediction(probabilities)
@@ -156,7 +153,8 @@ class CBST(Method):
     def _prior(self, environment: Environment) -> Tensor | None:
         if not self.config.spatial_prior:
             return None
-        return spatial_prior(environment.source_frequencies(environment.target_shape())).to(self.thresholds.device)
+        frequencies = environment.source_frequencies(environment.target_shape())
+        return spatial_prior(frequencies, scale=self.config.prior_scale).to(self.thresholds.device)
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Return a growing share of the source pooled with the pseudo-labelled target: step b)."""
@@ -181,10 +179,15 @@ class CBST(Method):
 
     def _source_subset(self, round_index: int, environment: Environment) -> Dataset:
         c = self.config
-        share = grown(c.source_portion, c.source_portion_step, c.source_portion_max, round_index)
+        images = len(environment.source)
+        if c.source_portion is None:
+            wanted = min(len(environment.target), images)
+        else:
+            share = grown(c.source_portion, c.source_portion_step, c.source_portion_max, round_index)
+            wanted = int(share * images + 0.5)
         draw = round_index if c.source_policy == "redrawn" else 0
-        order = generator_for(environment.seed, Purpose.SOURCE_SUBSET, draw).permutation(len(environment.source))
-        return environment.source.subset([int(i) for i in order[: int(share * len(order) + 0.5)]])
+        order = generator_for(environment.seed, Purpose.SOURCE_SUBSET, draw).permutation(images)
+        return environment.source.subset([int(i) for i in order[:wanted]])
 
     def _focus(self) -> Callable[[LabelMap], Sequence[int]]:
         """Return the rule that names the classes a crop may be centred on; rarity follows from predictions."""

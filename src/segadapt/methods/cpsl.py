@@ -147,7 +147,8 @@ class CPSL(Method):
         del log_p
 
         if c.consistency:
-            yield {"consistency": self._consistency(t, seen, assigned, places) * c.consistency}
+            weight = c.per_class(c.consistency, len(self.space))
+            yield {"consistency": self._consistency(t, seen, assigned, places) * weight}
 
         self._sampled = sampled = self._sample(t, seen)
         if c.self_labelling:

@@ -171,12 +171,13 @@ class ProDA(Method):
         del log_p, terms
 
         if c.structure:
+            weight = c.per_class(c.structure, len(self.space))
             assert t.strong is not None
             assert seen is not None
             z, valid = as_strong(seen.assignment, places, t)
             features = upsample(self.model(t.strong.images).features, size, self.align_corners)
             distance = distances(features, self.prototypes)
-            yield {"structure": prototypical_consistency(distance, z, valid, self.temperature) * c.structure}
+            yield {"structure": prototypical_consistency(distance, z, valid, self.temperature) * weight}
 
     @torch.no_grad()
     def _teacher_view(self, t: Samples, size: Size) -> TeacherView | None:

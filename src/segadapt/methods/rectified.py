@@ -45,6 +45,8 @@ class RectifiedConfig(StageConfig):
         teacher_momentum: m, in [0, 1] (both: 0.999); 0 makes the teacher the network itself.
         teacher_mode: ``train`` is the authors': the teacher runs with dropout, and with batch statistics
             if ``norm`` is ``train``; ``eval`` is without.
+        published_classes: number of classes for which the weight of the consistency was chosen, at least 1: the loss
+            is a mean over classes, so its weight is multiplied by the run's number of classes over this; null leaves it.
         stride: target losses are taken at the crop's resolution divided by this (both codes: 4).
         strong: operations of the strong view: RandAugment and cut-out (table 7).
     """
@@ -55,8 +57,13 @@ class RectifiedConfig(StageConfig):
     beta: float = Field(default=1.0, ge=0)
     teacher_momentum: float = Field(default=0.999, ge=0, le=1)
     teacher_mode: Literal["train", "eval"] = "train"
+    published_classes: int | None = Field(default=None, ge=1)
     stride: int = Field(default=4, ge=1)
     strong: StrongAugmentation = StrongAugmentation()
+
+    def per_class(self, weight: float, classes: int) -> float:
+        """Return the weight of a loss that is a mean over classes, for ``classes`` of them."""
+        return weight if self.published_classes is None else weight * classes / self.published_classes
 
 
 # ---- before training ----

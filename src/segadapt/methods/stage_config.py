@@ -23,6 +23,8 @@ class OptimiserConfig(Settings):
             as large as those of SGD with these settings (:mod:`segadapt.engine.matching`).
         lr: learning rate, above 0; of a segmentation network, the rate of its encoder.
         head_factor: the head of a segmentation network learns at ``lr`` times this factor, above 0.
+        bias_factor: biases and shifts of normalisation learn at their rate times this factor, above 0, and do not
+            decay (the MXNet code of CBST: 2); null treats them like other parameters.
         momentum: momentum of SGD, in [0, 1).
         betas: decay of the two moving averages of AdamW, each in [0, 1).
         weight_decay: at least 0; AdamW does not apply it to biases and normalisation parameters.
@@ -31,6 +33,7 @@ class OptimiserConfig(Settings):
     name: Literal["sgd", "adamw", "matched"] = "sgd"
     lr: Annotated[float, Scaling.RATE] = Field(default=2.5e-4, gt=0)
     head_factor: float = Field(default=10.0, gt=0)
+    bias_factor: float | None = Field(default=None, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(default=5e-4, ge=0)
@@ -84,8 +87,9 @@ class StageConfig(Settings):
         augmentation: scales, crops and colours of source and target images.
         optimiser: optimiser of the segmentation network.
         schedule: schedule of all learning rates of the stage.
-        norm: batch normalisation: ``train`` (batch statistics), ``affine`` (statistics frozen, scale and
-            shift trained), or ``frozen`` (all of it frozen).
+        norm: batch normalisation: ``train`` (batch statistics, scale and shift trained), ``statistics`` (batch
+            statistics, scale and shift frozen), ``affine`` (statistics frozen, scale and shift trained), or
+            ``frozen`` (all of it frozen).
         gradient_clip: largest norm of a network's whole gradient; null does not clip.
         inference: how target images are predicted for pseudo labels: scales, mirror images, windows.
         checkpoint_every: steps between two checkpoints.

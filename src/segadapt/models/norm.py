@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-NormMode = Literal["train", "affine", "frozen"]
+NormMode = Literal["train", "statistics", "affine", "frozen"]
 
 
 def set_norm_mode(model: nn.Module, mode: NormMode) -> None:
@@ -14,10 +14,11 @@ def set_norm_mode(model: nn.Module, mode: NormMode) -> None:
 
     Args:
         model: changed in place; the choice survives later calls of ``model.train()``.
-        mode: ``train`` normalises with the statistics of the batch and updates the running ones;
-            ``affine`` normalises with the running statistics and trains scale and shift; ``frozen``
-            keeps scale and shift as well. A layer without running statistics uses the statistics of
-            the batch in every mode.
+        mode: ``train`` normalises with the statistics of the batch, updates the running ones and trains scale
+            and shift; ``statistics`` does the same but keeps scale and shift (the codes of AdaptSeg and BCL);
+            ``affine`` normalises with the running statistics, keeps them, and trains scale and shift;
+            ``frozen`` keeps all of it. A layer without running statistics uses the statistics of the batch in
+            every mode.
 
     Example:
         >>> set_norm_mode(model, "affine")
@@ -25,9 +26,9 @@ def set_norm_mode(model: nn.Module, mode: NormMode) -> None:
     """
     for layer in model.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            _pin(layer, pinned=mode != "train")
+            _pin(layer, pinned=mode in ("affine", "frozen"))
             for parameter in layer.parameters(recurse=False):
-                parameter.requires_grad_(mode != "frozen")
+                parameter.requires_grad_(mode in ("train", "affine"))
 
 
 def _pin(layer: nn.Module, pinned: bool) -> None:

@@ -71,7 +71,7 @@ def pixel_prototype_contrast(features: Tensor, labels: Tensor, prototypes: Class
 
 @torch.no_grad()
 def transferred_labels(
-    features: Tensor, prototypes: ClassMeans, shown: Tensor, threshold: float, density: float | None = None
+    features: Tensor, prototypes: ClassMeans, shown: Tensor, threshold: float, temperature: float | None = None
 ) -> Tensor:
     """Give pixels the label of the prototype that they are most similar to (BCL eq. 8 and 9).
 
@@ -79,9 +79,10 @@ def transferred_labels(
         features: [B, D, h, w].
         prototypes: prototypes of the image that each image is paired with, calibrated or not.
         shown: [B, h, w] bool, pixels that lie in their image; the others get no label.
-        threshold: T in -1 .. 1; only pixels with a larger cosine get a label.
-        density: share of the batch's pixels, in (0, 1], that get a label, the most similar ones first;
-            replaces T.
+        threshold: T; only pixels with a larger confidence get a label.
+        temperature: tau, above 0: confidence is the largest probability in 0 .. 1 of the softmax of cosine / tau over
+            the classes present (the authors' code). An image with one class then passes on no label, because nothing
+            competes with it. None: confidence is the largest cosine, in -1 .. 1 (eq. 8 to the letter).
 
     Returns:
         [B, h, w] train ids, IGNORE elsewhere.
@@ -92,12 +93,11 @@ def transferred_labels(
         >>> shown = torch.ones(1, 1, 2, dtype=torch.bool)
         >>> transferred_labels(features, prototypes, shown, threshold=0.9).tolist()
         [[[0, 255]]]
+        >>> transferred_labels(features, prototypes, shown, threshold=0.8, temperature=0.1).tolist()
+        [[[0, 1]]]
     """
-    similar, labels = image_similarities(features, prototypes).max(1)
-    similar = similar.masked_fill(~shown, _ABSENT)
-    if density is not None:
-        kept = max(1, round(density * similar.numel()))
-        passes = (similar >= similar.flatten().topk(kept).values[-1]) & (similar > _ABSENT)
-    else:
-        passes = similar > threshold
-    return labels.masked_fill(~passes, IGNORE)
+    similar = image_similarities(features, prototypes)
+    rivals = 1 if temperature is None else 2
+    confidence, labels = (similar if temperature is None else (similar / temperature).softmax(1)).max(1)
+    usable = shown & (prototypes.present.sum(1) >= rivals)[:, None, None]
+    return labels.masked_fill(~usable | (confidence <= threshold), IGNORE)

@@ -7,10 +7,13 @@ the training loss, where it would only add a constant.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+PriorScale = Literal["class", "place"]
 PAPER_WINDOW = 70 / 1024
 """Side of the paper's 70 x 70 pixel Gaussian window as a share of its 1024 pixel image height."""
 
@@ -40,23 +43,29 @@ def gaussian_window(height: int, window: float = PAPER_WINDOW) -> Tensor:
     return weights / weights.sum()
 
 
-def spatial_prior(frequencies: Tensor, window: float = PAPER_WINDOW) -> Tensor:
-    """Smooth label frequencies and normalise them over the image (Zou et al., CBST, ECCV 2018, eq. 9).
+def spatial_prior(frequencies: Tensor, window: float = PAPER_WINDOW, scale: PriorScale = "class") -> Tensor:
+    """Smooth label frequencies and normalise them (Zou et al., CBST, ECCV 2018, eq. 9).
+
+    With the paper's scale a class that covers a small area has larger values there than a class that is spread over
+    the image: P(place | class). ``place`` leaves the classes their sizes: P(class | place).
 
     Args:
         frequencies: [K, H, W] label counts, or shares, of the source at each pixel; at least 0.
         window: side of the square Gaussian window as a share of the height, so that a prior does
             not depend on the resolution it is computed at.
+        scale: sums to 1 over the pixels of each ``class`` (section 4.4), or over the classes at each ``place``.
 
     Returns:
-        [K, H, W] float32 prior q: non-negative, summing to 1 over the pixels of each class; zero
-        everywhere for a class that never occurs in the source. Near the border the mean is taken over
-        the part of the window inside the image.
+        [K, H, W] float32 prior q, non-negative; zero everywhere for a class that never occurs in the source,
+        and for all classes at a place that never has a label near it. Near the border the mean is taken over the
+        part of the window inside the image.
 
     Example:
         >>> q = spatial_prior(torch.tensor([[[3.0, 1.0]], [[0.0, 0.0]]]))
         >>> q.tolist()
         [[[0.75, 0.25]], [[0.0, 0.0]]]
+        >>> spatial_prior(torch.tensor([[[3.0, 1.0]], [[1.0, 0.0]]]), scale="place").tolist()
+        [[[0.75, 1.0]], [[0.25, 0.0]]]
     """
     height, width = frequencies.shape[-2:]
     weights = gaussian_window(height, window).tolist()
@@ -65,8 +74,8 @@ def spatial_prior(frequencies: Tensor, window: float = PAPER_WINDOW) -> Tensor:
     prior = torch.empty(frequencies.shape, dtype=torch.float32, device=frequencies.device)
     for counts, smooth in zip(frequencies, prior, strict=True):  # one class at a time saves memory
         smooth.copy_(_blur(_blur(counts.to(torch.float32), weights, 0), weights, 1)).div_(inside)
-        smooth.div_(smooth.sum(dtype=torch.float64).clamp(min=torch.finfo(torch.float32).tiny))
-    return prior
+    total = prior.sum((0,) if scale == "place" else (1, 2), keepdim=True, dtype=torch.float64)
+    return prior.div_(total.float().clamp(min=torch.finfo(torch.float32).tiny))
 
 
 def _blur(maps: Tensor, weights: list[float], axis: int) -> Tensor:

@@ -114,7 +114,7 @@ def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
         return members @ features.float().reshape(batch, channels, -1).transpose(1, 2), members.sum(2)
 
 
-def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEAST_PIXELS) -> ClassMeans:
+def class_means(features: Tensor, labels: Tensor, classes: int, least: int | Tensor = LEAST_PIXELS) -> ClassMeans:
     """Average the features of each class in each image.
 
     The means have the gradient of the features.
@@ -123,7 +123,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEA
         features: [B, D, h, w].
         labels: [B, h, w] class of each pixel, any integer type; pixels outside 0 .. K-1 do not count.
         classes: K.
-        least: a class is present in an image if at least this many pixels have it; 1 or more.
+        least: a class is present in an image if at least this many pixels have it; 1 or more, or [B] numbers.
 
     Returns:
         Means, and which classes are present.
@@ -136,7 +136,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int, least: int = LEA
     return means_of_sums(*class_sums(features, labels, classes), least)
 
 
-def means_of_sums(sums: Tensor, counts: Tensor, least: int = LEAST_PIXELS) -> ClassMeans:
+def means_of_sums(sums: Tensor, counts: Tensor, least: int | Tensor = LEAST_PIXELS) -> ClassMeans:
     """Divide the sums of :func:`class_sums` by their counts.
 
     Sums over the images of a batch, [1, K, D], give the means over all its pixels.
@@ -154,7 +154,7 @@ def means_of_sums(sums: Tensor, counts: Tensor, least: int = LEAST_PIXELS) -> Cl
         >>> means.vectors.flatten().tolist()
         [2.0, 0.0]
     """
-    present = counts >= least
+    present = counts >= (least[:, None] if isinstance(least, Tensor) else least)
     return ClassMeans(torch.where(present[..., None], sums / counts.clamp(min=1)[..., None], 0.0), present)
 
 
