@@ -29,14 +29,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from segadapt.data.loader import Part, Samples, Stream
+from segadapt.data.loader import Samples, Stream
 from segadapt.data.rare_class_sampling import CROP_SHARE, MIN_SHARE, rare_class_sampling
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.environment import Environment
 from segadapt.methods.imagenet_features import ImageNetFeatures, ImageNetFeaturesConfig
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Method, OnlineLabels, Terms, Trained, labelled_part, paired_streams
+from segadapt.methods.method import Method, OnlineLabels, Terms, Trained, labelled_part, paired_streams, watched_part
 from segadapt.methods.mpcl import MPCL
 from segadapt.methods.mpcl_config import MPCLConfig
 from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig, StageConfig
@@ -127,13 +127,12 @@ class DAFormer(Method):
             )
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """Return labelled source crops, rare classes more often (eq. 11), and target crops."""
+        """Return labelled source crops, rare classes more often (eq. 11), and target crops in their own colours."""
         c, rare = self.config, None
         if c.rare_temperature is not None:
             rare = rare_class_sampling(environment.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
         source = labelled_part(environment.source, 0, environment.source_size, c, rare=rare)
-        target = Part(environment.target, 1, environment.target_size, c.augmentation)
-        return paired_streams(source, target, c, round_index)
+        return paired_streams(source, watched_part(environment, c), c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box, one backward pass per forward pass of the student."""

@@ -157,6 +157,15 @@ def labelled_part(dataset: Dataset, domain: int, resize: Resize, config: StageCo
     return Part(dataset, domain, resize, config.augmentation, **focus)
 
 
+def watched_part(environment: Environment, config: StageConfig) -> Part:
+    """Return target crops in their own colours, for a method that labels them in its steps.
+
+    DACS, DAFormer and MIC label the raw crop, and change the colours of the strong views alone. A teacher that looks at
+    changed colours labels worse and is sure of less.
+    """
+    return Part(environment.target, 1, environment.target_size, config.augmentation.without_colours)
+
+
 def paired_streams(
     source: Part, target: Part, config: StageConfig, round_index: int, **of_target: Any
 ) -> dict[str, Stream]:

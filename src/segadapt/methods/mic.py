@@ -28,13 +28,13 @@ from pydantic import Field
 from torch import Tensor
 
 from segadapt.core.settings import Settings
-from segadapt.data.loader import Samples
+from segadapt.data.loader import Part, Samples
 from segadapt.labels import LabelSpace
 from segadapt.methods.adaptseg import AdaptSeg, AdaptSegConfig
 from segadapt.methods.daformer import DAFormer, DAFormerConfig
 from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Method, Terms
+from segadapt.methods.method import Method, Terms, watched_part
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import Over
@@ -129,6 +129,10 @@ class AdaptSegMIC(AdaptSeg):
     def __init__(self, config: AdaptSegMICConfig, model: Segmenter, space: LabelSpace):
         super().__init__(config, model, space)
         self.teacher = MeanTeacher(model, config, config.norm)
+
+    def target_part(self, environment: Environment) -> Part:
+        """Return target crops in their own colours, for the teacher."""
+        return watched_part(environment, self.config)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of AdaptSeg's box, then L_M."""
