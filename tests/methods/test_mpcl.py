@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
@@ -52,13 +52,23 @@ class OneOfTwo:
 def plugin(scales: int = 1, seed: int = 0, **settings: Any) -> MPCL:
     """With prototypes of four of the five classes, as after some steps."""
     torch.manual_seed(seed)
-    config = MPCLConfig(channels=D, prototypes=PARTS, **{"bank": 50, "start": 10, "warmup": 0, **settings})
-    made = MPCL(config, K, CHANNELS, scales)
+    config = MPCLConfig(
+        channels=D, prototypes=PARTS, **{"bank": 50, "start": 10, "warmup": 0, "least_pixels": 1, **settings}
+    )
+    made = MPCL(config, K, nn.Conv2d(CHANNELS, D, 1), scales)
     means = torch.randn(K, PARTS, D)
     made.memory.means.copy_(F.normalize(means, dim=2) if config.kind == "centroid" else means)
     variances = torch.rand(K, PARTS, D) + 0.1
     made.memory.variances.copy_(torch.diag_embed(variances) if config.kind == "full" else variances)
-    made.memory.active.copy_(torch.tensor([True, True, False, True, True]))
+    for begun in (made.memory.active, made.memory.clustered):
+        begun.copy_(torch.tensor([True, True, False, True, True]))
+    return made
+
+
+def not_begun(made: MPCL) -> MPCL:
+    """As before the first step."""
+    made.memory.active.zero_()
+    made.memory.clustered.zero_()
     return made
 
 
@@ -110,7 +120,7 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
     for k in range(K):  # equal shares, by plain Sinkhorn iterations
         mine = [i for i, label in enumerate(labels) if label == k]
         own = s[mine, k].detach()
-        if c.solver == "nearest" or len(mine) < PARTS:
+        if c.solver == "nearest" or len(mine) < c.least_pixels * PARTS:
             chosen = own.argmax(1).tolist()
         elif c.solver == "greenkhorn":
             chosen = greenkhorn(own, torch.zeros(len(mine), dtype=torch.int64), 1, c.epsilon, c.iterations)
@@ -143,6 +153,7 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
         {"kind": "full"},
         {"kind": "gaussian", "solver": "nearest", "in_class": False, "weighted": False, "unit": False},
         {"kind": "centroid", "domains": "source"},
+        {"kind": "centroid", "least_pixels": 12},
         {"kind": "centroid", "domains": "target", "epsilon": 0.5},
         {"kind": "gaussian", "solver": "greenkhorn", "iterations": 30, "per_dimension": False, "floor": 2.0},
     ],
@@ -177,8 +188,8 @@ def test_total_golden() -> None:
         made = plugin(scales=scales, contrast=p["l1"], cross_entropy=p["l2"])
         out, detail = output(), Detail(torch.zeros(B, K, H, W), features(), (0, 0, H, W), p["ld"])
 
-        def losses(seen: Tensor, _: Mixed) -> tuple[Any, ...]:
-            found = values["low" if seen is out.features else "high"]
+        def losses(seen: Output | Detail, _: Mixed) -> tuple[Any, ...]:
+            found = values["low" if isinstance(seen, Output) else "high"]
             return *(Term(v, torch.ones(())) for v in found), None
 
         made._losses = losses  # type: ignore[method-assign]
@@ -211,8 +222,7 @@ def test_losses_under_autocast_are_nearly_the_same() -> None:
 
 
 def test_before_any_class_has_begun_there_is_no_loss() -> None:
-    made, seen, out = plugin(), mixed(), output()
-    made.memory.active.zero_()
+    made, seen, out = not_begun(plugin()), mixed(), output()
     terms = made.terms(out, seen)
     assert all(term.mean().item() == 0 for term in terms.values())
     gradient = torch.autograd.grad(sum(term.total for term in terms.values()), out.features)[0]
@@ -231,7 +241,7 @@ def test_two_resolutions_share_the_weight() -> None:
     detail = Detail(torch.zeros(B, K, H, W), features(2), box, 0.25)
     terms = made.terms(output()._replace(detail=detail), seen)
     crop = Mixed(*(x[:, 0:H, 2 : 2 + W] for x in seen))
-    context = Mixed(*(x[:, ::2, ::2] for x in seen))
+    context = Mixed(*(x[:, 1::2, 1::2] for x in seen))
     for name, share, view, f in (("low", 0.75, context, features(1)), ("high", 0.25, crop, features(2))):
         alone = plugin().terms(Output(torch.zeros(()), f), view)
         for loss in ("contrast", "classes"):
@@ -243,8 +253,7 @@ def test_two_resolutions_share_the_weight() -> None:
 
 
 def test_classes_begin_when_their_banks_are_full_enough() -> None:
-    made = plugin(start=30, warmup=2)
-    made.memory.active.zero_()
+    made = not_begun(plugin(start=30, warmup=2))
     seen = mixed()
     seen = seen._replace(labels=torch.where(seen.labels == 4, 0, seen.labels))  # class 4 never occurs
     for step in range(4):
@@ -259,8 +268,7 @@ def test_classes_begin_when_their_banks_are_full_enough() -> None:
 
 
 def test_a_bank_shorter_than_the_start_is_not_lengthened() -> None:
-    made, seen = plugin(bank=8, start=30), mixed()
-    made.memory.active.zero_()
+    made, seen = not_begun(plugin(bank=8, start=30)), mixed()
     made.terms(output(), seen)
     made.follow(OneProcess(), B)  # type: ignore[arg-type]
     bank: Any = made.memory.banks["low"]
@@ -312,7 +320,7 @@ def test_prototypes_of_two_processes_are_those_of_one(bank: int) -> None:
     """All pixels enter every bank; the nearest prototypes know nothing of the pixels of other processes."""
     whole, *parts = (plugin(solver="nearest", bank=bank, start=5, insert=7, momentum=0.5) for _ in range(3))
     for made in (whole, *parts):
-        made.memory.active[0] = False  # begins by its own clustering
+        made.memory.active[0] = made.memory.clustered[0] = False  # begins by its own clustering
     for number in range(3):
         out, seen = output(number), mixed(number)
         whole.terms(out, seen)

@@ -13,6 +13,7 @@ from segadapt.data.loader import Samples
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
+from segadapt.methods.mpcl import on_grid
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Output, Segmenter
@@ -88,7 +89,8 @@ def test_joins_its_hosts(name: str) -> None:
     assert (~mixed.pasted & (mixed.weights > 0)).any()
     if name != "hrda":  # its context is smaller than the images
         size = (16 // STRIDE, 16 // STRIDE)
-        labels = torch.where(nearest_labels(mixed.weights, size) > 0, nearest_labels(mixed.labels, size), IGNORE)
+        small = on_grid(mixed, size)
+        labels = torch.where(small.weights > 0, small.labels, IGNORE)
         assert torch.equal(seen["low"].labels, labels.flatten(1))
     for r in resolutions:
         bank: Any = made.mpcl.memory.banks[r]
@@ -142,7 +144,7 @@ def test_mixed_labels_meet_the_detail_crop() -> None:
     assert detail is not None
     top, left, bottom, right = detail.box
     labels = torch.where(mixed.weights > 0, mixed.labels, IGNORE)[:, top:bottom, left:right]
-    expected = nearest_labels(labels, detail.features.shape[-2:])
+    expected = nearest_labels(labels, detail.features.shape[-2:], at="centre")
     assert (expected != IGNORE).any()
     assert torch.equal(made.mpcl._seen["high"].labels, expected.flatten(1))
 

@@ -43,7 +43,7 @@ from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig, Stage
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
-from segadapt.models.prototype_net import PrototypeNet
+from segadapt.models.prototype_net import PrototypeNet, prototype_branch
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.classmix import Mixed, classes_present, half_of, where_chosen
 from segadapt.pieces.losses import Over
@@ -114,7 +114,10 @@ class DAFormer(Method):
     def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space)
         scales = 2 if isinstance(model, MultiRes) else 1
-        self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
+        self.mpcl: MPCL | None = None
+        if config.mpcl is not None:
+            branch = prototype_branch(model, config.mpcl.channels, config.mpcl.branch)
+            self.mpcl = MPCL(config.mpcl, len(space), branch, scales)
         self.teacher = MeanTeacher(model, config, config.norm)
         self.imagenet = (
             ImageNetFeatures(config, config.name, model, reference, space) if config.feature_distance else None
@@ -145,22 +148,26 @@ class DAFormer(Method):
         """Let the teacher follow, quickly at first (eq. 5), and the prototypes of MPCL."""
         if self.mpcl is not None:
             self.mpcl.follow(environment, self.config.batch_size)
+            self.measured |= self.mpcl.memory.measured()
         self.teacher.follow(self.model)
 
     # ---- lines of the box ----
 
     def source_terms(self, s: Samples) -> Terms:
-        """Return L_s and lambda L_fd of one forward pass."""
+        """Return L_s and lambda L_fd, and lambda1 L_con of MPCL if it asks for it, of one forward pass."""
         source = self.model(s.images)
         terms = self.losses("source", source, s.labels)
         if self.imagenet is not None:
             assert source.deep is not None
             terms["feature distance"] = self.imagenet.distance(source.deep, s)
+        if self.mpcl is not None and self.mpcl.config.source_pass:
+            terms |= self.mpcl.source_terms(source, s.labels)
         return terms
 
     def pseudo_labels(self, t: Samples) -> PseudoLabels:
-        """Return y_t and q of the teacher; the trusted labels go to the record."""
+        """Return y_t and q of the teacher; the trusted labels and q go to the record."""
         pseudo = self.teacher.label(t, self.align_corners)
+        self.measured["confident share"] = pseudo.share
         self.online = OnlineLabels("target", {"teacher": torch.where(pseudo.trusted, pseudo.labels, IGNORE)})
         return pseudo
 

@@ -74,6 +74,8 @@ class Method(nn.Module):
 
     Attributes:
         online: pseudo labels of the last step for the record, or None.
+        measured: numbers of the last step for the record, scalars on the device: the same names in every step, NaN
+            where a number does not exist yet. The record has their means over steps and processes.
     """
 
     Config: ClassVar[type[StageConfig]] = StageConfig
@@ -84,6 +86,7 @@ class Method(nn.Module):
         self.model = model
         self.space = space
         self.online: OnlineLabels | None = None
+        self.measured: dict[str, Tensor] = {}
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Return the streams of a round by name; :meth:`step` gets one batch of each."""

@@ -106,6 +106,7 @@ class MIC(DAFormer):
         yield self.mixed_terms(*self.mixed(s, t, pseudo))  # x_m, y_m, w_m; L_t; L_con and L_pce of MPCL
         if self.masked_teacher is not None:
             pseudo = self.masked_teacher.label(t, self.align_corners)
+            self.measured["confident share, masked"] = pseudo.share
         if not self.config.masked_confidence:
             pseudo = pseudo._replace(weights=pseudo.trusted.float())
         yield masked_terms(self, batch, pseudo, self.config, over=self.config.over)  # M, L_M
@@ -138,6 +139,7 @@ class AdaptSegMIC(AdaptSeg):
         """Yield the lines of AdaptSeg's box, then L_M."""
         yield from super().step(batch)
         pseudo = self.teacher.label(batch["target"], self.align_corners)
+        self.measured["confident share"] = pseudo.share
         yield masked_terms(self, batch, pseudo, self.config, over="valid")
 
     def after_step(self, environment: Environment) -> None:

@@ -69,6 +69,13 @@ class ClassBank(nn.Module):
         return self.pushed.clamp(max=self.length)
 
     @torch.no_grad()
+    def clear(self) -> None:
+        """Forget all features."""
+        self.part.fill_(NOWHERE)
+        for buffer in (self.pushed, self.counts, self.sums, self.squares):
+            buffer.zero_()
+
+    @torch.no_grad()
     def push(self, features: Tensor, labels: Tensor, assigned: Tensor, most: int, chance: Tensor) -> None:
         """Store pixels of each class in place of its oldest ones.
 
