@@ -70,7 +70,15 @@ class ClassBank(nn.Module):
 
     @torch.no_grad()
     def clear(self) -> None:
-        """Forget all features."""
+        """Forget all features.
+
+        Example:
+            >>> bank = ClassBank(classes=1, each=1, length=4, channels=3)
+            >>> bank.push(torch.ones(1, 3), torch.tensor([0]), torch.tensor([0]), most=4, chance=torch.rand(1))
+            >>> bank.clear()
+            >>> bank.filled.item(), bank.moments().counts.item()
+            (0, 0.0)
+        """
         self.part.fill_(NOWHERE)
         for buffer in (self.pushed, self.counts, self.sums, self.squares):
             buffer.zero_()
