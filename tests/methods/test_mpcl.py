@@ -502,7 +502,7 @@ def test_a_branch_of_its_own_reads_the_maps_of_the_encoder(name: str, tmp_path: 
 
 
 def test_a_network_without_named_maps_refuses_a_branch_of_its_own() -> None:
-    with pytest.raises(RequestError, match="mpcl.branch=projection"):
+    with pytest.raises(RequestError, match=r"mpcl\.branch=projection"):
         make("mpcl", Pointwise(), feature_classes="all", mpcl={"channels": D, "branch": "fusion"})
 
 

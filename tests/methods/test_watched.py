@@ -1,7 +1,8 @@
-"""What the teachers of all methods look at: target images in their own colours, whatever the augmentation."""
+"""What the teachers of all methods look at: target images in their own colours; and what the record says of them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from segadapt.data import loader
 from segadapt.data.augmentations import register_augmentation
 from segadapt.engine.loop import Loop
+from segadapt.methods.mean_teacher import MeanTeacher
 from segadapt.methods.registry import METHODS
 from segadapt.models.segmenter import Segmenter
 from segadapt.runs.config import build_config
@@ -42,10 +44,13 @@ def test_no_teacher_labels_changed_colours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, colours: dict[str, Any]
 ) -> None:
     seen: list[Tensor] = []
+    mean_teachers = 0
     learnt: list[Tensor] = []
     train = Loop._train
 
     def watch(self: Loop, *args: Any, **options: Any) -> None:
+        nonlocal mean_teachers
+        mean_teachers = sum(isinstance(module, MeanTeacher) for module in self.method.modules())
         handles = [
             network.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
             for network in teachers(self.method).values()
@@ -71,3 +76,11 @@ def test_no_teacher_labels_changed_colours(
     assert bool(seen) == (method in TEACHING or method == ON_STRONG_VIEWS)
     if method != ON_STRONG_VIEWS:
         assert not any(changed(images) for images in seen)
+
+    events = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "step" and event["stage"] == "adapt"]
+    assert steps
+    for step in steps:
+        shares = {name: v for name, v in step.get("measured", {}).items() if name.startswith("confident share")}
+        assert len(shares) == mean_teachers
+        assert all(0 <= share <= 1 for share in shares.values())
