@@ -18,7 +18,7 @@ from segadapt.methods.mpcl import MPCL
 from segadapt.methods.mpcl_config import MPCLConfig
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Detail, Output
-from segadapt.models.store import load_model, save_model
+from segadapt.models.store import load_model, load_prototypes, save_model, save_prototypes
 from segadapt.pieces.classmix import Mixed
 from segadapt.pieces.multi_prototypes import Prototypes, similarity
 from segadapt.pieces.optimal_transport import greenkhorn
@@ -248,6 +248,9 @@ def test_two_resolutions_share_the_weight() -> None:
         for loss in ("contrast", "classes"):
             expected = share * alone[f"prototype {loss}/low"].mean()
             torch.testing.assert_close(terms[f"prototype {loss}/{name}"].mean(), expected)
+    weightless = made.terms(output()._replace(detail=detail._replace(weight=0.0)), seen)
+    assert weightless["prototype contrast/high"].mean() == 0
+    assert weightless["prototype contrast/low"].mean() > 0
     assert list(plugin(scales=2, resolutions="high").memory.banks) == ["high"]
     alone = plugin(scales=2, resolutions="high").terms(output()._replace(detail=detail), seen)
     torch.testing.assert_close(alone["prototype contrast/high"].mean(), 4 * terms["prototype contrast/high"].mean())
@@ -499,6 +502,9 @@ def test_a_branch_of_its_own_reads_the_maps_of_the_encoder(name: str, tmp_path: 
     with torch.no_grad():
         again = load_model(tmp_path / "m.safetensors").model.eval()(images).logits
         torch.testing.assert_close(again, result(images).logits)
+        save_prototypes(tmp_path / "p.safetensors", made.mpcl.around(network))
+        beside = load_prototypes(tmp_path / "p.safetensors", network)(images).logits
+        torch.testing.assert_close(beside, result(images).logits)
 
 
 def test_a_network_without_named_maps_refuses_a_branch_of_its_own() -> None:

@@ -105,6 +105,23 @@ def test_joins_its_hosts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTS)
+def test_the_source_pass_is_contrasted_if_asked_for(name: str) -> None:
+    """Equation 15 beside equation 17: the other terms stay what they are."""
+    plain, made = (host(name, mpcl={**PROTOTYPES, "source_pass": on}) for on in (False, True))
+    for method in (plain, made):
+        method.load_state_dict(plain.state_dict())
+        step(method)
+        method.after_step(OneProcess())  # type: ignore[arg-type]
+    made.load_state_dict(plain.state_dict())
+    (wanted, _), (found, _) = step(plain, 3), step(made, 3)
+    resolutions = ("low", "high") if name == "hrda" else ("low",)
+    names = {f"prototype contrast of source/{r}" for r in resolutions}
+    assert set(found) == {*wanted, *names}
+    assert all(found[key] > 0 for key in names)
+    assert {key: found[key] for key in wanted} == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("name", HOSTS)
 def test_the_projection_learns_at_the_rate_of_a_head(name: str) -> None:
     trained = host(name, mpcl=PROTOTYPES).trained()
     assert set(trained) == {"model", "mpcl"}

@@ -112,14 +112,12 @@ class MPCL(nn.Module):
     def _views(self, output: Output, mixed: Mixed) -> Iterator[tuple[str, float, Output | Detail, Mixed]]:
         """Yield the resolutions that take part: name, share of the loss, what the network saw, and its pixels."""
         detail = output.detail
-        for name in self.resolutions:
-            if name == "low":
-                both = detail is not None and len(self.resolutions) == 2
-                yield name, 1 - detail.weight if detail is not None and both else 1.0, output, mixed
-            elif detail is not None:
-                top, left, bottom, right = detail.box
-                pixels = Mixed(*(x[:, top:bottom, left:right] for x in mixed))
-                yield name, detail.weight if len(self.resolutions) == 2 else 1.0, detail, pixels
+        share = detail.weight if detail is not None and len(self.resolutions) == 2 else None
+        if "low" in self.resolutions:
+            yield "low", 1.0 if share is None else 1 - share, output, mixed
+        if "high" in self.resolutions and detail is not None:
+            top, left, bottom, right = detail.box
+            yield "high", 1.0 if share is None else share, detail, Mixed(*(x[:, top:bottom, left:right] for x in mixed))
 
     def _losses(self, seen: Output | Detail, pixels: Mixed) -> tuple[Term, Term, Seen]:
         """Compute L_con and L_pce of the pixels on one grid, and what they bring to the bank."""

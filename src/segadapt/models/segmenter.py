@@ -82,8 +82,9 @@ class Segmenter(nn.Module):
 
     To write a network of your own, implement :meth:`network` on preprocessed images and set
     ``stride`` (pixels per cell of the logits) and ``feature_channels`` (D). Override
-    :meth:`head_modules` to train the head with a higher learning rate, and :meth:`deep_features` to
-    use methods that compare encoder features::
+    :meth:`head_modules` to train the head with a higher learning rate, :meth:`deep_features` to
+    use methods that compare encoder features, and :attr:`map_channels` where ``Output.maps`` names the encoder's
+    maps for a head beside the network's::
 
         class Tiny(Segmenter):
             def __init__(self, classes: int) -> None:
