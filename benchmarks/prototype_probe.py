@@ -97,7 +97,7 @@ def _one(method: DAFormer, batch: Mapping[str, Samples]) -> dict[str, dict[str, 
 
     pixels = mpcl.taking_part(mixed, output.features.shape[-2:])
     weights = pixels.weights.flatten()
-    _, similar, learnt, assigned = mpcl.compared(output.features, pixels.labels.flatten())
+    _, similar, learnt, assigned = mpcl.compared(output, pixels.labels.flatten())
     valid = learnt != IGNORE
     own = own_class(similar / c.temperature, torch.where(valid, learnt, 0))
     surprise = own.logsumexp(1) - own.gather(1, assigned[:, None])[:, 0]

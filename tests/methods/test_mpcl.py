@@ -9,21 +9,22 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
 from segadapt.methods.mpcl import MPCL
 from segadapt.methods.mpcl_config import MPCLConfig
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Detail, Output
-from segadapt.models.store import load_model, save_model
+from segadapt.models.store import load_model, load_prototypes, save_model, save_prototypes
 from segadapt.pieces.classmix import Mixed
 from segadapt.pieces.multi_prototypes import Prototypes, similarity
 from segadapt.pieces.optimal_transport import greenkhorn
 from segadapt.pieces.terms import Term
 from tests.golden_vectors import golden_op
-from tests.methods.small import SPACE, K, make
+from tests.methods.small import SPACE, K, Pointwise, make
 
 B, H, W, CHANNELS, D, PARTS = 2, 8, 12, 6, 4, 3
 
@@ -52,13 +53,23 @@ class OneOfTwo:
 def plugin(scales: int = 1, seed: int = 0, **settings: Any) -> MPCL:
     """With prototypes of four of the five classes, as after some steps."""
     torch.manual_seed(seed)
-    config = MPCLConfig(channels=D, prototypes=PARTS, **{"bank": 50, "start": 10, "warmup": 0, **settings})
-    made = MPCL(config, K, CHANNELS, scales)
+    config = MPCLConfig(
+        channels=D, prototypes=PARTS, **{"bank": 50, "start": 10, "warmup": 0, "least_pixels": 1, **settings}
+    )
+    made = MPCL(config, K, nn.Conv2d(CHANNELS, D, 1), scales)
     means = torch.randn(K, PARTS, D)
     made.memory.means.copy_(F.normalize(means, dim=2) if config.kind == "centroid" else means)
     variances = torch.rand(K, PARTS, D) + 0.1
     made.memory.variances.copy_(torch.diag_embed(variances) if config.kind == "full" else variances)
-    made.memory.active.copy_(torch.tensor([True, True, False, True, True]))
+    for begun in (made.memory.active, made.memory.clustered):
+        begun.copy_(torch.tensor([True, True, False, True, True]))
+    return made
+
+
+def not_begun(made: MPCL) -> MPCL:
+    """As before the first step."""
+    made.memory.active.zero_()
+    made.memory.clustered.zero_()
     return made
 
 
@@ -110,7 +121,7 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
     for k in range(K):  # equal shares, by plain Sinkhorn iterations
         mine = [i for i, label in enumerate(labels) if label == k]
         own = s[mine, k].detach()
-        if c.solver == "nearest" or len(mine) < PARTS:
+        if c.solver == "nearest" or len(mine) < c.least_pixels * PARTS:
             chosen = own.argmax(1).tolist()
         elif c.solver == "greenkhorn":
             chosen = greenkhorn(own, torch.zeros(len(mine), dtype=torch.int64), 1, c.epsilon, c.iterations)
@@ -143,6 +154,7 @@ def restated(made: MPCL, f: Tensor, seen: Mixed) -> tuple[Tensor, Tensor]:
         {"kind": "full"},
         {"kind": "gaussian", "solver": "nearest", "in_class": False, "weighted": False, "unit": False},
         {"kind": "centroid", "domains": "source"},
+        {"kind": "centroid", "least_pixels": 12},
         {"kind": "centroid", "domains": "target", "epsilon": 0.5},
         {"kind": "gaussian", "solver": "greenkhorn", "iterations": 30, "per_dimension": False, "floor": 2.0},
     ],
@@ -177,8 +189,8 @@ def test_total_golden() -> None:
         made = plugin(scales=scales, contrast=p["l1"], cross_entropy=p["l2"])
         out, detail = output(), Detail(torch.zeros(B, K, H, W), features(), (0, 0, H, W), p["ld"])
 
-        def losses(seen: Tensor, _: Mixed) -> tuple[Any, ...]:
-            found = values["low" if seen is out.features else "high"]
+        def losses(seen: Output | Detail, _: Mixed) -> tuple[Any, ...]:
+            found = values["low" if isinstance(seen, Output) else "high"]
             return *(Term(v, torch.ones(())) for v in found), None
 
         made._losses = losses  # type: ignore[method-assign]
@@ -211,8 +223,7 @@ def test_losses_under_autocast_are_nearly_the_same() -> None:
 
 
 def test_before_any_class_has_begun_there_is_no_loss() -> None:
-    made, seen, out = plugin(), mixed(), output()
-    made.memory.active.zero_()
+    made, seen, out = not_begun(plugin()), mixed(), output()
     terms = made.terms(out, seen)
     assert all(term.mean().item() == 0 for term in terms.values())
     gradient = torch.autograd.grad(sum(term.total for term in terms.values()), out.features)[0]
@@ -231,20 +242,22 @@ def test_two_resolutions_share_the_weight() -> None:
     detail = Detail(torch.zeros(B, K, H, W), features(2), box, 0.25)
     terms = made.terms(output()._replace(detail=detail), seen)
     crop = Mixed(*(x[:, 0:H, 2 : 2 + W] for x in seen))
-    context = Mixed(*(x[:, ::2, ::2] for x in seen))
+    context = Mixed(*(x[:, 1::2, 1::2] for x in seen))
     for name, share, view, f in (("low", 0.75, context, features(1)), ("high", 0.25, crop, features(2))):
         alone = plugin().terms(Output(torch.zeros(()), f), view)
         for loss in ("contrast", "classes"):
             expected = share * alone[f"prototype {loss}/low"].mean()
             torch.testing.assert_close(terms[f"prototype {loss}/{name}"].mean(), expected)
+    weightless = made.terms(output()._replace(detail=detail._replace(weight=0.0)), seen)
+    assert weightless["prototype contrast/high"].mean() == 0
+    assert weightless["prototype contrast/low"].mean() > 0
     assert list(plugin(scales=2, resolutions="high").memory.banks) == ["high"]
     alone = plugin(scales=2, resolutions="high").terms(output()._replace(detail=detail), seen)
     torch.testing.assert_close(alone["prototype contrast/high"].mean(), 4 * terms["prototype contrast/high"].mean())
 
 
 def test_classes_begin_when_their_banks_are_full_enough() -> None:
-    made = plugin(start=30, warmup=2)
-    made.memory.active.zero_()
+    made = not_begun(plugin(start=30, warmup=2))
     seen = mixed()
     seen = seen._replace(labels=torch.where(seen.labels == 4, 0, seen.labels))  # class 4 never occurs
     for step in range(4):
@@ -259,8 +272,7 @@ def test_classes_begin_when_their_banks_are_full_enough() -> None:
 
 
 def test_a_bank_shorter_than_the_start_is_not_lengthened() -> None:
-    made, seen = plugin(bank=8, start=30), mixed()
-    made.memory.active.zero_()
+    made, seen = not_begun(plugin(bank=8, start=30)), mixed()
     made.terms(output(), seen)
     made.follow(OneProcess(), B)  # type: ignore[arg-type]
     bank: Any = made.memory.banks["low"]
@@ -312,7 +324,7 @@ def test_prototypes_of_two_processes_are_those_of_one(bank: int) -> None:
     """All pixels enter every bank; the nearest prototypes know nothing of the pixels of other processes."""
     whole, *parts = (plugin(solver="nearest", bank=bank, start=5, insert=7, momentum=0.5) for _ in range(3))
     for made in (whole, *parts):
-        made.memory.active[0] = False  # begins by its own clustering
+        made.memory.active[0] = made.memory.clustered[0] = False  # begins by its own clustering
     for number in range(3):
         out, seen = output(number), mixed(number)
         whole.terms(out, seen)
@@ -359,3 +371,164 @@ def test_prediction_by_prototypes(kind: str, tmp_path: Path) -> None:
         torch.testing.assert_close(again(images).logits, result(images).logits)
     usual = make("mpcl", network, feature_classes="all", mpcl={"channels": D})
     assert usual.result() is network
+
+
+# ---- starting, and starting again ----
+
+
+def watched(made: MPCL, steps: int, seen: Mixed | None = None) -> list[dict[str, Any]]:
+    """Return after each step: features in the bank, active and clustered classes, and the means."""
+    found = []
+    for step in range(steps):
+        made.terms(output(step), seen or mixed(step))
+        made.follow(OneProcess(), B)  # type: ignore[arg-type]
+        memory = made.memory
+        state = {"filled": memory.banks["low"].filled, "active": memory.active, "clustered": memory.clustered}  # type: ignore[union-attr]
+        found.append({name: x.clone() for name, x in {**state, "means": memory.means}.items()})  # type: ignore[operator]
+    return found
+
+
+def test_banks_hold_nothing_from_long_before_the_start() -> None:
+    found = watched(not_begun(plugin(warmup=4, collect=2, bank=500, start=5, confident=False)), 5)
+    assert [int(step["filled"].sum()) > 0 for step in found] == [False, False, True, True, True]
+    assert [bool(step["active"].any()) for step in found] == [False, False, False, False, True]
+
+
+def test_classes_are_clustered_anew_from_new_features() -> None:
+    """Banks are emptied before the restart; each class goes on with its prototypes until it is clustered again."""
+    made = not_begun(plugin(warmup=0, collect=2, restart=30, bank=500, start=20, insert=15, momentum=1.0))
+    rare = mixed()
+    rare = rare._replace(labels=torch.where(rare.labels == 4, 0, rare.labels))
+    found = watched(made, 1) + watched(made, 27) + watched(made, 3, rare)
+    before, emptied, again = found[27], found[28], found[30]
+    assert before["active"].all()
+    assert (before["filled"] > 100).all()
+    assert emptied["filled"].max() <= 15
+    assert emptied["active"].all()
+    assert torch.equal(emptied["means"], before["means"])
+    assert again["clustered"].tolist() == [True] * 4 + [False]
+    assert again["active"].all()
+    assert (again["means"][:4] != before["means"][:4]).any(2).all()
+    assert torch.equal(again["means"][4], before["means"][4])
+    later = watched(made, 25)  # the last class comes back, and is looked at 25 steps after the restart
+    assert [bool(step["clustered"].all()) for step in later] == [False] * 24 + [True]
+    assert not torch.equal(later[-1]["means"][4], before["means"][4])
+    bank: Any = made.memory.banks["low"]
+    assert bank.moments().counts.sum(1).tolist() == bank.filled.tolist()
+
+
+def test_every_bank_follows_the_new_clusters() -> None:
+    made = not_begun(plugin(scales=2, warmup=1, collect=1, bank=500, start=10, confident=False))
+    detail = Detail(torch.zeros(B, K, H, W), features(2), (0, 2, H, 2 + W), 0.25)
+    for step in range(2):
+        made.terms(output(step)._replace(detail=detail), mixed(height=2 * H, width=2 * W))
+        made.follow(OneProcess(), B)  # type: ignore[arg-type]
+    for name in ("low", "high"):
+        bank: Any = made.memory.banks[name]
+        assert (bank.filled > 0).all()
+        assert bank.moments().counts.sum(1).tolist() == bank.filled.tolist()
+
+
+def test_a_resumed_run_starts_again_at_the_same_step() -> None:
+    settings = {"warmup": 2, "collect": 1, "restart": 5, "bank": 100, "start": 10, "momentum": 0.5}
+    whole, first, second = (not_begun(plugin(**settings)) for _ in range(3))
+
+    def steps(made: MPCL, numbers: range) -> None:
+        for step in numbers:
+            made.terms(output(step), mixed(step))
+            made.follow(OneProcess(), B)  # type: ignore[arg-type]
+
+    steps(whole, range(8))
+    steps(first, range(4))
+    second.load_state_dict(first.state_dict())
+    steps(second, range(4, 8))
+    for key, value in whole.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[key], value)
+
+
+def test_a_restart_before_the_start_is_refused() -> None:
+    with pytest.raises(ValueError, match="give a step above warmup"):
+        MPCLConfig(warmup=500, collect=50, restart=550)
+    assert MPCLConfig(warmup=500, collect=50, restart=551).restart == 551
+
+
+# ---- source images, another branch, the record ----
+
+
+def test_contrast_of_source_images_restated() -> None:
+    """Equation 15: weight one, no prototype prediction; nothing of it enters a bank."""
+    made, seen, out = plugin(domains="target"), mixed(), output()
+    terms = made.source_terms(out, seen.labels)
+    known = torch.ones_like(seen.pasted)
+    contrast, _ = restated(plugin(domains="both"), out.features, Mixed(seen.labels, known.float(), known, known))
+    assert list(terms) == ["prototype contrast of source/low"]
+    torch.testing.assert_close(terms["prototype contrast of source/low"].mean(), 0.1 * contrast, rtol=1e-4, atol=1e-6)
+    assert not made._seen
+
+
+def test_labels_are_taken_at_the_centres_of_cells() -> None:
+    seen = mixed(height=4 * H, width=4 * W)
+    small = plugin().taking_part(seen, (H, W))
+    assert torch.equal(small.labels, seen.labels[:, 2::4, 2::4])
+    assert torch.equal(small.pasted, seen.pasted[:, 2::4, 2::4])
+
+
+@pytest.mark.parametrize("name", ["timm:resnet10t", "daformer:resnet10t", "hrda:timm:resnet10t"])
+def test_a_branch_of_its_own_reads_the_maps_of_the_encoder(name: str, tmp_path: Path) -> None:
+    """Losses reach the encoder through the branch alone, and prototypes predict through it."""
+    torch.manual_seed(0)
+    inner = {"base": {"width": 16}} if name.startswith("hrda") else {"width": 16}
+    network = build_segmenter(name, K, **inner)
+    settings = {"channels": D, "prototypes": PARTS, "branch": "fusion", "predict": "prototypes"}
+    made = make("mpcl", network, feature_classes="all", mpcl=settings)
+    assert isinstance(made, DAFormer)
+    assert made.mpcl is not None
+    trained = plugin()
+    for own, found in zip(made.mpcl.memory.prototypes, trained.memory.prototypes, strict=True):
+        own.copy_(found)
+    output = network.train()(torch.rand(B, 3, 64, 64))
+    height, width = output.features.shape[-2:]
+    seen = Mixed(*(torch.ones(B, 64, 64, dtype=t) for t in (torch.int64, torch.float32, torch.bool, torch.bool)))
+    terms = made.mpcl.terms(output, seen)
+    assert len(terms) == (4 if name.startswith("hrda") else 2)
+    assert made.mpcl._seen["low"].features.shape == (B, height * width, D)
+    sum(term.mean() for term in terms.values()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.mpcl.projection.parameters())
+    body = network.base if name.startswith("hrda") else network
+    assert next(body.encoder.parameters()).grad is not None  # type: ignore[union-attr]
+    assert all(p.grad is None for head in body.head_modules() for p in head.parameters())  # type: ignore[union-attr, operator]
+    result, images = made.eval().result().eval(), torch.rand(1, 3, 40, 56)
+    save_model(tmp_path / "m.safetensors", result, SPACE, {})
+    with torch.no_grad():
+        again = load_model(tmp_path / "m.safetensors").model.eval()(images).logits
+        torch.testing.assert_close(again, result(images).logits)
+        save_prototypes(tmp_path / "p.safetensors", made.mpcl.around(network))
+        beside = load_prototypes(tmp_path / "p.safetensors", network)(images).logits
+        torch.testing.assert_close(beside, result(images).logits)
+
+
+def test_a_network_without_named_maps_refuses_a_branch_of_its_own() -> None:
+    with pytest.raises(RequestError, match=r"mpcl\.branch=projection"):
+        make("mpcl", Pointwise(), feature_classes="all", mpcl={"channels": D, "branch": "fusion"})
+
+
+def test_the_record_says_how_prototypes_are_used() -> None:
+    made = not_begun(plugin(warmup=1, bank=500, start=10, confident=False))
+    numbers = []
+    for step in range(2):
+        made.terms(output(step), mixed(step))
+        made.follow(OneProcess(), B)  # type: ignore[arg-type]
+        numbers.append(made.memory.measured())
+    assert all(math.isnan(float(v)) for name, v in numbers[0].items() if name != "classes with prototypes")
+    assert [int(n["classes with prototypes"]) for n in numbers] == [0, K]
+    bank: Any = made.memory.banks["low"]
+    shares = bank.moments().counts / bank.moments().counts.sum(1, keepdim=True)
+    entropy = -(shares * shares.clamp(min=1e-9).log()).sum(1).mean() / math.log(PARTS)
+    assert float(numbers[1]["prototype use"]) == pytest.approx(float(entropy), rel=1e-4)
+    means = made.memory.means
+    own = [
+        min(float((means[k, p] - means[k, q]).norm()) for q in range(PARTS) if q != p)
+        for k in range(K)
+        for p in range(PARTS)
+    ]
+    assert float(numbers[1]["prototype distance, own class"]) == pytest.approx(sum(own) / len(own), rel=1e-3)

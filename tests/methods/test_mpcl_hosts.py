@@ -13,6 +13,7 @@ from segadapt.data.loader import Samples
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.methods.daformer import DAFormer
+from segadapt.methods.mpcl import on_grid
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Output, Segmenter
@@ -88,7 +89,8 @@ def test_joins_its_hosts(name: str) -> None:
     assert (~mixed.pasted & (mixed.weights > 0)).any()
     if name != "hrda":  # its context is smaller than the images
         size = (16 // STRIDE, 16 // STRIDE)
-        labels = torch.where(nearest_labels(mixed.weights, size) > 0, nearest_labels(mixed.labels, size), IGNORE)
+        small = on_grid(mixed, size)
+        labels = torch.where(small.weights > 0, small.labels, IGNORE)
         assert torch.equal(seen["low"].labels, labels.flatten(1))
     for r in resolutions:
         bank: Any = made.mpcl.memory.banks[r]
@@ -100,6 +102,23 @@ def test_joins_its_hosts(name: str) -> None:
     second, _ = step(made)
     assert all(second[key] > 0 for key in names)
     assert all(gradient.abs().sum() > 0 for gradient in gradients(made.mpcl))
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_source_pass_is_contrasted_if_asked_for(name: str) -> None:
+    """Equation 15 beside equation 17: the other terms stay what they are."""
+    plain, made = (host(name, mpcl={**PROTOTYPES, "source_pass": on}) for on in (False, True))
+    for method in (plain, made):
+        method.load_state_dict(plain.state_dict())
+        step(method)
+        method.after_step(OneProcess())  # type: ignore[arg-type]
+    made.load_state_dict(plain.state_dict())
+    (wanted, _), (found, _) = step(plain, 3), step(made, 3)
+    resolutions = ("low", "high") if name == "hrda" else ("low",)
+    names = {f"prototype contrast of source/{r}" for r in resolutions}
+    assert set(found) == {*wanted, *names}
+    assert all(found[key] > 0 for key in names)
+    assert {key: found[key] for key in wanted} == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -142,7 +161,7 @@ def test_mixed_labels_meet_the_detail_crop() -> None:
     assert detail is not None
     top, left, bottom, right = detail.box
     labels = torch.where(mixed.weights > 0, mixed.labels, IGNORE)[:, top:bottom, left:right]
-    expected = nearest_labels(labels, detail.features.shape[-2:])
+    expected = nearest_labels(labels, detail.features.shape[-2:], at="centre")
     assert (expected != IGNORE).any()
     assert torch.equal(made.mpcl._seen["high"].labels, expected.flatten(1))
 

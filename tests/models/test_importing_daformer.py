@@ -115,6 +115,7 @@ def test_hrda_and_mic(wide: State, tmp_path: Path) -> None:
     assert loaded.provenance["size"] == 2048
     inference = loaded.provenance["inference"]
     assert (inference["window"], inference["overlap"], inference["average"]) == ([1024, 1024], 0.5, "logits")
+    assert inference["windows_at"] == "pixels"
     assert loaded.model.geometry.detail_size((1024, 1024)) == (512, 512)
     assert loaded.model.description()["base"]["width"] == 32
     again = build_segmenter(**loaded.model.description()).eval()

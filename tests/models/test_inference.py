@@ -84,10 +84,10 @@ def test_grid_without_scale_one_is_still_that_of_scale_one(model: TinySegmenter)
     assert got.shape == logits_of(model, batch).shape
 
 
-@pytest.mark.parametrize("window", [None, (16, 20)])
-def test_mirrored_image_gives_mirrored_result(model: TinySegmenter, window: tuple[int, int] | None) -> None:
+@pytest.mark.parametrize(("window", "at"), [(None, "grid"), ((16, 20), "grid"), ((16, 20), "pixels")])
+def test_mirrored_image_gives_mirrored_result(model: TinySegmenter, window: tuple[int, int] | None, at: str) -> None:
     batch = images(2, 37, 53)
-    config = FULL.model_copy(update={"window": window})
+    config = FULL.model_copy(update={"window": window, "windows_at": at})
     torch.testing.assert_close(scores(model, batch.flip(3), config), scores(model, batch, config).flip(3))
     plain = config.model_copy(update={"flip": False})
     assert (scores(model, batch.flip(3), plain) - scores(model, batch, plain).flip(3)).abs().max() > 1e-3
@@ -136,6 +136,28 @@ def test_window_not_smaller_than_the_image_is_the_whole_image(model: TinySegment
     whole = scores(model, batch, InferenceConfig())
     for window in ((33, 47), (64, 64)):
         assert torch.equal(scores(model, batch, InferenceConfig(window=window)), whole)
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+@pytest.mark.parametrize("corners", [False, True])
+def test_windows_enlarged_before_they_are_averaged_restated(model: TinySegmenter, average: str, corners: bool) -> None:
+    """As the code of HRDA does: each window at its pixels, then the mean of those that show a pixel."""
+    batch, window = images(2, 48, 64), (32, 32)
+    total, count = torch.zeros(2, 5, 48, 64), torch.zeros(48, 64)
+    for top in (0, 16):
+        for left in (0, 16, 32):
+            crop = batch[..., top : top + 32, left : left + 32]
+            found = F.interpolate(logits_of(model, crop), window, mode="bilinear", align_corners=corners)
+            total[..., top : top + 32, left : left + 32] += found.softmax(1) if average == "probabilities" else found
+            count[top : top + 32, left : left + 32] += 1
+    expected = total / count if average == "probabilities" else (total / count).softmax(1)
+    options = {"window": window, "overlap": 0.5, "average": average, "align_corners": corners}
+    got = scores(model, batch, InferenceConfig(**options, windows_at="pixels"))  # type: ignore[arg-type]
+    torch.testing.assert_close(got.exp(), expected)
+    compact = upsample(scores(model, batch, InferenceConfig(**options)), (48, 64), corners)  # type: ignore[arg-type]
+    assert (compact.softmax(1) - expected).abs().max() > 1e-3
+    whole = InferenceConfig(windows_at="pixels")
+    assert torch.equal(scores(model, batch, whole), scores(model, batch, InferenceConfig()))
 
 
 @pytest.mark.parametrize("window", [(27, 35), (30, 38), (64, 50)])

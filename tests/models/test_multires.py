@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -348,9 +348,11 @@ class Stub(Segmenter):
         return Output(0.1 * x.cumsum(3) + x.mean((1, 2, 3), keepdim=True), x)
 
 
-def test_golden_sliding_windows() -> None:
+@pytest.mark.parametrize("at", ["grid", "pixels"])
+def test_golden_sliding_windows(at: Literal["grid", "pixels"]) -> None:
     golden = golden_op("hrda_slide_inference")
-    config = InferenceConfig(window=tuple(golden.params["crop_size"]), overlap=0.375, average="logits")
+    window = tuple(golden.params["crop_size"])
+    config = InferenceConfig(window=window, overlap=0.375, average="logits", windows_at=at)
     got = scores(Stub(), golden.tensor("image"), config)
     exact = torch.from_numpy(golden.arrays["merged"]).log_softmax(1)
     assert mismatch(got.numpy(), exact.numpy(), golden.tolerance) is None

@@ -201,6 +201,8 @@ def test_nearest_labels_are_torchs() -> None:
     for size in ((4, 5), (26, 42), (13, 21), (1, 1)):
         expected = F.interpolate(labels[:, None].float(), size, mode="nearest")[:, 0].long()
         assert torch.equal(nearest_labels(labels, size), expected)
+        centres = F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()
+        assert torch.equal(nearest_labels(labels, size, at="centre"), centres)
 
 
 @pytest.mark.parametrize(("name", "temperature"), [("prob_T001", 0.01), ("prob_T01", 0.1), ("prob_T1", 1.0)])

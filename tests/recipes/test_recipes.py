@@ -18,15 +18,16 @@ from segadapt.runs.config import build_config, folder_config, load_config
 
 ROUNDS = "st st_sp cbst cbst_sp crst_mrkld crst_lrent"
 STAGED = f"{ROUNDS} adaptseg proda cpsl bcl dacs daformer hrda mic mpcl"
-PROTOTYPES = "mpcl_centroid mpcl_hrda mpcl_hrda_centroid mpcl_mic mpcl_mic_centroid"
+PROTOTYPES = "mpcl_centroid mpcl_hrda mpcl_hrda_centroid mpcl_mic mpcl_mic_centroid mpcl_mic_hrda"
+PUBLISHED = "mic_hrda mpcl_hrda mpcl_mic mpcl_mic_hrda"
 SHIPPED = {
     "camvid_day_dusk": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
     "camvid_idd": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
-    "cityscapes_acdc": "source_only dacs daformer hrda mic mpcl mpcl_hrda mpcl_mic",
-    "cityscapes_dark_zurich": "source_only dacs daformer hrda mic mpcl mpcl_hrda mpcl_mic",
+    "cityscapes_acdc": f"source_only dacs daformer hrda mic mpcl {PUBLISHED}",
+    "cityscapes_dark_zurich": f"source_only dacs daformer hrda mic mpcl {PUBLISHED}",
     "folders": f"source_only {STAGED}",
-    "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls cpsl_official mic_daformer mpcl_hrda mpcl_mic resnet38 vgg16",
-    "synthia_cityscapes": f"source_only {STAGED} adaptseg_ls mpcl_hrda mpcl_mic",
+    "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls cpsl_official {PUBLISHED} resnet38 vgg16",
+    "synthia_cityscapes": f"source_only {STAGED} adaptseg_ls {PUBLISHED}",
     "toy": f"source_only oracle {STAGED} mic_hrda",
     "toy_camvid": f"source_only oracle {STAGED.replace('st_sp ', '', 1)} mic_hrda {PROTOTYPES}",
 }
@@ -60,8 +61,8 @@ stages:
     schedule: {name: constant}
     inference: {flip: true}
 """
-SYNTHIA_MPCL_MIC = """
-description: several prototypes per class on MIC
+SYNTHIA_MPCL_MIC_HRDA = """
+description: several prototypes per class on MIC on HRDA
 model: {name: "hrda:daformer_mit_b5", weights: mit_b5, arguments: {detail: [512, 512]}}
 data:
   space: cityscapes19
@@ -69,11 +70,11 @@ data:
   target: {reader: cityscapes, root: cityscapes, split: train, size: [1024, 2048]}
   test: {reader: cityscapes, root: cityscapes, split: val, size: [1024, 2048]}
   workers: 4
-evaluation: {window: [1024, 1024], overlap: 0.5, average: logits}
+evaluation: {window: [1024, 1024], overlap: 0.5, average: logits, windows_at: pixels}
 stages:
   adapt:
     method: mic
-    title: MPCL on MIC
+    title: MPCL on MIC on HRDA
     mpcl: {}
     steps: 60000
     batch_size: 2
@@ -133,7 +134,7 @@ def test_recipes_for_two_folders_make_a_configuration(name: str) -> None:
     ("name", "written"),
     [
         ("toy/st", TOY_ST),
-        ("synthia_cityscapes/mpcl_mic", SYNTHIA_MPCL_MIC),
+        ("synthia_cityscapes/mpcl_mic_hrda", SYNTHIA_MPCL_MIC_HRDA),
         ("cityscapes_dark_zurich/dacs", DARK_ZURICH_DACS),
     ],
 )
@@ -355,3 +356,29 @@ def test_published_proda_follows_its_code_where_the_paper_differs(task: str) -> 
     stage = load_config(f"{task}/proda").stages[1]
     assert (stage.prototype_mean, stage.prototype_update) == ("images", "image")  # type: ignore[attr-defined]
     assert stage.optimiser.head_factor == 1
+
+
+# ---- the hosts of the published tasks ----
+
+ON_TWO_RESOLUTIONS = ("hrda", "mic_hrda", "mpcl_hrda", "mpcl_mic_hrda")
+LEAST = {"gta5_cityscapes": 3000 / (1914 * 1052), "synthia_cityscapes": 3000 / (1280 * 760)}
+LEAST |= dict.fromkeys(("cityscapes_acdc", "cityscapes_dark_zurich"), 3000 / (2048 * 1024))
+
+
+@pytest.mark.parametrize("task", LEAST)
+@pytest.mark.parametrize(
+    "name", ["daformer", "hrda", "mic", "mic_hrda", "mpcl", "mpcl_hrda", "mpcl_mic", "mpcl_mic_hrda"]
+)
+def test_published_hosts_are_what_their_names_say(task: str, name: str) -> None:
+    """Networks, prototypes, masks of a sixteenth of the height, and the 3000 pixels of rare images of each source."""
+    config = load_config(f"{task}/{name}")
+    stage = config.stages[-1]
+    assert config.model.name.startswith("hrda:") == (name in ON_TWO_RESOLUTIONS)
+    assert (stage.mpcl is not None) == name.startswith("mpcl")
+    assert stage.rare_share == pytest.approx(LEAST[task], rel=1e-3)
+    if "mic" in name:
+        assert stage.method == "mic"
+        assert stage.block * 16 == stage.augmentation.crop[0]
+        assert (stage.masked == "both") == task.startswith("cityscapes")
+    else:
+        assert stage.method == name.removesuffix("_hrda") or name in ("hrda", "mpcl_hrda")

@@ -241,6 +241,7 @@ def _outputs(output: Any) -> dict[str, Tensor]:
     named: dict[str, Any] = output._asdict()
     if output.detail is not None:
         named["detail"] = output.detail.logits
+    named |= {f"map {i}": value for i, value in enumerate(named.pop("maps") or ())}
     return {name: value for name, value in named.items() if value is not None}
 
 

@@ -72,6 +72,11 @@ class Augmentation(Settings):
         return extra
 
     @property
+    def without_colours(self) -> Augmentation:
+        """The same scales, crops and mirroring, with the colours of the image: no ``jitter``, no ``extra``."""
+        return self.model_copy(update={"jitter": 0.0, "extra": {}})
+
+    @property
     def extra_draws(self) -> int:
         """The count of random numbers that the further augmentations of one sample need."""
         return sum(augmentation(name).draws for name in self.extra)

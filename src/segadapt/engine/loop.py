@@ -231,9 +231,10 @@ class Loop:
             for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
                 set_learning_rate(optimisers.values(), self._rate(round_index, step, steps))
                 batch = dict(zip(feeders, batches, strict=True))
-                self.log.add(self.step(round_index, step, batch, optimisers))
+                measured = self.step(round_index, step, batch, optimisers)
                 with torch.no_grad():
                     self.method.after_step(environment)
+                self.log.add(measured, self.method.measured)
                 if self.method.online is not None:
                     self.online.add(batch[self.method.online.stream], self.method.online)
                 self.steps_done += 1

@@ -1,7 +1,8 @@
-"""The log of a stage's training steps; losses stay on the device until several steps are logged together."""
+"""The log of a stage's training steps; its numbers stay on the device until several steps are logged together."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Measured(NamedTuple):
 
 
 class StepLog:
-    """Collects the losses of training steps and records their means.
+    """Collects the losses of training steps, and what methods measure in them, and records their means.
 
     Args:
         stage: name of the stage.
@@ -46,10 +47,12 @@ class StepLog:
     def __init__(self, stage: str, runtime: Runtime, record: Record, online: OnlineRecord, run: Path):
         self._stage, self._runtime, self._record, self._online, self._run = stage, runtime, record, online, run
         self._pending: list[Measured] = []
+        self._numbers: list[Mapping[str, Tensor]] = []
 
-    def add(self, measured: Measured) -> None:
-        """Take the losses of one step."""
+    def add(self, measured: Measured, numbers: Mapping[str, Tensor]) -> None:
+        """Take the losses of one step and what the method measured in it (``Method.measured``)."""
         self._pending.append(measured)
+        self._numbers.append(dict(numbers))
 
     @property
     def due(self) -> bool:
@@ -57,7 +60,7 @@ class StepLog:
         return len(self._pending) >= LOG_EVERY
 
     def write(self, round_index: int, learning_rate: float, steps_done: int) -> str:
-        """Record the mean losses of the steps since the last call, over all processes.
+        """Record the means of the steps since the last call, over all processes.
 
         Args:
             round_index: number of the round, from 0.
@@ -79,13 +82,28 @@ class StepLog:
         losses = dict(zip(pending[-1].names, table.mean(0).tolist(), strict=True))
         losses["total"] = sum(losses.values())
         place = {"stage": self._stage, "round": round_index, "step": step}
-        self._record.event("step", **place, losses=losses, lr=learning_rate)
+        numbers = self._means()
+        measured = {"measured": numbers} if numbers else {}
+        self._record.event("step", **place, losses=losses, lr=learning_rate, **measured)
         self._record.scalars(f"{self._stage}/loss", losses, steps_done)
+        self._record.scalars(f"{self._stage}/measured", numbers, steps_done)
         self._record.scalars(self._stage, {"lr": learning_rate}, steps_done)
         labels = self._online.take()
         if labels:
             self._record.event("online_labels", **place, **labels)
         return f"loss {losses['total']:.3f}"
+
+    def _means(self) -> dict[str, float]:
+        """Return the mean of every number over the steps and processes that have it; names without one are left out."""
+        pending, self._numbers = self._numbers, []
+        names = list(pending[-1])
+        if not names:
+            return {}
+        table = torch.stack([torch.stack([step[name].detach().float() for name in names]) for step in pending])
+        known = torch.isfinite(table)
+        sums = torch.stack([torch.where(known, table, 0.0).sum(0), known.sum(0).float()])
+        self._runtime.sum([sums])
+        return {name: total / count for name, total, count in zip(names, *sums.cpu().tolist(), strict=True) if count}
 
     def _require_finite(self, round_index: int, pending: list[Measured], table: Tensor) -> None:
         """Stop the run at the first step with a loss that is not finite; ``table`` [steps, terms]."""

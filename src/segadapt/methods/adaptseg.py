@@ -94,8 +94,11 @@ class AdaptSeg(Method):
                 f"set augmentation.crop to at least [{LEAST_SIDE}, {LEAST_SIDE}]"
             )
         source = labelled_part(environment.source, 0, environment.source_size, c)
-        target = Part(environment.target, 1, environment.target_size, c.augmentation)
-        return paired_streams(source, target, c, round_index)
+        return paired_streams(source, self.target_part(environment), c, round_index)
+
+    def target_part(self, environment: Environment) -> Part:
+        """Return the target crops of :meth:`streams`."""
+        return Part(environment.target, 1, environment.target_size, self.config.augmentation)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box; the discriminators see outputs of before the step."""

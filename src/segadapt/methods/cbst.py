@@ -43,7 +43,7 @@ from segadapt.methods.method import Method, Terms, labelled_part
 from segadapt.methods.ranking import rank_target
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Segmenter
-from segadapt.pieces.losses import cross_entropy
+from segadapt.pieces.losses import cross_entropy, nearest_labels
 from segadapt.pieces.mining import mined_classes, wanted_classes
 from segadapt.pieces.priors import PriorScale, apply_prior, spatial_prior
 from segadapt.pieces.pseudo_labels import confidence_and_prediction, select
@@ -204,9 +204,7 @@ class CBST(Method):
         """Bring logits and labels to one resolution."""
         if self.config.loss_resolution == "image":
             return upsample(logits, labels.shape[-2:], self.align_corners), labels
-        rows = (torch.arange(logits.shape[-2], device=labels.device) + 0.5) * labels.shape[-2] / logits.shape[-2]
-        columns = (torch.arange(logits.shape[-1], device=labels.device) + 0.5) * labels.shape[-1] / logits.shape[-1]
-        return logits, labels[:, rows.long()[:, None], columns.long()]
+        return logits, nearest_labels(labels, logits.shape[-2:], at="centre")
 
     @property
     def keeps_scores(self) -> bool:

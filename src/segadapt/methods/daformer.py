@@ -29,21 +29,21 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from segadapt.data.loader import Part, Samples, Stream
+from segadapt.data.loader import Samples, Stream
 from segadapt.data.rare_class_sampling import CROP_SHARE, MIN_SHARE, rare_class_sampling
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.environment import Environment
 from segadapt.methods.imagenet_features import ImageNetFeatures, ImageNetFeaturesConfig
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Method, OnlineLabels, Terms, Trained, labelled_part, paired_streams
+from segadapt.methods.method import Method, OnlineLabels, Terms, Trained, labelled_part, paired_streams, watched_part
 from segadapt.methods.mpcl import MPCL
 from segadapt.methods.mpcl_config import MPCLConfig
 from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig, StageConfig
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
-from segadapt.models.prototype_net import PrototypeNet
+from segadapt.models.prototype_net import PrototypeNet, prototype_branch
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.classmix import Mixed, classes_present, half_of, where_chosen
 from segadapt.pieces.losses import Over
@@ -114,7 +114,10 @@ class DAFormer(Method):
     def __init__(self, config: DAFormerConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space)
         scales = 2 if isinstance(model, MultiRes) else 1
-        self.mpcl = MPCL(config.mpcl, len(space), model.feature_channels, scales) if config.mpcl is not None else None
+        self.mpcl: MPCL | None = None
+        if config.mpcl is not None:
+            branch = prototype_branch(model, config.mpcl.channels, config.mpcl.branch)
+            self.mpcl = MPCL(config.mpcl, len(space), branch, scales)
         self.teacher = MeanTeacher(model, config, config.norm)
         self.imagenet = (
             ImageNetFeatures(config, config.name, model, reference, space) if config.feature_distance else None
@@ -127,13 +130,12 @@ class DAFormer(Method):
             )
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
-        """Return labelled source crops, rare classes more often (eq. 11), and target crops."""
+        """Return labelled source crops, rare classes more often (eq. 11), and target crops in their own colours."""
         c, rare = self.config, None
         if c.rare_temperature is not None:
             rare = rare_class_sampling(environment.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
         source = labelled_part(environment.source, 0, environment.source_size, c, rare=rare)
-        target = Part(environment.target, 1, environment.target_size, c.augmentation)
-        return paired_streams(source, target, c, round_index)
+        return paired_streams(source, watched_part(environment, c), c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box, one backward pass per forward pass of the student."""
@@ -146,22 +148,26 @@ class DAFormer(Method):
         """Let the teacher follow, quickly at first (eq. 5), and the prototypes of MPCL."""
         if self.mpcl is not None:
             self.mpcl.follow(environment, self.config.batch_size)
+            self.measured |= self.mpcl.memory.measured()
         self.teacher.follow(self.model)
 
     # ---- lines of the box ----
 
     def source_terms(self, s: Samples) -> Terms:
-        """Return L_s and lambda L_fd of one forward pass."""
+        """Return L_s and lambda L_fd, and lambda1 L_con of MPCL if it asks for it, of one forward pass."""
         source = self.model(s.images)
         terms = self.losses("source", source, s.labels)
         if self.imagenet is not None:
             assert source.deep is not None
             terms["feature distance"] = self.imagenet.distance(source.deep, s)
+        if self.mpcl is not None and self.mpcl.config.source_pass:
+            terms |= self.mpcl.source_terms(source, s.labels)
         return terms
 
     def pseudo_labels(self, t: Samples) -> PseudoLabels:
-        """Return y_t and q of the teacher; the trusted labels go to the record."""
+        """Return y_t and q of the teacher; the trusted labels and q go to the record."""
         pseudo = self.teacher.label(t, self.align_corners)
+        self.measured["confident share"] = pseudo.share
         self.online = OnlineLabels("target", {"teacher": torch.where(pseudo.trusted, pseudo.labels, IGNORE)})
         return pseudo
 

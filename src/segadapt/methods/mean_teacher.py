@@ -61,12 +61,14 @@ class PseudoLabels(NamedTuple):
         weights: [B, H, W] in [0, 1]; zero where labels are not to be trusted.
         trusted: [B, H, W] bool, pixels of the image that lie in no margin.
         sure: [B, H, W] bool, trusted pixels with at least the ``threshold`` of confidence.
+        share: mean of q over the images, for the record; also where ``confidence`` is ``none``.
     """
 
     labels: Tensor
     weights: Tensor
     trusted: Tensor
     sure: Tensor
+    share: Tensor
 
 
 class MeanTeacher(nn.Module):
@@ -102,13 +104,14 @@ class MeanTeacher(nn.Module):
         c, size, device = self.config, t.images.shape[-2:], t.images.device
         labels, confidence = labels_and_confidence(self.network(t.images).logits, size, align_corners)
         shown = inside(t.windows, t.sizes, size, device)
-        q = confidence.new_ones(len(labels), 1, 1)
-        if c.confidence != "none":
-            q = confident_share(confidence, shown, c.threshold, c.confidence)
+        q = confident_share(confidence, shown, c.threshold, "batch" if c.confidence == "batch" else "image")
+        share = q.mean()
+        if c.confidence == "none":
+            q = torch.ones_like(q)
         trusted = crop_margins(size, c.crop_margins, device) & image_margins(
             t.windows, t.sizes, size, c.image_margins, device
         )
-        return PseudoLabels(labels, q * trusted, trusted, trusted & (confidence >= c.threshold))
+        return PseudoLabels(labels, q * trusted, trusted, trusted & (confidence >= c.threshold), share)
 
     def follow(self, student: Segmenter) -> None:
         """Move the copy: phi = alpha phi + (1 - alpha) theta, quickly at first (DAFormer eq. 5)."""

@@ -76,6 +76,8 @@ class Method(nn.Module):
 
     Attributes:
         online: pseudo labels of the last step for the record, or None.
+        measured: numbers of the last step for the record, scalars on the device: the same names in every step, NaN
+            where a number does not exist yet. The record has their means over steps and processes.
     """
 
     Config: ClassVar[type[StageConfig]] = StageConfig
@@ -86,6 +88,7 @@ class Method(nn.Module):
         self.model = model
         self.space = space
         self.online: OnlineLabels | None = None
+        self.measured: dict[str, Tensor] = {}
 
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Return the streams of a round by name; :meth:`step` gets one batch of each."""
@@ -157,6 +160,15 @@ class TaughtMethod(Method):
 def labelled_part(dataset: Dataset, domain: int, resize: Resize, config: StageConfig, **focus: Any) -> Part:
     """Return a part of a stream with the stage's augmentation; ``focus``: see :class:`Part`."""
     return Part(dataset, domain, resize, config.augmentation, **focus)
+
+
+def watched_part(environment: Environment, config: StageConfig) -> Part:
+    """Return target crops in their own colours, for a method that labels them in its steps.
+
+    DACS, DAFormer and MIC label the raw crop, and change the colours of the strong views alone. A teacher that looks at
+    changed colours labels worse and is sure of less.
+    """
+    return Part(environment.target, 1, environment.target_size, config.augmentation.without_colours)
 
 
 def paired_streams(

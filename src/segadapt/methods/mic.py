@@ -28,13 +28,13 @@ from pydantic import Field
 from torch import Tensor
 
 from segadapt.core.settings import Settings
-from segadapt.data.loader import Samples
+from segadapt.data.loader import Part, Samples
 from segadapt.labels import LabelSpace
 from segadapt.methods.adaptseg import AdaptSeg, AdaptSegConfig
 from segadapt.methods.daformer import DAFormer, DAFormerConfig
 from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Method, Terms
+from segadapt.methods.method import Method, Terms, watched_part
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import Over
@@ -106,6 +106,7 @@ class MIC(DAFormer):
         yield self.mixed_terms(*self.mixed(s, t, pseudo))  # x_m, y_m, w_m; L_t; L_con and L_pce of MPCL
         if self.masked_teacher is not None:
             pseudo = self.masked_teacher.label(t, self.align_corners)
+            self.measured["confident share, masked"] = pseudo.share
         if not self.config.masked_confidence:
             pseudo = pseudo._replace(weights=pseudo.trusted.float())
         yield masked_terms(self, batch, pseudo, self.config, over=self.config.over)  # M, L_M
@@ -130,10 +131,15 @@ class AdaptSegMIC(AdaptSeg):
         super().__init__(config, model, space)
         self.teacher = MeanTeacher(model, config, config.norm)
 
+    def target_part(self, environment: Environment) -> Part:
+        """Return target crops in their own colours, for the teacher."""
+        return watched_part(environment, self.config)
+
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of AdaptSeg's box, then L_M."""
         yield from super().step(batch)
         pseudo = self.teacher.label(batch["target"], self.align_corners)
+        self.measured["confident share"] = pseudo.share
         yield masked_terms(self, batch, pseudo, self.config, over="valid")
 
     def after_step(self, environment: Environment) -> None:

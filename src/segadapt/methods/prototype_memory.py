@@ -1,4 +1,11 @@
-"""The prototypes of MPCL and the banks of features that they follow (last line of the box, eq. 20 and 21)."""
+"""The prototypes of MPCL and the banks of features that they follow (last line of the box, eq. 20 and 21).
+
+before step warmup - collect            nothing
+from there on                           banks take in F
+from step warmup on, every 25 steps     k-means of the classes whose bank holds `start` features; they begin
+at step restart - collect               banks are emptied; classes that have begun go on
+from step restart on, every 25 steps    k-means anew, once per class, under the same condition
+"""
 
 from __future__ import annotations
 
@@ -14,6 +21,7 @@ from segadapt.methods.mpcl_config import MPCLConfig
 from segadapt.pieces.class_bank import ClassBank
 from segadapt.pieces.clustering import kmeans
 from segadapt.pieces.multi_prototypes import Moments, Prototypes, moments, moved
+from segadapt.pieces.prototype_use import nearest_distances, usage_entropy
 
 _FIRST_POINTS = 5000
 """Largest number of features that the first clustering of a class looks at."""
@@ -38,8 +46,9 @@ class Seen(NamedTuple):
 class PrototypeMemory(nn.Module):
     """K prototypes per class, and one bank of features per resolution.
 
-    State: ``means`` [C, K, D], ``variances`` [C, K, D] or [C, K, D, D], ``active`` [C]; a ``banks`` entry per
-    resolution; ``steps`` followed so far.
+    State: ``means`` [C, K, D], ``variances`` [C, K, D] or [C, K, D, D]; ``active`` [C], classes that have begun, and
+    ``clustered`` [C], those that have been clustered since the last start; a ``banks`` entry per resolution; ``steps``
+    followed so far.
 
     Args:
         config: see :class:`MPCLConfig`.
@@ -50,6 +59,7 @@ class PrototypeMemory(nn.Module):
     means: Tensor
     variances: Tensor
     active: Tensor
+    clustered: Tensor
     steps: Tensor
 
     def __init__(self, config: MPCLConfig, classes: int, resolutions: Sequence[str]) -> None:
@@ -60,6 +70,7 @@ class PrototypeMemory(nn.Module):
         self.register_buffer("means", torch.zeros(shape))
         self.register_buffer("variances", torch.zeros((*shape, c.channels) if full else shape))
         self.register_buffer("active", torch.zeros(classes, dtype=torch.bool))
+        self.register_buffer("clustered", torch.zeros(classes, dtype=torch.bool))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         length = c.bank or c.start
         self.banks = nn.ModuleDict({r: ClassBank(classes, c.prototypes, length, c.channels, full) for r in resolutions})
@@ -80,6 +91,13 @@ class PrototypeMemory(nn.Module):
         c = self.config
         done = int(self.steps) if self._done is None else self._done
         generator = torch.Generator().manual_seed(done)  # the same on every process
+        self.steps += 1
+        self._done = done + 1
+        if done < c.warmup - c.collect:
+            return
+        if c.restart is not None and done == c.restart - c.collect:
+            for name in self.banks:
+                self._bank(name).clear()
         for name, (rows, labels, places) in seen.items():
             chance = torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
             bank = self._bank(name)
@@ -92,10 +110,11 @@ class PrototypeMemory(nn.Module):
                 begun = torch.where(places >= 0, labels, IGNORE)
                 statistics = moments(rows, begun, places, self.classes, c.prototypes, c.kind == "full")
             self._move(statistics, present[:-1] & self.active)
-        if done >= c.warmup and (done - c.warmup) % _WAIT == 0:
+        if done == c.restart:
+            self.clustered.zero_()
+        start = c.warmup if c.restart is None or done < c.restart else c.restart
+        if done >= start and (done - start) % _WAIT == 0:
             self._begin(generator)
-        self.steps += 1
-        self._done = done + 1
 
     def _move(self, statistics: Moments, classes: Tensor) -> None:
         """Move mu and Sigma of the given classes towards new statistics (eq. 20, 21)."""
@@ -107,19 +126,36 @@ class PrototypeMemory(nn.Module):
         self.variances.copy_(moved(self.variances, statistics.variances, counts, c.momentum))
 
     def _begin(self, generator: torch.Generator) -> None:
-        """Begin the classes with enough features in their bank: cluster these for the first time."""
+        """Cluster the classes with enough features in their bank, once per start."""
         c = self.config
-        bank = self._bank(next(iter(self.banks)))
-        for label in ((bank.filled >= min(c.start, bank.length)) & ~self.active).nonzero().flatten().tolist():
-            rows = bank.remembered(label)
+        first = self._bank(next(iter(self.banks)))
+        for label in ((first.filled >= min(c.start, first.length)) & ~self.clustered).nonzero().flatten().tolist():
+            rows = first.remembered(label)
             chosen = torch.randperm(len(rows), generator=generator)[:_FIRST_POINTS].to(rows.device)
             centres, _ = kmeans(rows[chosen], c.prototypes, generator=generator)
-            members = torch.cdist(rows, centres).argmin(1)
-            bank.reassign(label, members)
-            statistics = bank.moments()
+            for name in self.banks:  # no bank may follow clusters that are no more
+                bank = self._bank(name)
+                bank.reassign(label, torch.cdist(bank.remembered(label), centres).argmin(1))
             self.means[label] = F.normalize(centres, dim=1) if c.kind == "centroid" and c.unit else centres
-            self.variances[label] = statistics.variances[label]
-            self.active[label] = True
+            self.variances[label] = first.moments().variances[label]
+            self.active[label] = self.clustered[label] = True
+
+    @torch.no_grad()
+    def measured(self) -> dict[str, Tensor]:
+        """Return scalars for the record; NaN before any class has begun.
+
+        ``prototype use`` is the entropy of the shares that a class's prototypes have in the first bank, divided by
+        log K, mean over classes: 1 is equal use. The distances are from a prototype to the nearest other one of its
+        class, and to the nearest one of another class, mean over prototypes.
+        """
+        counts = self._bank(next(iter(self.banks))).counts[:-1].view(self.classes, -1)
+        own, others = nearest_distances(self.means, self.active)
+        return {
+            "prototype use": usage_entropy(counts, self.active),
+            "prototype distance, own class": own,
+            "prototype distance, other classes": others,
+            "classes with prototypes": self.active.sum(),
+        }
 
     def _bank(self, name: str) -> ClassBank:
         bank = self.banks[name]

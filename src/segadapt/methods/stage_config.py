@@ -84,7 +84,8 @@ class StageConfig(Settings):
         steps: length of one round in steps; give either ``steps`` or ``epochs``.
         epochs: length of one round in passes over the longest stream, above 0.
         batch_size: samples per step of each stream, over all processes together.
-        augmentation: scales, crops and colours of source and target images.
+        augmentation: scales, crops and colours of source and target images; target images that a method labels
+            while it trains (DACS, DAFormer, HRDA, MIC, MPCL) keep their own colours.
         optimiser: optimiser of the segmentation network.
         schedule: schedule of all learning rates of the stage.
         norm: batch normalisation: ``train`` (batch statistics, scale and shift trained), ``statistics`` (batch

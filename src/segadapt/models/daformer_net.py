@@ -92,7 +92,12 @@ class DAFormerNet(Segmenter):
         """Compute logits and features at the finest stride, and the deepest map of the encoder."""
         maps = self.encode(x)
         logits, features = self.decode(maps)
-        return Output(logits, features, deep=maps[-1])
+        return Output(logits, features, deep=maps[-1], maps=maps)
+
+    @property
+    def map_channels(self) -> list[int]:
+        """Channels of the maps that the decoder reads."""
+        return self.encoder_channels
 
     def deep_features(self, images: Tensor) -> Tensor:
         return self.encode(self.preprocess(images))[-1]

@@ -84,7 +84,11 @@ LAYOUTS: Mapping[str, Layout] = {
     "dass": Layout("DASS", ("dass",), CAFFE, 1460, _ONCE),
     "daformer": Layout("DAFormer", ("daformer",), IMAGENET, 1024, InferenceConfig()),
     "hrda": Layout(
-        "HRDA", ("hrda",), IMAGENET, 2048, InferenceConfig(window=(1024, 1024), overlap=0.5, average="logits")
+        "HRDA",
+        ("hrda",),
+        IMAGENET,
+        2048,
+        InferenceConfig(window=(1024, 1024), overlap=0.5, average="logits", windows_at="pixels"),
     ),
 }
 """Layouts by name; a file of MIC has the layout of the method that MIC was added to."""

@@ -6,6 +6,9 @@ probabilities at any size. With one scale and no mirroring the result is exactly
 enlarged logits: scores and logits differ only by one constant per grid cell, an enlarged constant is
 still the same for all classes of a pixel, and the softmax removes it. Pseudo labels are stored as
 compact scores, some 60 times smaller than full-size probabilities.
+
+Windows that overlap are averaged on that grid too, unless ``windows_at`` is ``pixels``: where a window ends, enlarging
+the average mixes cells that one window saw with cells that two saw, and enlarging each window first does not.
 """
 
 from __future__ import annotations
@@ -39,6 +42,10 @@ class InferenceConfig(Settings):
         window: height and width in pixels of sliding windows; null shows whole images. An image
             smaller than the window is shown whole.
         overlap: least share of a window that the next one covers again, in [0, 1).
+        windows_at: overlapping windows are averaged on the network's ``grid`` and enlarged together, or each is
+            enlarged to ``pixels`` first, as the code of HRDA does. Probabilities along the borders of windows
+            differ by up to 0.05, and 0.04 to 0.33 % of the labels; scores of ``pixels`` have the size of the
+            image, 159 MB for 19 classes of 2048x1024.
         size: height and width in pixels to which images are resized first; null keeps their size.
         average: average ``probabilities`` or ``logits`` over views and overlapping windows.
         align_corners: convention of the bilinear resizing of class scores. ``false`` (corner edges
@@ -50,6 +57,7 @@ class InferenceConfig(Settings):
     flip: bool = False
     window: tuple[Positive, Positive] | None = None
     overlap: float = Field(default=1 / 3, ge=0, lt=1)
+    windows_at: Literal["grid", "pixels"] = "grid"
     size: tuple[Positive, Positive] | None = None
     average: Literal["probabilities", "logits"] = "probabilities"
     align_corners: bool = False
@@ -87,8 +95,8 @@ def scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
 
     Returns:
         [B, K, h, w] float32, at most 0; ``exp`` sums to 1 over the classes. (h, w) is the grid of
-        the network's logits for the image at scale 1; other scales are interpolated to it. The
-        tensor may be a constant in a graph. Enlarge it with :func:`upsample`.
+        the network's logits for the image at scale 1, or of its pixels if windows are averaged at pixels;
+        other scales are interpolated to it. The tensor may be a constant in a graph. Enlarge it with :func:`upsample`.
 
     Example:
         >>> compact = scores(model, images, InferenceConfig(scales=(0.75, 1.0), flip=True))
@@ -164,7 +172,7 @@ def _view(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
     if window == (height, width):
         logits: Tensor = model(images).logits
         return logits.float()
-    return _sliding(model, images, window, config)
+    return (_sliding if config.windows_at == "grid" else _sliding_at_pixels)(model, images, window, config)
 
 
 # ---- sliding windows ----
@@ -177,9 +185,7 @@ def _sliding(model: Segmenter, images: Tensor, window: Size, config: InferenceCo
     window. Window positions are multiples of the network's stride wherever possible, so for the
     usual sizes the sampling is a copy.
     """
-    full = _size(images)
-    tops, lefts = (window_positions(full[a], window[a], config.overlap, model.stride) for a in (0, 1))
-    places = [(top, left) for top in tops for left in lefts]
+    full, places = _size(images), _places(model, images, window, config)
     outputs = (logits.float() for logits in model.window_logits(images, window, places))
     first = next(outputs)
     grid = _grid(_size(first), window, full, config.align_corners)
@@ -192,6 +198,26 @@ def _sliding(model: Segmenter, images: Tensor, window: Size, config: InferenceCo
         total[..., rows, cols] = _accumulated(total[..., rows, cols], _averaged_form(sampled, config), config)
         count[rows, cols] += 1
     return total / count if config.average == "logits" else total - count.log()
+
+
+def _sliding_at_pixels(model: Segmenter, images: Tensor, window: Size, config: InferenceConfig) -> Tensor:
+    """Average over overlapping windows, each enlarged to its pixels: [B, K, H, W]."""
+    full, places = _size(images), _places(model, images, window, config)
+    total = images.new_full((len(images), model.classes, *full), 0.0 if config.average == "logits" else -math.inf)
+    count = images.new_zeros(full)
+    for (top, left), logits in zip(places, model.window_logits(images, window, places), strict=True):
+        enlarged = _averaged_form(upsample(logits.float(), window, config.align_corners), config)
+        place = (..., slice(top, top + window[0]), slice(left, left + window[1]))
+        total[place] = _accumulated(total[place], enlarged, config)
+        count[place] += 1
+    return total / count if config.average == "logits" else total - count.log()
+
+
+def _places(model: Segmenter, images: Tensor, window: Size, config: InferenceConfig) -> list[Size]:
+    """Return (top, left) of the windows that cover the images."""
+    full = _size(images)
+    tops, lefts = (window_positions(full[a], window[a], config.overlap, model.stride) for a in (0, 1))
+    return [(top, left) for top in tops for left in lefts]
 
 
 def window_positions(length: int, window: int, overlap: float, stride: int = 1) -> list[int]:

@@ -50,13 +50,6 @@ class EncoderDecoder(Protocol):
     def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]: ...
 
 
-class Seen(NamedTuple):
-    """The wrapped network's output, and the encoder maps that the attention reads."""
-
-    output: Output
-    maps: Sequence[Tensor]
-
-
 class Part(NamedTuple):
     """The upper left part of a padded image, for :func:`~segadapt.pieces.windows.in_windows`."""
 
@@ -75,7 +68,7 @@ class MultiRes(Segmenter):
     cover the whole image and ``detail`` is None. For a teacher that labels whole images while its layers
     are in training mode, call :func:`see_whole`.
 
-    ``Output.logits`` have the stride of the wrapped network at full resolution. ``features``, ``aux``
+    ``Output.logits`` have the stride of the wrapped network at full resolution. ``features``, ``aux``, ``maps``
     and ``deep`` come from the context and have its coarser grid: comparing pixels with prototypes needs
     long-range features, and enlarging them would only copy them. The attention reads the encoder's maps
     if the wrapped network has ``encode``, ``decode`` and ``encoder_channels``, and ``Output.features``
@@ -167,6 +160,11 @@ class MultiRes(Segmenter):
         return heads if self.attention is None else [*heads, self.attention]
 
     @property
+    def map_channels(self) -> Sequence[int]:
+        """Channels of the wrapped network's maps, which come from the context."""
+        return self.base.map_channels
+
+    @property
     def names_deep(self) -> bool:
         """Whether the wrapped network exposes its deepest feature map."""
         return self.base.names_deep
@@ -192,12 +190,13 @@ class MultiRes(Segmenter):
         box = draw_box(size, detail, self.geometry.divisor, self.reach_end)
         context = self._seen(self._shrunk(x))
         coarse, fine = self.geometry.coarse(size), self.geometry.fine(size)
-        inside = self._seen(_cut(x, box)).output
+        inside = self._seen(_cut(x, box))
         logits = upsample(inside.logits, self.geometry.fine(detail))
         attention = kept_within(self._attention(context, coarse), in_cells(box, size, coarse))
         at_box = placed(logits, in_cells(box, size, fine), fine)
-        fused = fuse_scales(upsample(context.output.logits, coarse), at_box, attention)
-        return context.output._replace(logits=fused, detail=Detail(logits, inside.features, box, self.detail_weight))
+        fused = fuse_scales(upsample(context.logits, coarse), at_box, attention)
+        shown = Detail(logits, inside.features, box, self.detail_weight, inside.maps)
+        return context._replace(logits=fused, detail=shown)
 
     def _fused(self, x: Tensor, details: Tensor, boxes: Sequence[Box]) -> Output:
         """Fuse the context of whole images with N windows that cover them, ``details`` [N B, K, h, w] at ``boxes``."""
@@ -205,8 +204,8 @@ class MultiRes(Segmenter):
         coarse, fine = self.geometry.coarse(size), self.geometry.fine(size)
         context = self._seen(self._shrunk(x))
         detail = average_windows(details, [in_cells(box, size, fine) for box in boxes], fine)
-        fused = fuse_scales(upsample(context.output.logits, coarse), detail, self._attention(context, coarse))
-        return context.output._replace(logits=fused)
+        fused = fuse_scales(upsample(context.logits, coarse), detail, self._attention(context, coarse))
+        return context._replace(logits=fused)
 
     def window_logits(self, images: Tensor, window: Size, places: Sequence[Size]) -> Iterator[Tensor]:
         """Yield the logits of windows one by one; a detail that several windows need is computed once.
@@ -230,15 +229,14 @@ class MultiRes(Segmenter):
 
     # ---- parts ----
 
-    def _seen(self, x: Tensor) -> Seen:
+    def _seen(self, x: Tensor) -> Output:
         """Run the wrapped network on preprocessed images."""
         base: Segmenter = self.base
         if isinstance(base, EncoderDecoder):
             maps = base.encode(x)
             logits, features = base.decode(maps)
-            return Seen(Output(logits, features, deep=maps[-1]), maps)
-        output = base.network(x)
-        return Seen(output, [output.features])
+            return Output(logits, features, deep=maps[-1], maps=maps)
+        return base.network(x)
 
     def _details(self, x: Tensor, boxes: Sequence[Box], at_once: int | None = None) -> Tensor:
         """Compute logits [N B, K, h, w] of N windows of the images, in the order of ``boxes``."""
@@ -246,17 +244,18 @@ class MultiRes(Segmenter):
         cells = self.geometry.fine(size_of(crops[0]))
         count = at_once or self.windows_at_once or len(crops)
         parts = [
-            upsample(self._seen(torch.cat(crops[start : start + count])).output.logits, cells)
+            upsample(self._seen(torch.cat(crops[start : start + count])).logits, cells)
             for start in range(0, len(crops), count)
         ]
         return torch.cat(parts)
 
-    def _attention(self, context: Seen, cells: Size) -> Tensor:
+    def _attention(self, context: Output, cells: Size) -> Tensor:
         """Compute the attention a [B, K or 1, h, w] in [0, 1] on the grid of the context's logits."""
         if self.attention is None:
             assert self.fixed_attention is not None
-            return context.output.logits.new_full((1, 1, *cells), self.fixed_attention, dtype=torch.float32)
-        return upsample(self.attention(context.maps), cells).sigmoid()
+            return context.logits.new_full((1, 1, *cells), self.fixed_attention, dtype=torch.float32)
+        maps = context.maps if isinstance(self.base, EncoderDecoder) else None
+        return upsample(self.attention(maps or [context.features]), cells).sigmoid()
 
     def _shrunk(self, x: Tensor) -> Tensor:
         """Make the context: resize images by the scale s, bilinearly without a filter, as published."""
@@ -310,7 +309,8 @@ def _unpadded(output: Output, size: Size, padded: Size) -> Output:
         return in_windows(maps, [Part(*size)] * len(maps), [padded] * len(maps), cells)
 
     aux = None if output.aux is None else read(output.aux)
-    return output._replace(logits=read(output.logits), features=read(output.features), aux=aux)
+    maps = None if output.maps is None else [read(x) for x in output.maps]
+    return output._replace(logits=read(output.logits), features=read(output.features), aux=aux, maps=maps)
 
 
 def _cut(x: Tensor, box: Box) -> Tensor:

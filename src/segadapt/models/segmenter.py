@@ -20,12 +20,14 @@ class Detail(NamedTuple):
         features: [B, D, h, w] the map of the crop that the classifier reads.
         box: (top, left, bottom, right) of the crop in pixels of the images.
         weight: share of the segmentation loss that belongs to the crop, in [0, 1).
+        maps: see :attr:`Output.maps`.
     """
 
     logits: Tensor
     features: Tensor
     box: tuple[int, int, int, int]
     weight: float
+    maps: Sequence[Tensor] | None = None
 
 
 class Output(NamedTuple):
@@ -37,6 +39,8 @@ class Output(NamedTuple):
         aux: [B, K, h', w'] scores of an auxiliary head, or None.
         deep: [B, C, h', w'] deepest feature map of the encoder, or None if the network does not expose it.
         detail: the crop at full resolution; only of a multi-resolution network in training mode.
+        maps: [B, C_i, h_i, w_i] maps of the encoder that the decoder reads, finest first, with the channels of
+            :attr:`Segmenter.map_channels`; None if the network does not name them.
     """
 
     logits: Tensor
@@ -44,6 +48,7 @@ class Output(NamedTuple):
     aux: Tensor | None = None
     deep: Tensor | None = None
     detail: Detail | None = None
+    maps: Sequence[Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,9 @@ class Segmenter(nn.Module):
 
     To write a network of your own, implement :meth:`network` on preprocessed images and set
     ``stride`` (pixels per cell of the logits) and ``feature_channels`` (D). Override
-    :meth:`head_modules` to train the head with a higher learning rate, and :meth:`deep_features` to
-    use methods that compare encoder features::
+    :meth:`head_modules` to train the head with a higher learning rate, :meth:`deep_features` to
+    use methods that compare encoder features, and :attr:`map_channels` where ``Output.maps`` names the encoder's
+    maps for a head beside the network's::
 
         class Tiny(Segmenter):
             def __init__(self, classes: int) -> None:
@@ -158,6 +164,11 @@ class Segmenter(nn.Module):
         """
         for top, left in places:
             yield self(images[..., top : top + window[0], left : left + window[1]]).logits
+
+    @property
+    def map_channels(self) -> Sequence[int]:
+        """Channels C_i of ``Output.maps``; empty if the network does not name them."""
+        return ()
 
     @property
     def names_deep(self) -> bool:

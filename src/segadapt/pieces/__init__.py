@@ -86,6 +86,7 @@ _TOPICS: dict[str, tuple[str, ...]] = {
         "similarity",
     ),
     "class_bank": ("ClassBank",),
+    "prototype_use": ("nearest_distances", "usage_entropy"),
     "memory_bank": ("MemoryBank",),
     "clustering": ("kmeans",),
     # teacher and consistency
@@ -171,6 +172,8 @@ if TYPE_CHECKING:
     from segadapt.pieces.priors import apply_prior as apply_prior
     from segadapt.pieces.priors import resize_prior as resize_prior
     from segadapt.pieces.priors import spatial_prior as spatial_prior
+    from segadapt.pieces.prototype_use import nearest_distances as nearest_distances
+    from segadapt.pieces.prototype_use import usage_entropy as usage_entropy
     from segadapt.pieces.prototypes import ClassMeans as ClassMeans
     from segadapt.pieces.prototypes import assignment as assignment
     from segadapt.pieces.prototypes import class_means as class_means

@@ -69,6 +69,21 @@ class ClassBank(nn.Module):
         return self.pushed.clamp(max=self.length)
 
     @torch.no_grad()
+    def clear(self) -> None:
+        """Forget all features.
+
+        Example:
+            >>> bank = ClassBank(classes=1, each=1, length=4, channels=3)
+            >>> bank.push(torch.ones(1, 3), torch.tensor([0]), torch.tensor([0]), most=4, chance=torch.rand(1))
+            >>> bank.clear()
+            >>> bank.filled.item(), bank.moments().counts.item()
+            (0, 0.0)
+        """
+        self.part.fill_(NOWHERE)
+        for buffer in (self.pushed, self.counts, self.sums, self.squares):
+            buffer.zero_()
+
+    @torch.no_grad()
     def push(self, features: Tensor, labels: Tensor, assigned: Tensor, most: int, chance: Tensor) -> None:
         """Store pixels of each class in place of its oldest ones.
 

@@ -185,12 +185,28 @@ def cross_entropy_and_entropy(
     return Term(fitting, _count(labelled, full)), Term(unsure, _count(shown, full))
 
 
-def nearest_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring label maps [B, H, W] to ``size`` by the nearest pixel, as ``interpolate(mode="nearest")`` does."""
+def nearest_labels(labels: Tensor, size: Sequence[int], at: Literal["corner", "centre"] = "corner") -> Tensor:
+    """Bring label maps [B, H, W] to ``size`` = (h, w) by taking one pixel of each cell.
+
+    Args:
+        labels: [B, H, W] of any type.
+        size: (h, w) in cells.
+        at: the pixel at the top left ``corner`` of the cell, as ``interpolate(mode="nearest")`` does and with it the
+            code of ProDA, CPSL and BCL, or the one at its ``centre`` (``mode="nearest-exact"``), which is right more
+            often: a corner is half a cell away from what the cell's feature stands for.
+
+    Example:
+        >>> labels = torch.arange(4)[None, None]
+        >>> nearest_labels(labels, (1, 1)).item(), nearest_labels(labels, (1, 1), at="centre").item()
+        (0, 2)
+    """
     if tuple(labels.shape[-2:]) == tuple(size):
         return labels
-    rows = torch.arange(int(size[0]), device=labels.device) * labels.shape[1] // int(size[0])
-    columns = torch.arange(int(size[1]), device=labels.device) * labels.shape[2] // int(size[1])
+    odd = int(at == "centre")
+    rows, columns = (
+        (2 * torch.arange(cells, device=labels.device) + odd) * length // (2 * cells)
+        for cells, length in zip(map(int, size), labels.shape[1:], strict=True)
+    )
     return labels[:, rows[:, None], columns]
 
 
