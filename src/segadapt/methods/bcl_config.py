@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from segadapt.core.settings import Scaling
 from segadapt.methods.stage_config import StageConfig
 
 
@@ -50,7 +51,7 @@ class BCLConfig(StageConfig):
     threshold: float = Field(default=0.8, ge=-1, lt=1)
     least: float = Field(default=0.0, ge=0, le=1)
     bias_from: Literal["hybrid", "static"] = "hybrid"
-    prototype_momentum: float = Field(default=0.99, ge=0, le=1)
+    prototype_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.99, ge=0, le=1)
     temperature: float = Field(default=0.1, gt=0)
     source_weight: float = Field(default=1.0, ge=0)
     target_weight: float = Field(default=0.3, ge=0)

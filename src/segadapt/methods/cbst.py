@@ -64,8 +64,8 @@ class CBSTConfig(StageConfig):
         portion: p0, share of the target pixels that are labelled in the first round, in (0, 1] (section 4.3: 0.2).
         portion_step: dp, growth of the portion per round (section 4.3: 0.05).
         portion_max: p_max, largest portion that it grows to, in (0, 1] (section 4.3: 0.5).
-        source_portion: share of the source images that takes part in the first round, in [0, 1] (code: 0.03); null takes
-            as many as there are target images, in every round (in the code's pool 54 % are source).
+        source_portion: share of the source images that takes part in the first round, in [0, 1] (code: 0.03);
+            null takes as many as there are target images, in every round (in the code's pool 54 % are source).
         source_portion_step: growth of this share per round (code: 0.0025).
         source_portion_max: largest share that it grows to, in [0, 1] (code: 0.06).
         source_policy: ``cumulative`` keeps the source images of earlier rounds (the CBST code), ``redrawn`` draws all

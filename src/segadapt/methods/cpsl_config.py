@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from segadapt.core.settings import Scaling
 from segadapt.data.strong import StrongAugmentation
 from segadapt.methods.rectified import RectifiedConfig
 from segadapt.methods.stage_config import OptimiserConfig
@@ -65,7 +66,7 @@ class CPSLConfig(RectifiedConfig):
     bank: int = Field(default=65_536, ge=0)
     partition: Literal["aligned", "fixed", "equal"] = "aligned"
     shares_from: Literal["predicted", "rectified"] = "predicted"
-    share_momentum: float = Field(default=0.999, ge=0, le=1)
+    share_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, le=1)
     output_term: bool = False
     head_initial: Literal["prototypes", "random"] = "prototypes"
     head_optimiser: OptimiserConfig = OptimiserConfig(lr=5e-4, weight_decay=2e-4)

@@ -6,13 +6,13 @@ pixels that it is sure of, says how much all of them weigh.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from segadapt.core.settings import Settings
+from segadapt.core.settings import Scaling, Settings
 from segadapt.data.loader import Samples
 from segadapt.data.photometric import color_jitter, draw_blur, gaussian_blur
 from segadapt.models.norm import NormMode, set_norm_mode
@@ -42,7 +42,7 @@ class MeanTeacherConfig(Settings):
         blur_probability: share of the strong views with a Gaussian blur of 0.15 to 1.15 pixels (code: 0.5).
     """
 
-    teacher_momentum: float = Field(default=0.999, ge=0, le=1)
+    teacher_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, le=1)
     teacher_norm: Literal["batch", "running"] = "batch"
     threshold: float = Field(default=0.968, ge=0, le=1)
     confidence: Literal["image", "batch", "none"] = "image"

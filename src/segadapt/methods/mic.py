@@ -21,13 +21,13 @@ alone. A withheld block has the mean colour of the images that the network was t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from segadapt.core.settings import Settings
+from segadapt.core.settings import Scaling, Settings
 from segadapt.data.loader import Part, Samples
 from segadapt.labels import LabelSpace
 from segadapt.methods.adaptseg import AdaptSeg, AdaptSegConfig
@@ -46,7 +46,8 @@ class MaskedConfig(Settings):
 
     Attributes:
         masked_weight: lambda_M, weight of L_M, at least 0 (paper and code: 1).
-        block: b, side of a block in pixels of the crop (64 for the crops of HRDA, 32 at half their resolution).
+        block: b, side of a block in pixels of the crop, at least 1; null takes a sixteenth of the crop's height (64 and
+            32 pixels of the published crops of 1024 and 512).
         ratio: r, probability that a block is withheld, in [0, 1] (0.7); 0 is consistency without masks.
         masked: images that are masked: ``target``, ``source`` with its labels (table 6), or ``both``, half as
             many of each in one batch (the code on ACDC and Dark Zurich).
@@ -55,7 +56,7 @@ class MaskedConfig(Settings):
     """
 
     masked_weight: float = Field(default=1.0, ge=0)
-    block: int = Field(default=64, ge=1)
+    block: int | None = Field(default=None, ge=1)
     ratio: float = Field(default=0.7, ge=0, le=1)
     masked: Literal["target", "source", "both"] = "target"
     masked_colours: bool = True
@@ -72,7 +73,7 @@ class MICConfig(MaskedConfig, DAFormerConfig):
     """
 
     method: str = "mic"
-    masked_momentum: float | None = Field(default=None, ge=0, le=1)
+    masked_momentum: Annotated[float | None, Scaling.MOMENTUM] = Field(default=None, ge=0, le=1)
     masked_confidence: bool = True
 
 
@@ -185,5 +186,7 @@ def masked(images: Tensor, model: Segmenter, config: MaskedConfig, colours: Mean
     size = images.shape[-2:]
     if config.masked_colours:
         images = recoloured(images, colours)
-    draws = torch.rand(len(images), *blocks(size, config.block)).to(images.device, non_blocking=True)
+    draws = torch.rand(len(images), *blocks(size, config.block or max(1, round(size[0] / 16)))).to(
+        images.device, non_blocking=True
+    )
     return torch.where(visible(draws, config.ratio, size)[:, None], images, model.mean_colour)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from segadapt.core.settings import Settings
+from segadapt.core.settings import Scaling, Settings
 from segadapt.models.prototype_net import Branch
 from segadapt.pieces.losses import Over
 
@@ -75,13 +75,13 @@ class MPCLConfig(Settings):
     epsilon: float = Field(default=0.05, gt=0)
     iterations: int = Field(default=10, ge=1)
     least_pixels: int = Field(default=20, ge=1)
-    momentum: float = Field(default=0.999, ge=0, le=1)
+    momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, le=1)
     bank: int = Field(default=20000, ge=0)
     insert: int = Field(default=1000, ge=1)
     start: int = Field(default=1000, ge=1)
-    warmup: int = Field(default=500, ge=0)
-    collect: int = Field(default=50, ge=0)
-    restart: int | None = Field(default=None, ge=1)
+    warmup: Annotated[int, Scaling.STEPS] = Field(default=500, ge=0)
+    collect: Annotated[int, Scaling.STEPS] = Field(default=50, ge=0)
+    restart: Annotated[int | None, Scaling.STEPS] = Field(default=None, ge=1)
     confident: bool = True
     unit: bool = True
     per_dimension: bool = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from segadapt.core.settings import Scaling
 from segadapt.methods.rectified import RectifiedConfig
 from segadapt.methods.stage_config import OptimiserConfig
 
@@ -46,7 +47,7 @@ class ProDAConfig(RectifiedConfig):
     temperature_at: float | None = Field(default=None, gt=0)
     structure: float = Field(default=10.0, ge=0)
     regulariser: float = Field(default=0.1, ge=0)
-    prototype_momentum: float = Field(default=0.9999, ge=0, le=1)
+    prototype_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.9999, ge=0, le=1)
     prototype_update: Literal["step", "image"] = "step"
     prototype_initial: Literal["target", "source", "source_right"] = "target"
     prototype_mean: Literal["pixels", "images"] = "pixels"

@@ -8,12 +8,13 @@ teacher looks at whole target images; its maps are read at the places of the cro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.settings import Scaling
 from segadapt.core.types import Size
 from segadapt.data.augment import Window
 from segadapt.data.loader import Part, Samples, Stream
@@ -46,7 +47,8 @@ class RectifiedConfig(StageConfig):
         teacher_mode: ``train`` is the authors': the teacher runs with dropout, and with batch statistics
             if ``norm`` is ``train``; ``eval`` is without.
         published_classes: number of classes for which the weight of the consistency was chosen, at least 1: the loss
-            is a mean over classes, so its weight is multiplied by the run's number of classes over this; null leaves it.
+            is a mean over classes, so its weight is multiplied by the run's number of classes over this;
+            null leaves it.
         stride: target losses are taken at the crop's resolution divided by this (both codes: 4).
         strong: operations of the strong view: RandAugment and cut-out (table 7).
     """
@@ -55,7 +57,7 @@ class RectifiedConfig(StageConfig):
     threshold: float = Field(default=0.0, ge=0, lt=1)
     alpha: float = Field(default=0.1, ge=0)
     beta: float = Field(default=1.0, ge=0)
-    teacher_momentum: float = Field(default=0.999, ge=0, le=1)
+    teacher_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, le=1)
     teacher_mode: Literal["train", "eval"] = "train"
     published_classes: int | None = Field(default=None, ge=1)
     stride: int = Field(default=4, ge=1)
