@@ -151,7 +151,9 @@ def test_sigterm_saves_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["cbst", "st_sp", "crst_mrkld", "crst_lrent", "adaptseg", "proda", "distill", "bcl"])
 def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> None:
     alone: dict[str, dict[str, Any]] = {
-        "bcl": {"features": "network"},  # cosines of the small logits of six steps magnify rounding
+        # Cosines of the small logits of six steps magnify rounding, and their softmax the cosines: after a round some
+        # dynamic labels have turned.
+        "bcl": {"features": "network", "rounds": 1},
     }
     raw = raw_config(tmp_path, method, **alone.get(method, {}))
     for stage in raw["stages"].values():
