@@ -165,8 +165,8 @@ def config_of(study: Study, job: Job, out: Path) -> RunConfig:
         kept = next(stage for stage in stages if f"{stage}=null" not in changes)
         changes.append(f"{kept}.initial='{model}'")
     if row.title:
-        kept = [stage for stage in stages if f"{stage}=null" not in changes and stage != "oracle"]
-        changes.append(f"{kept[-1]}.title='{row.title}'")
+        last = [stage for stage in stages if f"{stage}=null" not in changes][-1]
+        changes.append(f"{last}.title='{row.title}'")
     return load_config(recipe, changes)
 
 
@@ -238,10 +238,8 @@ def _ready(waiting: Iterable[Job], out: Path, study: Study, problems: Mapping[Jo
     for job in waiting:
         if len(found) >= free:
             break
-        needed = [SOURCE] if job.row != SOURCE else []
-        needed += [study.rows[job.row].of] if study.rows[job.row].of else []
-        before = [Job(job.task, row, job.seed) for row in needed]
-        if all(_finished(other, out) for other in before):
+        needed = {SOURCE, study.rows[job.row].of} - {job.row, ""}
+        if all(_finished(Job(job.task, row, job.seed), out) for row in needed):
             found.append(job)
     return found
 

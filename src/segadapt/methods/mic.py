@@ -186,7 +186,6 @@ def masked(images: Tensor, model: Segmenter, config: MaskedConfig, colours: Mean
     size = images.shape[-2:]
     if config.masked_colours:
         images = recoloured(images, colours)
-    draws = torch.rand(len(images), *blocks(size, config.block or max(1, round(size[0] / 16)))).to(
-        images.device, non_blocking=True
-    )
+    side = config.block or max(1, round(size[0] / 16))
+    draws = torch.rand(len(images), *blocks(size, side)).to(images.device, non_blocking=True)
     return torch.where(visible(draws, config.ratio, size)[:, None], images, model.mean_colour)

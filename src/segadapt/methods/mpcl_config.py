@@ -80,7 +80,7 @@ class MPCLConfig(Settings):
     insert: int = Field(default=1000, ge=1)
     start: int = Field(default=1000, ge=1)
     warmup: Annotated[int, Scaling.STEPS] = Field(default=500, ge=0)
-    collect: Annotated[int, Scaling.STEPS] = Field(default=50, ge=0)
+    collect: int = Field(default=50, ge=0)
     restart: Annotated[int | None, Scaling.STEPS] = Field(default=None, ge=1)
     confident: bool = True
     unit: bool = True

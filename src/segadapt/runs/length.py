@@ -51,7 +51,7 @@ def scaled(value: float, scaling: Scaling, length: float) -> float:
         return _three_digits(value * length)
     if scaling is Scaling.RATE:
         return _three_digits(value / math.sqrt(length))
-    return max(round(value ** (1 / length), 4), min(value, LEAST_MOMENTUM))
+    return max(round(float(value ** (1 / length)), 4), min(value, LEAST_MOMENTUM))
 
 
 def shorter(settings: BaseModel, length: float) -> dict[str, Any]:
