@@ -17,13 +17,12 @@ a ``part`` whose effect in the paper has the sign ``paper``; it waits for the ot
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +37,10 @@ from segadapt.runs.networks import MODEL
 
 SOURCE = "source_only"
 """Row and recipe that every other row of a task starts from."""
+
+
+_PATIENCE = 60
+"""Seconds that a run has to save its state before it is killed."""
 
 
 class Row(Settings):
@@ -102,11 +105,19 @@ class Job:
         return f"{self.task}/{self.row}, seed {self.seed}"
 
 
-class Outcome(NamedTuple):
-    """What came of a job: minutes, and the complaint of a run that failed (empty if it did not)."""
+class _Running(NamedTuple):
+    """The process of a job, where its complaint comes from, and when it was started."""
 
-    minutes: float
-    problem: str
+    process: BaseProcess
+    complaints: Connection
+    since: float
+
+    def problem(self) -> str:
+        """Return why the ended process left no result."""
+        try:
+            return str(self.complaints.recv())
+        except EOFError:
+            return f"its process ended with status {self.process.exitcode}, perhaps for lack of memory"
 
 
 def read_study(path: Path) -> Study:
@@ -206,33 +217,33 @@ def run_study(
     waiting = [job for job in jobs if not _finished(job, out)]
     say(f"{len(jobs)} runs, {len(jobs) - len(waiting)} done before")
     problems: dict[Job, str] = {}
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["segadapt.runs.run", "segadapt.bench.study"])
-    pool = ProcessPoolExecutor(workers, context)
-    running: dict[Future[Outcome], Job] = {}
+    running: dict[Job, _Running] = {}
     try:
         while waiting or running:
-            for job in _ready(waiting, out, study, problems, workers - len(running)):
+            for job in _ready(waiting, out, study, workers - len(running)):
                 waiting.remove(job)
-                running[pool.submit(_run, study, job, out, dict(roots))] = job
-            if not running:
-                break  # the others wait for runs that failed
+                running[job] = _started(study, job, out, roots)
             left = None if deadline is None else deadline - time.monotonic()
-            done, _ = wait(running, timeout=left, return_when=FIRST_COMPLETED)
-            if not done:
-                break
-            for future in done:
-                job, outcome = running.pop(future), _outcome(future)
-                if outcome.problem:
-                    problems[job] = outcome.problem
-                say(f"{job}: {outcome.problem or _score(job, out)} ({outcome.minutes:.1f} min, {len(waiting)} waiting)")
+            if not running or (left is not None and left <= 0):
+                break  # what waits needs a run that failed, or time is up
+            wait([run.process.sentinel for run in running.values()], left)
+            for job in [job for job, run in running.items() if not run.process.is_alive()]:
+                ended = running.pop(job)
+                if not _finished(job, out):
+                    problems[job] = ended.problem()
+                score = problems.get(job) or _score(job, out)
+                say(f"{job}: {score} ({(time.monotonic() - ended.since) / 60:.1f} min, {len(waiting)} waiting)")
     finally:
-        _stop(pool, running)
+        for run in running.values():
+            run.process.terminate()  # a run saves its state and stops
+        for run in running.values():
+            run.process.join(_PATIENCE)
+            run.process.kill()
     reasons = {job: problems.get(job, "not run yet") for job in jobs if not _finished(job, out)}
     return write_tables(study, out, reasons)
 
 
-def _ready(waiting: Iterable[Job], out: Path, study: Study, problems: Mapping[Job, str], free: int) -> list[Job]:
+def _ready(waiting: Iterable[Job], out: Path, study: Study, free: int) -> list[Job]:
     """Return the first waiting jobs that can start: their source model, and the row they are an ablation of, exist."""
     found: list[Job] = []
     for job in waiting:
@@ -244,36 +255,30 @@ def _ready(waiting: Iterable[Job], out: Path, study: Study, problems: Mapping[Jo
     return found
 
 
-def _run(study: Study, job: Job, out: Path, roots: Mapping[str, str]) -> Outcome:
-    """Run a job in a process of the pool."""
+def _started(study: Study, job: Job, out: Path, roots: Mapping[str, str]) -> _Running:
+    """Start the process of a job; the modules that it needs are imported once for all of them."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["segadapt.runs.run", "segadapt.bench.study"])
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(study, job, out, dict(roots), there), name=str(job))
+    process.start()
+    there.close()
+    return _Running(process, here, time.monotonic())
+
+
+def _run(study: Study, job: Job, out: Path, roots: Mapping[str, str], complaints: Connection) -> None:
+    """Run a job in a process of its own; send why it failed."""
     from segadapt.runs.run import Run
 
-    started = time.monotonic()
-    folder, of = job.folder(out), study.rows[job.row].of
+    of = study.rows[job.row].of
     reuse = [Job(job.task, of, job.seed).folder(out)] if of else []
     try:
-        Run.open(config_of(study, job, out), folder, roots, quiet=True, reuse=reuse).execute(pictures=False)
-        problem = ""
+        run = Run.open(config_of(study, job, out), job.folder(out), roots, quiet=True, reuse=reuse)
+        run.execute(pictures=False)
     except (RequestError, RunError) as error:
-        problem = str(error)
+        complaints.send(str(error))
     except Exception as error:  # one run must not take the study with it
-        problem = f"{type(error).__name__}: {error}"
-    return Outcome((time.monotonic() - started) / 60, problem)
-
-
-def _outcome(future: Future[Outcome]) -> Outcome:
-    """Return what came of a job, also where its process ended without a word (out of memory, say)."""
-    error = future.exception()
-    return future.result() if error is None else Outcome(0.0, f"its process ended: {error}")
-
-
-def _stop(pool: ProcessPoolExecutor, running: Mapping[Future[Outcome], Job]) -> None:
-    """End the processes; runs save their state at the signal."""
-    pool.shutdown(wait=False, cancel_futures=True)
-    if running:
-        for process in list(getattr(pool, "_processes", {}).values()):
-            os.kill(process.pid, signal.SIGTERM)
-        wait(running, timeout=60)
+        complaints.send(f"{type(error).__name__}: {error}")
 
 
 def _finished(job: Job, out: Path) -> bool:
