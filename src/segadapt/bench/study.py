@@ -17,6 +17,7 @@ a ``part`` whose effect in the paper has the sign ``paper``; it waits for the ot
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Row(Settings):
         set: settings that differ from the recipe.
         of: row that this one is an ablation of.
         part: what this row lacks, in words.
+        seeds: of the study's seeds only these; null for all.
         paper: sign of the effect of the part in the paper: ``+``, ``-``, ``0`` or empty.
     """
 
@@ -60,6 +62,7 @@ class Row(Settings):
     set: tuple[str, ...] = ()
     of: str = ""
     part: str = ""
+    seeds: tuple[int, ...] | None = None
     paper: str = ""
 
 
@@ -154,7 +157,7 @@ def jobs_of(study: Study) -> list[Job]:
         for row in study.rows
         for seed in study.seeds
         for task, chosen in study.tasks.items()
-        if chosen.rows is None or row in chosen.rows
+        if (chosen.rows is None or row in chosen.rows) and seed in (study.rows[row].seeds or (seed,))
     ]
 
 
@@ -174,10 +177,10 @@ def config_of(study: Study, job: Job, out: Path) -> RunConfig:
             changes.append("source=null")
             stages = [stage for stage in stages if stage != "source"]
         kept = next(stage for stage in stages if f"{stage}=null" not in changes)
-        changes.append(f"{kept}.initial='{model}'")
+        changes.append(f"{kept}.initial={json.dumps(str(model))}")
     if row.title:
         last = [stage for stage in stages if f"{stage}=null" not in changes][-1]
-        changes.append(f"{last}.title='{row.title}'")
+        changes.append(f"{last}.title={json.dumps(row.title)}")
     return load_config(recipe, changes)
 
 
