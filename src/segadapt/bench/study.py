@@ -30,7 +30,6 @@ from segadapt.bench.table import markdown, summarise
 from segadapt.core.files import read_json, write_json, write_text
 from segadapt.core.settings import Settings, checked
 from segadapt.errors import RequestError, RunError, nearest
-from segadapt.recipes import read_recipe, resolved_stages
 from segadapt.recipes.merging import parse_yaml
 from segadapt.runs.config import RunConfig, load_config
 from segadapt.runs.networks import MODEL
@@ -87,6 +86,7 @@ class Study(Settings):
     seeds: tuple[int, ...] = (0, 1, 2)
     tasks: dict[str, TaskRows]
     rows: dict[str, Row]
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,20 +165,17 @@ def config_of(study: Study, job: Job, out: Path) -> RunConfig:
         RequestError: there is no such recipe, or a setting is wrong.
     """
     row = study.rows[job.row]
-    recipe = f"{job.task}/{row.recipe or job.row}"
     changes = [*study.tasks[job.task].set, *row.set, f"seed={job.seed}"]
-    stages = list(resolved_stages(read_recipe(recipe), recipe))
+    config = load_config(f"{job.task}/{row.recipe or job.row}", changes, study.plugins)
+    stages = list(config.stages)
     if job.row != SOURCE:
-        model = (Job(job.task, SOURCE, job.seed).folder(out) / "stages" / "source" / MODEL).absolute()
         if len(stages) > 1:
-            changes.append("source=null")
-            stages = [stage for stage in stages if stage != "source"]
-        kept = next(stage for stage in stages if f"{stage}=null" not in changes)
-        changes.append(f"{kept}.initial='{model}'")
+            stages = [stage for stage in stages if stage.name != "source"]
+        model = Job(job.task, SOURCE, job.seed).folder(out) / "stages" / "source" / MODEL
+        stages[0] = stages[0].model_copy(update={"initial": str(model.absolute())})
     if row.title:
-        last = [stage for stage in stages if f"{stage}=null" not in changes][-1]
-        changes.append(f"{last}.title='{row.title}'")
-    return load_config(recipe, changes)
+        stages[-1] = stages[-1].model_copy(update={"title": row.title})
+    return config.model_copy(update={"stages": tuple(stages)})
 
 
 def run_study(
