@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
+from segadapt.bench.pages import control_of, counted, gain, score, source_of
+
 Row = Mapping[str, Any]
 
 WIDTH = 880
@@ -28,24 +30,18 @@ def results(table: Row) -> list[Row]:
     return [row for row in table["rows"] if row["result"]]
 
 
-def bound(table: Row, role: str) -> Row | None:
-    """Return the row of ``source`` or ``oracle``, if it was measured."""
-    return next((row for row in results(table) if row["role"] == role), None)
-
-
-def score(row: Row) -> str:
-    """Write mean and spread, e.g. ``42.0 ± 0.5``."""
-    return f"{row['miou']:.1f}" + (f" ± {row['spread']:.1f}" if row["spread"] is not None else "")
-
-
 def chart(table: Row, heading: str) -> str:
-    """Draw one line per method: mean, spread and single seeds, beside source only and oracle."""
-    rows = [row for row in results(table) if row["role"] == "adapted"]
-    bounds = [row for role in ("source", "oracle") if (row := bound(table, role)) is not None]
+    """Draw one line per method: mean, spread and single seeds, beside the control and the oracle.
+
+    Without a control, methods stand beside source only; with one, source only and the other controls have lines too.
+    """
+    base = control_of(table) or source_of(table)
+    oracle = next((row for row in results(table) if row["role"] == "oracle"), None)
+    bounds = [row for row in (base, oracle) if row is not None]
+    rows = [row for row in results(table) if all(row is not bound for bound in bounds)]
     height = HEADER + ROW * len(rows) + FOOTER
     axis = Axis([*rows, *bounds])
-    source = bound(table, "source")
-    base = source["miou"] if source else None
+    name = None if base is None else "the control" if base["control"] else "source only"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" font-family="-apple-system, BlinkMacSystemFont, Segoe UI, Noto Sans, Helvetica, Arial, sans-serif" '
@@ -53,11 +49,11 @@ def chart(table: Row, heading: str) -> str:
         f"<title>{escape(heading)}: mIoU by method</title>",
         f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="{GRID}"/>',
         _text(24, 30, heading, weight=600, size=16),
-        _text(24, 50, _subtitle(table, source is not None), fill=SOFT, size=12),
+        _text(24, 50, _subtitle(table, name), fill=SOFT, size=12),
         *_grid(axis, len(rows)),
         *_bounds(axis, bounds, len(rows)),
         *(part for place, row in enumerate(rows) for part in _line(axis, row, place, base)),
-        *_legend(height - 22, any(row["spread"] is not None for row in rows), source is not None),
+        *_legend(height - 22, any(row["spread"] is not None for row in rows), name),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -109,7 +105,7 @@ def _bounds(axis: Axis, bounds: Sequence[Row], rows: int) -> list[str]:
     places = sorted(axis.x(row["miou"]) for row in bounds)
     near = len(places) == 2 and places[1] - places[0] < NAME
     for row in bounds:
-        x, color = axis.x(row["miou"]), SOURCE if row["role"] == "source" else ORACLE
+        x, color = axis.x(row["miou"]), ORACLE if row["role"] == "oracle" else SOURCE
         reach = axis.x(row["miou"] + (row["spread"] or 0)) - x
         aside = near and x == places[-1]
         name = f"{row['title']} {score(row)}"
@@ -123,11 +119,12 @@ def _bounds(axis: Axis, bounds: Sequence[Row], rows: int) -> list[str]:
     return parts
 
 
-def _line(axis: Axis, row: Row, place: int, base: float | None) -> list[str]:
+def _line(axis: Axis, row: Row, place: int, base: Row | None) -> list[str]:
     """Draw a method: its name, a dot for the mean on a bar for the spread, a ring per seed below, the numbers."""
     top = HEADER + ROW * place
     y, below, words = top + 11.0, top + 20.5, top + 18.5
-    x, color = axis.x(row["miou"]), INK if base is None else ABOVE if row["miou"] >= base else BELOW
+    above = None if base is None else gain(row, base)
+    x, color = axis.x(row["miou"]), INK if above is None else ABOVE if above >= 0 else BELOW
     parts = [_text(axis.left - 14, words, row["title"], anchor="end")]
     if row["spread"] is not None:
         ends = [axis.x(row["miou"] + sign * row["spread"]) for sign in (-1, 1)]
@@ -142,16 +139,16 @@ def _line(axis: Axis, row: Row, place: int, base: float | None) -> list[str]:
             f"<title>seed {escape(str(seed))}: {value:.1f}</title></circle>"
         )
     parts.append(_text(WIDTH - 76, words, score(row), anchor="end"))
-    if base is not None:
-        parts.append(_text(WIDTH - 24, words, f"{row['miou'] - base:+.1f}", color, weight=600, anchor="end"))
+    if above is not None:
+        parts.append(_text(WIDTH - 24, words, f"{above:+.1f}", color, weight=600, anchor="end"))
     return parts
 
 
-def _legend(y: float, spread: bool, source: bool) -> list[str]:
+def _legend(y: float, spread: bool, base: str | None) -> list[str]:
     """Draw the meaning of the signs."""
     entries = [("dot", INK, "mean"), ("ring", INK, "one seed")]
     entries += [("bar", INK, "standard deviation")] if spread else []
-    entries += [("dot", ABOVE, "above source only"), ("dot", BELOW, "below")] if source else []
+    entries += [("dot", ABOVE, f"above {base}"), ("dot", BELOW, "below")] if base else []
     parts, x = [], 30.0
     for kind, color, text in entries:
         if kind == "bar":
@@ -165,11 +162,9 @@ def _legend(y: float, spread: bool, source: bool) -> list[str]:
     return parts
 
 
-def _subtitle(table: Row, source: bool) -> str:
-    count = len(table["seeds"])
-    seeds = "one seed" if count == 1 else f"{count} seeds"
-    right = "mean ± standard deviation" + (" and the difference to source only" if source else "")
-    return f"mIoU of the last checkpoint in percent, {seeds}. On the right: {right}."
+def _subtitle(table: Row, base: str | None) -> str:
+    right = "mean ± standard deviation" + (f" and the difference to {base}" if base else "")
+    return f"mIoU of the last checkpoint in percent, {counted(table['seeds'])}. On the right: {right}."
 
 
 def _text(

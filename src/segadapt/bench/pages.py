@@ -9,8 +9,8 @@ from typing import Any
 Row = Mapping[str, Any]
 
 RULE_OF_SIGNS = (
-    "Effect: mIoU with the part minus mIoU without it, on the same seed. Sign of ours: + or - where all seeds agree and "
-    "the mean is at least the standard deviation of the effects; 0 otherwise; ? with a single seed."
+    "Effect: mIoU with the part minus mIoU without it, on the same seed. Sign of ours: + or - where all seeds agree "
+    "and the mean is at least the standard deviation of the effects; 0 otherwise; ? with a single seed."
 )
 
 
@@ -178,8 +178,8 @@ def _shares(rows: Sequence[Row]) -> str:
         cells = [_number(None if row["predicted"][n] is None else 100 * row["predicted"][n]) for n in truth]
         lines.append([row["title"], *cells, _excess(row)])
     return (
-        "Shares of the classes in the predictions on the test images, in percent, and the class with the largest excess "
-        f"over the truth, in points:\n\n{_grid(['method', *truth, 'largest excess'], lines)}"
+        "Shares of the classes in the predictions on the test images, in percent, and the class with the largest "
+        f"excess over the truth, in points:\n\n{_grid(['method', *truth, 'largest excess'], lines)}"
     )
 
 
@@ -208,12 +208,11 @@ def _ablations(ablations: Sequence[Row]) -> str:
     for found in ablations:
         effects = found["effects"]
         cells = ["-" if seed not in effects else f"{effects[seed]:+.1f}" for seed in seeds]
-        mean = f"{statistics.mean(effects.values()):+.1f}"
-        spread = f" ± {statistics.stdev(effects.values()):.1f}" if len(effects) > 1 else ""
-        paper = found["paper"] or "-"
-        lines.append([f"`{found['of']}`", found["part"], *cells, mean + spread, sign_of(effects.values()), paper])
+        spread = f" ± {found['spread']:.1f}" if found["spread"] is not None else ""
+        mean = f"{found['mean']:+.1f}{spread}"
+        lines.append([f"`{found['of']}`", found["part"], *cells, mean, found["sign"], found["paper"]])
     head = ["method", "part", *(f"seed {seed}" for seed in seeds), "mean effect", "ours", "paper"]
-    agree = sum(sign_of(found["effects"].values()) == found["paper"] for found in ablations if found["paper"])
+    agree = sum(found["sign"] == found["paper"] for found in ablations)
     total = sum(bool(found["paper"]) for found in ablations)
     overrides = "\n".join(
         f"- {found['part']} of `{found['of']}`: `{' '.join(found['settings'])}`" for found in ablations
