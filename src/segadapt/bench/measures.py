@@ -60,7 +60,7 @@ def shares(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
 
     With T pixels of a class in the truth, TP of them found, and P predicted: TP = accuracy T and
     IoU = TP / (T + P - TP). Where no pixel is found, P is what the other classes leave of all pixels; None if this is
-    so for several classes.
+    so for several classes. Every pixel is predicted as one of the classes, as networks do.
 
     Args:
         scores: ``iou`` and ``accuracy`` in percent and ``pixels``, by class.

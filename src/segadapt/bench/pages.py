@@ -210,7 +210,7 @@ def _ablations(ablations: Sequence[Row]) -> str:
         cells = ["-" if seed not in effects else f"{effects[seed]:+.1f}" for seed in seeds]
         spread = f" ± {found['spread']:.1f}" if found["spread"] is not None else ""
         mean = f"{found['mean']:+.1f}{spread}"
-        lines.append([f"`{found['of']}`", found["part"], *cells, mean, found["sign"], found["paper"]])
+        lines.append([f"`{found['of']}`", found["part"], *cells, mean, found["sign"], found["paper"] or "-"])
     head = ["method", "part", *(f"seed {seed}" for seed in seeds), "mean effect", "ours", "paper"]
     agree = sum(found["sign"] == found["paper"] for found in ablations)
     total = sum(bool(found["paper"]) for found in ablations)
