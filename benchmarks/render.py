@@ -129,7 +129,8 @@ def take(path: Path, root: Path = ROOT) -> None:
     before = {row["method"] for row in rest.get("table", {}).get("rows", [])}
     lost = sorted(before - {row["method"] for row in table["rows"]})
     if lost:
-        sys.exit(f"{path}: no rows of {', '.join(lost)}, but {kept.name} has them; run them with the same --out, or remove {kept}")
+        there = f"no rows of {', '.join(lost)}, but {kept.name} has them"
+        sys.exit(f"{path}: {there}; run them with the same --out, or remove {kept.name} first")
     kept.write_text(json.dumps({**rest, "table": table}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ adapted row that trains on the source alone is a control; methods are compared w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -165,6 +165,12 @@ def _check(study: Study, where: str) -> None:
             for job in Job(task, name, 0).needed(study):
                 if job.row not in study.rows_of(task):
                     raise RequestError(f"{where}: task '{task}' has row '{name}' without '{job.row}', which it needs")
+
+
+def with_settings(study: Study, changes: Sequence[str]) -> Study:
+    """Return a study with settings for every row of every task, as ``key.key=value``; a row's own count more."""
+    tasks = {name: task.model_copy(update={"set": (*task.set, *changes)}) for name, task in study.tasks.items()}
+    return study.model_copy(update={"tasks": tasks})
 
 
 def jobs_of(study: Study) -> list[Job]:

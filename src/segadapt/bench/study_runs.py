@@ -22,6 +22,13 @@ from segadapt.errors import RequestError, RunError, one_line
 _PATIENCE = 60
 """Seconds that runs have to save their states before they are killed."""
 
+_PRELOAD = ("segadapt.runs.run", "segadapt.bench.study")
+"""Modules that are imported once for all runs; none that looks for a GPU, which a process must do after it was forked.
+"""
+
+_LOOK = 3600.0
+"""Seconds after which the study looks at its runs even if none has ended; what the system can wait is limited."""
+
 _LONGEST = 2000
 """Characters of a complaint; a longer one could fill the pipe, and its sender would wait for a reader."""
 
@@ -93,7 +100,7 @@ def run_study(
                     running[job] = _started(study, job, out, roots)
                 if not running:
                     break  # all is done, or what waits needs a run that failed
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                left = _LOOK if deadline is None else min(_LOOK, max(0.0, deadline - time.monotonic()))
                 wait([run.process.sentinel for run in running.values()], left)
                 for job in [job for job, run in running.items() if not run.process.is_alive()]:
                     ended = running.pop(job)
@@ -151,7 +158,7 @@ def _started(study: Study, job: Job, out: Path, roots: Mapping[str, str]) -> _Ru
     """Start the process of a job; the modules that it needs are imported once for all of them."""
     context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["segadapt.runs.run", "segadapt.bench.study"])
+        context.set_forkserver_preload(list(_PRELOAD))
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(study, job, out, dict(roots), there), name=str(job))
     process.start()

@@ -120,16 +120,19 @@ def study(
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="Stop after so long; call again to go on. 0 only writes the tables.")
     ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Settings of every row, e.g. model.name=deeplabv2_resnet50.")
+    ] = None,
     root: Roots = None,
     json: Json = False,
 ) -> None:
     """Run the rows of a study file on its tasks, all from the same source models; goes on where it stopped."""
     from segadapt.bench.pages import markdown
-    from segadapt.bench.study import read_study
+    from segadapt.bench.study import read_study, with_settings
     from segadapt.bench.study_runs import run_study
 
     made = run_study(
-        read_study(file),
+        with_settings(read_study(file), overrides or []),
         out,
         parse_roots(root),
         workers=workers,
