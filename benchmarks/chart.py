@@ -1,4 +1,4 @@
-"""Draw the scores of all methods of a task as one SVG picture."""
+"""Draw the scores of all methods of a task, and the effects of their parts, as SVG pictures."""
 
 from __future__ import annotations
 
@@ -42,21 +42,66 @@ def chart(table: Row, heading: str) -> str:
     height = HEADER + ROW * len(rows) + FOOTER
     axis = Axis([*rows, *bounds])
     name = None if base is None else "the control" if base["control"] else "source only"
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        'role="img" font-family="-apple-system, BlinkMacSystemFont, Segoe UI, Noto Sans, Helvetica, Arial, sans-serif" '
-        'font-size="13">',
-        f"<title>{escape(heading)}: mIoU by method</title>",
-        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="{GRID}"/>',
+    return _card(
+        height,
+        f"{heading}: mIoU by method",
         _text(24, 30, heading, weight=600, size=16),
         _text(24, 50, _subtitle(table, name), fill=SOFT, size=12),
         *_grid(axis, len(rows)),
         *_bounds(axis, bounds, len(rows)),
         *(part for place, row in enumerate(rows) for part in _line(axis, row, place, base)),
         *_legend(height - 22, any(row["spread"] is not None for row in rows), name),
-        "</svg>",
+    )
+
+
+def effects(ablations: Sequence[Row], heading: str) -> str:
+    """Draw one line per ablation: the effect of the part by seed, its mean and spread, and its sign beside the paper's.
+
+    Args:
+        ablations: as in the table of a study.
+        heading: of the page.
+    """
+    rows = [
+        {
+            "title": f"{found['of']}: {found['part']}",
+            "miou": found["mean"],
+            "seeds": found["effects"],
+            "spread": found["spread"],
+        }
+        for found in ablations
     ]
-    return "\n".join(parts) + "\n"
+    zero = {"title": "", "miou": 0.0, "seeds": {}, "spread": None}
+    axis, height = Axis([*rows, zero]), HEADER + ROW * len(rows) + FOOTER
+    words = (
+        "Points of mIoU with a part minus those without it. On the right: mean ± standard deviation, our sign | the "
+    )
+    middle = f"{axis.x(0):.1f}"
+    parts = [part for place, row in enumerate(rows) for part in _line(axis, row, place, None)]
+    for place, found in enumerate(ablations):
+        signs = f"{found['sign']} | {found['paper'] or ' '}"
+        parts.append(_text(WIDTH - 24, HEADER + ROW * place + 18.5, signs, weight=600, anchor="end"))
+    return _card(
+        height,
+        f"{heading}: effects of parts",
+        _text(24, 30, f"{heading}: parts of the methods", weight=600, size=16),
+        _text(24, 50, f"{words}paper's.", fill=SOFT, size=12),
+        *_grid(axis, len(rows)),
+        f'<line x1="{middle}" y1="{HEADER}" x2="{middle}" y2="{height - FOOTER}" stroke="{SOFT}" stroke-width="1.5"/>',
+        *parts,
+        *_legend(height - 22, any(row["spread"] is not None for row in rows), None),
+    )
+
+
+def _card(height: int, title: str, *parts: str) -> str:
+    """Return a picture with a frame around its parts."""
+    opening = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'role="img" font-family="-apple-system, BlinkMacSystemFont, Segoe UI, Noto Sans, Helvetica, Arial, sans-serif" '
+        'font-size="13">',
+        f"<title>{escape(title)}</title>",
+        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="{GRID}"/>',
+    ]
+    return "\n".join([*opening, *parts, "</svg>"]) + "\n"
 
 
 class Axis:

@@ -1,10 +1,11 @@
 """Write the tables of the README and the pages, and the pictures: from measured numbers, and from settings classes.
 
 ``TASK.json`` holds, under ``table``, the ``table.json`` of ``segadapt bench study`` or ``segadapt bench table``; its
-other keys hold numbers of the page's text. From the table come ``docs/images/TASK.svg``, the block of everything
-measured in ``benchmarks/TASK.md``, and the block of results in ``README.md`` where there is one. A page or a block
-whose ``TASK.json`` is not there yet stays as it is. The tables of settings in ``docs`` stand between lines
-``<!-- begin settings METHOD -->`` and ``<!-- end settings METHOD -->``, see :mod:`benchmarks.settings`::
+other keys hold numbers of the page's text. From the table come ``docs/images/TASK.svg`` and, where there are ablations,
+``TASK_parts.svg``, the block of everything measured in ``benchmarks/TASK.md``, and the block of results in
+``README.md`` where there is one. Blocks of a task whose ``TASK.json`` is not there yet stay as they are. The tables of
+settings in ``docs`` stand between lines ``<!-- begin settings METHOD -->`` and ``<!-- end settings METHOD -->``, see
+:mod:`benchmarks.settings`::
 
     make tables                                            # write all of them again
     make tables TABLE="runs/study/camvid_day_dusk/table.json runs/study/toy_camvid/table.json"  # take in new ones first
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chart import chart, results
+from benchmarks.chart import chart, effects, results
 from benchmarks.settings import settings_blocks
 from segadapt.bench.pages import control_of, counted, gain, score, source_of, tables
 
@@ -41,7 +42,12 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         figure = f"docs/images/{task}.svg"
         made[root / figure] = chart(table, heading)
         picture = f"![{alternative(table, heading)}]"
-        made[page] = with_block(text, page.name, task, f"{picture}(../{figure})\n\n{tables(table)}")
+        pictures = f"{picture}(../{figure})"
+        if table.get("ablations"):
+            parts = f"docs/images/{task}_parts.svg"
+            made[root / parts] = effects(table["ablations"], heading)
+            pictures += f"\n\n![{heading}, effects of parts of the methods](../{parts})"
+        made[page] = with_block(text, page.name, task, f"{pictures}\n\n{tables(table)}")
         if begin(task) in made[readme]:
             body = f"{picture}({figure})\n\n{summary(table)}"
             made[readme] = with_block(made[readme], readme.name, task, body)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from segadapt.bench.pages import RULE_OF_SIGNS, control_of, gain, sign_of, source_of, tables
-from tests.bench.test_render import ORACLE, SOURCE, row, table
+from tests.bench.test_render import ORACLE, SOURCE, ablation, row, table
 
 
 def lines_of(text: str, start: str) -> list[str]:
@@ -109,27 +107,12 @@ def test_a_warm_up_that_two_recipes_trained_names_them() -> None:
     ]
 
 
-def ablation(row: str, sign: str, paper: str, **effects: float) -> dict[str, Any]:
-    return {
-        "row": row,
-        "of": "mic",
-        "part": f"part of {row}",
-        "paper": paper,
-        "settings": ["adapt.a=1", "adapt.b=2"],
-        "miou": 30.0,
-        "effects": {name.removeprefix("seed"): value for name, value in effects.items()},
-        "mean": 1.25,
-        "spread": 0.5 if len(effects) > 1 else None,
-        "sign": sign,
-    }
-
-
 def test_ablations_stand_beside_the_paper() -> None:
-    first, second = ablation("a", "+", "+", seed0=1.5, seed1=1.0), ablation("b", "?", "", seed0=-2.0)
-    text = tables({**table(SOURCE), "ablations": [first, second, ablation("c", "0", "+", seed1=0.0)]})
+    first, second = ablation("a", "+", "+", 1.5, 1.0), ablation("b", "?", "", -2.0)
+    text = tables({**table(SOURCE), "ablations": [first, second, ablation("c", "0", "+", 1.0, -1.0)]})
     assert RULE_OF_SIGNS in text
-    assert "| `mic` | part of a | +1.5 | +1.0 | +1.2 ± 0.5 | + | + |" in text
-    assert "| `mic` | part of b | -2.0 | - | +1.2 | ? | - |" in text
+    assert "| `mic` | part of a | +1.5 | +1.0 | +1.2 ± 0.4 | + | + |" in text
+    assert "| `mic` | part of b | -2.0 | - | -2.0 | ? | - |" in text
     assert "1 of 2 signs are the paper's" in text
     assert "- part of a of `mic`: `adapt.a=1 adapt.b=2`" in text
 

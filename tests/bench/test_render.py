@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks.chart import ABOVE, BELOW, chart
+from benchmarks.chart import ABOVE, BELOW, chart, effects
 from benchmarks.render import ROOT, alternative, begin, main, rendered, summary, with_block
 from benchmarks.settings import OPENING, settings_blocks
 
@@ -52,6 +52,23 @@ SOURCE, ORACLE = row("source_only", 38, 40, role="source"), row("oracle", 50, 52
 
 def table(*rows: dict[str, Any]) -> dict[str, Any]:
     return {"task": "task", "seeds": [0, 1], "rows": list(rows), "machine": {}}
+
+
+def ablation(name: str, sign: str, paper: str, *scores: float) -> dict[str, Any]:
+    """Make an ablation as ``segadapt bench study`` writes it."""
+    made = row(name, *scores)
+    return {
+        "row": name,
+        "of": "mic",
+        "part": f"part of {name}",
+        "paper": paper,
+        "settings": ["adapt.a=1", "adapt.b=2"],
+        "miou": 30.0,
+        "effects": made["seeds"],
+        "mean": made["miou"],
+        "spread": made["spread"],
+        "sign": sign,
+    }
 
 
 def repository(root: Path, made: dict[str, Any]) -> Path:
@@ -269,6 +286,20 @@ def test_beside_a_control_everything_but_the_oracle_has_a_line() -> None:
     assert {"SOURCE_ONLY", "STRONG", "ST", "CONTROL 42.0", "above the control", "-4.0", "+3.0", "-1.0"} <= set(words)
     assert "CONTROL" not in words
     assert "ORACLE" not in words
+
+
+def test_effects_stand_on_both_sides_of_nothing(tmp_path: Path) -> None:
+    gains, loses = ablation("a", "+", "+", 3.0, 5.0), ablation("b", "-", "", -2.0, -1.0)
+    picture = ElementTree.fromstring(effects([gains, loses], "From here"))
+    up, down = [float(c.get("cx", "0")) for c in picture.iter(f"{SVG}circle") if c.get("r") == "5"][:2]
+    (middle,) = (float(x.get("x1", "0")) for x in picture.iter(f"{SVG}line") if x.get("stroke-width") == "1.5")
+    assert (up - middle) / 4 == pytest.approx((middle - down) / 1.5, rel=0.01)
+    words = [t.text for t in picture.iter(f"{SVG}text")]
+    assert {"mic: part of a", "4.0 ± 1.4", "+ | +", "- |  "} <= set(words)
+    root = repository(tmp_path, {**table(SOURCE), "ablations": [gains]})
+    main([], root)
+    assert "](../docs/images/task_parts.svg)" in (root / "benchmarks/task.md").read_text()
+    assert "part of a" in (root / "docs/images/task_parts.svg").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a finished stage says beside its scores: sure pixels, pseudo labels at its end, predictions, prototypes."""
+"""Measures of a finished stage beside its scores: sure pixels, pseudo labels at its end, predictions, prototypes."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Row(Settings):
 
 
 class TaskRows(Settings):
-    """What a study runs of a task.
+    """Choice of rows for a task.
 
     Attributes:
         rows: names of rows; null for all.
