@@ -21,6 +21,7 @@ from segadapt.bench.study import Job, Row, Study, config_of, finished, jobs_of, 
 from segadapt.bench.study_runs import _ready, _reasons, run_study
 from segadapt.bench.study_tables import ablations_of, write_tables
 from segadapt.cli import app
+from segadapt.core.files import write_json
 from segadapt.errors import RequestError
 from segadapt.runs.config import load_config
 from tests.bench.test_table import row, write_run
@@ -202,7 +203,8 @@ def test_a_run_is_finished_with_the_result_of_its_last_stage(tmp_path: Path) -> 
 def test_each_missing_run_has_its_reason(tmp_path: Path) -> None:
     made = study({"st": {}, "cbst": {}, "x": {"recipe": "st", "of": "st"}}, seeds=(0, 1))
     finish(tmp_path, Job("toy", "source_only", 0), Job("toy", "source_only", 1))
-    reasons = _reasons(made, tmp_path, {Job("toy", "st", 0): "no memory"}, [Job("toy", "cbst", 1)])
+    write_json(Job("toy", "cbst", 1).folder(tmp_path) / "config.json", {"config": {"stages": [{}, {}]}})
+    reasons = _reasons(made, tmp_path, {Job("toy", "st", 0): "no memory"})
     table = write_tables(made, tmp_path, reasons)["toy"]
     assert table["left_out"] == {
         "st, seed 0": "no memory",
@@ -243,12 +245,14 @@ def test_ablations_without_a_stage_in_common_are_left_out(tmp_path: Path) -> Non
     assert ablations_of(made, ["x", "y"], tmp_path) == []
 
 
-def test_a_table_has_the_seeds_that_were_run_and_no_ablations_among_its_rows(tmp_path: Path) -> None:
-    made = study({"st": {}, "x": {"of": "st", "recipe": "st"}}, {"toy": {}, "toy_camvid": {}}, seeds=(0, 1, 2))
-    finish(tmp_path, *(Job("toy", name, 1) for name in made.rows), Job("toy", "st", 2))
+def test_a_table_has_the_seeds_that_were_run_no_ablations_among_its_rows_and_the_oracle_last(tmp_path: Path) -> None:
+    rows = {"oracle": {}, "st": {}, "x": {"of": "st", "recipe": "st"}}
+    made = study(rows, {"toy": {}, "toy_camvid": {}}, seeds=(0, 1, 2))
+    finish(tmp_path, *(Job("toy", name, 1) for name in ("source_only", "st", "x")), Job("toy", "st", 2))
+    finish(tmp_path, Job("toy", "oracle", 1), role="oracle")
     tables = write_tables(made, tmp_path, {})
     assert tables["toy"]["seeds"] == [1, 2]
-    assert [r["method"] for r in tables["toy"]["rows"]] == ["source_only", "st"]
+    assert [r["method"] for r in tables["toy"]["rows"]] == ["source_only", "st", "oracle"]
     assert [found["row"] for found in tables["toy"]["ablations"]] == ["x"]
     assert tables["toy_camvid"]["rows"] == []
     assert not (tmp_path / "toy_camvid").exists()

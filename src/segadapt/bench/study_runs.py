@@ -111,7 +111,7 @@ def run_study(
                     say(f"{job}: {score} ({(time.monotonic() - ended.since) / 60:.1f} min, {len(waiting)} waiting)")
     finally:
         _stop(running.values())
-        tables = write_tables(study, out, _reasons(study, out, problems, running))
+        tables = write_tables(study, out, _reasons(study, out, problems))
     return tables
 
 
@@ -126,14 +126,14 @@ def _ready(waiting: Iterable[Job], out: Path, study: Study, free: int) -> list[J
     return found
 
 
-def _reasons(study: Study, out: Path, problems: Mapping[Job, str], stopped: Iterable[Job]) -> dict[Job, str]:
+def _reasons(study: Study, out: Path, problems: Mapping[Job, str]) -> dict[Job, str]:
     """Return why each run that is missing is missing."""
     reasons: dict[Job, str] = {}
-    cut = set(stopped)
     for job in jobs_of(study):
         if not finished(job, out):
             failed = [needed.row for needed in job.needed(study) if needed in problems]
-            open_one = "stopped before its end" if job in cut else "not run yet"
+            begun = (job.folder(out) / "config.json").exists()
+            open_one = "stopped before its end" if begun else "not run yet"
             reasons[job] = problems.get(job) or (f"needs '{failed[0]}', which failed" if failed else open_one)
     return reasons
 

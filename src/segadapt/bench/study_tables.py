@@ -31,6 +31,7 @@ def write_tables(study: Study, out: Path, reasons: Mapping[Job, str]) -> dict[st
         folder = task_folder(task, out)
         rows = [row for row in study.rows_of(task) if (folder / row).is_dir()]
         table = summarise(task, [row for row in rows if not study.rows[row].of], study.seeds, folder)
+        table["rows"].sort(key=lambda row: row["role"] == "oracle")  # as in `bench table`, the upper bound is last
         table["seeds"] = [seed for seed in study.seeds if any(str(seed) in row["seeds"] for row in table["rows"])]
         table["ablations"] = ablations_of(study, [row for row in rows if study.rows[row].of], folder)
         table["left_out"] = {f"{job.row}, seed {job.seed}": why for job, why in reasons.items() if job.task == task}
