@@ -173,9 +173,7 @@ def test_the_consistency_weighs_as_much_per_class_as_in_the_published_run(publis
     plain, scaled = backward(proda().step(batches())), backward(made.step(batches()))
     factor = 1.0 if published is None else len(made.space) / published
     assert scaled["structure"] == pytest.approx(plain["structure"] * factor, rel=1e-5)
-    assert {k: v for k, v in scaled.items() if k != "structure"} == {
-        k: v for k, v in plain.items() if k != "structure"
-    }
+    assert {k: v for k, v in scaled.items() if k != "structure"} == {k: v for k, v in plain.items() if k != "structure"}
 
 
 def test_no_teacher_where_nothing_asks_for_one() -> None:
