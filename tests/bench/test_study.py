@@ -245,6 +245,35 @@ def test_ablations_without_a_stage_in_common_are_left_out(tmp_path: Path) -> Non
     assert ablations_of(made, ["x", "y"], tmp_path) == []
 
 
+def test_a_run_that_stopped_before_its_end_has_no_effect_yet(tmp_path: Path) -> None:
+    """It would be compared at an earlier stage, which is the same with the part and without it."""
+    made = study({"two": {}, "x": {"of": "two"}})
+    stages = [row("m", 40, stage="one"), row("m", 50, stage="two")]
+    write_run(tmp_path / "two/seed0", stages)
+    write_run(tmp_path / "x/seed0", stages)
+    results = json.loads((tmp_path / "x/seed0/results.json").read_text())
+    write_json(tmp_path / "x/seed0/results.json", {**results, "rows": results["rows"][:1]})
+    assert ablations_of(made, ["x"], tmp_path) == []
+
+
+def test_the_last_finished_stage_is_the_result_until_the_last_one_is_there(tmp_path: Path) -> None:
+    made = study({"two": {}})
+    for seed in (0, 1):
+        write_run(tmp_path / f"toy/two/seed{seed}", [row("m", 40, stage="one"), row("m", 50, stage="two")])
+    path = tmp_path / "toy/two/seed0/results.json"
+    results = json.loads(path.read_text())
+    whole = results["rows"]
+
+    def result_stages() -> list[str]:
+        return [r["stage"] for r in write_tables(made, tmp_path, {})["toy"]["rows"] if r["result"]]
+
+    for seed in (0, 1):
+        write_json(tmp_path / f"toy/two/seed{seed}/results.json", {**results, "rows": whole[:1]})
+    assert result_stages() == ["one"]
+    write_json(path, results)
+    assert result_stages() == ["two"]
+
+
 def test_a_table_has_the_seeds_that_were_run_no_ablations_among_its_rows_and_the_oracle_last(tmp_path: Path) -> None:
     rows = {"oracle": {}, "st": {}, "x": {"of": "st", "recipe": "st"}}
     made = study(rows, {"toy": {}, "toy_camvid": {}}, seeds=(0, 1, 2))

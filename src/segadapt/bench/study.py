@@ -215,8 +215,13 @@ def _from_model(stages: list[StageConfig], model: str) -> list[StageConfig]:
 
 
 def finished(job: Job, out: Path) -> bool:
-    """Tell whether a run has the results of all its stages."""
-    held, results = read_json(job.folder(out) / "config.json"), read_json(job.folder(out) / "results.json")
+    """Tell whether a job has the results of all its stages."""
+    return is_whole(job.folder(out))
+
+
+def is_whole(run: Path) -> bool:
+    """Tell whether the run in a folder has the results of all its stages."""
+    held, results = read_json(run / "config.json"), read_json(run / "results.json")
     return bool(held and results) and len(results["rows"]) == len(held["config"]["stages"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.bench.pages import markdown, sign_of
-from segadapt.bench.study import Job, Study, task_folder
+from segadapt.bench.study import Job, Study, is_whole, task_folder
 from segadapt.bench.table import summarise
 from segadapt.core.files import write_json, write_text
 
@@ -32,6 +32,7 @@ def write_tables(study: Study, out: Path, reasons: Mapping[Job, str]) -> dict[st
         rows = [row for row in study.rows_of(task) if (folder / row).is_dir()]
         table = summarise(task, [row for row in rows if not study.rows[row].of], study.seeds, folder)
         table["rows"].sort(key=lambda row: row["role"] == "oracle")  # as in `bench table`, the upper bound is last
+        _last_stages_count(table["rows"])
         table["seeds"] = [seed for seed in study.seeds if any(str(seed) in row["seeds"] for row in table["rows"])]
         table["ablations"] = ablations_of(study, [row for row in rows if study.rows[row].of], folder)
         table["left_out"] = {f"{job.row}, seed {job.seed}": why for job, why in reasons.items() if job.task == task}
@@ -42,8 +43,16 @@ def write_tables(study: Study, out: Path, reasons: Mapping[Job, str]) -> dict[st
     return tables
 
 
+def _last_stages_count(rows: list[dict[str, Any]]) -> None:
+    """Let the last finished stage of a method be its result where no run of it has come to its end."""
+    for method in {row["method"] for row in rows}:
+        own = [row for row in rows if row["method"] == method]
+        if not any(row["result"] for row in own):
+            own[-1]["result"] = True
+
+
 def ablations_of(study: Study, names: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """Compare ablations with their rows, seed by seed, at the stage that the ablation ends with.
+    """Compare ablations that ran to their end with their rows, seed by seed, at the stage that they end with.
 
     Args:
         study: see :func:`segadapt.bench.study.read_study`.
@@ -60,7 +69,8 @@ def ablations_of(study: Study, names: Sequence[str], folder: Path) -> list[dict[
     for name in names:
         row = study.rows[name]
         with_part = {r["stage"]: r for r in summarise(name, [row.of], study.seeds, folder)["rows"]}
-        without = summarise(name, [name], study.seeds, folder)["rows"]
+        whole = [seed for seed in study.seeds if is_whole(folder / name / f"seed{seed}")]
+        without = summarise(name, [name], whole, folder)["rows"]
         if not without or without[-1]["stage"] not in with_part:
             continue
         own, other = without[-1], with_part[without[-1]["stage"]]
