@@ -92,8 +92,7 @@ def adapt(
         out: folder of the run; ``runs/TITLE/seedN`` if None.
         roots: folders of named data sets.
         seed: seed of everything random; the recipe's seed if None.
-        length: share of the published steps, in (0, 1]; rates, warm-ups and averages follow by rule.
-        steps: instead of ``length``, about so many steps of all stages together.
+        length, steps: share of the published steps, in (0, 1], or about so many steps of all stages together.
         stage: run this stage alone.
         reuse: runs to take finished stages over from, where settings, seed and training data are equal.
         quiet: print warnings only.
@@ -124,9 +123,7 @@ def adapt(
             raise RequestError("method, classes and ignored ids are for folders and data sets; a recipe has its own")
         if isinstance(recipe, RunConfig):
             if changes or plugins or steps is not None:
-                raise RequestError(
-                    "a configuration is complete; overrides, seed, length, steps, plugins are for a name"
-                )
+                raise RequestError("a configuration is complete; other settings and plugins are for a recipe's name")
             config = recipe
         else:
             config = load_config(recipe, changes, plugins, steps=steps)

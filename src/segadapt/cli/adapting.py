@@ -183,7 +183,7 @@ def _show_changes(stages: Sequence[Mapping[str, Any]]) -> None:
     """Print what shortened stages have instead of their published settings, and the rates that were measured."""
     changes = [[row["name"], name, *map(_brief, values)] for row in stages for name, *values in row["changes"]]
     if changes:
-        print_rows(["stage", "setting", "published", "here"], changes, "\nwhat follows from the length of the stages:")
+        print_rows(["stage", "setting", "published", "here"], changes, "\nother than published:")
     rates = [
         [row["name"], network, ", ".join(f"{rate:.2g}" for rate in found)]
         for row in stages

@@ -98,7 +98,7 @@ class StageConfig(Settings):
         inference: how target images are predicted for pseudo labels: scales, mirror images, windows.
         checkpoint_every: steps between two checkpoints.
         length: share of the steps that the recipe names, in (0, 1]; what counts steps or belongs to one step follows by
-            rule (``segadapt plan`` shows it).
+            rule (``segadapt plan`` shows it). null is 1.
         short: settings of a stage with a ``length`` below 1, laid over what the rules give; null for none. They are
             said for the length that the recipe gives: where the command gives another one, they follow by the rules.
     """
@@ -119,7 +119,7 @@ class StageConfig(Settings):
     gradient_clip: float | None = Field(default=None, gt=0)
     inference: InferenceConfig = InferenceConfig()
     checkpoint_every: int = Field(default=500, ge=1)
-    length: Share = 1.0
+    length: Annotated[Share, BeforeValidator(lambda given: 1.0 if given is None else given)] = 1.0
     short: Laid = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -98,10 +98,15 @@ def rescaled(cls: type[BaseModel], values: Mapping[str, Any], length: float) -> 
     return changed
 
 
+def scaling_of(cls: type[BaseModel], name: str) -> Scaling | None:
+    """Return the rule of a setting, of the nearest class that gives one: a subclass may change the default alone."""
+    fields = (owner.model_fields.get(name) for owner in cls.__mro__ if issubclass(owner, BaseModel))
+    return next((m for field in fields if field is not None for m in field.metadata if isinstance(m, Scaling)), None)
+
+
 def _by_its_rule(cls: type[BaseModel], name: str, value: Any, length: float) -> Any:
     """Return the value of a setting by the rule that it has; a value without rule, and one that is no number, stays."""
-    metadata = cls.model_fields[name].metadata if name in cls.model_fields else ()
-    scaling = next((m for m in metadata if isinstance(m, Scaling)), None)
+    scaling = scaling_of(cls, name)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return scaled(value, scaling, length) if scaling is not None and number else value
 
