@@ -28,6 +28,7 @@ from segadapt.runs.length import changed, scaled, scaling_of, shorter
 from segadapt.runs.plan import plan_run
 from segadapt.runs.run import Run, resumed
 from tests.test_cli import assert_refused, call
+from tests.test_docs import ROOT, blocks
 from tests.tiny import raw_config
 
 LENGTHS = st.floats(1e-4, 1)
@@ -390,6 +391,16 @@ def test_null_lays_nothing(tmp_path: Path) -> None:
     path = recipe(tmp_path, {"adapt": {**STAGE, "length": 0.1, "short": {"portion": 0.4}}}, every={"norm": "frozen"})
     stage = stage_of(load_config(path, ["adapt.short=null", "every=null", "adapt.length=null"]), "adapt")
     assert (stage.steps, stage.norm, stage.portion) == (1000, "affine", CBSTConfig(name="x", method="cbst").portion)
+
+
+def test_the_recipe_of_the_page(tmp_path: Path) -> None:
+    ((_, text),) = blocks(ROOT / "docs/short_runs.md", "yaml")
+    (tmp_path / "mine.yaml").write_text(text)
+    source, adapt = load_config(str(tmp_path / "mine.yaml")).stages
+    assert (source.steps, source.length) == (800, 1)
+    assert (adapt.steps, adapt.optimiser.lr, adapt.initial) == (1000, 3.79e-4, "previous")
+    assert adapt.augmentation.crop == (128, 256)
+    assert load_config(str(tmp_path / "mine.yaml"), ["length=0.01"]).stages[1].steps == 400
 
 
 # ---- a run that goes on ----
