@@ -215,7 +215,8 @@ def documented(cls: type[BaseModel]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for owner in reversed(cls.__mro__):
-        text = inspect.cleandoc(owner.__doc__ or "") if issubclass(owner, BaseModel) else ""
+        ours = issubclass(owner, BaseModel) and owner is not BaseModel
+        text = inspect.cleandoc(owner.__doc__ or "") if ours else ""
         section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)
         if section is None:
             continue
