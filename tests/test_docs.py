@@ -71,8 +71,8 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def execute(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the blocks of a page in their order; return the names of the last one."""
 
-    def short(method: str, data: Any, overrides: Any = (), plugins: Any = ()) -> Any:
-        return folder_config(method, data, [*QUICK, *overrides], plugins)
+    def short(method: str, data: Any, overrides: Any = (), plugins: Any = (), **more: Any) -> Any:
+        return folder_config(method, data, [*QUICK, *overrides], plugins, **more)
 
     names: dict[str, Any] = {}
     for number, (needs, text) in enumerate(blocks(page, "python")):
