@@ -35,7 +35,7 @@ def test_overrides_reach_stages_and_settings() -> None:
     adapt = next(s for s in config.stages if s.name == "adapt")
     assert isinstance(adapt, CBSTConfig)
     assert (adapt.rounds, adapt.optimiser.lr, config.seed, config.data.target.size) == (2, 1e-5, 7, (64, 128))
-    assert adapt.optimiser.name == "adamw"
+    assert adapt.optimiser.name == "matched"
 
 
 def test_the_length_given_last_counts(tmp_path: Path) -> None:
@@ -114,8 +114,10 @@ def test_unknown_recipes(tmp_path: Path) -> None:
 
 
 def test_settings_of_a_stage_that_a_recipe_leaves_out() -> None:
-    with pytest.raises(RequestError, match=r"'source\.steps': the recipe has no stage 'source'; its stages: adapt"):
-        load_config("toy/hrda", ["source.steps=3"])
+    with pytest.raises(
+        RequestError, match=r"'stage1\.steps': the recipe has no stage 'stage1'; its stages: source, warmup"
+    ):
+        load_config("toy/adaptseg", ["stage1.steps=3"])
 
 
 def test_roots_come_from_options_environment_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

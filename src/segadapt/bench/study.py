@@ -64,7 +64,7 @@ class Row(Settings):
 
 
 class TaskRows(Settings):
-    """What a study runs of a task.
+    """Rows and settings that a study runs of a task.
 
     Attributes:
         rows: names of rows; null for all.
