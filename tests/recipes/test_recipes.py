@@ -243,7 +243,7 @@ def test_what_a_reader_changes_stays_its_own() -> None:
 def test_own_files_build_on_composed_recipes(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("base: toy/st\nstages:\n  adapt: {rounds: 5}\n")
     expected = yaml.safe_load(TOY_ST)
-    expected["stages"]["adapt"]["rounds"] = 5
+    expected["stages"]["adapt"]["rounds"] = expected["stages"]["adapt"]["short"]["rounds"] = 5
     assert read_recipe(tmp_path / "mine.yaml") == read_recipe(str(tmp_path / "mine")) == expected
 
 

@@ -137,6 +137,32 @@ def test_overrides_do_not_change_what_they_are_laid_over(tmp_path: Path) -> None
     assert yaml.safe_dump(raw) == before
 
 
+def test_an_own_recipe_counts_as_it_stands_on_a_shortened_stage(tmp_path: Path) -> None:
+    """Whatever ``length``, ``every`` and ``short`` below say of a stage, of one like it, or of a new one like it."""
+    said = "{augmentation: {crop: [64, 96]}, optimiser: {name: adamw, lr: 0.5}, LENGTH}"
+    (tmp_path / "cbst.yaml").write_text(f"base: toy/cbst\nstages:\n  adapt: {said.replace('LENGTH', 'epochs: 2')}\n")
+    adapt = load_config(tmp_path / "cbst.yaml").stages[1]
+    assert (adapt.steps, adapt.epochs, adapt.augmentation.crop) == (None, 2, (64, 96))
+    assert (adapt.optimiser.name, adapt.optimiser.lr, adapt.augmentation.jitter) == ("adamw", 0.5, 0.5)
+    changes = "".join(
+        f"  {stage}: {said.replace('LENGTH', more)}\n"
+        for stage, more in (("stage2", "steps: 3"), ("stage3", "steps: 4"), ("stage4", "like: stage3, steps: 5"))
+    )
+    (tmp_path / "proda.yaml").write_text(f"base: toy/proda\nstages:\n{changes}")
+    (tmp_path / "above.yaml").write_text("base: proda.yaml\nstages:\n  stage4: {epochs: 1}\n")
+    for name, last in (("proda.yaml", 5), ("above.yaml", None)):
+        stages = load_config(tmp_path / name).stages[3:]
+        assert [s.steps for s in stages] == [3, 4, last]
+        assert {(s.augmentation.crop, s.optimiser.name, s.optimiser.lr) for s in stages} == {((64, 96), "adamw", 0.5)}
+        assert [s.stride for s in stages] == [2] * 3  # type: ignore[attr-defined]
+
+
+def test_an_own_length_shortens_what_the_own_recipe_says(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: gta5_cityscapes/hrda\nstages: {adapt: {length: 0.1, steps: 20000}}\n")
+    adapt = load_config(tmp_path / "mine.yaml").stages[-1]
+    assert (adapt.steps, adapt.schedule.warmup, adapt.short) == (2000, 150, {})
+
+
 def test_own_recipes_build_on_shipped_ones_and_on_files_beside_them(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("base: camvid_day_dusk/cbst\nstages:\n  adapt: {portion: 0.3}\n")
     (tmp_path / "faster.yaml").write_text("base: mine.yaml\nstages:\n  source: {steps: 10}\n")
