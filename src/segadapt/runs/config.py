@@ -226,6 +226,7 @@ def _configured(
         raw["data"] = {k: v for k, v in raw["data"].items() if k != "test" or "test" in data}
     published = apply_overrides(raw, overrides)
     named = dict.fromkeys([*_listed(published.get("plugins"), where), *plugins])
+    load_plugins(list(named))
     raw = apply_overrides(_shortened(published, where), overrides)
     return build_config({**raw, "plugins": list(named)}, where)
 
