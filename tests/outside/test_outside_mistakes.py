@@ -214,7 +214,7 @@ def test_a_recipe_on_two_resolutions_looks_through_the_given_network(tmp_path: P
     ]
     names = [architecture["name"] for architecture in architectures]
     assert names == ["hrda:python:Small" if twice[0].startswith("model") else "python:Small", "hrda:python:Small"]
-    assert architectures[1]["arguments"]["detail"] == [16, 16]
+    assert list(architectures[1]["detail"]) == [16, 16]
 
 
 def test_tied_parameters_are_saved(tmp_path: Path) -> None:
