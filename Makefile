@@ -28,7 +28,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-tables: $(STAMP)  ## README, pages and pictures from benchmarks/*.json; TABLE=.../table.json takes a new one in first
+tables: $(STAMP)  ## README, pages and pictures from benchmarks/*.json; TABLE=".../table.json ..." takes new ones in first
 	$(BIN)/python -m benchmarks.render $(TABLE)
 
 clean:

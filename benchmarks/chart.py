@@ -1,4 +1,4 @@
-"""Draw the scores of all methods of a task as one SVG picture."""
+"""Draw the scores of all methods of a task, and the effects of their parts, as SVG pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
+
+from segadapt.bench.pages import control_of, counted, gain, score, source_of
 
 Row = Mapping[str, Any]
 
@@ -28,39 +30,78 @@ def results(table: Row) -> list[Row]:
     return [row for row in table["rows"] if row["result"]]
 
 
-def bound(table: Row, role: str) -> Row | None:
-    """Return the row of ``source`` or ``oracle``, if it was measured."""
-    return next((row for row in results(table) if row["role"] == role), None)
-
-
-def score(row: Row) -> str:
-    """Write mean and spread, e.g. ``42.0 ± 0.5``."""
-    return f"{row['miou']:.1f}" + (f" ± {row['spread']:.1f}" if row["spread"] is not None else "")
-
-
 def chart(table: Row, heading: str) -> str:
-    """Draw one line per method: mean, spread and single seeds, beside source only and oracle."""
-    rows = [row for row in results(table) if row["role"] == "adapted"]
-    bounds = [row for role in ("source", "oracle") if (row := bound(table, role)) is not None]
+    """Draw one line per method: mean, spread and single seeds, beside the control and the oracle.
+
+    Without a control, methods stand beside source only; with one, source only and the other controls have lines too.
+    """
+    base = control_of(table) or source_of(table)
+    oracle = next((row for row in results(table) if row["role"] == "oracle"), None)
+    bounds = [row for row in (base, oracle) if row is not None]
+    rows = [row for row in results(table) if all(row is not bound for bound in bounds)]
     height = HEADER + ROW * len(rows) + FOOTER
     axis = Axis([*rows, *bounds])
-    source = bound(table, "source")
-    base = source["miou"] if source else None
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        'role="img" font-family="-apple-system, BlinkMacSystemFont, Segoe UI, Noto Sans, Helvetica, Arial, sans-serif" '
-        'font-size="13">',
-        f"<title>{escape(heading)}: mIoU by method</title>",
-        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="{GRID}"/>',
+    name = None if base is None else "the control" if base["control"] else "source only"
+    return _card(
+        height,
+        f"{heading}: mIoU by method",
         _text(24, 30, heading, weight=600, size=16),
-        _text(24, 50, _subtitle(table, source is not None), fill=SOFT, size=12),
+        _text(24, 50, _subtitle(table, name), fill=SOFT, size=12),
         *_grid(axis, len(rows)),
         *_bounds(axis, bounds, len(rows)),
         *(part for place, row in enumerate(rows) for part in _line(axis, row, place, base)),
-        *_legend(height - 22, any(row["spread"] is not None for row in rows), source is not None),
-        "</svg>",
+        *_legend(height - 22, any(row["spread"] is not None for row in rows), name),
+    )
+
+
+def effects(ablations: Sequence[Row], heading: str) -> str:
+    """Draw one line per ablation: the effect of the part by seed, its mean and spread, and its sign beside the paper's.
+
+    Args:
+        ablations: as in the table of a study.
+        heading: of the page.
+    """
+    rows = [
+        {
+            "title": f"{found['of']}: {found['part']}",
+            "miou": found["mean"],
+            "seeds": found["effects"],
+            "spread": found["spread"],
+        }
+        for found in ablations
     ]
-    return "\n".join(parts) + "\n"
+    zero = {"title": "", "miou": 0.0, "seeds": {}, "spread": None}
+    axis, height = Axis([*rows, zero]), HEADER + ROW * len(rows) + FOOTER
+    words = (
+        "Points of mIoU with a part minus those without it. On the right: mean ± standard deviation, our sign | the "
+    )
+    middle = f"{axis.x(0):.1f}"
+    parts = [part for place, row in enumerate(rows) for part in _line(axis, row, place, None)]
+    for place, found in enumerate(ablations):
+        signs = f"{found['sign']} | {found['paper'] or ' '}"
+        parts.append(_text(WIDTH - 24, HEADER + ROW * place + 18.5, signs, weight=600, anchor="end"))
+    return _card(
+        height,
+        f"{heading}: effects of parts",
+        _text(24, 30, f"{heading}: parts of the methods", weight=600, size=16),
+        _text(24, 50, f"{words}paper's.", fill=SOFT, size=12),
+        *_grid(axis, len(rows)),
+        f'<line x1="{middle}" y1="{HEADER}" x2="{middle}" y2="{height - FOOTER}" stroke="{SOFT}" stroke-width="1.5"/>',
+        *parts,
+        *_legend(height - 22, any(row["spread"] is not None for row in rows), None),
+    )
+
+
+def _card(height: int, title: str, *parts: str) -> str:
+    """Return a picture with a frame around its parts."""
+    opening = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'role="img" font-family="-apple-system, BlinkMacSystemFont, Segoe UI, Noto Sans, Helvetica, Arial, sans-serif" '
+        'font-size="13">',
+        f"<title>{escape(title)}</title>",
+        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="{GRID}"/>',
+    ]
+    return "\n".join([*opening, *parts, "</svg>"]) + "\n"
 
 
 class Axis:
@@ -109,7 +150,7 @@ def _bounds(axis: Axis, bounds: Sequence[Row], rows: int) -> list[str]:
     places = sorted(axis.x(row["miou"]) for row in bounds)
     near = len(places) == 2 and places[1] - places[0] < NAME
     for row in bounds:
-        x, color = axis.x(row["miou"]), SOURCE if row["role"] == "source" else ORACLE
+        x, color = axis.x(row["miou"]), ORACLE if row["role"] == "oracle" else SOURCE
         reach = axis.x(row["miou"] + (row["spread"] or 0)) - x
         aside = near and x == places[-1]
         name = f"{row['title']} {score(row)}"
@@ -123,11 +164,12 @@ def _bounds(axis: Axis, bounds: Sequence[Row], rows: int) -> list[str]:
     return parts
 
 
-def _line(axis: Axis, row: Row, place: int, base: float | None) -> list[str]:
+def _line(axis: Axis, row: Row, place: int, base: Row | None) -> list[str]:
     """Draw a method: its name, a dot for the mean on a bar for the spread, a ring per seed below, the numbers."""
     top = HEADER + ROW * place
     y, below, words = top + 11.0, top + 20.5, top + 18.5
-    x, color = axis.x(row["miou"]), INK if base is None else ABOVE if row["miou"] >= base else BELOW
+    above = None if base is None else gain(row, base)
+    x, color = axis.x(row["miou"]), INK if above is None else ABOVE if above >= 0 else BELOW
     parts = [_text(axis.left - 14, words, row["title"], anchor="end")]
     if row["spread"] is not None:
         ends = [axis.x(row["miou"] + sign * row["spread"]) for sign in (-1, 1)]
@@ -142,16 +184,16 @@ def _line(axis: Axis, row: Row, place: int, base: float | None) -> list[str]:
             f"<title>seed {escape(str(seed))}: {value:.1f}</title></circle>"
         )
     parts.append(_text(WIDTH - 76, words, score(row), anchor="end"))
-    if base is not None:
-        parts.append(_text(WIDTH - 24, words, f"{row['miou'] - base:+.1f}", color, weight=600, anchor="end"))
+    if above is not None:
+        parts.append(_text(WIDTH - 24, words, f"{above:+.1f}", color, weight=600, anchor="end"))
     return parts
 
 
-def _legend(y: float, spread: bool, source: bool) -> list[str]:
+def _legend(y: float, spread: bool, base: str | None) -> list[str]:
     """Draw the meaning of the signs."""
     entries = [("dot", INK, "mean"), ("ring", INK, "one seed")]
     entries += [("bar", INK, "standard deviation")] if spread else []
-    entries += [("dot", ABOVE, "above source only"), ("dot", BELOW, "below")] if source else []
+    entries += [("dot", ABOVE, f"above {base}"), ("dot", BELOW, "below")] if base else []
     parts, x = [], 30.0
     for kind, color, text in entries:
         if kind == "bar":
@@ -165,11 +207,9 @@ def _legend(y: float, spread: bool, source: bool) -> list[str]:
     return parts
 
 
-def _subtitle(table: Row, source: bool) -> str:
-    count = len(table["seeds"])
-    seeds = "one seed" if count == 1 else f"{count} seeds"
-    right = "mean ± standard deviation" + (" and the difference to source only" if source else "")
-    return f"mIoU of the last checkpoint in percent, {seeds}. On the right: {right}."
+def _subtitle(table: Row, base: str | None) -> str:
+    right = "mean ± standard deviation" + (f" and the difference to {base}" if base else "")
+    return f"mIoU of the last checkpoint in percent, {counted(table['seeds'])}. On the right: {right}."
 
 
 def _text(

@@ -1,13 +1,14 @@
 """Write the tables of the README and the pages, and the pictures: from measured numbers, and from settings classes.
 
-``TASK.json`` holds, under ``table``, the ``table.json`` that ``segadapt bench table TASK`` wrote; its other keys hold
-numbers of the page's text (ablations). From the table come ``docs/images/TASK.svg``, the block of all stages in
-``benchmarks/TASK.md``, and the block of results in ``README.md`` where there is one. The tables of settings in ``docs``
-stand between lines ``<!-- begin settings METHOD -->`` and ``<!-- end settings METHOD -->``, see
+``TASK.json`` holds, under ``table``, the ``table.json`` of ``segadapt bench study`` or ``segadapt bench table``; its
+other keys hold numbers of the page's text. From the table come ``docs/images/TASK.svg`` and, where there are ablations,
+``TASK_parts.svg``, the block of everything measured in ``benchmarks/TASK.md``, and the block of results in
+``README.md`` where there is one. Blocks of a task whose ``TASK.json`` is not there yet stay as they are. The tables of
+settings in ``docs`` stand between lines ``<!-- begin settings METHOD -->`` and ``<!-- end settings METHOD -->``, see
 :mod:`benchmarks.settings`::
 
-    make tables                                              # write all of them again
-    make tables TABLE=runs/bench/camvid_day_dusk/table.json  # after taking in a new table
+    make tables                                            # write all of them again
+    make tables TABLE="runs/study/camvid_day_dusk/table.json runs/study/toy_camvid/table.json"  # take in new ones first
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chart import bound, chart, results, score
+from benchmarks.chart import chart, effects, results
 from benchmarks.settings import settings_blocks
-from segadapt.bench.table import tables
+from segadapt.bench.pages import control_of, counted, gain, score, source_of, tables
 
 ROOT = Path(__file__).parents[1]
-NEEDED = {"method", "title", "network", "role", "result", "seeds", "miou", "spread", "mpa", "iou", "minutes"} | {
-    "peak_memory_mb",
-    "label_accuracy",
+NEEDED = {"method", "title", "network", "role", "control", "result", "seeds", "miou", "spread", "mpa", "iou"} | {
+    *("steps", "minutes", "peak_memory_mb", "label_accuracy", "q", "labels", "prototypes", "predicted", "truth"),
 }
 
 
@@ -42,7 +42,12 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         figure = f"docs/images/{task}.svg"
         made[root / figure] = chart(table, heading)
         picture = f"![{alternative(table, heading)}]"
-        made[page] = with_block(text, page.name, task, f"{picture}(../{figure})\n\n{tables(table)}")
+        pictures = f"{picture}(../{figure})"
+        if table.get("ablations"):
+            parts = f"docs/images/{task}_parts.svg"
+            made[root / parts] = effects(table["ablations"], heading)
+            pictures += f"\n\n![{heading}, effects of parts of the methods](../{parts})"
+        made[page] = with_block(text, page.name, task, f"{pictures}\n\n{tables(table)}")
         if begin(task) in made[readme]:
             body = f"{picture}({figure})\n\n{summary(table)}"
             made[readme] = with_block(made[readme], readme.name, task, body)
@@ -54,12 +59,12 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
 
 
 def checked(table: Mapping[str, Any] | None, path: Path) -> Mapping[str, Any]:
-    """Return the table of a file; exit with one line if it is not from the current ``segadapt bench table``."""
+    """Return the table of a file; exit with one line if another version of segadapt made it."""
     if table is None or not {"task", "seeds", "rows", "machine"} <= table.keys():
-        sys.exit(f"{path}: needs the table.json of 'segadapt bench table' under 'table'")
+        sys.exit(f"{path}: needs the table.json of 'segadapt bench study' or 'segadapt bench table' under 'table'")
     missing = sorted(NEEDED - set.intersection(*(set(row) for row in table["rows"]))) if table["rows"] else []
     if missing:
-        sys.exit(f"{path}: rows without {', '.join(missing)}; run 'segadapt bench table' again with the same --out")
+        sys.exit(f"{path}: rows without {', '.join(missing)}; run the command that made it again with the same --out")
     return table
 
 
@@ -82,40 +87,46 @@ def between(text: str, where: str, opening: str, end: str, body: str) -> str:
 
 
 def summary(table: Mapping[str, Any]) -> str:
-    """Write the short table: the result of every recipe beside the source model; the best adapted ones are bold."""
-    source = bound(table, "source")
+    """Write the short table: the result of every recipe beside source only and the control; the best are bold."""
     rows = results(table)
+    bases = {"control": control_of(table), "source only": source_of(table)}
+    known = {name: base for name, base in bases.items() if base is not None}
     best = best_of(rows)
-    lines = ["| method | network | mIoU | against source only |", "|---|---|---|---|"]
+    head = ["method", "network", "mIoU", *(f"against {name}" for name in known)]
+    lines = [head, ["---"] * len(head)]
     for row in rows:
         bold = "**" if row in best else ""
-        gain = f"{row['miou'] - source['miou']:+.1f}" if source and row is not source else ""
-        lines.append(f"| {bold}{row['title']}{bold} | `{row['network']}` | {bold}{score(row)}{bold} | {gain} |")
-    return "\n".join(lines)
+        fewer = f" ({counted(row['seeds'])})" if len(row["seeds"]) < len(table["seeds"]) else ""
+        gains = [None if row is base else gain(row, base) for base in known.values()]
+        cells = [f"{bold}{row['title']}{bold}", f"`{row['network']}`", f"{bold}{score(row)}{bold}{fewer}"]
+        lines.append([*cells, *("" if points is None else f"{points:+.1f}" for points in gains)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def best_of(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the adapted rows with the highest score, as rounded in tables."""
-    adapted = [row for row in rows if row["role"] == "adapted"]
+    """Return the adapted rows, without controls, that have the highest score, as rounded in tables."""
+    adapted = [row for row in rows if row["role"] == "adapted" and not row["control"]]
     highest = max((round(row["miou"], 1) for row in adapted), default=None)
     return [row for row in adapted if round(row["miou"], 1) == highest]
 
 
 def alternative(table: Mapping[str, Any], heading: str) -> str:
     """Describe the picture in words."""
-    best = best_of(results(table))
-    words = [f"{row['title']} {row['miou']:.1f}" for row in results(table) if row["role"] != "adapted"]
+    rows = results(table)
+    best = best_of(rows)
+    others = [row for row in rows if row["role"] != "adapted" or row["control"]]
+    words = [f"{row['title']} {row['miou']:.1f}" for row in others]
     if best:
-        adapted = sum(row["role"] == "adapted" for row in results(table))
         names = ", ".join(row["title"] for row in best)
-        words.insert(0, f"{adapted} methods, best {names} {best[0]['miou']:.1f}")
+        count = len(rows) - len(others)
+        words.insert(0, f"{count} method{'s' * (count > 1)}, best {names} {best[0]['miou']:.1f}")
     return f"{heading}, mIoU: {'; '.join(words)}"
 
 
 def take(path: Path, root: Path = ROOT) -> None:
     """Replace the stored table by a newly measured one."""
     if not path.is_file():
-        sys.exit(f"{path}: no such table; 'segadapt bench table TASK' writes one")
+        sys.exit(f"{path}: no such table; 'segadapt bench study' and 'segadapt bench table' write one")
     table = checked(json.loads(path.read_text(encoding="utf-8")), path)
     kept = root / "benchmarks" / f"{Path(table['task']).name}.json"
     if not kept.with_suffix(".md").exists():
@@ -124,7 +135,8 @@ def take(path: Path, root: Path = ROOT) -> None:
     before = {row["method"] for row in rest.get("table", {}).get("rows", [])}
     lost = sorted(before - {row["method"] for row in table["rows"]})
     if lost:
-        sys.exit(f"{path}: no rows of {', '.join(lost)}, but {kept.name} has them; run them with the same --out first")
+        there = f"no rows of {', '.join(lost)}, but {kept.name} has them"
+        sys.exit(f"{path}: {there}; run them with the same --out, or remove {kept.name} first")
     kept.write_text(json.dumps({**rest, "table": table}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks.chart import ABOVE, BELOW, chart
+from benchmarks.chart import ABOVE, BELOW, chart, effects
 from benchmarks.render import ROOT, alternative, begin, main, rendered, summary, with_block
 from benchmarks.settings import OPENING, settings_blocks
 
@@ -26,6 +26,7 @@ def row(method: str, *scores: float, role: str = "adapted", result: bool = True,
         "stage": "adapt",
         "title": method.upper(),
         "role": role,
+        "control": False,
         "network": "lite",
         "result": result,
         "seeds": {str(seed): score for seed, score in enumerate(scores)},
@@ -33,9 +34,15 @@ def row(method: str, *scores: float, role: str = "adapted", result: bool = True,
         "spread": statistics.stdev(scores) if len(scores) > 1 else None,
         "mpa": 50.0,
         "iou": {"sky": 40.0, "road": None},
+        "steps": 1000,
         "minutes": 2.0,
         "peak_memory_mb": 900,
         "label_accuracy": None,
+        "q": None,
+        "labels": {},
+        "prototypes": {},
+        "predicted": {},
+        "truth": {},
         **changes,
     }
 
@@ -45,6 +52,23 @@ SOURCE, ORACLE = row("source_only", 38, 40, role="source"), row("oracle", 50, 52
 
 def table(*rows: dict[str, Any]) -> dict[str, Any]:
     return {"task": "task", "seeds": [0, 1], "rows": list(rows), "machine": {}}
+
+
+def ablation(name: str, sign: str, paper: str, *scores: float) -> dict[str, Any]:
+    """Make an ablation as ``segadapt bench study`` writes it."""
+    made = row(name, *scores)
+    return {
+        "row": name,
+        "of": "mic",
+        "part": f"part of {name}",
+        "paper": paper,
+        "settings": ["adapt.a=1", "adapt.b=2"],
+        "miou": 30.0,
+        "effects": made["seeds"],
+        "mean": made["miou"],
+        "spread": made["spread"],
+        "sign": sign,
+    }
 
 
 def repository(root: Path, made: dict[str, Any]) -> Path:
@@ -94,12 +118,29 @@ def test_every_method_and_group_has_its_settings_on_one_page() -> None:
 def test_the_short_table_has_results_alone_and_the_best_is_bold() -> None:
     way = row("proda", 90, 92, result=False)
     lines = summary(table(SOURCE, way, row("st", 35, 35.5), row("cbst", 41), ORACLE)).splitlines()
-    assert lines[2:] == [
+    assert lines == [
+        "| method | network | mIoU | against source only |",
+        "| --- | --- | --- | --- |",
         "| SOURCE_ONLY | `lite` | 39.0 ± 1.4 |  |",
         "| ST | `lite` | 35.2 ± 0.4 | -3.8 |",
-        "| **CBST** | `lite` | **41.0** | +2.0 |",
+        "| **CBST** | `lite` | **41.0** (one seed) | +3.0 |",
         "| ORACLE | `lite` | 51.0 ± 1.4 | +12.0 |",
     ]
+
+
+def test_a_control_is_what_methods_are_compared_with_and_never_the_best() -> None:
+    control, strong = row("control", 42, 44, control=True), row("strong", 50, 50, control=True)
+    lines = summary(table(SOURCE, control, strong, row("cbst", 41, 47), ORACLE)).splitlines()
+    assert lines[0] == "| method | network | mIoU | against control | against source only |"
+    assert lines[2:] == [
+        "| SOURCE_ONLY | `lite` | 39.0 ± 1.4 | -4.0 |  |",
+        "| CONTROL | `lite` | 43.0 ± 1.4 |  | +4.0 |",
+        "| STRONG | `lite` | 50.0 ± 0.0 | +7.0 | +11.0 |",
+        "| **CBST** | `lite` | **44.0 ± 4.2** | +1.0 | +5.0 |",
+        "| ORACLE | `lite` | 51.0 ± 1.4 | +8.0 | +12.0 |",
+    ]
+    words = alternative(table(SOURCE, control, strong, row("cbst", 41, 47), ORACLE), "x")
+    assert words == "x, mIoU: 1 method, best CBST 44.0; SOURCE_ONLY 39.0; CONTROL 43.0; STRONG 50.0; ORACLE 51.0"
 
 
 def test_equal_to_the_decimal_shown_is_equally_good() -> None:
@@ -121,8 +162,8 @@ def test_blocks_and_picture_are_written_and_the_text_around_them_stays(tmp_path:
     assert "](docs/images/task.svg)" in readme
     assert "| PRODA 1 |" not in readme
     assert "](../docs/images/task.svg)" in page
-    assert "| PRODA 1 | `lite` | 31.0 ± 1.4 | 30.0 | 32.0 | 50.0 | - | 2.0 | 900 |" in page
-    assert "| PRODA 1 | 40.0 | - |" in page
+    assert "| PRODA 1 | `lite` | 1000 | 31.0 ± 1.4 | 30.0 | 32.0 | 50.0 | - | 2.0 | 900 |" in page
+    assert "| PRODA 1 | 40.0 | - | - |" in page
     assert "From here to there" in (root / "docs/images/task.svg").read_text()
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.*")}
     main([], root)
@@ -137,6 +178,26 @@ def test_a_new_table_takes_the_place_of_the_kept_one(tmp_path: Path) -> None:
     kept = json.loads((root / "benchmarks/task.json").read_text())
     assert kept == {"ablations": {"a": 1}, "table": new}
     assert "| **ST** | `lite` | **44.5 ± 0.7** | +5.5 |" in (root / "README.md").read_text()
+
+
+def test_several_tables_are_taken_in_and_a_task_without_one_keeps_its_blocks(tmp_path: Path) -> None:
+    root = repository(tmp_path, table(SOURCE))
+    empty = f"{begin('later')}\n<!-- end table later -->"
+    readme, page = root / "README.md", root / "benchmarks/later.md"
+    readme.write_text(f"{readme.read_text()}{empty}\n")
+    page.write_text(f"# Later\n\n{empty}\n")
+    main([], root)
+    assert page.read_text() == f"# Later\n\n{empty}\n"
+    assert readme.read_text().endswith(f"{empty}\n")
+    paths = []
+    for task, miou in (("task", 44), ("later", 55)):
+        paths.append(tmp_path / f"{task}.json")
+        paths[-1].write_text(json.dumps({**table(SOURCE, row("st", miou)), "task": task}))
+    main([str(path) for path in paths], root)
+    assert "**44.0**" in readme.read_text()
+    assert "**55.0**" in readme.read_text()
+    assert "| ST | `lite` | 1000 | 55.0 |" in page.read_text()
+    assert (root / "docs/images/later.svg").is_file()
 
 
 def test_a_table_that_lacks_what_is_kept_is_refused(tmp_path: Path) -> None:
@@ -154,7 +215,7 @@ def test_a_table_that_lacks_what_is_kept_is_refused(tmp_path: Path) -> None:
 
 def test_tables_of_another_layout_and_pages_without_markers_are_refused(tmp_path: Path) -> None:
     root = repository(tmp_path, table({k: v for k, v in SOURCE.items() if k != "role"}))
-    with pytest.raises(SystemExit, match=r"rows without role; run 'segadapt bench table'"):
+    with pytest.raises(SystemExit, match=r"rows without role; run the command that made it again"):
         rendered(root)
     with pytest.raises(SystemExit, match=r"page\.md: needs the lines '<!-- begin table task -->'"):
         with_block("text", "page.md", "task", "body")
@@ -218,6 +279,29 @@ def test_places_and_colours_follow_the_scores() -> None:
     assert {"LOW", "30.5 ± 0.7", "-8.5", "From <here> & there"} <= set(words)
 
 
+def test_beside_a_control_everything_but_the_oracle_has_a_line() -> None:
+    control, strong = row("control", 42, control=True), row("strong", 45, control=True)
+    picture = drawn(SOURCE, control, strong, row("st", 41), ORACLE)
+    words = [t.text for t in picture.iter(f"{SVG}text")]
+    assert {"SOURCE_ONLY", "STRONG", "ST", "CONTROL 42.0", "above the control", "-4.0", "+3.0", "-1.0"} <= set(words)
+    assert "CONTROL" not in words
+    assert "ORACLE" not in words
+
+
+def test_effects_stand_on_both_sides_of_nothing(tmp_path: Path) -> None:
+    gains, loses = ablation("a", "+", "+", 3.0, 5.0), ablation("b", "-", "", -2.0, -1.0)
+    picture = ElementTree.fromstring(effects([gains, loses], "From here"))
+    up, down = [float(c.get("cx", "0")) for c in picture.iter(f"{SVG}circle") if c.get("r") == "5"][:2]
+    (middle,) = (float(x.get("x1", "0")) for x in picture.iter(f"{SVG}line") if x.get("stroke-width") == "1.5")
+    assert (up - middle) / 4 == pytest.approx((middle - down) / 1.5, rel=0.01)
+    words = [t.text for t in picture.iter(f"{SVG}text")]
+    assert {"mic: part of a", "4.0 ± 1.4", "+ | +", "- |  "} <= set(words)
+    root = repository(tmp_path, {**table(SOURCE), "ablations": [gains]})
+    main([], root)
+    assert "](../docs/images/task_parts.svg)" in (root / "benchmarks/task.md").read_text()
+    assert "part of a" in (root / "docs/images/task_parts.svg").read_text()
+
+
 @pytest.mark.parametrize(
     "rows",
     [
@@ -226,6 +310,7 @@ def test_places_and_colours_follow_the_scores() -> None:
         [row("st", 40)],
         [row("st", 40, 40), row("a very long title & more of it", 0, 99)],
         [SOURCE, row("st", 30), row("source_like", 39.5, role="oracle")],
+        [SOURCE, row("control", 41, control=True), row("other", 50, seeds={"7": 50}), ORACLE],
     ],
 )
 def test_any_set_of_rows_can_be_drawn(rows: list[dict[str, Any]]) -> None:

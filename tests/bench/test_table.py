@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from segadapt.bench.table import bench_table, markdown, summarise, task_recipes
+from segadapt.bench.pages import markdown
+from segadapt.bench.table import bench_table, summarise, task_recipes
 from segadapt.core.files import write_json
 from segadapt.errors import RequestError
 from segadapt.methods.registry import METHODS
@@ -76,8 +77,15 @@ def row(method: str, miou: float, sky: float | None = 5.0, **changes: Any) -> di
         "role": "adapted",
         "method": method,
         "title": method.upper(),
-        "scores": {"miou": miou, "mpa": miou + 5, "iou": {"sky": sky, "road": miou}},
+        "scores": {
+            "miou": miou,
+            "mpa": miou + 5,
+            "iou": {"sky": sky, "road": miou},
+            "accuracy": {"sky": sky and 50.0, "road": 50.0},
+            "pixels": {"sky": 100 if sky else 0, "road": 300},
+        },
         "seconds": 60.0,
+        "steps": 40,
         "peak_memory_mb": 7,
         **changes,
     }
@@ -99,8 +107,17 @@ def test_unfinished_seeds_and_absent_classes_are_left_out_of_means(tmp_path: Pat
     (only,) = table["rows"]
     assert (only["miou"], only["iou"]["sky"]) == (31.0, 8.0)
     page = markdown(table)
-    assert "| ST | `lite` | 31.0 ± 1.4 | 30.0 | 32.0 | - | 36.0 | 75.0% | 1.0 | 7 |" in page
+    assert "| ST | `lite` | 40 | 31.0 ± 1.4 | 30.0 | 32.0 | - | 36.0 | 75.0% | 1.0 | 7 |" in page
     assert "| ST | 8.0 | 31.0 |" in page
+
+
+def test_a_control_trains_on_the_source_alone_and_is_adapted(tmp_path: Path) -> None:
+    write_run(tmp_path / "source_only/seed0", [row("source_only", 20.0, role="source")])
+    write_run(tmp_path / "longer/seed0", [row("source_only", 21.0)])
+    write_run(tmp_path / "st/seed0", [row("st", 22.0)])
+    write_run(tmp_path / "oracle/seed0", [row("oracle", 50.0, role="oracle")])
+    rows = summarise("task", ["source_only", "longer", "st", "oracle"], [0], tmp_path)["rows"]
+    assert [r["method"] for r in rows if r["control"]] == ["longer"]
 
 
 WARMUP = row("adaptseg", 30.0, stage="warmup")

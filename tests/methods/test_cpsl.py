@@ -268,6 +268,8 @@ def test_ablations() -> None:
     assert not torch.equal(labels_of(weights="none"), whole)
     assert not torch.equal(labels_of(labels="none"), whole)
     assert set(backward(cpsl(consistency=0, self_labelling=0).step(batches()))) == {"source", "ce"}
+    plain, scaled = (backward(cpsl(published_classes=n).step(batches())) for n in (None, 10))
+    assert scaled["consistency"] == pytest.approx(plain["consistency"] * len(cpsl().space) / 10, rel=1e-5)
     official = make("cpsl_official", Pointwise(), samples=10, bank=50, batch_size=2)
     torch.manual_seed(1)
     assert set(backward(official.train().step(batches()))) == {"source", "ce", "rce", "consistency", "self-labelling"}

@@ -242,6 +242,18 @@ def test_masks_hide_with_the_mean_colour() -> None:
     assert torch.equal(hidden, torch.tensor([0.485, 0.456, 0.406])[None, :, None, None].expand_as(hidden))
 
 
+@pytest.mark.parametrize(("size", "side"), [((32, 48), 2), ((180, 240), 11), ((8, 8), 1)])
+def test_a_block_is_a_sixteenth_of_the_height_of_the_crop(size: tuple[int, int], side: int) -> None:
+    """Published: 64 of 1024 and 32 of 512 rows. Within a block of that side all pixels are hidden, or none."""
+    images = torch.full((2, 3, *size), 0.25)
+    torch.manual_seed(0)
+    hidden = masked(images, Pointwise(), MaskedConfig(masked_colours=False), MeanTeacherConfig())
+    torch.manual_seed(0)
+    told = masked(images, Pointwise(), MaskedConfig(block=side, masked_colours=False), MeanTeacherConfig())
+    assert torch.equal(hidden, told)
+    assert (hidden != images).any()
+
+
 def test_classes_whose_features_are_kept() -> None:
     assert kept_near(SPACE, "all").all()
     assert kept_near(SPACE, ("b", "e")).tolist() == [False, True, False, False, True]

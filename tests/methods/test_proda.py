@@ -167,6 +167,15 @@ def test_every_ablation_changes_the_labels_or_the_terms() -> None:
     assert hard["structure"] == soft["structure"]
 
 
+@pytest.mark.parametrize("published", [None, 19, 5])
+def test_the_consistency_weighs_as_much_per_class_as_in_the_published_run(published: int | None) -> None:
+    made = proda(published_classes=published)
+    plain, scaled = backward(proda().step(batches())), backward(made.step(batches()))
+    factor = 1.0 if published is None else len(made.space) / published
+    assert scaled["structure"] == pytest.approx(plain["structure"] * factor, rel=1e-5)
+    assert {k: v for k, v in scaled.items() if k != "structure"} == {k: v for k, v in plain.items() if k != "structure"}
+
+
 def test_no_teacher_where_nothing_asks_for_one() -> None:
     method = make("proda", Pointwise(), weights="none", structure=0)
     assert isinstance(method, ProDA)

@@ -190,6 +190,18 @@ def test_the_source_share_grows_and_is_kept_or_redrawn() -> None:
     assert subsets[drawn][2] != subsets[drawn][3]
 
 
+def test_without_a_share_as_many_source_images_as_target_images_take_part() -> None:
+    environment = FakeEnvironment()
+    made = method("cbst", source_portion=None, source_policy="redrawn")
+    sizes = []
+    for round_index in range(3):
+        source, target = made.streams(round_index, environment)["pool"].parts  # type: ignore[arg-type]
+        sizes.append((len(source.dataset), len(target.dataset)))
+    wanted = min(len(environment.source), len(environment.target))
+    assert sizes == [(wanted, len(environment.target))] * 3
+    assert 0 < wanted < len(environment.source)
+
+
 def test_mining_follows_the_predictions_and_stays_off_the_source_unless_asked() -> None:
     environment, cbst = FakeEnvironment(), method("cbst", mining=0.6, mining_share=0.05)
     cbst.counts.copy_(torch.tensor([900, 60, 30, 10, 0]))

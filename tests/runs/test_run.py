@@ -220,6 +220,15 @@ def test_a_finished_stage_is_reused_and_shared(tmp_path: Path) -> None:
     assert_same(weights(tmp_path / "first", "source"), weights(tmp_path / "second", "source"))
 
 
+def test_a_stage_without_its_model_is_trained_and_not_taken_over(tmp_path: Path) -> None:
+    """Results without models are what is left of a study that was copied for its numbers."""
+    Run.open(config(tmp_path, "source_only"), tmp_path / "first", quiet=True).execute()
+    (tmp_path / "first/stages/source/model.safetensors").unlink()
+    second = Run.open(config(tmp_path, "st"), tmp_path / "second", quiet=True, reuse=(tmp_path / "first",))
+    assert len(second.execute()["rows"]) == 2
+    assert (tmp_path / "second/stages/source/model.safetensors").exists()
+
+
 def test_a_reused_stage_has_the_scores_of_this_run(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "source_only")
     first = Run.open(build_config(raw, "tiny"), tmp_path / "first", quiet=True).execute()

@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segadapt.bench.measures import averaged, measures
+from segadapt.bench.pages import markdown
 from segadapt.core.files import read_json, write_json, write_text
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS
 from segadapt.recipes import recipe_names
 from segadapt.runs.config import load_config
 from segadapt.runs.run import Run
+
+SOURCE_ONLY = "source_only"
+"""Method that trains on the source alone; a recipe of it whose role is ``adapted`` is a control."""
 
 
 def task_recipes(task: str) -> list[str]:
@@ -148,7 +153,12 @@ def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path
         and its ``title``, ``network``, ``role`` (``source``, ``adapted``, ``oracle``), ``result`` (whether
         the recipe ends with this stage), and its numbers: mIoU in percent per seed (``seeds``), mean
         ``miou`` and sample standard deviation ``spread`` (None for one seed), mean ``mpa`` and ``iou`` per
-        class in percent, ``minutes``, ``peak_memory_mb``, and ``label_accuracy`` in 0 .. 1 or None.
+        class in percent, ``minutes``, ``peak_memory_mb``, and ``label_accuracy`` in 0 .. 1 or None. ``control`` tells
+        that an adapted row was trained on the source alone. The means over seeds of :mod:`segadapt.bench.measures`
+        are ``steps``; at the end of the stage ``q``, the share of sure pixels in [0, 1] or None, ``labels``, the
+        ``accuracy``, ``miou`` and ``density`` of labels made during training by their kind, in [0, 1], and
+        ``prototypes``, numbers by name; and shares of each class in the predictions on the test images
+        (``predicted``, None where unknown) and in the truth (``truth``), in [0, 1].
     """
     rows: list[dict[str, Any]] = []
     machine: dict[str, Any] = {}
@@ -192,6 +202,7 @@ def _own_rows(folder: Path) -> list[dict[str, Any]]:
             "labels": [summary for summary in results["labels"] if summary["stage"] == row["stage"]],
             "network": networks.get(row["stage"], held["config"]["model"]["name"]),
             "machine": results["machine"],
+            "measures": measures(folder, row) if row["scores"] is not None else None,
         }
         for row in results["rows"]
         if row["stage"] in own
@@ -200,12 +211,8 @@ def _own_rows(folder: Path) -> list[dict[str, Any]]:
 
 def _summary(method: str, by_seed: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     """Summarise one stage of a recipe over its finished seeds."""
-    values = [row["scores"]["miou"] for row in by_seed.values()]
-    names = next(iter(by_seed.values()))["scores"]["iou"]
-    iou = {}
-    for name in names:
-        known = [row["scores"]["iou"][name] for row in by_seed.values() if row["scores"]["iou"][name] is not None]
-        iou[name] = statistics.mean(known) if known else None
+    scores = [row["scores"] for row in by_seed.values()]
+    values = [score["miou"] for score in scores]
     first = next(iter(by_seed.values()))
     return {
         "method": method,
@@ -213,15 +220,17 @@ def _summary(method: str, by_seed: Mapping[int, dict[str, Any]]) -> dict[str, An
         "title": first["title"],
         "network": first["network"],
         "role": first["role"],
+        "control": first["role"] == "adapted" and first["method"] == SOURCE_ONLY,
         "result": first["result"],
         "seeds": {str(seed): row["scores"]["miou"] for seed, row in by_seed.items()},
         "miou": statistics.mean(values),
         "spread": statistics.stdev(values) if len(values) > 1 else None,
-        "mpa": statistics.mean([row["scores"]["mpa"] for row in by_seed.values()]),
-        "iou": iou,
+        "mpa": statistics.mean([score["mpa"] for score in scores]),
+        "iou": averaged([score["iou"] for score in scores]),
         "minutes": statistics.mean([row["seconds"] for row in by_seed.values()]) / 60,
         "peak_memory_mb": max(row["peak_memory_mb"] for row in by_seed.values()),
         "label_accuracy": _label_accuracy(by_seed),
+        **averaged([row["measures"] for row in by_seed.values()]),
     }
 
 
@@ -230,48 +239,3 @@ def _label_accuracy(by_seed: Mapping[int, dict[str, Any]]) -> float | None:
     values = [row["labels"][-1]["accuracy"] for row in by_seed.values() if row["labels"]]
     known = [v for v in values if v is not None]
     return statistics.mean(known) if known else None
-
-
-def markdown(table: Mapping[str, Any]) -> str:
-    """Write the table as a Markdown page."""
-    return f"# {table['task']}\n\n{tables(table)}"
-
-
-def _counted(seeds: Sequence[str]) -> str:
-    return f"{len(seeds)} seeds (mean, sample standard deviation)" if len(seeds) > 1 else "one seed"
-
-
-def tables(table: Mapping[str, Any]) -> str:
-    """Write a table in Markdown: all stages per seed, their IoU per class, and the machine."""
-    seeds = [str(s) for s in table["seeds"]]
-    lines = [
-        f"mIoU of the last checkpoint on the test images, {_counted(seeds)}.",
-        "",
-        "| method | network | mIoU | "
-        + " | ".join(f"seed {s}" for s in seeds)
-        + " | MPA | labels right | minutes | peak MB |",
-        "|---|---|---|" + "---|" * len(seeds) + "---|---|---|---|",
-    ]
-    for row in table["rows"]:
-        spread = f" ± {row['spread']:.1f}" if row["spread"] is not None else ""
-        single = " | ".join(f"{row['seeds'][s]:.1f}" if s in row["seeds"] else "-" for s in seeds)
-        right = f"{row['label_accuracy']:.1%}" if row["label_accuracy"] is not None else "-"
-        lines.append(
-            f"| {row['title']} | `{row['network']}` | {row['miou']:.1f}{spread} | {single} | {row['mpa']:.1f} "
-            f"| {right} | {row['minutes']:.1f} | {row['peak_memory_mb']} |"
-        )
-    lines += ["", "Labels right: accuracy of the last round's pseudo labels. Minutes: time of the method's own stage."]
-    lines += ["", "IoU by class (mean over seeds):", ""]
-    names = list(table["rows"][0]["iou"]) if table["rows"] else []
-    lines += ["| method | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for row in table["rows"]:
-        cells = ["-" if row["iou"][n] is None else f"{row['iou'][n]:.1f}" for n in names]
-        lines.append(f"| {row['title']} | " + " | ".join(cells) + " |")
-    machine = table["machine"]
-    if machine:
-        lines += [
-            "",
-            f"Made with segadapt {machine['segadapt']}, torch {machine['torch']}, Python {machine['python']} on "
-            f"{machine['cpu']} ({machine['cores']} cores, {machine['device']}).",
-        ]
-    return "\n".join(lines) + "\n"

@@ -115,18 +115,24 @@ def step(
 def study(
     file: Annotated[Path, typer.Argument(help="A study file, e.g. benchmarks/study.yaml.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs and the tables.", callback=out_folder)],
-    seeds: Annotated[str, typer.Option(help="Seeds, comma-separated; the file's if empty.")] = "",
+    seeds: Annotated[str, typer.Option(help="Run only these of the file's seeds, comma-separated.")] = "",
     workers: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
-    minutes: Annotated[float | None, typer.Option(min=0.0, help="Stop after so long; call again to go on.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop after so long; call again to go on. 0 only writes the tables.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Settings of every row, e.g. model.name=deeplabv2_resnet50.")
+    ] = None,
     root: Roots = None,
     json: Json = False,
 ) -> None:
     """Run the rows of a study file on its tasks, all from the same source models; goes on where it stopped."""
-    from segadapt.bench.study import read_study, run_study
-    from segadapt.bench.table import markdown
+    from segadapt.bench.pages import markdown
+    from segadapt.bench.study import read_study, with_settings
+    from segadapt.bench.study_runs import run_study
 
     made = run_study(
-        read_study(file),
+        with_settings(read_study(file), overrides or []),
         out,
         parse_roots(root),
         workers=workers,
@@ -161,7 +167,8 @@ def table(
     json: Json = False,
 ) -> None:
     """Run the recipes of a task with several seeds and write one table; goes on where it stopped."""
-    from segadapt.bench.table import bench_table, markdown
+    from segadapt.bench.pages import markdown
+    from segadapt.bench.table import bench_table
 
     def show(seed: int, row: Mapping[str, Any]) -> None:
         if not json:

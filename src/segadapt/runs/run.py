@@ -184,7 +184,8 @@ class Run:
         folder = self._folder(stage)
         for path in (path for other in self.reuse for path in sorted(other.glob(f"**/{DONE}"))):
             done = read_json(path)
-            if not done or done["fingerprint"] != fingerprint or path.parent.resolve() == folder.resolve():
+            here = path.parent.resolve() == folder.resolve()
+            if not done or done["fingerprint"] != fingerprint or here or not (path.parent / MODEL).exists():
                 continue
             if self.runtime.main:
                 folder.mkdir(parents=True, exist_ok=True)
