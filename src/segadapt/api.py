@@ -60,6 +60,8 @@ def adapt(
     out: PathLike | None = None,
     roots: Mapping[str, str] | None = None,
     seed: int | None = None,
+    length: float | None = None,
+    steps: int | None = None,
     stage: str | None = None,
     reuse: PathLike | Sequence[PathLike] = (),
     quiet: bool = True,
@@ -90,6 +92,7 @@ def adapt(
         out: folder of the run; ``runs/TITLE/seedN`` if None.
         roots: folders of named data sets.
         seed: seed of everything random; the recipe's seed if None.
+        length, steps: share of the published steps, in (0, 1], or about so many steps of all stages together.
         stage: run this stage alone.
         reuse: runs to take finished stages over from, where settings, seed and training data are equal.
         quiet: print warnings only.
@@ -104,15 +107,14 @@ def adapt(
     (51.1, PosixPath('run/stages/adapt/model.safetensors'))
     """
     overrides, plugins, reuse = listed(overrides), listed(plugins), listed(reuse)
-    datasets = {
-        part: value for part, value in (("source", source), ("target", target), ("test", test)) if value is not None
-    }
+    datasets = {p: v for p, v in {"source": source, "target": target, "test": test}.items() if v is not None}
     folders = {
         "source": (source_images, source_labels),
         "target": (target_images, None),
         "test": (test_images, test_labels),
     }
-    changes = [*overrides, *([f"seed={seed}"] if seed is not None else [])]
+    numbers = {"seed": seed, "length": length}
+    changes = [*overrides, *(f"{name}={value}" for name, value in numbers.items() if value is not None)]
     given: dict[str, Dataset] = {}
     if recipe is not None:
         if datasets or any(value is not None for pair in folders.values() for value in pair):
@@ -120,14 +122,14 @@ def adapt(
         if method is not None or classes is not None or tuple(ignore_ids) != (255,):
             raise RequestError("method, classes and ignored ids are for folders and data sets; a recipe has its own")
         if isinstance(recipe, RunConfig):
-            if changes or plugins:
-                raise RequestError("a configuration is complete; overrides, seed and plugins are for a recipe's name")
+            if changes or plugins or steps is not None:
+                raise RequestError("a configuration is complete; other settings and plugins are for a recipe's name")
             config = recipe
         else:
-            config = load_config(recipe, changes, plugins)
+            config = load_config(recipe, changes, plugins, steps=steps)
     else:
         given, data = own_data(datasets, folders, classes, ignore_ids)
-        config = folder_config(method or "cbst", data, changes, plugins)
+        config = folder_config(method or "cbst", data, changes, plugins, steps=steps)
     config = with_network(config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
     require_writable(where, "folder for the run ('out')")

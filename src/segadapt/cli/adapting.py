@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,9 +13,11 @@ from segadapt.cli.common import (
     Classes,
     IgnoreId,
     Json,
+    Length,
     Plugins,
     Quiet,
     Roots,
+    TotalSteps,
     console,
     out_folder,
     parse_ids,
@@ -61,6 +65,8 @@ def adapt(
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
     root: Roots = None,
     seed: Seed = None,
+    length: Length = None,
+    steps: TotalSteps = None,
     stage: Stage = None,
     reuse: Annotated[
         list[Path] | None,
@@ -108,6 +114,8 @@ def adapt(
         out=out,
         roots=parse_roots(root),
         seed=seed,
+        length=length,
+        steps=steps,
         stage=stage,
         reuse=reuse or (),
         quiet=quiet or json,
@@ -142,27 +150,53 @@ def plan(
     recipe: Annotated[str, typer.Argument(help="A recipe.")],
     overrides: Overrides = None,
     root: Roots = None,
+    length: Length = None,
+    steps: TotalSteps = None,
     measure: Annotated[bool, typer.Option(help="Time a few steps of every stage on this machine.")] = True,
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Show the stages of a recipe with their cost before anything starts."""
-    from segadapt.runs.config import load_config
+    """Show the stages of a recipe with their cost, and what a shorter run changes, before anything starts."""
+    from segadapt.runs.config import resolve
     from segadapt.runs.plan import plan_run
 
-    planned = plan_run(load_config(recipe, overrides or [], plugin or ()), parse_roots(root), measure)
+    changes = [*(overrides or []), *([f"length={length}"] if length is not None else [])]
+    config, published = resolve(recipe, changes, plugin or (), steps=steps)
+    planned = plan_run(config, parse_roots(root), measure, published)
     if json:
         print_json(planned)
         return
     rows = []
     for row in planned["stages"]:
         minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
-        numbers = [str(row[name]) for name in ("rounds", "steps", "batch_size")]
-        rows.append([row["name"], row["method"], row["initial"], *numbers, minutes])
+        length_of_stage = f"{row['published']} -> {row['steps']}" if row["published"] else str(row["steps"])
+        rows.append([row["name"], row["method"], row["initial"], str(row["rounds"]), length_of_stage])
+        rows[-1] += [str(row["batch_size"]), minutes]
     print_rows(["stage", "method", "starts from", "rounds", "steps", "batch", "minutes"], rows, planned["title"])
     data = planned["data"]
     images = f"{data['source']} source, {data['target']} target, {data['test']} test images"
     console.print(f"data: {images}; {len(data['classes'])} classes")
+    _show_changes(planned["stages"])
+
+
+def _show_changes(stages: Sequence[Mapping[str, Any]]) -> None:
+    """Print what shortened stages have instead of their published settings, and the rates that were measured."""
+    changes = [[row["name"], name, *map(_brief, values)] for row in stages for name, *values in row["changes"]]
+    if changes:
+        print_rows(["stage", "setting", "published", "here"], changes, "\nother than published:")
+    rates = [
+        [row["name"], network, ", ".join(f"{rate:.2g}" for rate in found)]
+        for row in stages
+        for network, found in row["rates"].items()
+    ]
+    if rates:
+        title = "\nmatched rates of each parameter group, here of weights before training and without pseudo labels:"
+        print_rows(["stage", "network", "rates"], rates, title)
+
+
+def _brief(value: Any) -> str:
+    """Return a setting as a recipe writes it."""
+    return dumps(value).replace('"', "")
 
 
 def demo(

@@ -30,6 +30,8 @@ Roots = Annotated[
     list[str] | None,
     typer.Option("--root", help="Where a named data set lies: NAME=FOLDER (or set SEGADAPT_NAME)."),
 ]
+Length = Annotated[float | None, typer.Option(help="Share of the published steps of every stage, in (0, 1].")]
+TotalSteps = Annotated[int | None, typer.Option("--steps", help="Instead: about so many steps of all stages together.")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images.")]
 Labels = Annotated[Path | None, typer.Option(help="Folder of their masks.")]

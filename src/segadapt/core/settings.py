@@ -58,9 +58,7 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
         location = [str(p) for p in first["loc"]]
         key = ".".join(location)
         if first["type"] == "extra_forbidden":
-            owner = _class_at(cls, location[:-1])
-            known = list(owner.model_fields) if owner is not None else []
-            raise RequestError(f"{where}: unknown key '{key}'{nearest(location[-1], known)}") from None
+            raise RequestError(f"{where}: {_unknown(cls, location)}") from None
         if first["type"] == "missing":
             raise RequestError(f"{where}: '{key}' is missing") from None
         if not key:  # a rule about several settings
@@ -68,7 +66,43 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
         raise RequestError(f"{where}: '{key}' {complaint[:1].lower()}{complaint[1:]}, not {first['input']!r}") from None
 
 
-def _class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
+def unknown_key(cls: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> str:
+    """Return a complaint about the first key that a settings class, or one inside it, lacks; "" where it has all.
+
+    Args:
+        cls: settings class.
+        values: some of its settings, not yet checked.
+        prefix: opens the key in the complaint.
+
+    Example:
+        >>> class Example(Settings):
+        ...     rate: float = 0.1
+        >>> unknown_key(Example, {"rat": 1}, "short.")
+        "unknown key 'short.rat' (did you mean 'rate'?)"
+    """
+    location = _first_unknown(cls, values)
+    return _unknown(cls, location, prefix) if location else ""
+
+
+def _first_unknown(cls: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
+    """Return the path of the first key that is no setting; empty where all are."""
+    for name, value in values.items():
+        if name not in cls.model_fields:
+            return [str(name)]
+        inner = class_at(cls, [name])
+        if inner is not None and isinstance(value, Mapping) and (below := _first_unknown(inner, value)):
+            return [name, *below]
+    return []
+
+
+def _unknown(cls: type[BaseModel], location: Sequence[str], prefix: str = "") -> str:
+    """Return the complaint about a key that is no setting."""
+    owner = class_at(cls, location[:-1])
+    known = list(owner.model_fields) if owner is not None else []
+    return f"unknown key '{prefix}{'.'.join(location)}'{nearest(location[-1], known)}"
+
+
+def class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
     """Return the settings class at a path of keys; None where the path leaves the settings."""
     for key in location:
         field = cls.model_fields.get(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from segadapt.core.settings import Scaling, Settings
 from segadapt.data.loader import Augmentation
@@ -13,6 +13,9 @@ from segadapt.models.inference import InferenceConfig
 from segadapt.models.norm import NormMode
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Laid = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
+"""Settings to lay over others; null lays none."""
 
 
 class OptimiserConfig(Settings):
@@ -95,8 +98,9 @@ class StageConfig(Settings):
         inference: how target images are predicted for pseudo labels: scales, mirror images, windows.
         checkpoint_every: steps between two checkpoints.
         length: share of the steps that the recipe names, in (0, 1]; what counts steps or belongs to one step follows by
-            rule (``segadapt plan`` shows it).
-        short: settings of a stage with a ``length``, laid over what the rules give.
+            rule (``segadapt plan`` shows it). null is 1.
+        short: settings of a stage with a ``length`` below 1, laid over what the rules give; null for none. They are
+            said for the length that the recipe gives: where the command gives another one, they follow by the rules.
     """
 
     name: str
@@ -115,8 +119,8 @@ class StageConfig(Settings):
     gradient_clip: float | None = Field(default=None, gt=0)
     inference: InferenceConfig = InferenceConfig()
     checkpoint_every: int = Field(default=500, ge=1)
-    length: float = Field(default=1.0, gt=0, le=1)
-    short: dict[str, Any] = Field(default_factory=dict)
+    length: Annotated[Share, BeforeValidator(lambda given: 1.0 if given is None else given)] = 1.0
+    short: Laid = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _network_from_scratch(self) -> StageConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, SerializeAsAny, field_validator
 
@@ -18,11 +18,11 @@ from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS, stage_settings
-from segadapt.methods.stage_config import StageConfig
+from segadapt.methods.stage_config import Laid, Share, StageConfig
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
-from segadapt.runs.length import shorter
+from segadapt.runs.shortening import Request, length_of, shortened
 
 
 class DataSpec(Settings):
@@ -112,9 +112,10 @@ class RunConfig(Settings):
         model: the network; ``segadapt settings model``.
         data: source, target and test images; ``segadapt settings data``.
         evaluation: how test images are predicted; ``segadapt settings inference``.
-        length: share of the published steps, in (0, 1], for every stage; null leaves each stage its own ``length``.
+        length: share of the published steps, in (0, 1], of every published stage (in a recipe that gives stages a
+            ``length``, of those); null leaves each stage its own ``length``.
         every: settings of all stages. What a stage itself says counts more; of a stage that has a ``length``, what it
-            says under ``short``.
+            says under ``short``. Only settings that all stages have.
         plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
             so that a resumed run knows them.
         stages: stages by name, run in order; the last one is the result. For the settings of a stage see
@@ -129,8 +130,8 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     data: DataConfig
     evaluation: InferenceConfig = InferenceConfig()
-    length: float | None = Field(default=None, gt=0, le=1)
-    every: dict[str, Any] = Field(default_factory=dict)
+    length: Share | None = None
+    every: Laid = Field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     stages: Annotated[tuple[SerializeAsAny[StageConfig], ...], Shown("mapping to settings")]
 
@@ -163,28 +164,61 @@ def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     return config
 
 
-def load_config(
-    recipe: str | os.PathLike[str], overrides: Sequence[str] = (), plugins: Sequence[str] = ()
-) -> RunConfig:
-    """Return the configuration of a recipe with overrides.
+class Resolved(NamedTuple):
+    """A configuration and where its stages come from.
+
+    Attributes:
+        config: the configuration.
+        published: its stages before they were shortened, by name.
+    """
+
+    config: RunConfig
+    published: Mapping[str, StageConfig]
+
+
+def resolve(
+    recipe: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    *,
+    steps: int | None = None,
+) -> Resolved:
+    """Return the configuration of a recipe with overrides, and its stages before they were shortened.
 
     Args:
         recipe: name or path; see :func:`segadapt.recipes.read_recipe`.
         overrides: settings to change, as ``key.key=value``.
         plugins: packages to import, beside those that the recipe names.
+        steps: about so many steps of all stages together, instead of an override ``length=...``.
 
     Raises:
-        RequestError: there is no such recipe, or a setting is wrong.
+        RequestError: there is no such recipe, a setting is wrong, or no length gives so many steps.
     """
     if not isinstance(recipe, (str, os.PathLike)):
         raise RequestError(f"a recipe must be a name or a path, not a {type(recipe).__name__}")
     recipe = os.fspath(recipe)
     title = Path(recipe).stem if "." in recipe else recipe
-    return _configured(recipe, {"title": title}, overrides, plugins)
+    return _resolved(recipe, {"title": title}, overrides, plugins, steps)
+
+
+def load_config(
+    recipe: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    *,
+    steps: int | None = None,
+) -> RunConfig:
+    """Return the configuration of a recipe with overrides; see :func:`resolve`."""
+    return resolve(recipe, overrides, plugins, steps=steps).config
 
 
 def folder_config(
-    method: str, data: Mapping[str, Mapping[str, Any]], overrides: Sequence[str] = (), plugins: Sequence[str] = ()
+    method: str,
+    data: Mapping[str, Mapping[str, Any]],
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    *,
+    steps: int | None = None,
 ) -> RunConfig:
     """Return the configuration of an adaptation between data of one's own, by a recipe ``folders/METHOD``.
 
@@ -192,7 +226,7 @@ def folder_config(
         method: name of the method.
         data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there is one,
             ``test``.
-        overrides, plugins: see :func:`load_config`.
+        overrides, plugins, steps: see :func:`resolve`.
 
     Raises:
         RequestError: there is no such method, or a setting is wrong.
@@ -207,16 +241,17 @@ def folder_config(
             f"no method '{method}' for folders{nearest(method, known)}; there are: {', '.join(known)}; a method of "
             "another package needs its entry point installed, or the package among the plugins"
         )
-    return _configured(name, {"title": name}, overrides, plugins, data)
+    return _resolved(name, {"title": name}, overrides, plugins, steps, data).config
 
 
-def _configured(
+def _resolved(
     recipe: str,
     start: Mapping[str, Any],
     overrides: Sequence[str],
     plugins: Sequence[str],
+    steps: int | None,
     data: Mapping[str, Mapping[str, Any]] | None = None,
-) -> RunConfig:
+) -> Resolved:
     """Return the configuration of a recipe; ``data``, where given, are all the parts that the run has."""
     where = f"recipe '{recipe}'"
     load_plugins([*plugins, *_named_by(overrides, where)])  # first, a recipe may be named after a method of theirs
@@ -224,28 +259,38 @@ def _configured(
     if data is not None:
         raw = merge(raw, {"data": data})
         raw["data"] = {k: v for k, v in raw["data"].items() if k != "test" or "test" in data}
-    published = apply_overrides(raw, overrides)
-    named = dict.fromkeys([*_listed(published.get("plugins"), where), *plugins])
-    load_plugins(list(named))
-    raw = apply_overrides(_shortened(published, where), overrides)
-    return build_config({**raw, "plugins": list(named)}, where)
+    request = _request(raw, overrides, where)
+    named = dict.fromkeys([*_listed(request.raw.get("plugins"), where), *plugins])
+    load_plugins(list(named))  # before stages are checked, which may be of their methods
+    if steps is not None:
+        if any(override.partition("=")[0].strip() == "length" for override in overrides):
+            raise RequestError("length and steps exclude each other; give one of the two")
+        overrides = [*overrides, f"length={length_of(steps, request)}"]
+        request = _request(raw, overrides, where)
+    stages = shortened(request)
+    # Stages that are left out stay known; overrides come again, as nothing may follow from them but they themselves.
+    full = {name: stages[name].settings if name in stages else None for name in request.raw["stages"]}
+    raw = apply_overrides({**request.raw, "stages": full}, overrides)
+    config = build_config({**raw, "plugins": list(named)}, where)
+    return Resolved(config, {name: stage.published for name, stage in stages.items()})
 
 
-def _shortened(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return settings with ``every``, the rules of :mod:`segadapt.runs.length` and each stage's ``short`` laid over."""
-    stages, every = resolved_stages(raw, where), raw.get("every") or {}
-    for name, settings in stages.items():
-        if raw.get("length") is not None:
-            settings["length"] = raw["length"]
-        cls, full = stage_settings(name, settings)
-        published = checked(cls, full, f"{where}: stage '{name}'")
-        if published.length < 1:
-            for above in (shorter(published, published.length), every, published.short):
-                settings = merge(settings, above)
-            stages[name] = settings
-        else:
-            stages[name] = merge(every, settings)
-    return {**raw, "stages": {name: stages.get(name) for name in raw["stages"]}}  # null stages stay known
+def _request(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> Request:
+    """Return a recipe and what overrides say of it."""
+    told = apply_overrides(raw, overrides)
+    resolved_stages(told, where)  # refuses what is no mapping to settings
+    if not isinstance(raw.get("stages"), Mapping):
+        raise RequestError(f"{where}: stages must be a mapping of names to settings")
+    return Request(where, told, resolved_stages(raw, where), _said_by(raw, overrides, where))
+
+
+def _said_by(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
+    """Return what overrides say of each stage, and of the stage that it is like."""
+    bare = {
+        name: None if stage is None else {"like": stage["like"]} if "like" in stage else {}
+        for name, stage in raw["stages"].items()
+    }
+    return resolved_stages(apply_overrides({**raw, "stages": bare}, overrides), where)
 
 
 def _named_by(overrides: Sequence[str], where: str) -> list[str]:

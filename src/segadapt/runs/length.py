@@ -15,18 +15,18 @@ learning rate r    r / sqrt(l)                 weights that steps move at random
 =================  ==========================  ====================================================================
 
 What a short run on other data must set itself stands under ``short`` of the stage, with its reason, and is laid over
-the result; so are overrides of the command.
+the result; so are overrides of the command. :mod:`segadapt.runs.shortening` does both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from segadapt.core.settings import Scaling
+from segadapt.core.settings import Scaling, class_at
 from segadapt.methods.stage_config import StageConfig
 
 LEAST_MOMENTUM = 0.9
@@ -39,11 +39,11 @@ def scaled(value: float, scaling: Scaling, length: float) -> float:
     Args:
         value: as published.
         scaling: what the setting is.
-        length: l, in (0, 1].
+        length: l, above 0.
 
     Example:
         >>> scaled(40_000, Scaling.STEPS, 0.025), scaled(0.999, Scaling.MOMENTUM, 0.1)
-        (1000, 0.99)
+        (1000, 0.99004)
     """
     if scaling is Scaling.STEPS:
         return max(1, round(value * length)) if value else 0
@@ -51,7 +51,8 @@ def scaled(value: float, scaling: Scaling, length: float) -> float:
         return _three_digits(value * length)
     if scaling is Scaling.RATE:
         return _three_digits(value / math.sqrt(length))
-    return max(round(float(value ** (1 / length)), 4), min(value, LEAST_MOMENTUM))
+    forgotten = _three_digits(1 - float(value) ** (1 / length))  # of the kept share they could round to 1: no update
+    return max(round(1 - forgotten, 12), min(value, LEAST_MOMENTUM))
 
 
 def shorter(settings: BaseModel, length: float) -> dict[str, Any]:
@@ -66,35 +67,66 @@ def shorter(settings: BaseModel, length: float) -> dict[str, Any]:
         400
     """
     changes: dict[str, Any] = {}
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        scaling = next((m for m in field.metadata if isinstance(m, Scaling)), None)
+    for name, value in settings:
         if isinstance(value, BaseModel):
             if inner := shorter(value, length):
                 changes[name] = inner
-        elif scaling is not None and value is not None:
-            new = scaled(value, scaling, length)
-            if new != value:
-                changes[name] = new
+        elif (new := _by_its_rule(type(settings), name, value, length)) != value:
+            changes[name] = new
     return changes
 
 
+def rescaled(cls: type[BaseModel], values: Mapping[str, Any], length: float) -> dict[str, Any]:
+    """Return settings of a class, not yet checked, with the rules applied to what they name.
+
+    Args:
+        cls: settings class.
+        values: some of its settings; what is not a number where one belongs stays as it is.
+        length: l, above 0.
+
+    Example:
+        >>> rescaled(StageConfig, {"steps": 200, "optimiser": {"lr": 1e-4, "name": "adamw"}}, 0.25)
+        {'steps': 50, 'optimiser': {'lr': 0.0002, 'name': 'adamw'}}
+    """
+    changed = dict(values)
+    for name, value in values.items():
+        inner = class_at(cls, [name])
+        if inner is not None and isinstance(value, Mapping):
+            changed[name] = rescaled(inner, value, length)
+        else:
+            changed[name] = _by_its_rule(cls, name, value, length)
+    return changed
+
+
+def scaling_of(cls: type[BaseModel], name: str) -> Scaling | None:
+    """Return the rule of a setting, of the nearest class that gives one: a subclass may change the default alone."""
+    fields = (owner.model_fields.get(name) for owner in cls.__mro__ if issubclass(owner, BaseModel))
+    return next((m for field in fields if field is not None for m in field.metadata if isinstance(m, Scaling)), None)
+
+
+def _by_its_rule(cls: type[BaseModel], name: str, value: Any, length: float) -> Any:
+    """Return the value of a setting by the rule that it has; a value without rule, and one that is no number, stays."""
+    scaling = scaling_of(cls, name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return scaled(value, scaling, length) if scaling is not None and number else value
+
+
 def changed(published: StageConfig, stage: StageConfig) -> list[tuple[str, Any, Any]]:
-    """List what differs between the published settings of a stage and those it runs with: name, published, now."""
-    return list(_differences(published.model_dump(), stage.model_dump(), ""))
+    """List what differs between the published settings of a stage and those it runs with: name, published, now.
+
+    ``length`` and ``short`` themselves are left out.
+    """
+    own = ("length", "short")
+    return list(_differences(published.model_dump(exclude={*own}), stage.model_dump(exclude={*own})))
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> list[tuple[str, Any, Any]]:
-    found: list[tuple[str, Any, Any]] = []
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     for name, value in new.items():
-        if name == "short":
-            continue
         before = old.get(name)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            found += _differences(before, value, f"{prefix}{name}.")
+            yield from _differences(before, value, f"{prefix}{name}.")
         elif value != before:
-            found.append((prefix + name, before, value))
-    return found
+            yield prefix + name, before, value
 
 
 def _three_digits(value: float) -> float:
