@@ -36,7 +36,7 @@ def test_beats_source_only(environment: Path, method: str) -> None:
         **TRAINING,
         steps=60,
         optimiser={"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
-        schedule={"name": "constant"},
+        schedule={"name": "constant", "warmup": 0},
     )
     if method in ONLINE:  # one stage, from the network's initial weights
         raw["stages"]["adapt"].update(

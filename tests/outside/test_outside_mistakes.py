@@ -197,11 +197,24 @@ def test_other_weights_do_not_start_a_run_again() -> None:
             plain.require_initial(*wrong)
 
 
-def test_a_recipe_on_two_resolutions_looks_through_the_given_network(tmp_path: Path) -> None:
-    short = [SHORT[0], SHORT[2], "model.arguments.detail=[16, 16]", "adapt.feature_distance=0"]
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ["adapt.network.arguments.detail=[16, 16]"],
+        ["model.name=hrda:python:Small", "model.arguments.detail=[16, 16]", "adapt.network=null"],
+    ],
+    ids=["the network of the stage", "the network of the run"],
+)
+def test_a_recipe_on_two_resolutions_looks_through_the_given_network(tmp_path: Path, twice: list[str]) -> None:
+    short = [*SHORT[:3], *twice, "adapt.feature_distance=0"]
     result = segadapt.adapt(**given(method="hrda", overrides=short), out=tmp_path / "run")
-    loaded = segadapt.load(result.model)
-    assert loaded.model.architecture["name"] == "hrda:python:Small"
+    architectures = [
+        segadapt.load(result.model.parents[1] / f"{stage}/model.safetensors").model.architecture
+        for stage in ("source", "adapt")
+    ]
+    names = [architecture["name"] for architecture in architectures]
+    assert names == ["hrda:python:Small" if twice[0].startswith("model") else "python:Small", "hrda:python:Small"]
+    assert list(architectures[1]["detail"]) == [16, 16]
 
 
 def test_tied_parameters_are_saved(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def recipe(folder: Path, steps: int) -> Path:
 def test_every_command_works_with_a_package_of_ones_own(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(site))  # for processes that the test starts
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)  # for processes that the test starts
     monkeypatch.syspath_prepend(str(site))
     path, run = recipe(tmp_path, steps=60), tmp_path / "run"
 

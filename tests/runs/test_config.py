@@ -35,7 +35,7 @@ def test_overrides_reach_stages_and_settings() -> None:
     adapt = next(s for s in config.stages if s.name == "adapt")
     assert isinstance(adapt, CBSTConfig)
     assert (adapt.rounds, adapt.optimiser.lr, config.seed, config.data.target.size) == (2, 1e-5, 7, (64, 128))
-    assert adapt.optimiser.name == "adamw"
+    assert adapt.optimiser.name == "matched"
 
 
 def test_the_length_given_last_counts(tmp_path: Path) -> None:
@@ -114,8 +114,10 @@ def test_unknown_recipes(tmp_path: Path) -> None:
 
 
 def test_settings_of_a_stage_that_a_recipe_leaves_out() -> None:
-    with pytest.raises(RequestError, match=r"'source\.steps': the recipe has no stage 'source'; its stages: adapt"):
-        load_config("toy/hrda", ["source.steps=3"])
+    with pytest.raises(
+        RequestError, match=r"'stage1\.steps': the recipe has no stage 'stage1'; its stages: source, warmup"
+    ):
+        load_config("toy/adaptseg", ["stage1.steps=3"])
 
 
 def test_roots_come_from_options_environment_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +135,32 @@ def test_overrides_do_not_change_what_they_are_laid_over(tmp_path: Path) -> None
     before = yaml.safe_dump(raw)
     apply_overrides(raw, ["adapt.rounds=9"])
     assert yaml.safe_dump(raw) == before
+
+
+def test_an_own_recipe_counts_as_it_stands_on_a_shortened_stage(tmp_path: Path) -> None:
+    """Whatever ``length``, ``every`` and ``short`` below say of a stage, of one like it, or of a new one like it."""
+    said = "{augmentation: {crop: [64, 96]}, optimiser: {name: adamw, lr: 0.5}, LENGTH}"
+    (tmp_path / "cbst.yaml").write_text(f"base: toy/cbst\nstages:\n  adapt: {said.replace('LENGTH', 'epochs: 2')}\n")
+    adapt = load_config(tmp_path / "cbst.yaml").stages[1]
+    assert (adapt.steps, adapt.epochs, adapt.augmentation.crop) == (None, 2, (64, 96))
+    assert (adapt.optimiser.name, adapt.optimiser.lr, adapt.augmentation.jitter) == ("adamw", 0.5, 0.5)
+    changes = "".join(
+        f"  {stage}: {said.replace('LENGTH', more)}\n"
+        for stage, more in (("stage2", "steps: 3"), ("stage3", "steps: 4"), ("stage4", "like: stage3, steps: 5"))
+    )
+    (tmp_path / "proda.yaml").write_text(f"base: toy/proda\nstages:\n{changes}")
+    (tmp_path / "above.yaml").write_text("base: proda.yaml\nstages:\n  stage4: {epochs: 1}\n")
+    for name, last in (("proda.yaml", 5), ("above.yaml", None)):
+        stages = load_config(tmp_path / name).stages[3:]
+        assert [s.steps for s in stages] == [3, 4, last]
+        assert {(s.augmentation.crop, s.optimiser.name, s.optimiser.lr) for s in stages} == {((64, 96), "adamw", 0.5)}
+        assert [s.stride for s in stages] == [2] * 3  # type: ignore[attr-defined]
+
+
+def test_an_own_length_shortens_what_the_own_recipe_says(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: gta5_cityscapes/hrda\nstages: {adapt: {length: 0.1, steps: 20000}}\n")
+    adapt = load_config(tmp_path / "mine.yaml").stages[-1]
+    assert (adapt.steps, adapt.schedule.warmup, adapt.short) == (2000, 150, {})
 
 
 def test_own_recipes_build_on_shipped_ones_and_on_files_beside_them(tmp_path: Path) -> None:

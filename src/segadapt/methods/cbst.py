@@ -19,8 +19,7 @@ Self-Training, ECCV 2018. Equation and algorithm numbers are the paper's.
             step on L
         with crops centred on rare classes of the pseudo labels          (hard-class mining)
 
-Every image of a round is seen ``epochs`` times; the weights go on from round to round and the
-optimiser state is new in each.
+Every image of a round is seen ``epochs`` times; the weights go on from round to round, the optimiser begins anew.
 """
 
 from __future__ import annotations

@@ -106,9 +106,7 @@ def soft_labelled_streams(
     """Return labelled source crops, and target crops with their p0.
 
     Args:
-        config: settings of the stage.
-        round_index: number of the round.
-        environment: data sets and stored soft labels.
+        config, round_index, environment: settings of the stage, the round, data sets with stored soft labels.
         strong: target crops have strong views too.
         whole: target crops come with their whole images, for the teacher.
     """
@@ -202,10 +200,9 @@ def source_pasted(
 
 
 def as_strong(maps: Tensor, places: Tensor, t: Samples) -> tuple[Tensor, Tensor]:
-    """Move maps of the weak views as the strong views are.
+    """Move maps [B, C, h, w] of the weak views as the strong views are.
 
     Args:
-        maps: [B, C, h, w].
         places: see :func:`target_places`.
         t: target crops with strong views.
 

@@ -7,7 +7,8 @@ lacks comes from the task that it is ``like``, and at last from ``_methods``; it
 ``base`` names the settings that a file builds on: a file of the same task (``_task.yaml``), a file of another folder
 that is read for this task (``toy/cbst.yaml``), or a whole recipe (``toy/cbst``). Mappings merge, everything else
 replaces. ``stages`` maps names to settings, run in order; null leaves a stage out, and ``like: other`` starts from the
-settings of another stage.
+settings of another stage. What a file of one's own says of a stage counts as it stands, also where the recipe below
+shortens that stage by ``length``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import yaml
 
 from segadapt.errors import RequestError, nearest
-from segadapt.recipes.merging import TWO_LENGTHS, merge, override, parse_yaml, resolved_stages
+from segadapt.recipes.merging import TWO_LENGTHS, laid_by_user, merge, override, parse_yaml, resolved_stages
 
 __all__ = [
     "KnownMethods",
@@ -169,7 +170,7 @@ def _read(
                 f"recipe '{path}' builds on '{base}', which is neither beside it nor a shipped recipe"
                 f"{nearest(base, recipe_names())}"
             )
-    return merge(below, raw)
+    return merge(below, raw) if path.is_relative_to(ROOT) else laid_by_user(below, raw)
 
 
 def _file(task: str, name: str) -> Path | None:

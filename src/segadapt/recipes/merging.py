@@ -10,6 +10,8 @@ import yaml
 from segadapt.errors import RequestError, nearest
 
 TWO_LENGTHS = "stage '{}' gets both steps and epochs, which say the same; give one of the two"
+OF_THE_STAGE = ("method", "like", "length", "short")
+"""Settings of a stage that ``short`` of it does not hold."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -34,6 +36,37 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
+
+
+def laid_by_user(below: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a file of one's own over a recipe.
+
+    Its settings of a stage that has a ``length`` stand under the stage's ``short`` too: they are meant as they are, and
+    neither follow the length nor give way to what the recipe says there.
+
+    Example:
+        >>> laid_by_user({"stages": {"a": {"steps": 400, "length": 0.5}}}, {"stages": {"a": {"steps": 7}}})
+        {'stages': {'a': {'steps': 7, 'length': 0.5, 'short': {'steps': 7}}}}
+    """
+    result = merge(below, own)
+    before, said = below.get("stages"), own.get("stages")
+    if isinstance(before, Mapping) and isinstance(said, Mapping):
+        for name, settings in said.items():
+            if isinstance(settings, Mapping) and _has_length(name if name in before else settings.get("like"), before):
+                short = {key: value for key, value in settings.items() if key not in OF_THE_STAGE}
+                result["stages"][name] = merge(merge(result["stages"][name], {"short": short}), settings)
+    return result
+
+
+def _has_length(name: Any, stages: Mapping[str, Any]) -> bool:
+    """Return whether a stage, or one that it is like, has a length of its own."""
+    seen: set[Any] = set()
+    while name not in seen and isinstance(stages.get(name), Mapping):
+        if stages[name].get("length") is not None:
+            return True
+        seen.add(name)
+        name = stages[name].get("like")
+    return False
 
 
 def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collection[str]) -> dict[str, Any]:

@@ -260,13 +260,14 @@ def _resolved(
         raw = merge(raw, {"data": data})
         raw["data"] = {k: v for k, v in raw["data"].items() if k != "test" or "test" in data}
     request = _request(raw, overrides, where)
+    named = dict.fromkeys([*_listed(request.raw.get("plugins"), where), *plugins])
+    load_plugins(list(named))  # before stages are checked, which may be of their methods
     if steps is not None:
         if any(override.partition("=")[0].strip() == "length" for override in overrides):
             raise RequestError("length and steps exclude each other; give one of the two")
         overrides = [*overrides, f"length={length_of(steps, request)}"]
         request = _request(raw, overrides, where)
     stages = shortened(request)
-    named = dict.fromkeys([*_listed(request.raw.get("plugins"), where), *plugins])
     # Stages that are left out stay known; overrides come again, as nothing may follow from them but they themselves.
     full = {name: stages[name].settings if name in stages else None for name in request.raw["stages"]}
     raw = apply_overrides({**request.raw, "stages": full}, overrides)

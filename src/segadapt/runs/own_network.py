@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from segadapt.errors import RequestError
+from segadapt.models.build import ModelConfig
 from segadapt.models.plain import PREFIX, give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.runs.config import RunConfig
@@ -24,7 +26,8 @@ def with_network(
 ) -> RunConfig:
     """Return a configuration that trains a module of a script instead of the network that it names.
 
-    A network on two resolutions, ``hrda:NAME``, keeps its settings and looks through the module instead of NAME.
+    A network on two resolutions, ``hrda:NAME``, keeps its settings and looks through the module instead of NAME; so
+    does the network of a stage, where NAME is the network of the run.
 
     Args:
         config: resolved configuration.
@@ -42,16 +45,25 @@ def with_network(
             )
         return config
     name, arguments = give_network(network, preprocessing=preprocessing, head=head)
-    twice = config.model.name.startswith(HRDA)
     named = [o for o in overrides if o.startswith(("model.", "model="))]
-    if twice:
-        kept = {k: v for k, v in config.model.arguments.items() if k not in ("base", "preprocessing")}
-        arguments = {**kept, "base": arguments}
+    if config.model.name.startswith(HRDA):
         named = [o for o in named if not o.startswith("model.arguments.") and f"{HRDA}{PREFIX}" not in o]
-        name = f"{HRDA}{name}"
     if named:
         raise RequestError(
             f"override '{named[0]}' changes the network that network=... replaces; leave out one of them"
         )
-    model = config.model.model_copy(update={"name": name, "weights": None, "arguments": arguments})
-    return config.model_copy(update={"model": model})
+    stages = tuple(
+        stage.model_copy(update={"network": _through(stage.network, name, arguments)})
+        if stage.network is not None and stage.network.name == f"{HRDA}{config.model.name}"
+        else stage
+        for stage in config.stages
+    )
+    return config.model_copy(update={"model": _through(config.model, name, arguments), "stages": stages})
+
+
+def _through(network: ModelConfig, name: str, arguments: dict[str, Any]) -> ModelConfig:
+    """Return the settings of the module in place of a network, or of the one that looks at two resolutions."""
+    if network.name.startswith(HRDA):
+        kept = {k: v for k, v in network.arguments.items() if k not in ("base", "preprocessing")}
+        name, arguments = f"{HRDA}{name}", {**kept, "base": arguments}
+    return network.model_copy(update={"name": name, "weights": None, "arguments": arguments})
