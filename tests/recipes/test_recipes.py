@@ -70,7 +70,8 @@ stages:
   adapt:
     method: st
     rounds: 3
-    epochs: 2
+    steps: 1105
+    epochs: null
     batch_size: 2
     norm: frozen
     portion: 0.2
@@ -81,7 +82,7 @@ stages:
     schedule: {{name: constant}}
     inference: {{scales: [0.9], flip: true, align_corners: true}}
     length: 0.2
-    short: {{steps: 221, epochs: null, source_portion: null, optimiser: {{name: matched}}}}
+    short: {{source_portion: null, optimiser: {{name: matched}}}}
 """
 TOY_ST_RUNS = f"""{TOY_DATA}
 stages:
@@ -110,7 +111,7 @@ stages:
     schedule: {{name: constant}}
     inference: {{scales: [1.0], flip: true, align_corners: false}}
     length: 0.2
-    short: {{steps: 221, epochs: null, source_portion: null, optimiser: {{name: matched}}}}
+    short: {{source_portion: null, optimiser: {{name: matched}}}}
 """
 SYNTHIA_MPCL_MIC_HRDA = """
 description: several prototypes per class on MIC on HRDA
