@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from segadapt.core.files import read_events
 
 LAST = 5
 """Events of the log, of twenty steps each, that are the end of a stage."""
@@ -25,7 +26,7 @@ def measures(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         ``steps``, ``q``, ``labels``, ``prototypes``, ``predicted`` and ``truth``; what was not measured is None or
         empty.
     """
-    events = [event for event in _events(folder / "log.jsonl") if event.get("stage") == row["stage"]]
+    events = [event for event in read_events(folder / "log.jsonl") if event.get("stage") == row["stage"]]
     steps = [event.get("measured") or {} for event in events if event.get("event") == "step"][-LAST:]
     online = [event["sets"] for event in events if event.get("event") == "online_labels"][-LAST:]
     measured = averaged(steps)
@@ -78,16 +79,3 @@ def shares(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
         "predicted": {name: None if pixels is None else pixels / total for name, pixels in predicted.items()},
         "truth": {name: pixels / total for name, pixels in true.items()},
     }
-
-
-def _events(path: Path) -> Iterable[dict[str, Any]]:
-    """Read the events of a log; lines that a stopped run cut off are skipped."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event

@@ -78,6 +78,19 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a log, one per line; lines that a stopped run cut off are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                yield event
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from segadapt.core.files import read_events
 
 Found = dict[tuple[int, float], Any]
 """Logged values by round and by step within the round."""
@@ -91,7 +92,7 @@ def read_log(path: Path) -> Log:
     online: dict[str, Found] = {}
     evaluations: dict[str, dict[int, Evaluation]] = {}
     last: float | None = None
-    for event in _events(path):
+    for event in read_events(path):
         last = number(event.get("time")) or last
         kind, stage, step = event.get("event"), str(event.get("stage", "")), number(event.get("step"))
         round_index = int(number(event.get("round")) or 0)
@@ -113,21 +114,6 @@ def read_log(path: Path) -> Log:
         {stage: [OnlineLabels(p, *v) for p, v in _placed(found, starts[stage])] for stage, found in online.items()},
         f"{(at := datetime.fromtimestamp(last, timezone.utc)).day} {at:%B %Y}" if last else "",
     )
-
-
-def _events(path: Path) -> Iterable[dict[str, Any]]:
-    """Yield the readable lines of a log."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
 
 
 def _label_sets(raw: Any) -> dict[str, LabelSet]:
