@@ -104,7 +104,7 @@ def adapt(
     >>> import segadapt  # doctest: +SKIP
     >>> result = segadapt.adapt("toy/cbst", ["adapt.rounds=2"], roots={"toy": "demo/toy"}, out="run")  # doctest: +SKIP
     >>> result.miou, result.model  # doctest: +SKIP
-    (51.1, PosixPath('run/stages/adapt/model.safetensors'))
+    (47.7, PosixPath('run/stages/adapt/model.safetensors'))
     """
     overrides, plugins, reuse = listed(overrides), listed(plugins), listed(reuse)
     datasets = {p: v for p, v in {"source": source, "target": target, "test": test}.items() if v is not None}
@@ -153,7 +153,7 @@ def resume(
         RunError: training failed or was stopped.
 
     >>> segadapt.resume("run").miou  # doctest: +SKIP
-    51.1
+    47.7
     """
     return _executed(resumed(Path(run), quiet, roots), stage)
 
