@@ -10,7 +10,7 @@ import yaml
 from segadapt.errors import RequestError
 from segadapt.methods.cbst import CBSTConfig
 from segadapt.recipes import merge, read_recipe, recipe_names
-from segadapt.runs.config import apply_overrides, build_config, load_config, resolve_root
+from segadapt.runs.config import apply_overrides, build_config, folder_config, load_config, resolve_root
 from tests.tiny import raw_config
 
 
@@ -172,3 +172,15 @@ def test_own_recipes_build_on_shipped_ones_and_on_files_beside_them(tmp_path: Pa
     (tmp_path / "lost.yaml").write_text("base: camvid/cbst\n")
     with pytest.raises(RequestError, match="neither beside it nor a shipped recipe"):
         load_config(str(tmp_path / "lost.yaml"))
+
+
+def test_hrda_looks_through_the_network_of_the_run() -> None:
+    """Another network is then named once; a written configuration is read back as it is."""
+    overrides = ("model.name=deeplabv2_resnet50", "model.arguments={branches: 2}")
+    config = folder_config("hrda", {p: {"images": "a", "labels": "b"} for p in ("source", "target")}, overrides)
+    network = config.stages[-1].network
+    assert network is not None
+    assert network.name == "hrda:deeplabv2_resnet50"
+    assert network.arguments == {"detail": [256, 256], "base": {"branches": 2}}
+    assert config.model.name == "deeplabv2_resnet50"
+    assert build_config(config.model_dump(mode="json"), "again") == config

@@ -73,12 +73,25 @@ class ModelConfig(Settings):
         name: a name that ``segadapt models`` lists.
         weights: initial weights: ``imagenet``, the path of a file, or null for a random start.
         arguments: further arguments of the network, e.g. ``{stride_in: 3x3}``; for ``hrda:NAME`` the arguments of
-            NAME stand under ``base``.
+            NAME stand under ``base``. Of a stage, ``hrda:`` alone is the network of the run on two resolutions.
     """
 
     name: str = "lite"
     weights: str | None = "imagenet"
     arguments: dict[str, Any] = Field(default_factory=dict)
+
+    def around(self, network: ModelConfig) -> ModelConfig:
+        """Return the settings with the run's network behind a bare ``hrda:``; others as they are.
+
+        Example:
+            >>> ModelConfig(name="hrda:").around(ModelConfig(name="lite")).name
+            'hrda:lite'
+        """
+        if self.name != "hrda:":
+            return self
+        base = {"base": network.arguments} if network.arguments else {}
+        changes = {"name": f"hrda:{network.name}", "weights": network.weights, "arguments": {**base, **self.arguments}}
+        return self.model_copy(update=changes)
 
 
 def model_config(model: Segmenter) -> ModelConfig:
