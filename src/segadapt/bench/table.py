@@ -169,7 +169,7 @@ def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path
             for row in _own_rows(folder):
                 if row["scores"] is not None:
                     by_stage.setdefault(row["stage"], {})[seed] = row
-                    machine = row["machine"]
+                    machine = machine or row["machine"]
         for by_seed in by_stage.values():
             _add(rows, _summary(method, by_seed))
     return {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
