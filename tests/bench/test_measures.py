@@ -12,6 +12,7 @@ import torch
 
 from segadapt.bench.measures import LAST, averaged, measures, shares
 from segadapt.bench.table import summarise
+from segadapt.core.files import read_events
 from segadapt.evaluation.metrics import ConfusionMatrix
 from segadapt.labels import CITYSCAPES
 from tests.bench.test_table import row, write_run
@@ -36,7 +37,7 @@ def test_the_end_of_the_own_stage_counts(tmp_path: Path) -> None:
     early = [step(0.0), online(teacher=0.0)]
     late = [event for i in range(LAST) for event in (step(0.5 + i / 10), online(teacher=0.6 + i / 10))]
     write_log(tmp_path, *early, *late, step(0.1, "next"), online("next", other=0.1))
-    found = measures(tmp_path, row("dacs", 30.0))
+    found = measures(read_events(tmp_path / "log.jsonl"), row("dacs", 30.0))
     assert found["q"] == pytest.approx(0.7)
     assert found["labels"] == {"teacher": {"accuracy": pytest.approx(0.8), "miou": 0.5, "density": 1.0}}
     assert found["steps"] == 40
@@ -44,11 +45,11 @@ def test_the_end_of_the_own_stage_counts(tmp_path: Path) -> None:
 
 def test_prototypes_are_measured_and_nothing_else_of_a_step(tmp_path: Path) -> None:
     write_log(tmp_path, step(0.5, **{"prototype use": 0.8, "confident share, masked": 0.1}), step(0.5))
-    assert measures(tmp_path, row("mpcl", 30.0))["prototypes"] == {"prototype use": 0.8}
+    assert measures(read_events(tmp_path / "log.jsonl"), row("mpcl", 30.0))["prototypes"] == {"prototype use": 0.8}
 
 
 def test_without_a_log_nothing_is_measured(tmp_path: Path) -> None:
-    found = measures(tmp_path, row("st", 30.0))
+    found = measures(read_events(tmp_path / "log.jsonl"), row("st", 30.0))
     assert (found["q"], found["labels"], found["prototypes"]) == (None, {}, {})
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from segadapt.core.files import read_events
 
 LAST = 5
 """Events of the log, of twenty steps each, that are the end of a stage."""
@@ -15,20 +12,20 @@ LAST = 5
 LABELS = ("accuracy", "miou", "density")
 
 
-def measures(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+def measures(events: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the measures of a stage; see :func:`segadapt.bench.table.summarise` for their meaning.
 
     Args:
-        folder: folder of the run.
+        events: log of the run, of all its stages.
         row: result of the stage, with ``stage`` and ``scores``.
 
     Returns:
         ``steps``, ``q``, ``labels``, ``prototypes``, ``predicted`` and ``truth``; what was not measured is None or
         empty.
     """
-    events = [event for event in read_events(folder / "log.jsonl") if event.get("stage") == row["stage"]]
-    steps = [event.get("measured") or {} for event in events if event.get("event") == "step"][-LAST:]
-    online = [event["sets"] for event in events if event.get("event") == "online_labels"][-LAST:]
+    own = [event for event in events if event.get("stage") == row["stage"]]
+    steps = [event.get("measured") or {} for event in own if event.get("event") == "step"][-LAST:]
+    online = [event["sets"] for event in own if event.get("event") == "online_labels"][-LAST:]
     measured = averaged(steps)
     return {
         "steps": row["steps"],

@@ -9,7 +9,7 @@ from typing import Any
 
 from segadapt.bench.measures import averaged, measures
 from segadapt.bench.pages import markdown
-from segadapt.core.files import read_json, write_json, write_text
+from segadapt.core.files import read_events, read_json, write_json, write_text
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS
 from segadapt.recipes import recipe_names
@@ -195,6 +195,7 @@ def _own_rows(folder: Path) -> list[dict[str, Any]]:
     stages = held["config"]["stages"]
     own = [stage["name"] for stage in stages if stage["role"] == "adapted"] or [stages[-1]["name"]]
     networks = {stage["name"]: stage["network"]["name"] for stage in stages if stage.get("network")}
+    events = list(read_events(folder / "log.jsonl"))
     return [
         {
             **row,
@@ -202,7 +203,7 @@ def _own_rows(folder: Path) -> list[dict[str, Any]]:
             "labels": [summary for summary in results["labels"] if summary["stage"] == row["stage"]],
             "network": networks.get(row["stage"], held["config"]["model"]["name"]),
             "machine": results["machine"],
-            "measures": measures(folder, row) if row["scores"] is not None else None,
+            "measures": measures(events, row) if row["scores"] is not None else None,
         }
         for row in results["rows"]
         if row["stage"] in own
