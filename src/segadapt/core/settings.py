@@ -85,7 +85,7 @@ def unknown_key(cls: type[BaseModel], values: Mapping[str, Any], prefix: str = "
 
 
 def _first_unknown(cls: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
-    """Return the path of the first key that is no setting; empty where all are."""
+    """Return the keys that lead to the first unknown setting; none if all are known."""
     for name, value in values.items():
         if name not in cls.model_fields:
             return [str(name)]
@@ -96,7 +96,7 @@ def _first_unknown(cls: type[BaseModel], values: Mapping[str, Any]) -> list[str]
 
 
 def _unknown(cls: type[BaseModel], location: Sequence[str], prefix: str = "") -> str:
-    """Return the complaint about a key that is no setting."""
+    """Return the complaint about an unknown setting, with the nearest known one."""
     owner = class_at(cls, location[:-1])
     known = list(owner.model_fields) if owner is not None else []
     return f"unknown key '{prefix}{'.'.join(location)}'{nearest(location[-1], known)}"

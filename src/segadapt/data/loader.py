@@ -235,7 +235,7 @@ class Feeder:
         )
 
     def _with_colours(self, images: Tensor, recoloured: Recoloured) -> Tensor:
-        """Return the crops, those of the source with the colours of target images."""
+        """Give source crops the colours of target images; return all crops."""
         samples = torch.tensor(recoloured.samples).to(self.device, non_blocking=True)
         own, wanted = recoloured.statistics.to(self.device, non_blocking=True).unbind(1)
         return images.index_copy(0, samples, transfer_colours(images[samples], own, wanted))

@@ -131,7 +131,7 @@ class Part:
 
     @property
     def takes_colours(self) -> bool:
-        """Whether its crops take the colours of target images: those of the source, where the settings say so."""
+        """Whether its crops take the colours of target images; only source crops can."""
         return self.domain == 0 and self.augmentation.colour_transfer != "none"
 
 

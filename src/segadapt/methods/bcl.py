@@ -133,7 +133,7 @@ class BCL(Method):
         return cross_entropy_and_entropy(out.logits, labels, shown, size, self.align_corners)
 
     def _prototypes(self, x: Samples, features: Tensor, labels: Tensor) -> ClassMeans:
-        """Return rho of each image (eq. 1): of the classes that enough of its cells have; padding is no cell of it."""
+        """Return rho of each image (eq. 1) for classes with enough cells; padding does not count."""
         cells = inside(x.windows, x.sizes, features.shape[-2:], features.device).sum((1, 2))
         return class_means(features, labels, len(self.space), (self.config.least * cells).clamp(min=1))
 

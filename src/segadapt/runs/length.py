@@ -105,7 +105,7 @@ def scaling_of(cls: type[BaseModel], name: str) -> Scaling | None:
 
 
 def _by_its_rule(cls: type[BaseModel], name: str, value: Any, length: float) -> Any:
-    """Return the value of a setting by the rule that it has; a value without rule, and one that is no number, stays."""
+    """Apply the rule of a setting to its value; without a rule, or if it is no number, it stays."""
     scaling = scaling_of(cls, name)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return scaled(value, scaling, length) if scaling is not None and number else value
