@@ -90,7 +90,7 @@ def execute(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             names = vars(module)
         with monkeypatch.context() as patch:
             if kind == "folders":
-                patch.setattr("segadapt.api.folder_config", short)
+                patch.setattr("segadapt.api.adapting.folder_config", short)
                 names["image"] = scene(77, 3, 37, 61, 1.0)[0]
             exec(compile(text, f"{page.name}, block {number + 1}", "exec"), names)
     return names

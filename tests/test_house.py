@@ -30,7 +30,7 @@ FLOORS = [
     {"__main__"},
 ]
 MODEL_SIDE, DATA_SIDE = "models", "data"
-ROOT_MODULES = 6
+ROOT_MODULES = 5
 FILE_LINES, METHOD_LINES, FUNCTION_LINES = 350, 220, 70
 VAGUE_OPENINGS = {"What", "That", "Those", "Whose", "Whoever"}
 NOUN_OPENINGS = {"A", "An", "The", "It", "Its", "Their", "All", "Each", "Every", "One", "No", "So", "Whether", "Where"}

@@ -434,7 +434,7 @@ def test_python_and_command_take_length_and_steps(
         opened.append(config)
         raise RequestError("enough")
 
-    monkeypatch.setattr("segadapt.api.Run.open", open_)
+    monkeypatch.setattr("segadapt.api.adapting.Run.open", open_)
     path = recipe(tmp_path, {"one": STAGE, "two": {**STAGE, "steps": 3000}})
     folders = {
         "source_images": tmp_path / "source/images",

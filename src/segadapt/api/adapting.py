@@ -1,0 +1,146 @@
+"""From data to an adapted model: :func:`adapt` and :func:`resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from segadapt.core.files import require_writable
+from segadapt.data.dataset import Dataset
+from segadapt.errors import RequestError
+from segadapt.models.segmenter import IMAGENET, Preprocessing
+from segadapt.report import write_report
+from segadapt.runs.config import RunConfig, folder_config, listed, load_config
+from segadapt.runs.own_data import Classes, PathLike, own_data
+from segadapt.runs.own_network import with_network
+from segadapt.runs.results import RunResult
+from segadapt.runs.run import Run, resumed
+
+
+def adapt(
+    recipe: PathLike | RunConfig | None = None,
+    overrides: str | Sequence[str] = (),
+    *,
+    source_images: PathLike | None = None,
+    source_labels: PathLike | None = None,
+    target_images: PathLike | None = None,
+    test_images: PathLike | None = None,
+    test_labels: PathLike | None = None,
+    source: Any = None,
+    target: Any = None,
+    test: Any = None,
+    classes: Classes | None = None,
+    ignore_ids: Sequence[int] = (255,),
+    method: str | None = None,
+    network: nn.Module | None = None,
+    head: str | None = None,
+    preprocessing: Preprocessing = IMAGENET,
+    plugins: str | Sequence[str] = (),
+    out: PathLike | None = None,
+    roots: Mapping[str, str] | None = None,
+    seed: int | None = None,
+    length: float | None = None,
+    steps: int | None = None,
+    stage: str | None = None,
+    reuse: PathLike | Sequence[PathLike] = (),
+    quiet: bool = True,
+) -> RunResult:
+    """Adapt a model by a recipe, between two folders, or between two data sets of one's own.
+
+    Finished stages in ``out`` are not run again; an interrupted run goes on from its newest checkpoint.
+
+    Args:
+        recipe: name or file of a recipe, or a configuration; None for folders or data sets.
+        overrides: settings to change, e.g. ``["adapt.rounds=2", "source.steps=400"]``.
+        source_images, source_labels: folders of labelled images and of their masks.
+        target_images: folder of images without labels.
+        test_images, test_labels: labelled target images to score on; nothing trains on them.
+        source, target, test: instead of folders, data sets: a :class:`segadapt.data.Dataset`, or any torch Dataset or
+            list of (image, label) pairs, for the target of images alone. See :func:`segadapt.data.in_memory` for the
+            types; labels hold train ids ``0 .. K - 1`` and 255 for none.
+        classes: classes file of the masks; for data sets the class names in order of their train ids, or a label
+            space. Folders without one get classes from the values of their masks.
+        ignore_ids: mask values in folders that belong to no class.
+        method: for folders and data sets; ``cbst`` if None.
+        network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
+            scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
+            resolutions (``hrda:NAME``) looks through it twice.
+        head: name of the submodule of ``network`` that makes the scores; its input becomes the features.
+        preprocessing: makes the input of ``network`` from RGB images in [0, 1].
+        plugins: packages that register methods, readers or augmentations when they are imported.
+        out: folder of the run; ``runs/TITLE/seedN`` if None.
+        roots: folders of named data sets.
+        seed: seed of everything random; the recipe's seed if None.
+        length, steps: share of the published steps, in (0, 1], or about so many steps of all stages together.
+        stage: run this stage alone.
+        reuse: runs to take finished stages over from, where settings, seed and training data are equal.
+        quiet: print warnings only.
+
+    Raises:
+        RequestError: the request is wrong; the message says where and how to fix it.
+        RunError: training failed or was stopped; calling again resumes it.
+
+    >>> import segadapt  # doctest: +SKIP
+    >>> result = segadapt.adapt("toy/cbst", ["adapt.rounds=2"], roots={"toy": "demo/toy"}, out="run")  # doctest: +SKIP
+    >>> result.miou, result.model  # doctest: +SKIP
+    (47.7, PosixPath('run/stages/adapt/model.safetensors'))
+    """
+    overrides, plugins, reuse = listed(overrides), listed(plugins), listed(reuse)
+    datasets = {p: v for p, v in {"source": source, "target": target, "test": test}.items() if v is not None}
+    folders = {
+        "source": (source_images, source_labels),
+        "target": (target_images, None),
+        "test": (test_images, test_labels),
+    }
+    numbers = {"seed": seed, "length": length}
+    changes = [*overrides, *(f"{name}={value}" for name, value in numbers.items() if value is not None)]
+    given: dict[str, Dataset] = {}
+    if recipe is not None:
+        if datasets or any(value is not None for pair in folders.values() for value in pair):
+            raise RequestError("a recipe names its own data; leave out the folders and data sets, or the recipe")
+        if method is not None or classes is not None or tuple(ignore_ids) != (255,):
+            raise RequestError("method, classes and ignored ids are for folders and data sets; a recipe has its own")
+        if isinstance(recipe, RunConfig):
+            if changes or plugins or steps is not None:
+                raise RequestError("a configuration is complete; other settings and plugins are for a recipe's name")
+            config = recipe
+        else:
+            config = load_config(recipe, changes, plugins, steps=steps)
+    else:
+        given, data = own_data(datasets, folders, classes, ignore_ids)
+        config = folder_config(method or "cbst", data, changes, plugins, steps=steps)
+    config = with_network(config, network, head, preprocessing, changes)
+    where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
+    require_writable(where, "folder for the run ('out')")
+    return _executed(Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given), stage)
+
+
+def resume(
+    run: PathLike, *, stage: str | None = None, roots: Mapping[str, str] | None = None, quiet: bool = True
+) -> RunResult:
+    """Go on with the run in a folder from its newest checkpoint; finished stages are not done again.
+
+    Args:
+        run: folder of the run.
+        stage: run this stage alone.
+        roots: where named data sets lie now; the others lie where they did.
+        quiet: print warnings only.
+
+    Raises:
+        RequestError: the folder does not hold a run, or it was given data sets or a network by a script, which then
+            has to call :func:`adapt` again.
+        RunError: training failed or was stopped.
+
+    >>> segadapt.resume("run").miou  # doctest: +SKIP
+    47.7
+    """
+    return _executed(resumed(Path(run), quiet, roots), stage)
+
+
+def _executed(run: Run, stage: str | None) -> RunResult:
+    results = run.execute(stage)
+    report = write_report(run.out) if run.runtime.main else None
+    return RunResult.of(results, run.out, report)
