@@ -32,6 +32,8 @@ IMAGE_SUFFIXES = (
 """Endings of the files that are read as images and masks, in lower case; upper case is the same."""
 
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 1 << 30
+"""Most pixels of one image; its RGB values then take 3 GiB."""
 HEAD = 512
 """Bytes at the start of a file by which kinds are told apart."""
 _SITK = (
@@ -92,7 +94,7 @@ _OTHER_KINDS = (
     ("a kind of picture that is not read", _picture, (".svg", ".pdf", ".eps", ".ps", ".ras", ".sgi", ".dds", ".avif")),
     ("a HEIF picture", _with_heif, _HEIF),
 )
-"""What a file is, how it is converted, and its endings."""
+"""Kinds that are not read: the name of each, how it is converted, and its endings."""
 
 
 class Unsupported(DamagedFile):
@@ -178,3 +180,19 @@ def _register_heif(path: Path) -> None:
     except ImportError:
         raise Unsupported(f"{path} is a HEIF picture; {_with_heif(path)}") from None
     pillow_heif.register_heif_opener()
+
+
+def require_size(width: int, height: int, path: Path) -> None:
+    """Refuse a file of more than :data:`MOST_PIXELS` pixels."""
+    if width * height > MOST_PIXELS:
+        raise Unsupported(f"{path} has {width} x {height} pixels, too many to decode; cut it into tiles")
+
+
+def require_one(pages: int, path: Path, frames: bool = False) -> None:
+    """Refuse a file of several pages or frames."""
+    if pages > 1:
+        what = "frames, it is an animation" if frames else "pages"
+        raise Unsupported(
+            f"{path} has {pages} {what}, and only single pictures are read; split it: "
+            f"magick {path.name}{' -coalesce' if frames else ''} {path.stem}_%04d.png, or take it out"
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.decode import read_picture
-from segadapt.data.formats import IMAGE_SUFFIXES
+from segadapt.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from segadapt.data.labelling import ReadLabel, SizedLabels, no_labels
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace

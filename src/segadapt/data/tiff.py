@@ -41,7 +41,7 @@ _STACK = re.compile(rb"ImageJ=.*?\nimages=(\d+)", re.DOTALL)
 
 class _Field(NamedTuple):
     form: str
-    count: int
+    length: int
     at: int
 
 
@@ -89,8 +89,8 @@ class Tiff:
         """Return the numbers of a field, none where the page lacks it."""
         if tag not in page:
             return ()
-        form, count, at = page[tag]
-        form = self.order + form * count if len(form) > 1 else f"{self.order}{count}{form}"
+        form, length, at = page[tag]
+        form = self.order + form * length if len(form) > 1 else f"{self.order}{length}{form}"
         return struct.unpack(form, self._bytes(at, struct.calcsize(form)))
 
     def number(self, page: Page, tag: int, default: int) -> int:
@@ -286,4 +286,5 @@ def _undone(rows: npt.NDArray[np.uint8], predictor: int, number: np.dtype[Any], 
         return rows.view(number)
     whole = np.dtype(f"u{number.itemsize}")  # of signed and broken numbers too, their bits are added
     parts = rows.view(whole.newbyteorder(number.byteorder)).reshape(*rows.shape[:2], -1, bands)
-    return np.add.accumulate(parts, axis=2, dtype=whole).view(number.newbyteorder("="))
+    sums: npt.NDArray[Any] = np.add.accumulate(parts, axis=2, dtype=whole)
+    return sums.view(number.newbyteorder("="))

@@ -1,10 +1,10 @@
-"""Numbers of files to class ids: whole numbers from 0 to 65535, and pixels without data."""
+"""The content of a file: stored numbers with the facts that say what they mean, and pixels without data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,32 @@ from segadapt.data.dataset import DamagedFile
 
 Values = npt.NDArray[np.unsignedinteger[Any]]
 """Numbers of a file as stored, uint8 or uint16."""
+Palette = npt.NDArray[np.uint8]
+"""[n, 3] RGB colours of the indices 0 .. n - 1."""
 _LARGEST = 65535
+
+
+class Decoded(NamedTuple):
+    """The content of an image or label file as it is stored, upright.
+
+    Attributes:
+        values: [H, W] grey values or palette indices, or [H, W, 3] RGB; uint8, or uint16 for more than 8 bits. Grey
+            values of 1, 2 or 4 bits are 0 .. 1, 0 .. 3 or 0 .. 15.
+        palette: colours of the indices of a palette file, else None.
+        bits: bits per channel: 1, 2, 4, 8, 16 or, for files of whole numbers that need not be positive, 32.
+        format: Pillow's name of the format, judged by the content and not by the suffix, e.g. ``PNG`` or ``JPEG``.
+        white: the grey value that is shown as white.
+        inverted: whether 0 is shown as white and ``white`` as black (tag WhiteIsZero; PBM).
+        no_data: the value of the pixels without data, where a file has some.
+    """
+
+    values: Values
+    palette: Palette | None
+    bits: int
+    format: str
+    white: int = 255
+    inverted: bool = False
+    no_data: int | None = None
 
 
 def whole_numbers(values: npt.NDArray[Any], no_data: Sequence[float], path: Path) -> tuple[Values, int | None]:
