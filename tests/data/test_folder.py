@@ -497,8 +497,8 @@ def test_jpeg_masks_do_not_say_what_their_classes_are(tmp_path: Path) -> None:
     cv2.imwrite(str(masks / "0.jpg"), MASK)
     (masks / "0.png").unlink()
     said = message(images, masks)
-    assert "1 masks are JPEG files" in said
-    assert f"{masks / '0.jpg'}; save masks as PNG" in said
+    assert "1 of 2 masks are JPEG files" in said
+    assert f"{masks / '0.jpg'}; export them again as PNG" in said
 
 
 def test_a_class_may_be_called_like_a_column(tmp_path: Path) -> None:

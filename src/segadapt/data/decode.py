@@ -39,7 +39,6 @@ from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
 _JPEG_END = b"\xff\xd9"
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Pillow warns of images above 89 megapixels; aerial mosaics are larger. Headers are checked against MOST_PIXELS here;
 # a TIFF file of 16-bit colours goes through Pillow as a grey image of six bytes per pixel.
 Image.MAX_IMAGE_PIXELS = 6 * MOST_PIXELS
@@ -143,7 +142,7 @@ def read_first_channel(path: Path) -> LabelMap:
 
 def _decoded(path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
     data = _content(path)
-    if data[:4] in _TIFF_HEADS:
+    if data[:4] in tags.HEADS:
         return _guarded(lambda: decode_tiff(data, path, no_data, picture), data, path)
     return _guarded(lambda: _of_other(data, path), data, path)
 
@@ -194,7 +193,7 @@ def _stored_size(path: Path) -> tuple[int, int, int]:
 
 
 def _sizes(file: Any, head: bytes, path: Path) -> tuple[int, int, int]:
-    if head[:4] in _TIFF_HEADS:
+    if head[:4] in tags.HEADS:
         tiff = tags.Tiff(file)
         page = tiff.pages[0]
         return tiff.number(page, tags.HEIGHT, 0), tiff.number(page, tags.WIDTH, 0), tiff.number(page, TAG, 1)

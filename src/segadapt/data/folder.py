@@ -14,6 +14,7 @@ from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, deco
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import chosen
+from segadapt.data.mask_storage import require_lossless, settle
 from segadapt.data.pairing import image_ids, images_in, masks_of
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
@@ -37,11 +38,11 @@ class FolderLabels:
 
     def __call__(self, path: Path) -> LabelMap:
         """Read the label map [H, W] of one mask."""
-        stored = decode(path)
+        stored = decode(path, self.ignore_ids)
         ids, colors, others = self.ids(), self.colors(), self.others()
         if stored.values.ndim == 2:
             if ids:
-                return self._from_indices(stored.values, path)
+                return self._from_indices(stored.values, path, stored.no_data)
             return self._from_colors(_expanded(stored, path), path, others)
         indices = as_indices(stored.values) if ids else None
         if colors:
@@ -57,8 +58,8 @@ class FolderLabels:
             "give each class its color [r, g, b] in the classes file"
         )
 
-    def _from_indices(self, values: Values, path: Path) -> LabelMap:
-        ids = self.ids()
+    def _from_indices(self, values: Values, path: Path, no_data: int | None = None) -> LabelMap:
+        ids = self.ids() if no_data is None else {no_data: IGNORE, **self.ids()}
         known = ", ".join(str(i) for i in sorted(ids))
         fix = "add them to the classes file, or ignore them with --ignore-id"
         read = IndexLabels(ids, f"ids of this data set ({known})", fix=fix, others=self.others())
@@ -133,7 +134,9 @@ def open_folder(
             name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
         )
     masks = masks_of(images, found, labels, name)
+    storages = require_lossless(masks, name)
     known = read_classes(classes, part) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
+    known = settle(masks, storages, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = FolderLabels(known, tuple(ignore_ids))
     return Dataset(

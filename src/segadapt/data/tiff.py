@@ -25,12 +25,14 @@ STRIP_ROWS, STRIP_BYTES, PLANAR, PREDICTOR = 278, 279, 284, 317
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SAMPLE_FORMAT = 322, 323, 324, 325, 339
 SUBFILE, OLD_SUBFILE, JPEG_TABLES, NO_DATA = 254, 255, 347, 42113
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a file; the last two are those of BigTIFF."""
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3
 """Values of PHOTOMETRIC."""
 _UNPACKED = {1, 5, 8, 32773, 32946, 34925, 50000}
 """Compressions of bytes without loss: none, LZW, Deflate (two), PackBits, LZMA, Zstandard."""
 JPEG_IN_TIFF = 7
-LOSSY = {6: "JPEG", JPEG_IN_TIFF: "JPEG", 34712: "JPEG 2000", 34892: "JPEG", 50001: "WebP", 34887: "LERC"}
+LOSSY = {6: "JPEG", JPEG_IN_TIFF: "JPEG", 34712: "JPEG 2000", 34892: "JPEG", 50001: "WebP"}
 _FORMS = {1: "u", 2: "i", 3: "f", 4: "u"}
 _FIELDS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q", 17: "q"}
 _MOST_PAGES = 1 << 16
@@ -280,11 +282,14 @@ def _undone(rows: npt.NDArray[np.uint8], predictor: int, number: np.dtype[Any], 
     """Undo the differences to the left neighbour in rows of bytes [H, tiles, bytes]; return numbers."""
     if predictor == 3:  # of the bytes of broken numbers; the first bytes of all of a row stand before the second ones
         parts = rows.reshape(*rows.shape[:2], -1, bands)
-        sums = np.add.accumulate(parts, axis=2, dtype=np.uint8).reshape(*rows.shape[:2], number.itemsize, -1)
-        return np.ascontiguousarray(np.moveaxis(sums, 2, 3)).view(number.newbyteorder(">"))[..., 0]
+        planes: npt.NDArray[Any] = np.add.accumulate(parts, axis=2, dtype=np.uint8)
+        planes = np.ascontiguousarray(np.moveaxis(planes.reshape(*rows.shape[:2], number.itemsize, -1), 2, 3))
+        broken: npt.NDArray[Any] = planes.view(number.newbyteorder(">"))
+        return broken[..., 0]
     if predictor != 2:
         return rows.view(number)
     whole = np.dtype(f"u{number.itemsize}")  # of signed and broken numbers too, their bits are added
-    parts = rows.view(whole.newbyteorder(number.byteorder)).reshape(*rows.shape[:2], -1, bands)
-    sums: npt.NDArray[Any] = np.add.accumulate(parts, axis=2, dtype=whole)
-    return sums.view(number.newbyteorder("="))
+    steps = rows.view(whole.newbyteorder(number.byteorder)).reshape(*rows.shape[:2], -1, bands)
+    sums: npt.NDArray[Any] = np.add.accumulate(steps, axis=2, dtype=whole)
+    native: npt.NDArray[Any] = sums.view(number.newbyteorder("="))
+    return native
