@@ -93,7 +93,7 @@ def _may_be_flat(head: bytes, zero_codes: dict[int, int]) -> bool:
     if last == 0 or refined:  # mean values of blocks alone, or further bits of coefficients
         return True
     tables = (0x10 | (head[2 + 2 * i] & 15) for i in range(channels))
-    return any(zero_codes.get(table, 0) & 15 == 0 for table in tables)  # a code without a coefficient
+    return all(zero_codes.get(table, 0) & 15 == 0 for table in tables)  # a code without a coefficient
 
 
 def _zero_codes(body: bytes) -> dict[int, int]:

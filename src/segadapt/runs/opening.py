@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segadapt.data.cache import DecodedCache
-from segadapt.data.check import DAMAGED_IMAGE, check_dataset
+from segadapt.data.check import DAMAGED_IMAGE, UNSUPPORTED_IMAGE, check_dataset
 from segadapt.data.dataset import Dataset, Held
 from segadapt.data.folder import open_folder
 from segadapt.data.labelling import some
@@ -187,7 +187,7 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
         if len(dataset) > CHECKED_AT_START:
             continue
         report = check_dataset(dataset)
-        wrong = [e for e in report.errors if not (skip_damaged and e.kind == DAMAGED_IMAGE)]
+        wrong = [e for e in report.errors if not (skip_damaged and e.kind in (DAMAGED_IMAGE, UNSUPPORTED_IMAGE))]
         if wrong:
             lists = "" if isinstance(dataset.items[0].image, Held) else "; 'segadapt data check' lists them"
             more = f" (and {len(wrong) - 1} more{lists})" if len(wrong) > 1 else ""
