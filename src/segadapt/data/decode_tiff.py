@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from PIL import Image
 
@@ -37,7 +38,7 @@ def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) 
         raise Unsupported(
             f"{path} has {kind.bands} band{'s' * (kind.bands > 1)} of {kind.bits}-bit{numbers} numbers; files have 1 "
             f"to 4 bands{', images of 8 or 16 bits' if picture else ''}; convert it: gdal_translate -b 1"
-            f"{' -b 2 -b 3' if kind.bands > 2 else ''} -scale -ot Byte {path.name} {path.stem}_8bit.tif"
+            f"{' -b 2 -b 3' if kind.bands > 2 else ''} -scale -ot Byte {quote(path.name)} {quote(path.stem + '_8bit.tif')}"
         )
     pixels = tags.stored(data, tiff, page)
     bands = pixels[..., :3] if kind.bands > 2 else pixels[..., 0]
@@ -55,7 +56,7 @@ def _by_pillow(data: bytes, path: Path, tiff: tags.Tiff, page: tags.Page) -> Dec
     wrong = tags.damage_of_jpeg(data, tiff, page) if kind.compression == tags.JPEG_IN_TIFF else None
     if wrong:
         raise DamagedFile(f"{path} is cut off or damaged inside ({wrong}); fetch it again")
-    image = Image.open(io.BytesIO(tags.upright_tag(data, tiff, page)), formats=("TIFF",))
+    image = Image.open(io.BytesIO(tiff.for_other_decoders(data)), formats=("TIFF",))
     raw = raw_mode(image)
     image.load()
     found = of_pillow(image, raw.rstrip("IR"), path)

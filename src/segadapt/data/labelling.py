@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 import cv2
@@ -119,7 +120,7 @@ class SizedLabels:
         if label.shape == (width, height) and stored_otherwise(image):
             raise SizeMismatch(
                 f"{path} fits {image.name} as stored but not as seen: a tag turns the image to {width} x {height}; "
-                f"turn the label too, or remove the tag before labelling: exiftool -Orientation= {image.name}"
+                f"turn the label too, or remove the tag before labelling: exiftool -Orientation= {quote(image.name)}"
             )
         raise SizeMismatch(
             f"{path} is {label.shape[1]} x {label.shape[0]} pixels but its image {image.name} is {width} x {height}; "

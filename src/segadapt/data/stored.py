@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def whole_numbers(values: npt.NDArray[Any], no_data: Sequence[float], path: Path
         raise DamagedFile(
             f"{path} holds {values.dtype} numbers such as {first:g} ({int(wrong.sum())} pixels); labels are whole "
             "numbers from 0 to 65535, and a negative number that means no data is ignored with --ignore-id, or where "
-            f"the file says so: gdal_edit.py -a_nodata {first:g} {path.name}"
+            f"the file says so: gdal_edit.py -a_nodata {first:g} {quote(path.name)}"
         )
     narrow = kept.astype(np.uint16)
     if not void.any():

@@ -73,16 +73,15 @@ class Tiff:
         self.order = {b"II": "<", b"MM": ">"}[head[:2]]
         self._big = struct.unpack(self.order + "H", head[2:4])[0] == 43
         self._offset = "Q" if self._big else "I"
-        found: list[Page] = []
+        found: dict[int, Page] = {}
         at = self._one(self._offset, 8 if self._big else 4)
-        seen: set[int] = set()
-        while at and at not in seen and len(found) < _MOST_PAGES:
-            seen.add(at)
-            page, at = self._page(at)
-            found.append(page)
-        self.pages = [page for page in found if not self._beside(page)] or found[:1]
-        if not self.pages:
+        while at and at not in found and len(found) < _MOST_PAGES:
+            page, following = self._page(at)
+            found[at], at = page, following
+        if not found:
             raise ValueError("no page")
+        kept = [at for at, page in found.items() if not self._beside(page)] or list(found)[:1]
+        self.pages, self._start = [found[at] for at in kept], kept[0]
 
     def count(self) -> int:
         """Return the number of pages; ImageJ keeps those of a large stack behind the first one, without fields."""
@@ -111,6 +110,16 @@ class Tiff:
             return float(self.text(page, NO_DATA).strip(b"\0 "))
         except ValueError:
             return None
+
+    def for_other_decoders(self, data: bytes) -> bytes:
+        """Return the file ``data`` in a form in which the first of ``pages`` is the first of all, and not turned."""
+        place, page = (8, 4)[not self._big], self.pages[0]
+        patches = [(place, struct.pack(self.order + self._offset, self._start))]
+        if ORIENTATION in page:
+            patches.append((page[ORIENTATION].at, struct.pack(self.order + page[ORIENTATION].form, 1)))
+        for at, patch in patches:
+            data = data[:at] + patch + data[at + len(patch) :]
+        return data
 
     def _beside(self, page: Page) -> bool:
         return bool(self.number(page, SUBFILE, 0) & (_REDUCED | _MASK)) or self.number(page, OLD_SUBFILE, 1) == 2
@@ -205,14 +214,6 @@ def damage_of_jpeg(data: bytes, tiff: Tiff, page: Page) -> str | None:
         if found:
             return found
     return None
-
-
-def upright_tag(data: bytes, tiff: Tiff, page: Page) -> bytes:
-    """Return the file with its orientation tag saying upright, so that no decoder turns the pixels."""
-    if tiff.number(page, ORIENTATION, 1) == 1:
-        return data
-    at, upright = page[ORIENTATION].at, struct.pack(tiff.order + page[ORIENTATION].form, 1)
-    return data[:at] + upright + data[at + len(upright) :]
 
 
 def _places(tiff: Tiff, page: Page) -> Iterator[tuple[int, int]]:
