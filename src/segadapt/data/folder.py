@@ -136,7 +136,7 @@ def open_folder(
     masks = masks_of(images, found, labels, name)
     storages = require_lossless(masks, name)
     known = read_classes(classes, part) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
-    known = settle(masks, storages, known, name)
+    known = settle(masks, storages, known, ignore_ids, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = FolderLabels(known, tuple(ignore_ids))
     return Dataset(
@@ -172,7 +172,8 @@ def _sorted(items: Iterator[Item]) -> tuple[Item, ...]:
 def _expanded(stored: Decoded, path: Path) -> Values:
     """Return the colours [H, W, 3] that a palette or grey file shows."""
     if stored.palette is None:
-        return np.repeat(stored.values[..., None], 3, axis=2)
+        grey = stored.values * (255 // stored.white) if stored.bits < 8 else stored.values
+        return np.repeat(grey[..., None], 3, axis=2)
     if stored.values.size and stored.values.max() >= len(stored.palette):
         raise UnknownLabel(
             f"{path} has the index {stored.values.max()} but only {len(stored.palette)} palette colours; save it again"

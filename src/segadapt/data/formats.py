@@ -193,7 +193,8 @@ def require_one(pages: int, path: Path, frames: bool = False) -> None:
     """Refuse a file of several pages or frames."""
     if pages > 1:
         what = "frames, it is an animation" if frames else "pages"
+        parts = quote(f"{path.stem}_%04d.png")
         raise Unsupported(
             f"{path} has {pages} {what}, and only single pictures are read; split it: "
-            f"magick {quote(path.name)}{' -coalesce' if frames else ''} {quote(path.stem + '_%04d.png')}, or take it out"
+            f"magick {quote(path.name)}{' -coalesce' if frames else ''} {parts}, or take it out"
         )

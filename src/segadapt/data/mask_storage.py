@@ -49,10 +49,11 @@ class Storage(NamedTuple):
 
     @property
     def grey_differs(self) -> bool:
-        """Whether it may show a number as another grey, so that other files may store that one."""
+        """Whether it may show numbers as other greys, so that another file may store these."""
         if self.kind == "grey":
             return self.bits < 8
-        return self.palette is not None and any(v != g for v, g in enumerate(_greys(self.palette)) if g is not None)
+        greys = _greys(self.palette) if self.palette is not None else []
+        return None not in greys and any(v != g for v, g in enumerate(greys))
 
 
 def storage_of(path: Path) -> Storage | None:
@@ -98,6 +99,8 @@ class Signs:
         plain_mask: the first mask of numbers without palette.
         colors: index -> colour -> the first palette mask that shows it so.
         void: whether pixels without data were left out.
+        seen: greys that a viewer shows, of all masks.
+        colored: whether a viewer shows more than greys.
     """
 
     values: set[int] = field(default_factory=set)
@@ -107,6 +110,8 @@ class Signs:
     plain_mask: Path | None = None
     colors: dict[int, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
     void: bool = False
+    seen: set[int] = field(default_factory=set)
+    colored: bool = False
     _shown: dict[tuple[int, int], Path] = field(default_factory=dict)
     _stored: dict[int, Path] = field(default_factory=dict)
 
@@ -120,6 +125,7 @@ class Signs:
         elif stored.palette is None:
             self.plain_mask = self.plain_mask or path
         if indices is None:
+            self.colored = True
             return
         values = set(distinct(indices))
         if stored.no_data in values:
@@ -149,14 +155,19 @@ class Signs:
             seen |= shown.keys()
         return False
 
-    def require_one_scale(self, name: str) -> None:
+    def require_one_scale(self, name: str, classes: Sequence[MaskClass] = ()) -> None:
         """Refuse masks of which some show a number as the grey that others store: 1 of one bit, and 255.
+
+        Args:
+            name: for messages.
+            classes: a class may have both numbers.
 
         Raises:
             RequestError: that is so, and the others do not have the number itself.
         """
         for (value, grey), path in sorted(self._shown.items()):
-            if grey in self._stored and value not in self._stored:
+            together = any(c.ids and {value, grey} <= set(c.ids) for c in classes)
+            if grey in self._stored and value not in self._stored and not together:
                 raise RequestError(
                     f"{name}: {path} shows the value {value} as grey {grey}, and {self._stored[grey]} has the value "
                     f"{grey} itself, so one class may have two numbers; save all masks alike, as grey PNG of 8 bits"
@@ -164,47 +175,60 @@ class Signs:
 
     def _add_shown(self, path: Path, stored: Decoded, values: set[int]) -> None:
         """Note how a mask shows its values."""
-        if stored.palette is None:
-            for value in values:
-                shown = value * 255 // stored.white if stored.bits < 8 else value
-                if shown == value:
-                    self._stored.setdefault(value, path)
-                else:
-                    self._shown.setdefault((value, shown), path)
-            return
-        self.palette = stored.palette if self.palette is None else self.palette
-        greys, codes = _greys(stored.palette), color_codes(stored.palette)
+        greys: list[int | None] = [
+            v * 255 // stored.white if stored.bits < 8 else v for v in range(max(values, default=0) + 1)
+        ]
+        if stored.palette is not None:
+            self.palette = stored.palette if self.palette is None else self.palette
+            greys, codes = _greys(stored.palette), color_codes(stored.palette)
+            for value in sorted(v for v in values if v < len(greys)):
+                self.colors[value].setdefault(int(codes[value]), path)
         for value in sorted(v for v in values if v < len(greys)):
-            self.colors[value].setdefault(int(codes[value]), path)
             grey = greys[value]
-            if grey is not None and grey != value:
+            if grey is None:
+                self.colored = True
+                continue
+            self.seen.add(grey)
+            if grey != value:
                 self._shown.setdefault((value, grey), path)
+            elif stored.palette is None:
+                self._stored.setdefault(value, path)
 
 
 def settle(
-    masks: Sequence[Path], storages: Sequence[Storage | None], classes: tuple[MaskClass, ...], name: str
+    masks: Sequence[Path],
+    storages: Sequence[Storage | None],
+    classes: tuple[MaskClass, ...],
+    ignore_ids: Sequence[int],
+    name: str,
 ) -> tuple[MaskClass, ...]:
     """Return the classes by which a set of masks is read, after its masks were compared with each other.
 
-    Where palettes differ, colours tell the classes if each has one. Masks are decoded only where their heads differ.
+    Where palettes differ, colours tell the classes if each has one. Where the ids of the classes are the greys that a
+    viewer shows, and not the numbers stored (of one bit, or indices of a grey palette), greys count. Masks are decoded
+    only where their heads leave a doubt.
 
     Raises:
         RequestError: palettes differ, and not every class has a colour; or depths differ, and values with them.
     """
-    if all(c.ids is None for c in classes) or not _may_differ(storages):
+    if all(c.ids is None for c in classes) or not _in_doubt(storages):
         return classes
     signs = Signs()
     for path in masks:
         try:
-            signs.add(path, decode(path))
+            signs.add(path, decode(path, ignore_ids))
         except DamagedFile:
             continue  # reading it later names it
+    known = {i for c in classes for i in c.ids or ()} | set(ignore_ids)
+    if not signs.colored and not any(c.others for c in classes) and signs.seen <= known and not signs.values <= known:
+        ids = {i for c in classes for i in c.ids or ()}
+        seen = (*classes, MaskClass("ignore", tuple(i for i in ignore_ids if i in signs.seen and i not in ids)))
+        return tuple(replace(c, ids=None, colors=tuple((i, i, i) for i in c.ids or () if i < 256)) for c in seen)
     clash = signs.clash()
     if clash is None:
-        signs.require_one_scale(name)
+        signs.require_one_scale(name, classes)
         return classes
-    named = [c for c in classes if not (c.others or c.colors)]
-    if named or signs.plain_mask is not None:
+    if signs.plain_mask is not None or not all(c.others or c.colors for c in classes):
         raise different_palettes(clash, name)
     return tuple(replace(c, ids=None) for c in classes)
 
@@ -229,16 +253,15 @@ def hex_color(color: Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _may_differ(storages: Sequence[Storage | None]) -> bool:
-    """Return whether, by their heads, masks may show the same number differently."""
+def _in_doubt(storages: Sequence[Storage | None]) -> bool:
+    """Return whether, by their heads, masks may show the same number differently, or numbers as other greys."""
     known = [s for s in storages if s is not None]
     colors: dict[int, Color] = {}
     for palette in (s.palette for s in known if s.palette is not None):
         for value, (red, green, blue) in enumerate(palette.tolist()):
             if colors.setdefault(value, (red, green, blue)) != (red, green, blue):
                 return True
-    plain = any(s.kind == "colours" or (s.kind == "grey" and s.bits >= 8) for s in known)
-    return plain and any(s.grey_differs for s in known)
+    return any(s.grey_differs for s in known)
 
 
 def _greys(palette: Palette) -> list[int | None]:
