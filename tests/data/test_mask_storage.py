@@ -265,6 +265,19 @@ def test_random_ids_orders_and_depths_agree_with_pillow(
         assert np.array_equal(np.sort(ids)[dataset.label(index)], mask)
 
 
+def test_smoothed_edges_are_no_classes(tmp_path: Path) -> None:
+    large = np.kron(np.array([[0, 100], [200, 100]], np.uint8), np.ones((20, 20), np.uint8))
+
+    large = np.pad(large, 3)
+    turned = np.asarray(Image.fromarray(large).rotate(10)).astype(np.uint16)
+    halved = (turned[1:, 1:] + turned[:-1, 1:] + turned[1:, :-1] + turned[:-1, :-1]) // 4
+    said = refused(tmp_path / "a", (halved.astype(np.uint8), ".png", grey))
+    assert "occur in thin lines alone, between areas of 0, 100, 200; masks were smoothed" in said
+    lines = large.copy()
+    lines[4], lines[:, 5] = 40, 60  # poles and wires
+    assert len(opened(tmp_path / "b", (lines, ".png", grey)).space) == 5
+
+
 def test_heads_say_how_masks_are_stored(tmp_path: Path) -> None:
     with_palette()(MASK, tmp_path / "p.tif")
     with_palette()(MASK, tmp_path / "p.png")

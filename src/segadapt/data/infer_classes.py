@@ -6,11 +6,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from segadapt.data.classes_file import MaskClass
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import decode
-from segadapt.data.labelling import color_of
+from segadapt.data.labelling import color_of, some
 from segadapt.data.mask_storage import Signs, different_palettes, hex_color
+from segadapt.data.stored import Values
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color
 
@@ -32,20 +35,22 @@ def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -
         DamagedFile: no mask can be read.
         RequestError: more than :data:`MOST_CLASSES` values; values 0 and 255 alone, which may
             mean one class and ignored pixels or two classes; fewer than two classes; colour and index masks together;
-            palettes or depths that do not fit together.
+            palettes or depths that do not fit together; smoothed edges.
     """
-    found = Signs()
+    found, solid = Signs(), set[int]()
     damaged: list[DamagedFile] = []
     for path in masks:
         try:
-            found.add(path, decode(path, ignore_ids))
+            stored = decode(path, ignore_ids)
+            found.add(path, stored)
+            solid.update(_solid(stored.values))
         except DamagedFile as problem:
             damaged.append(problem)
         _few_enough(found, path, name)
     if damaged and len(damaged) == len(masks):
         raise damaged[0]
     clash = found.clash()
-    if clash and (found.plain_mask or not found.colors_move()):
+    if clash and not found.color_mask and (found.plain_mask or not found.colors_move()):
         raise different_palettes(clash, name)
     if found.color_mask and found.plain_mask:
         raise RequestError(
@@ -56,6 +61,7 @@ def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -
         colors = [color_of(code) for code in sorted(found.codes | found.by_palette())]
         return tuple(MaskClass(hex_color(color), colors=(color,)) for color in colors)
     found.require_one_scale(name)
+    _require_sharp(found, solid, name)
     return _index_classes(found, ignore_ids, name)
 
 
@@ -95,6 +101,27 @@ def _palette_color(found: Signs, value: int) -> tuple[Color] | None:
         return None
     red, green, blue = (int(part) for part in palette[value])
     return ((red, green, blue),)
+
+
+def _solid(values: Values) -> list[int]:
+    """List the values of a map [H, W] that have a pixel with four neighbours of the same value."""
+    if values.ndim == 3:
+        return []
+    inner = values[1:-1, 1:-1]
+    same = (inner == values[:-2, 1:-1]) & (inner == values[2:, 1:-1])
+    same &= (inner == values[1:-1, :-2]) & (inner == values[1:-1, 2:])
+    return [int(value) for value in np.flatnonzero(np.bincount(inner[same]))]
+
+
+def _require_sharp(found: Signs, solid: set[int], name: str) -> None:
+    """Refuse masks most of whose values are thin lines between areas of two other ones, as smoothing makes them."""
+    thin = {v for v in found.values - solid if solid and min(solid) < v < max(solid)}
+    if found.palette is None and len(thin) > max(2, len(solid)):
+        raise RequestError(
+            f"{name}: {len(thin)} of {len(found.values)} values in the masks ({some(sorted(thin))}) occur in thin "
+            f"lines alone, between areas of {some(sorted(solid))}; masks were smoothed when they were resized or "
+            "turned, so save them without (nearest neighbour), or give a classes file that names the values"
+        )
 
 
 def _few_enough(found: Signs, path: Path, name: str) -> None:
