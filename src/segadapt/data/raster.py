@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.tiff import tiff_head
+from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 
 GDAL_CACHE = 64 << 20
@@ -212,17 +212,26 @@ def read_bands(path: Path, bands: Sequence[int] | None = None, shape: Size | Non
         return raster.read(None, bands, shape)
 
 
-def import_rasterio(path: Path) -> Any:
-    """Return the module rasterio; where it is missing, RequestError with the kind of the file and what to install."""
+def import_rasterio(path: Path | None = None) -> Any:
+    """Return the module rasterio; where it is missing, RequestError with what to install, and the kind of the file."""
     try:
         import rasterio
     except ImportError:
-        head = tiff_head(path)
+        head = tiff_head(path) if path is not None else None
         raise RequestError(
-            f"{path} is a raster{f' of {head}' if head else ''}, which is read by rasterio; install that with: "
-            'pip install "segadapt[geo]"'
+            f"{path or 'this file'} is a raster{f' of {head}' if head else ''}, which is read by rasterio; install that "
+            'with: pip install "segadapt[geo]"'
         ) from None
     return rasterio
+
+
+def has_rasterio() -> bool:
+    """Return whether rasterio can be imported."""
+    try:
+        import_rasterio()
+    except RequestError:
+        return False
+    return True
 
 
 def _holds(dtype: np.dtype[Any], number: float) -> bool:
