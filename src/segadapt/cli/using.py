@@ -159,21 +159,23 @@ def predict(
     from segadapt.engine.record import Steps
     from segadapt.evaluation.predict import find_images, predict_path
     from segadapt.evaluation.submission import predict_submission, submission_images
+    from segadapt.evaluation.tiling import view_of
 
     loaded, runtime = _open(model, accelerator, prototypes)
     found = submission_images(images, out, submission) if submission else find_images(images, out)
+    view = None if size else view_of(loaded, inference(loaded, scales, flip, window).window)
     with Steps("predict", len(found), quiet=quiet or json) as steps:
         how: dict[str, Any] = {
             "config": inference(loaded, scales, flip, window),
             "device": runtime.device,
             "size": working_size_of(loaded, size),
             "overwrite": overwrite,
-            "progress": lambda *_: steps.advance(),
+            "progress": steps.reach,
         }
         if submission:
             sent = predict_submission(loaded.model, loaded.space, images, out, submission, archive=archive, **how)
         else:
-            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, **how)
+            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, view=view, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
@@ -184,6 +186,8 @@ def predict(
     else:
         for line in made.skipped:
             console.print(f"skipped: {line}")
+        for line in () if quiet else made.mosaics:
+            console.print(line, soft_wrap=True)
         said = f"{made.count} images in {made.seconds:.1f} s -> {out}"
     if not quiet:
         console.print(said, soft_wrap=True)

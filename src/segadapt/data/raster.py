@@ -81,9 +81,6 @@ class Raster:
     def __init__(self, path: Path) -> None:
         self.path = path
         rasterio = import_rasterio(path)
-        self._environment = rasterio.Env(
-            GDAL_CACHEMAX=GDAL_CACHE, GDAL_PAM_ENABLED=False, GDAL_ERROR_ON_LIBJPEG_WARNING=True
-        )
         self._file = self._guarded(lambda: rasterio.open(path.resolve()))
         if not self._file.count:
             self.close()
@@ -189,12 +186,8 @@ class Raster:
 
     def _guarded(self, work: Callable[[], _R]) -> _R:
         """Return the result of ``work`` on the file; whatever GDAL complains of becomes a DamagedFile."""
-        from rasterio.errors import NotGeoreferencedWarning
-
-        # No catch_warnings: it is not safe among threads, and a raster without a place on Earth is nothing to warn of.
-        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
         try:
-            with self._environment:
+            with gdal_environment():
                 return work()
         except MemoryError:
             raise
@@ -202,7 +195,7 @@ class Raster:
         except Exception as problem:
             raise DamagedFile(
                 f"{self.path} cannot be read: it is cut off, damaged or of a kind that GDAL does not know "
-                f"({_innermost(problem)})"
+                f"({first_cause(problem)})"
             ) from None
 
 
@@ -219,10 +212,20 @@ def import_rasterio(path: Path | None = None) -> Any:
     except ImportError:
         head = tiff_head(path) if path is not None else None
         raise RequestError(
-            f"{path or 'this file'} is a raster{f' of {head}' if head else ''}, which is read by rasterio; install that "
-            'with: pip install "segadapt[geo]"'
+            f"{path or 'this file'} is a raster{f' of {head}' if head else ''}, read by rasterio; install that with: "
+            'pip install "segadapt[geo]"'
         ) from None
     return rasterio
+
+
+def gdal_environment() -> Any:
+    """Return a context in which GDAL keeps to its memory, writes no file beside ours, and complains by exceptions."""
+    rasterio = import_rasterio()
+    from rasterio.errors import NotGeoreferencedWarning
+
+    # No catch_warnings: it is not safe among threads, and a raster without a place on Earth is nothing to warn of.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    return rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_PAM_ENABLED=False, GDAL_ERROR_ON_LIBJPEG_WARNING=True)
 
 
 def has_rasterio() -> bool:
@@ -239,7 +242,7 @@ def _holds(dtype: np.dtype[Any], number: float) -> bool:
     return bool(number == np.floor(number) and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max)
 
 
-def _innermost(problem: BaseException) -> str:
+def first_cause(problem: BaseException) -> str:
     """Return on one line what GDAL said first; rasterio's own error often only points to it."""
     cause = problem
     while cause.__cause__ is not None:

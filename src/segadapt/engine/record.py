@@ -109,6 +109,13 @@ class Steps(AbstractContextManager["Steps"]):
     ) -> None:
         self._bar.stop()
 
+    def reach(self, done: int, total: int) -> None:
+        """Count one more step, and take over the number of steps, which may have been unknown; a ``Progress``."""
+        if total != self._total:
+            self._total = total
+            self._bar.update(self._task, total=total)
+        self.advance()
+
     def advance(self, note: str = "") -> None:
         """Count one more step; ``note``: the latest numbers, kept until the next note."""
         self._done += 1

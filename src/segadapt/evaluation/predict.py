@@ -24,7 +24,9 @@ from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluation.scoring import Progress, working_image
+from segadapt.evaluation.mosaic import as_rasters, plan_mosaics
+from segadapt.evaluation.scoring import Counted, Progress, working_image
+from segadapt.evaluation.tiling import View
 from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
@@ -48,18 +50,20 @@ class PredictionSummary:
     Attributes:
         count: images predicted.
         skipped: one line for each image that could not be read, with its path and the reason.
+        mosaics: one line for each image that was predicted in tiles, with their scale and its reason.
         seconds: wall time.
         output: folder of the results.
     """
 
     count: int
     skipped: tuple[str, ...]
+    mosaics: tuple[str, ...]
     seconds: float
     output: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {**asdict(self), "skipped": list(self.skipped)}
+        return {**asdict(self), "skipped": list(self.skipped), "mosaics": list(self.mosaics)}
 
 
 def predict_array(
@@ -104,6 +108,7 @@ def predict_path(
     ids: str = "train",
     overwrite: bool = False,
     kinds: Sequence[str] = ("index", "overlay", "confidence"),
+    view: View | None = None,
     progress: Progress | None = None,
 ) -> PredictionSummary:
     """Predict an image file, or all images in a folder and its sub-folders.
@@ -118,6 +123,9 @@ def predict_path(
     Where two images would share a result (``b.jpg`` and ``b.png``), their results keep the image's suffix
     in the name (``b.jpg.png``, ``b.png.png``). All results have the size of the image.
 
+    GeoTIFF and images of more than 134 million pixels are predicted in tiles, see :mod:`segadapt.evaluation.mosaic`.
+    Where others give PNG files, they give ``.tif``, with the place on Earth of the image; their overlay is small.
+
     Args:
         model: the network; moved to ``device`` if one is given.
         space: its label space.
@@ -128,7 +136,8 @@ def predict_path(
         ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
         kinds: kinds of results.
-        progress: called after every image with (done, total).
+        view: how images that are predicted in tiles are shown; None brings them to ``size``, like any other.
+        progress: called after every image, and every tile of those that are predicted in tiles, with (done, total).
 
     Raises:
         RequestError: nothing to predict, results in the way, or not a single image readable.
@@ -141,11 +150,22 @@ def predict_path(
     table = label_id_table(space, ids)
     images = find_images(given, output)
     root = given.resolve() if given.is_dir() else images[0].parent
-    targets = _result_files(images, root, output, kinds)
+    mosaics, damaged = plan_mosaics(images, model, config or InferenceConfig(), view, size)
+    targets = {
+        path: as_rasters(files) if path in mosaics else files
+        for path, files in _result_files(images, root, output, kinds).items()
+    }
     require_free((file for files in targets.values() for file in files.values()), images, overwrite)
 
-    skipped: list[str] = []
-    for done, (path, image) in enumerate(ordered_map(_read_or_problem, images, threads=1, ahead=1), start=1):
+    skipped = list(damaged.values())
+    steps = Counted(progress, len(images) - len(mosaics) - len(damaged) + sum(m.tiles for m in mosaics.values()))
+    for path, mosaic in mosaics.items():
+        try:
+            mosaic.predict(targets[path], space, table=table, progress=steps)
+        except DamagedFile as problem:
+            skipped.append(str(problem))
+    plain = [path for path in images if path not in mosaics and path not in damaged]
+    for path, image in ordered_map(_read_or_problem, plain, threads=1, ahead=1):
         if isinstance(image, DamagedFile):
             skipped.append(str(image) if str(path) in str(image) else f"{path}: {image}")
         else:
@@ -154,12 +174,15 @@ def predict_path(
                 write_bytes(
                     file, _encoded(kind, image=image, label=label, confidence=confidence, space=space, table=table)
                 )
-        if progress is not None:
-            progress(done, len(images))
+        steps()
     if len(skipped) == len(images):
         raise RequestError(f"none of the {len(images)} images in '{given}' can be read; the first: {skipped[0]}")
     return PredictionSummary(
-        len(images) - len(skipped), tuple(skipped), round(time.monotonic() - started, 3), str(output)
+        len(images) - len(skipped),
+        tuple(skipped),
+        tuple(map(str, mosaics.values())),
+        round(time.monotonic() - started, 3),
+        str(output),
     )
 
 
