@@ -83,7 +83,7 @@ def _channels_last(array: npt.NDArray[Any], who: object) -> npt.NDArray[Any]:
         if array.shape[2] == channels:
             return array
         if array.shape[0] == channels:
-            return array.transpose(1, 2, 0)
+            return np.moveaxis(array, 0, 2)
     batch = "; images of a batch are given as a list" if array.ndim == 4 else ""
     raise RequestError(f"{who} is an image of shape {list(array.shape)}; expected {IMAGE}{batch}")
 
@@ -94,4 +94,4 @@ def _bytes_of_floats(array: npt.NDArray[Any], who: object) -> npt.NDArray[np.uin
             f"{who} is an image with values from {array.min():g} to {array.max():g}; expected floats in [0, 1], "
             "or uint8 from 0 to 255"
         )
-    return np.rint(array * 255).astype(np.uint8)
+    return np.asarray(np.rint(array * 255), np.uint8)
