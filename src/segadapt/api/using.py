@@ -22,6 +22,7 @@ from segadapt.engine.runtime import Runtime, device_named
 from segadapt.errors import RequestError
 from segadapt.evaluation.export import ExportReport, export_onnx
 from segadapt.evaluation.metrics import Scores
+from segadapt.evaluation.onnx_metadata import onnx_metadata
 from segadapt.evaluation.predict import predict_array
 from segadapt.evaluation.results import Prediction
 from segadapt.evaluation.scoring import evaluate as score
@@ -72,7 +73,9 @@ def load(
 
 
 @overload
-def predict(model: Model, image: OneImage, inference: InferenceConfig | None = None) -> Prediction: ...
+def predict(  # type: ignore[overload-overlap]  # a text and an array can be gone through, too; both are one image
+    model: Model, image: OneImage, inference: InferenceConfig | None = None
+) -> Prediction: ...
 
 
 @overload
@@ -111,7 +114,8 @@ def predict(
 
     if _is_one(image):
         return one(image, "the image")
-    return [one(value, f"image {number}") for number, value in enumerate(image)]
+    several: Iterable[Any] = image  # type: ignore[assignment]
+    return [one(value, f"image {number}") for number, value in enumerate(several)]
 
 
 def evaluate(
@@ -212,18 +216,22 @@ def label(
 def export(
     model: Model,
     out: PathLike = "model.onnx",
-    height: int = 512,
-    width: int = 1024,
+    height: int | None = None,
+    width: int | None = None,
     *,
     dynamic: bool = True,
     inference: InferenceConfig | None = None,
 ) -> ExportReport:
     """Export a model to ONNX and compare it with torch; see :func:`segadapt.evaluation.export.export_onnx`.
 
+    The file says what it needs: classes, colours, input range, working size, see
+    :func:`segadapt.evaluation.onnx_metadata.onnx_metadata`.
+
     Args:
         model: a loaded model, or the path of one.
         out: the ONNX file.
-        height, width: size of the images in pixels.
+        height, width: size of the images in pixels; None: the working size of the model, or 512 x 1024 if it has none
+            of two numbers.
         dynamic: let batch, height and width vary.
         inference: how the model predicts instead of as in its run.
 
@@ -231,7 +239,12 @@ def export(
     True
     """
     loaded = _opened(model)
-    return export_onnx(loaded.model, Path(out), height, width, dynamic, _inference(loaded, inference))
+    config = _inference(loaded, inference)
+    usual = loaded.working_size if isinstance(loaded.working_size, tuple) else (None, None)
+    high = height if height is not None else usual[0] or 512
+    wide = width if width is not None else usual[1] or 1024
+    metadata = onnx_metadata(loaded, config, None if dynamic else (high, wide))
+    return export_onnx(loaded.model, Path(out), high, wide, dynamic, config, metadata)
 
 
 # ---- parts ----

@@ -231,17 +231,25 @@ def _said_of(made: PredictionSummary, chosen: bool) -> str:
     """Print what was left out, skipped or cut; return the line about the rest."""
     if made.left_out:
         count, first = len(made.left_out), made.left_out[0]
-        console.print(f"left out: {count} of other kinds than images and videos, the first is {first}", soft_wrap=True)
+        console.print(
+            f"left out: {_count(count, 'file')} that are no images or videos by their endings, the first is {first}",
+            soft_wrap=True,
+        )
     for line in made.skipped:
         console.print(f"skipped: {line}", soft_wrap=True)
     for line in made.cut:
         console.print(f"warning: {line}", soft_wrap=True)
-    parts = [f"{made.count} images"] if made.count or not made.videos else []
+    parts = [_count(made.count, "image")] if made.count or not made.videos else []
     if made.videos:
-        parts.append(f"{made.frames} frames of {made.videos} videos")
+        parts.append(f"{_count(made.frames, 'frame')} of {_count(made.videos, 'video')}")
         if not chosen:
-            console.print("of videos, overlays alone are written; for masks of every frame: --kinds index,overlay")
+            hint = "of videos, overlays alone are written; for a mask of every frame: --kinds index,overlay"
+            console.print(hint, soft_wrap=True)
     return f"{' and '.join(parts)} in {made.seconds:.1f} s -> {made.output}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def label(
@@ -314,8 +322,12 @@ def report(
 def export(
     model: Model,
     out: Annotated[Path, typer.Option(help="The ONNX file.", callback=out_file)] = Path("model.onnx"),
-    height: Annotated[int, typer.Option(min=1)] = 512,
-    width: Annotated[int, typer.Option(min=1)] = 1024,
+    height: Annotated[
+        int | None, typer.Option(min=1, help="Of the images; the model's working size, or 512, if left out.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Of the images; the model's working size, or 1024, if left out.")
+    ] = None,
     dynamic: Annotated[bool, typer.Option(help="Let batch, height and width vary.")] = True,
     prototypes: ByPrototypes = False,
     json: Json = False,
@@ -327,9 +339,11 @@ def export(
     loaded = load(model, prototypes=prototypes)
     if not json:
         slow = "; where this takes minutes, --no-dynamic is quicker" if dynamic else ""
-        typer.echo(f"exporting, and comparing with torch at {height}x{width}{slow}", err=True)
+        typer.echo(f"exporting, and comparing with torch{slow}", err=True)
     made = write_onnx(loaded, out, height, width, dynamic=dynamic)
     if json:
         print_json(made.to_dict())
     else:
         console.print(f"{out}: agrees with torch, largest relative difference {made.max_error:.2g}", soft_wrap=True)
+        console.print(f"takes {made.input}", soft_wrap=True)
+        console.print("classes, colours and input are in the file; examples/onnx_predict.py uses them", soft_wrap=True)
