@@ -7,16 +7,14 @@ from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
-from torch import Tensor
+from PIL import Image, ImageOps
 
 from segadapt.data.dataset import DamagedFile, Dataset, Held, Item, Picture
+from segadapt.data.given import as_array, as_picture
 from segadapt.data.labelling import some
 from segadapt.errors import RequestError, one_line
 from segadapt.labels import IGNORE, LabelMap, LabelSpace
 
-_IMAGE = "an RGB image: a PIL image, a uint8 array [H, W, 3] or [3, H, W], or floats in [0, 1] of these shapes"
 _LABEL = "a label map: a PIL image, or an array [H, W] of whole numbers"
 _NUMBERS = count()
 
@@ -30,9 +28,9 @@ def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True)
     Args:
         name: for messages.
         dataset: has ``len(dataset)`` and ``dataset[index]``. An element is an image, or a pair (image, label). The
-            image is a PIL image, a uint8 array or tensor [H, W, 3] or [3, H, W], or a float array or tensor in [0, 1]
-            of either shape. The label is a PIL image, or an array or tensor [H, W] of integers: train ids of
-            ``space``, and 255 for ignored pixels.
+            image is a PIL image, an array or a tensor, see :func:`segadapt.data.given.as_picture`. The label is a PIL
+            image, or an array or tensor [H, W] of integers: train ids of ``space``, and 255 for ignored pixels. PIL
+            images are turned as their orientation tag says.
         space: label space of the labels.
         labelled: whether the labels are wanted. Without, the label of a pair is dropped as soon as the pair is
             unpacked.
@@ -102,7 +100,7 @@ class _Elements:
             element, paired = element[0], False
         if paired and len(element) != 2:
             raise RequestError(f"{held} has {len(element)} parts; expected an image, or a pair (image, label)")
-        image = _image(element[0] if paired else element, held)
+        image = as_picture(element[0] if paired else element, held)
         if not self._labelled:
             return _Pair(held, image, None)
         if not paired:
@@ -139,42 +137,11 @@ class _Labels:
         return label
 
 
-def _array(value: Any, held: Held, expected: str) -> npt.NDArray[Any]:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        return np.asarray((value.float() if value.is_floating_point() else value).numpy())
-    if isinstance(value, np.ndarray):
-        return value
-    raise RequestError(f"{held} holds a {type(value).__name__}; expected {expected}")
-
-
-def _image(value: Any, held: Held) -> Picture:
-    if isinstance(value, Image.Image):
-        if value.mode[0] in "IF":
-            raise RequestError(f"{held} is a PIL image of mode {value.mode}; expected 8 bits per channel")
-        value = np.array(value.convert("RGB"))
-    array = _array(value, held, _IMAGE)
-    if array.ndim == 3 and array.shape[2] != 3 and array.shape[0] == 3:
-        array = array.transpose(1, 2, 0)
-    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise RequestError(f"{held} is an image of shape {list(array.shape)}; expected {_IMAGE}")
-    if array.dtype.kind == "f":
-        if not (array.min() >= 0 and array.max() <= 1):  # also false for NaN
-            raise RequestError(
-                f"{held} is an image with values from {array.min():g} to {array.max():g}; expected floats in [0, 1], "
-                "or uint8 from 0 to 255"
-            )
-        array = np.rint(array * 255).astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise RequestError(f"{held} is an image of {array.dtype}; expected {_IMAGE}")
-    return np.require(array, requirements=["C", "W"])
-
-
 def _label(value: Any, held: Held, classes: int, size: tuple[int, ...]) -> LabelMap:
     if isinstance(value, Image.Image):
-        value = np.asarray(value)
+        value = np.asarray(ImageOps.exif_transpose(value))
         value = value.astype(np.uint8) if value.dtype == bool else value
-    array = _array(value, held, _LABEL)
+    array = as_array(value, held, _LABEL)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise RequestError(f"{held} has a label of {array.dtype} and shape {list(array.shape)}; expected {_LABEL}")
     if array.shape != size:

@@ -24,7 +24,6 @@ from segadapt.core.files import write_bytes
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import picture_size
-from segadapt.data.overlay import blend
 from segadapt.data.raster import Raster, has_rasterio
 from segadapt.data.raster_picture import Reader, Viewer
 from segadapt.data.raster_writing import RasterRows, raster_rows
@@ -32,9 +31,11 @@ from segadapt.data.resize import Resize, resize_image
 from segadapt.data.tiff_head import tiff_head
 from segadapt.data.writing import encode_picture
 from segadapt.evaluation.blending import Blend
+from segadapt.evaluation.placing import Places
+from segadapt.evaluation.results import JPEG_QUALITY, Look
 from segadapt.evaluation.strips import Overview, Strips
 from segadapt.evaluation.tiling import OVERLAP, View, plan_axis, view_by_size
-from segadapt.labels import IGNORE, LabelMap, LabelSpace
+from segadapt.labels import IGNORE, LabelMap
 from segadapt.models.inference import InferenceConfig, predict_labels, scores
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.confidence import labels_and_confidence
@@ -43,7 +44,6 @@ from segadapt.pieces.resizing import upsample
 
 MOSAIC_PIXELS = 1 << 27
 """Images with more pixels are predicted in tiles; 134 million of them take 400 MB as RGB."""
-JPEG_QUALITY = 90
 _SLICE = 1 << 23
 """Pixels of the result that are made at a time."""
 _SCORES = 64 << 20
@@ -84,9 +84,14 @@ def is_mosaic(path: Path) -> bool:
     return height * width > MOSAIC_PIXELS and _is_upright(path)
 
 
-def as_rasters(files: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the names of an image's results as those of a mosaic's: GeoTIFF instead of PNG."""
-    return {kind: file.with_suffix(".tif") if file.suffix == ".png" else file for kind, file in files.items()}
+def with_rasters(places: Places, mosaics: Collection[Path]) -> Places:
+    """Return the names of results with GeoTIFF files instead of PNG for mosaics."""
+    return {
+        path: {k: file.with_suffix(".tif") if file.suffix == ".png" else file for k, file in files.items()}
+        if path in mosaics
+        else files
+        for path, files in places.items()
+    }
 
 
 def plan_mosaics(
@@ -106,6 +111,19 @@ def plan_mosaics(
             except DamagedFile as problem:
                 damaged[path] = str(problem)
     return plans, damaged
+
+
+def predict_mosaics(
+    mosaics: Mapping[Path, Mosaic], places: Places, look: Look, progress: Callable[[], None]
+) -> list[str]:
+    """Predict mosaics, see :meth:`Mosaic.predict`; return a line for each of them that is damaged."""
+    damaged = []
+    for path, mosaic in mosaics.items():
+        try:
+            mosaic.predict(places[path], look, progress)
+        except DamagedFile as problem:
+            damaged.append(str(problem))
+    return damaged
 
 
 class Mosaic:
@@ -162,10 +180,7 @@ class Mosaic:
     def predict(
         self,
         files: Mapping[str, Path],
-        space: LabelSpace,
-        *,
-        table: LabelMap | None = None,
-        unpainted: Collection[int] = (),
+        look: Look,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
         """Predict the mosaic and write its results.
@@ -173,11 +188,9 @@ class Mosaic:
         Args:
             files: results by kind: ``index`` and ``confidence``, GeoTIFF of one band of bytes; ``color``, GeoTIFF of
                 three; ``overlay``, a JPEG of the whole at most some 2000 pixels large. They have the coordinate system
-                and transformation of the image. Where it has no data, the index is 255 (through ``table``) and the
-                confidence 0.
-            space: classes and their colours.
-            table: look-up table [256] from train ids to the ids to write; None leaves them as they are.
-            unpainted: train ids of classes that the overlay shows without colour.
+                and transformation of the image. Where it has no data, the index is 255 (or the id that ``look``
+                has for it) and the confidence 0.
+            look: classes, colours, and the ids to write.
             progress: called after every tile.
 
         Raises:
@@ -187,19 +200,15 @@ class Mosaic:
         with Raster(self.path) as raster, ExitStack() as stack:
             overview = Overview(self.size)
             reader = self._reader or Viewer(raster)
-            outputs = _Outputs(stack, files, raster, space, table)
+            outputs = _Outputs(stack, files, raster, look)
             for first, labels, confidence, valid in self._rows(raster, reader, overview, progress):
                 if valid is not None:
                     labels[~valid], confidence[~valid] = IGNORE, 0
                 overview.add_labels(first, labels)
                 outputs.add(labels, confidence)
         if "overlay" in files:
-            shown = overview.labels.copy()
-            shown[np.isin(shown, list(unpainted))] = IGNORE
-            content = encode_picture(
-                ".jpg", blend(overview.picture, shown, space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-            )
-            write_bytes(files["overlay"], content)
+            shown = look.overlay(overview.picture, overview.labels)
+            write_bytes(files["overlay"], encode_picture(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]))
 
     def _rows(self, raster: Raster, reader: Reader, overview: Overview, progress: Callable[[], None]) -> Iterator[Rows]:
         """Yield all rows of pixels in their order, as soon as all tiles that show them are predicted."""
@@ -286,16 +295,14 @@ def _is_upright(path: Path) -> bool:
 class _Outputs:
     """The rasters that are written."""
 
-    def __init__(
-        self, stack: ExitStack, files: Mapping[str, Path], like: Raster, space: LabelSpace, table: LabelMap | None
-    ) -> None:
-        self._space, self._table = space, table
+    def __init__(self, stack: ExitStack, files: Mapping[str, Path], like: Raster, look: Look) -> None:
+        self._look = look
         self._rows: dict[str, RasterRows] = {}
-        palette = space.palette()
-        if table is not None:
-            palette, mine = np.zeros_like(palette), palette
-            palette[table[: len(space)]] = mine[: len(space)]
-        nothing = IGNORE if table is None else int(table[IGNORE])
+        palette, nothing = look.space.palette(), IGNORE
+        if look.table is not None:
+            colours = palette[: len(look.space)]
+            palette, nothing = np.zeros_like(palette), int(look.table[IGNORE])
+            palette[look.table[: len(look.space)]] = colours
         for kind, file in files.items():
             if kind == "index":
                 rows = raster_rows(file, like.size, like, nodata=nothing, palette=palette)
@@ -309,8 +316,9 @@ class _Outputs:
 
     def add(self, labels: LabelMap, confidence: npt.NDArray[np.uint8]) -> None:
         """Add rows of train ids and confidences below those that came before."""
+        table = self._look.table
         for kind, rows in self._rows.items():
             if kind == "index":
-                rows.add(labels if self._table is None else self._table[labels])
+                rows.add(labels if table is None else table[labels])
             else:
-                rows.add(confidence if kind == "confidence" else self._space.colorize(labels))
+                rows.add(confidence if kind == "confidence" else self._look.space.colorize(labels))

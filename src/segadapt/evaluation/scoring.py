@@ -26,23 +26,6 @@ Reduce = Callable[[Sequence[Tensor]], None]
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
-class Counted:
-    """Calls a :data:`Progress` with one step more each time it is called.
-
-    Args:
-        progress: what to call, or None.
-        total: number of steps.
-    """
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._done, self._total = progress, 0, total
-
-    def __call__(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
 def evaluate(
     model: Segmenter,
     dataset: Dataset,
