@@ -120,6 +120,13 @@ class Raster:
         return tuple(n for n, colour in enumerate(self.colours, 1) if colour != ALPHA)
 
     @property
+    def masked(self) -> bool:
+        """Whether the file brings a mask of what is data, beside its bands."""
+        from rasterio.enums import MaskFlags
+
+        return ALPHA not in self.colours and MaskFlags.per_dataset in self._file.mask_flag_enums[0]
+
+    @property
     def palette(self) -> npt.NDArray[np.uint8] | None:
         """Colours [256, 3] of the values of a palette file, else None."""
         if self.colours[0] != PALETTE:
@@ -159,15 +166,12 @@ class Raster:
         self, values: npt.NDArray[Any], wanted: Sequence[int], how: dict[str, Any]
     ) -> npt.NDArray[np.bool_] | None:
         """Return where the values [C, H, W] of some bands are data."""
-        from rasterio.enums import MaskFlags
-
         parts: list[npt.NDArray[np.bool_]] = []
-        flags = self._file.mask_flag_enums[wanted[0] - 1]
         if ALPHA in self.colours:
             alpha = self.colours.index(ALPHA) + 1
             if alpha not in wanted:
                 parts.append(self._guarded(lambda: self._file.read(alpha, **how)) > 0)
-        elif MaskFlags.per_dataset in flags:
+        elif self.masked:
             parts.append(self._guarded(lambda: self._file.read_masks(wanted[0], **how)) > 0)
         nothing = self._nothing()
         if nothing is not None:
@@ -225,7 +229,12 @@ def gdal_environment() -> Any:
 
     # No catch_warnings: it is not safe among threads, and a raster without a place on Earth is nothing to warn of.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    return rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_PAM_ENABLED=False, GDAL_ERROR_ON_LIBJPEG_WARNING=True)
+    return rasterio.Env(
+        GDAL_CACHEMAX=GDAL_CACHE,
+        GDAL_PAM_ENABLED=False,
+        GDAL_ERROR_ON_LIBJPEG_WARNING=True,
+        GDAL_TIFF_INTERNAL_MASK=True,
+    )
 
 
 def has_rasterio() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +17,21 @@ from segadapt.data.raster import Raster, Window, first_cause, gdal_environment, 
 
 BLOCK = 256
 """Side of the tiles in which files are compressed."""
+RGB = ("red", "green", "blue")
 _R = TypeVar("_R")
 
 
 class RasterRows:
-    """Takes the rows of a raster from the top down and writes them in whole tiles."""
+    """Takes the rows of a raster from the top down and writes them in whole tiles.
 
-    def __init__(self, write: Callable[[int, npt.NDArray[Any]], None]) -> None:
-        self._write = write
+    Attributes:
+        mask: writes what is data [H, W] in all of the raster.
+    """
+
+    def __init__(
+        self, write: Callable[[int, npt.NDArray[Any]], None], mask: Callable[[npt.NDArray[np.bool_]], None]
+    ) -> None:
+        self._write, self.mask = write, mask
         self._top, self._rows = 0, 0
         self._waiting: list[npt.NDArray[Any]] = []
 
@@ -55,7 +62,7 @@ def raster_rows(
     size: Size,
     like: Raster | None = None,
     *,
-    bands: int = 1,
+    colours: Sequence[str] = ("gray",),
     dtype: str = "uint8",
     nodata: float | None = None,
     palette: npt.NDArray[np.uint8] | None = None,
@@ -67,7 +74,7 @@ def raster_rows(
         path: the file, replaced if it exists.
         size: (height, width).
         like: the raster whose coordinate system and transformation the file gets; None gives it no place.
-        bands: number of bands.
+        colours: meaning of each band, see :class:`~segadapt.data.raster.Raster`.
         dtype: type of the numbers.
         nodata: number that stands for no data.
         palette: colours [256, 3] of the values of one band.
@@ -87,7 +94,7 @@ def raster_rows(
         "driver": "GTiff",
         "height": size[0],
         "width": size[1],
-        "count": bands,
+        "count": len(colours),
         "dtype": dtype,
         "nodata": nodata,
         "tiled": True,
@@ -100,24 +107,67 @@ def raster_rows(
     if like is not None and like.georeferenced:
         settings |= {"crs": like.crs, "transform": moved(like.transform, shift)}
     if palette is None:
-        settings["photometric"] = "RGB" if bands == 3 and dtype == "uint8" else "MINISBLACK"
+        settings["photometric"] = "RGB" if tuple(colours[:3]) == RGB else "MINISBLACK"
     with replacing(path) as temporary, gdal_environment():
         file = _written(lambda: rasterio.open(temporary, "w", **settings))
         try:
-            if palette is not None:
-                _written(lambda: file.write_colormap(1, {n: tuple(map(int, c)) for n, c in enumerate(palette)}))
+            _written(lambda: _describe(file, colours, palette))
 
             def write(top: int, rows: npt.NDArray[Any]) -> None:
                 place = Rectangle(0, top, size[1], len(rows))
                 stored = rows[None] if rows.ndim == 2 else np.ascontiguousarray(np.moveaxis(rows, -1, 0))
                 _written(lambda: file.write(stored, window=place))
 
-            out = RasterRows(write)
+            out = RasterRows(write, lambda valid: _written(lambda: file.write_mask(valid)))
             yield out
             out.finish()
         finally:
             _written(file.close)
         _require_whole(temporary, size)
+
+
+def write_raster(
+    path: Path,
+    values: npt.NDArray[Any],
+    like: Raster,
+    shift: Size = (0, 0),
+    valid: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Write a part of a raster as a GeoTIFF of its own, with the colours, no-data number and place that it has there.
+
+    Args:
+        path: the file.
+        values: [H, W, C], all bands of ``like``.
+        like: the raster that they come from.
+        shift: (row, column) in it of the first pixel.
+        valid: [H, W] what is data, for rasters that bring a mask.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    with raster_rows(
+        path,
+        (values.shape[0], values.shape[1]),
+        like,
+        colours=like.colours,
+        dtype=str(like.dtype),
+        nodata=like.nodata,
+        palette=like.palette,
+        shift=shift,
+    ) as rows:
+        if like.masked and valid is not None:
+            rows.mask(valid)
+        rows.add(values)
+
+
+def _describe(file: Any, colours: Sequence[str], palette: npt.NDArray[np.uint8] | None) -> None:
+    """Tell an open file what its bands mean."""
+    from rasterio.enums import ColorInterp
+
+    if palette is not None:
+        file.write_colormap(1, {n: tuple(map(int, colour)) for n, colour in enumerate(palette)})
+    elif len(colours) > 1:
+        file.colorinterp = [ColorInterp[colour] for colour in colours]
 
 
 def _require_whole(path: Path, size: Size) -> None:

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from segadapt.core.files import write_bytes
@@ -25,8 +24,8 @@ from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import picture_size
 from segadapt.data.raster import Raster, has_rasterio
-from segadapt.data.raster_picture import Reader, Viewer
-from segadapt.data.raster_writing import RasterRows, raster_rows
+from segadapt.data.raster_picture import Reader, Viewer, is_upright
+from segadapt.data.raster_writing import RGB, RasterRows, raster_rows
 from segadapt.data.resize import Resize, resize_image
 from segadapt.data.tiff_head import tiff_head
 from segadapt.data.writing import encode_picture
@@ -48,8 +47,6 @@ _SLICE = 1 << 23
 """Pixels of the result that are made at a time."""
 _SCORES = 64 << 20
 """Bytes of class scores at the size of pixels that exist at a time."""
-_UPRIGHT = 1
-_ORIENTATION = 274
 
 
 class Rows(NamedTuple):
@@ -81,7 +78,7 @@ def is_mosaic(path: Path) -> bool:
         height, width = picture_size(path)
     except DamagedFile:
         return False
-    return height * width > MOSAIC_PIXELS and _is_upright(path)
+    return height * width > MOSAIC_PIXELS and is_upright(path)
 
 
 def with_rasters(places: Places, mosaics: Collection[Path]) -> Places:
@@ -287,11 +284,6 @@ def _bytes(confidence: Tensor) -> npt.NDArray[np.uint8]:
     return np.asarray((confidence * 255).round().byte().cpu().numpy())
 
 
-def _is_upright(path: Path) -> bool:
-    with Image.open(path) as image:
-        return bool(image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT)
-
-
 class _Outputs:
     """The rasters that are written."""
 
@@ -309,7 +301,7 @@ class _Outputs:
             elif kind == "confidence":
                 rows = raster_rows(file, like.size, like)
             elif kind == "color":
-                rows = raster_rows(file, like.size, like, bands=3)
+                rows = raster_rows(file, like.size, like, colours=RGB)
             else:
                 continue
             self._rows[kind] = stack.enter_context(rows)
