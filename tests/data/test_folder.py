@@ -233,7 +233,7 @@ def test_several_colours_for_a_class_and_a_class_of_all_others(tmp_path: Path) -
     assert open_folder(images, masks, write(tmp_path / "c.yaml", text)).label(0).tolist() == [[0, 0, 1, IGNORE, 1]]
     with pytest.raises(UnknownLabel, match="belong to no class"):
         open_folder(images, masks, write(tmp_path / "c.yaml", text.replace("rest: others\n", ""))).label(0)
-    by_part = "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nignore: {colors: others}\n"
+    by_part = "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nb: '#ffffff'\nignore: {colors: others}\n"
     classes = write(tmp_path / "c.yaml", by_part)
     assert open_folder(images, masks, classes, part="source").label(0).tolist() == [[0] + [IGNORE] * 4]
     assert open_folder(images, masks, classes, part="test").label(0).tolist() == [[IGNORE, 0, IGNORE, IGNORE, 0]]
@@ -253,7 +253,7 @@ def test_all_others_of_grey_pictures_saved_as_colours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["c.txt", "c.csv"])
 def test_all_others_in_a_table(tmp_path: Path, name: str) -> None:
-    classes = write(tmp_path / name, "a,2\nignore,others\n")
+    classes = write(tmp_path / name, "a,2\nb,9\nignore,others\n")
     assert open_folder(*folder(tmp_path, MASK), classes).label(0).tolist() == [[IGNORE, IGNORE, 0], [0, 0, IGNORE]]
 
 
@@ -390,13 +390,13 @@ def test_colour_masks_without_colours(tmp_path: Path) -> None:
     assert "is a colour mask" in text
     assert "[r, g, b]" in text
     with pytest.raises(UnknownLabel, match="pixels"):
-        open_folder(images, masks, write(tmp_path / "c.yaml", "{a: [1, 2, 3]}")).label(0)
+        open_folder(images, masks, write(tmp_path / "c.yaml", "{a: [1, 2, 3], b: [3, 2, 1]}")).label(0)
 
 
 def test_deep_colour_masks(tmp_path: Path) -> None:
     images, masks = folder(tmp_path, MASK)
     save_16bit_rgb(masks / "0.png", np.arange(18, dtype=np.uint16).reshape(2, 3, 3) * 300)
-    assert "16-bit colours" in message(images, masks, write(tmp_path / "c.yaml", "{a: [1, 2, 3]}"))
+    assert "16-bit colours" in message(images, masks, write(tmp_path / "c.yaml", "{a: [1, 2, 3], b: [3, 2, 1]}"))
 
 
 def test_photographs_are_no_masks(tmp_path: Path) -> None:
