@@ -232,7 +232,7 @@ def test_several_colours_for_a_class_and_a_class_of_all_others(tmp_path: Path) -
     text = "a: {colors: [[200, 10, 20], '#0ab41e']}\nrest: others\nvoid: [9, 9, 9]\n"
     assert open_folder(images, masks, write(tmp_path / "c.yaml", text)).label(0).tolist() == [[0, 0, 1, IGNORE, 1]]
     with pytest.raises(UnknownLabel, match="belong to no class"):
-        open_folder(images, masks, write(tmp_path / "c.yaml", text.replace("rest: others\n", ""))).label(0)
+        open_folder(images, masks, write(tmp_path / "c.yaml", text.replace("others", "[7, 7, 7]"))).label(0)
     by_part = "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nb: '#ffffff'\nignore: {colors: others}\n"
     classes = write(tmp_path / "c.yaml", by_part)
     assert open_folder(images, masks, classes, part="source").label(0).tolist() == [[0] + [IGNORE] * 4]
