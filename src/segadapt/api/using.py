@@ -145,6 +145,7 @@ def label(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     inference: InferenceConfig | None = None,
+    ids: str = "train",
     accelerator: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -153,11 +154,12 @@ def label(
     Args:
         model: a loaded model, or the path of one.
         images: folder of unlabelled images.
-        out: folder of ``labels/ID.png`` and ``labels.json``.
+        out: folder of ``labels/ID.png``, ``legend.json`` and ``labels.json``.
         portion: share of the pixels to label, in (0, 1].
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         labels, classes: true masks and their classes file, only to report accuracy.
         inference: how to predict instead of as the run did.
+        ids: values of the labels: ``train`` ids, the ``own`` ids of your masks, or ``cityscapes`` ids.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: print warnings only.
 
@@ -178,6 +180,7 @@ def label(
         classes=Path(classes) if classes is not None else None,
         size=loaded.working_size,
         inference=_inference(loaded, inference),
+        ids=ids,
         runtime=runtime,
         quiet=quiet,
     )

@@ -44,6 +44,9 @@ Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: a
 ByPrototypes = Annotated[
     bool, typer.Option("--prototypes", help="Predict by the prototypes of its stage (MPCL), not by its classifier.")
 ]
+IdsOption = Annotated[
+    str, typer.Option(help="Values written: 'train' ids 0, 1, ..., the 'own' ids of your masks, or 'cityscapes' ids.")
+]
 SizeOption = Annotated[
     str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
 ]
@@ -140,7 +143,7 @@ def predict(
     scales: Scales = "",
     flip: Flip = None,
     window: Window = "",
-    ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids.")] = "train",
+    ids: IdsOption = "train",
     submission: Annotated[
         str, typer.Option(help="Write the files of a test server: cityscapes, acdc or dark_zurich.")
     ] = "",
@@ -173,7 +176,7 @@ def predict(
         if submission:
             sent = predict_submission(loaded.model, loaded.space, images, out, submission, archive=archive, **how)
         else:
-            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, **how)
+            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, made_by=loaded.provenance, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
@@ -202,6 +205,7 @@ def label(
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
+    ids: IdsOption = "train",
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -220,6 +224,7 @@ def label(
         classes=classes,
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
+        ids=ids,
         runtime=runtime,
         quiet=quiet or json,
     )
