@@ -12,7 +12,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from segadapt.errors import RequestError, nearest
 
 IGNORE = 255
 MAX_CLASSES = IGNORE
+IGNORED_NAMES = ("void", "ignore", "__ignore__")
+"""Names of pixels that belong to no class; labelme writes the last one."""
 LARGEST_ID = 65535
 """Largest id that masks can hold: they have at most 16 bits."""
 
@@ -126,13 +128,24 @@ class LabelSpace:
         """Tell whether the two spaces give every train id the same name."""
         return self.names == other.names
 
+    def numbered(self) -> LabelSpace:
+        """Return the space with its train ids as ids where none are known, as in data that hold train ids."""
+        return self if self.ids else replace(self, ids=tuple(range(len(self))), ignore_id=IGNORE)
+
+    def numbered_as(self, other: LabelSpace) -> LabelSpace:
+        """Return the space with the ids of ``other``, by name, where that has all of its classes and knows their ids."""
+        if not other.ids or not set(self.names) <= set(other.names):
+            return self
+        ids = tuple(other.ids[other.index(name)] for name in self.names)
+        return replace(self, ids=ids, ignore_id=other.ignore_id, ignore_color=other.ignore_color)
+
     def mapping_to(self, other: LabelSpace, merge: Mapping[str, str] | None = None) -> LabelMap:
         """Build a look-up table [256] from train ids of this space to train ids of ``other``.
 
         Args:
             other: the space to map to. Classes are matched by name.
             merge: maps a class of this space to a differently named class of ``other``, e.g.
-                ``{"truck": "car"}``.
+                ``{"truck": "car"}``; to ``ignore`` where its pixels belong to no class.
 
         Returns:
             [256] uint8; IGNORE for labels without a counterpart.
@@ -148,7 +161,7 @@ class LabelSpace:
             goal = merge.get(name, name)
             if goal in other.names:
                 table[train_id] = other.index(goal)
-            elif name in merge:
+            elif name in merge and goal.lower() not in IGNORED_NAMES:
                 other.index(goal)
         return table
 

@@ -15,6 +15,7 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    Merge,
     Plugins,
     Quiet,
     Reader,
@@ -24,9 +25,11 @@ from segadapt.cli.common import (
     data_spec,
     out_file,
     out_folder,
+    parse_merge,
     parse_roots,
     parse_size,
     print_json,
+    print_notices,
     print_rows,
 )
 from segadapt.errors import RequestError
@@ -90,6 +93,7 @@ def evaluate(
     labels: Labels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    merge: Merge = None,
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
@@ -108,13 +112,15 @@ def evaluate(
     from segadapt.core.registry import load_plugins
     from segadapt.engine.record import Steps
     from segadapt.evaluation.scoring import evaluate as score
-    from segadapt.runs.opening import in_space, open_spec
+    from segadapt.runs.opening import open_spec
+    from segadapt.runs.spaces import in_space
 
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
     opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test")
-    dataset = in_space(opened, loaded.space, "labels")
+    dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
+    print_notices(dataset)
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
             loaded.model,

@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from segadapt.data.class_lists import FORMATS, color_parts, entries_of
-from segadapt.data.class_tables import IGNORE_OF_LABELME, OTHERS
+from segadapt.data.class_tables import OTHERS
 from segadapt.errors import RequestError, nearest
-from segadapt.labels import IGNORE, LARGEST_ID, MAX_CLASSES, Color, LabelSpace, distinct_colors
+from segadapt.labels import IGNORE, IGNORED_NAMES, LARGEST_ID, MAX_CLASSES, Color, LabelSpace, distinct_colors
 
-IGNORED_NAMES = ("void", "ignore", IGNORE_OF_LABELME)
 PARTS: dict[str, tuple[str, ...]] = {
     "source": ("source",),
     "target": ("target", "test"),

@@ -21,7 +21,7 @@ from segadapt.errors import RequestError
 from segadapt.methods.cbst import CBST, CBSTConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel
-from segadapt.runs.opening import in_space
+from segadapt.runs.spaces import in_space
 
 STAGE = "label"
 """Name of the stage in ``labels.json``; a later call recognises the results of an earlier call by it."""
