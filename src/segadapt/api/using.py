@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -32,9 +33,9 @@ from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
-from segadapt.runs.opening import in_space
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
+from segadapt.runs.spaces import in_space
 
 Model = LoadedModel | PathLike
 OneImage = PathLike | Image.Image | npt.NDArray[Any] | Tensor
@@ -126,6 +127,7 @@ def evaluate(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     ignore_ids: Sequence[int] = (255,),
+    merge: Mapping[str, str] | None = None,
     inference: InferenceConfig | None = None,
     device: str = "cpu",
 ) -> Scores:
@@ -138,6 +140,7 @@ def evaluate(
         images, labels: instead, folders of images and masks.
         classes: classes file of the masks; without one they are read as the model's classes.
         ignore_ids: mask values that belong to no class.
+        merge: class name of the masks -> class of the model that it counts as, or ``ignore``.
         inference: how to predict instead of as the run did.
         device: where to compute.
 
@@ -161,7 +164,9 @@ def evaluate(
         dataset = in_memory("labels", dataset, loaded.space)
     if not dataset.labelled:
         raise RequestError("nothing to score on: the data set is empty or has no labels")
-    dataset = in_space(dataset, loaded.space, "labels")
+    dataset = in_space(dataset, loaded.space, "labels", merge)
+    for notice in dataset.notices:
+        warnings.warn(notice, stacklevel=2)
     return score(loaded.model, dataset, _inference(loaded, inference), device_named(device), size=loaded.working_size)
 
 
@@ -175,6 +180,7 @@ def label(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     inference: InferenceConfig | None = None,
+    ids: str = "train",
     accelerator: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -183,11 +189,12 @@ def label(
     Args:
         model: a loaded model, or the path of one.
         images: folder of unlabelled images.
-        out: folder of ``labels/ID.png`` and ``labels.json``.
+        out: folder of ``labels/ID.png``, ``legend.json`` and ``labels.json``.
         portion: share of the pixels to label, in (0, 1].
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         labels, classes: true masks and their classes file, only to report accuracy.
         inference: how to predict instead of as the run did.
+        ids: values of the labels: ``train`` ids, the ``own`` ids of your masks, or ``cityscapes`` ids.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: print warnings only.
 
@@ -208,6 +215,7 @@ def label(
         classes=Path(classes) if classes is not None else None,
         size=loaded.working_size,
         inference=_inference(loaded, inference),
+        ids=ids,
         runtime=runtime,
         quiet=quiet,
     )
