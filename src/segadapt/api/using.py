@@ -181,6 +181,7 @@ def label(
     classes: PathLike | None = None,
     inference: InferenceConfig | None = None,
     ids: str = "train",
+    overwrite: bool = False,
     accelerator: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -195,6 +196,7 @@ def label(
         labels, classes: true masks and their classes file, only to report accuracy.
         inference: how to predict instead of as the run did.
         ids: values of the labels: ``train`` ids, the ``own`` ids of your masks, or ``cityscapes`` ids.
+        overwrite: replace the labels of an earlier call.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: print warnings only.
 
@@ -216,6 +218,7 @@ def label(
         size=loaded.working_size,
         inference=_inference(loaded, inference),
         ids=ids,
+        overwrite=overwrite,
         runtime=runtime,
         quiet=quiet,
     )

@@ -276,6 +276,7 @@ def label(
     scales: Scales = "",
     flip: Flip = None,
     ids: IdsOption = "train",
+    overwrite: Annotated[bool, typer.Option(help="Replace the labels of an earlier call.")] = False,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -295,6 +296,7 @@ def label(
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
         ids=ids,
+        overwrite=overwrite,
         runtime=runtime,
         quiet=quiet or json,
     )
