@@ -124,7 +124,13 @@ def test_results_keep_their_places(here: Path) -> None:
     assert places("a/*.png") == ["out/1.png"]
     assert places("a/**/*.jpg") == ["out/deep/2.png"]
     assert places("a/1.png", "b/1.png") == ["out/a/1.png", "out/b/1.png"]
-    assert places("a", "b") == ["out/a/1.png", "out/a/deep/2.png", "out/a/film", "out/a/film_overlay.mp4", "out/b/1.png"]
+    assert places("a", "b") == [
+        "out/a/1.png",
+        "out/a/deep/2.png",
+        "out/a/film",
+        "out/a/film_overlay.mp4",
+        "out/b/1.png",
+    ]
     (here / "a/film").mkdir()
     (here / "a/1.png").rename(here / "a/film/000000.png")
     assert "out/film.mp4" in places("a"), "frames and images do not mix"

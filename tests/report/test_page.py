@@ -235,3 +235,15 @@ def test_where_the_page_goes(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match="nothing can be written into"):
         write_report(tmp_path / "run", tmp_path / "file" / "page.html")
+
+
+def test_a_mean_counts_the_classes_that_occur(tmp_path: Path) -> None:
+    """``train`` is in neither the truth nor the predictions."""
+    page = page_with(tmp_path)
+    assert "mean IoU in percent over 2 of 3 classes (tiny3); the others are in neither the truth nor" in page.text
+    rows = results()["rows"]
+    rows[0]["scores"]["iou"]["train"] = 0.0
+    assert "over 2 to 3 of 3 classes" in page_with(tmp_path, rows=rows).text
+    for entry in rows:
+        entry["scores"]["iou"]["train"] = 1.0
+    assert "over 3 classes (tiny3) " in page_with(tmp_path, rows=rows).text

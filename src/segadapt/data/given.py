@@ -17,15 +17,14 @@ IMAGE = (
     "[C, H, W], as uint8, uint16 or floats in [0, 1]"
 )
 """What :func:`as_picture` takes, for messages."""
-_CHANNELS = (3, 4, 1)
-"""Numbers of channels that an image may have, the likelier ones first."""
+_CHANNELS = (1, 3, 4)
 
 
 def as_picture(value: Any, who: object) -> Picture:
     """Return an image as a viewer shows it: RGB [H, W, 3] uint8, in memory of its own order.
 
     Grey is repeated, transparency dropped; 16 bits and floats become 8 bits. The orientation tag of a PIL image is
-    obeyed. Where a shape may be read in two ways, three channels are likelier than four or one,
+    obeyed. Where a shape may be read in two ways, three channels are likelier than one or four,
     and channels last.
 
     Args:
@@ -77,12 +76,13 @@ def _shown(image: Image.Image, who: object) -> npt.NDArray[Any]:
 
 def _channels_last(array: npt.NDArray[Any], who: object) -> npt.NDArray[Any]:
     """Return [H, W, C], C 1, 3 or 4, of an image of any permitted shape."""
-    if array.ndim == 2:
-        array = array[..., None]
-    for channels in _CHANNELS if array.ndim == 3 and array.size else ():
-        if array.shape[2] == channels:
+    if array.ndim == 2 and array.size:
+        return array[..., None]
+    if array.ndim == 3 and array.size:
+        first, last = array.shape[0], array.shape[2]
+        if last == 3 or (first != 3 and last in _CHANNELS):
             return array
-        if array.shape[0] == channels:
+        if first in _CHANNELS:
             return np.moveaxis(array, 0, 2)
     batch = "; images of a batch are given as a list" if array.ndim == 4 else ""
     raise RequestError(f"{who} is an image of shape {list(array.shape)}; expected {IMAGE}{batch}")
