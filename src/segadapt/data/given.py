@@ -16,7 +16,7 @@ IMAGE = (
     "an image: a PIL image, or a NumPy array or torch tensor of grey, RGB or RGBA values, [H, W], [H, W, C] or "
     "[C, H, W], as uint8, uint16 or floats in [0, 1]"
 )
-"""What :func:`as_picture` takes, for messages."""
+"""The kinds that :func:`as_picture` takes, for messages."""
 _CHANNELS = (1, 3, 4)
 
 
