@@ -108,7 +108,7 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
 
 def save_prototypes(path: Path, view: PrototypeNet) -> None:
     """Write the projection and the prototypes of a network, some megabytes at most; not the network it wraps."""
-    wrapped = {"name", "base"}
+    wrapped = {"name", "base", "bands"}
     settings = {k: v for k, v in view.architecture.items() if k not in wrapped}
     own = {k: v for k, v in view.state_dict().items() if not k.startswith("base.")}
     _write(path, own, {"format": PROTOTYPES_FORMAT, "settings": json.dumps(settings)})
