@@ -115,6 +115,14 @@ class Raster:
         return self.crs is not None or not self.transform.is_identity
 
     @property
+    def masked(self) -> bool:
+        """Whether the file can have pixels without data."""
+        from rasterio.enums import MaskFlags
+
+        own_mask = MaskFlags.per_dataset in self._file.mask_flag_enums[0]  # an alpha band counts as one
+        return own_mask or self._nothing() is not None or self.dtype.kind == "f"
+
+    @property
     def channels(self) -> tuple[int, ...]:
         """Numbers, from 1, of the bands that are not alpha."""
         return tuple(n for n, colour in enumerate(self.colours, 1) if colour != ALPHA)
