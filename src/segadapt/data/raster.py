@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
+from segadapt.data.tiff import tiff_head
 from segadapt.errors import RequestError
 
 GDAL_CACHE = 64 << 20
@@ -60,6 +61,7 @@ class Raster:
     Attributes:
         size: (height, width) in pixels.
         bands: number of bands, alpha included.
+        bits: of the numbers; fewer than their type has where the file says so, e.g. 12 in uint16.
         dtype: type of the numbers; bands of several types are read in the one that holds them all.
         colours: of each band ``red``, ``green``, ``blue``, ``alpha``, ``gray``, ``palette`` or ``undefined``. GDAL
             itself names the fourth of four 8-bit bands ``alpha`` unless its writer was told otherwise.
@@ -78,7 +80,7 @@ class Raster:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        rasterio = import_rasterio()
+        rasterio = import_rasterio(path)
         self._environment = rasterio.Env(
             GDAL_CACHEMAX=GDAL_CACHE, GDAL_PAM_ENABLED=False, GDAL_ERROR_ON_LIBJPEG_WARNING=True
         )
@@ -92,6 +94,7 @@ class Raster:
         self.colours: tuple[str, ...] = tuple(
             one.name if one.name in _COLOURS else UNDEFINED for one in self._file.colorinterp
         )
+        self.bits = int(self._file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * self.dtype.itemsize))
         self.nodata: float | None = next((n for n in self._file.nodatavals if n is not None), None)
         self.crs: Any = self._file.crs
         self.transform: Any = self._file.transform
@@ -217,24 +220,17 @@ def read_bands(path: Path, bands: Sequence[int] | None = None, shape: Size | Non
         return raster.read(None, bands, shape)
 
 
-def import_rasterio() -> Any:
-    """Return the module rasterio; RequestError with the command that installs it where it is missing."""
+def import_rasterio(path: Path) -> Any:
+    """Return the module rasterio; where it is missing, RequestError with the kind of the file and what to install."""
     try:
         import rasterio
     except ImportError:
+        head = tiff_head(path)
         raise RequestError(
-            'this raster needs rasterio, which is not installed; install with: pip install "segadapt[geo]"'
+            f"{path} is a raster{f' of {head}' if head else ''}, which is read by rasterio; install that with: "
+            'pip install "segadapt[geo]"'
         ) from None
     return rasterio
-
-
-def has_rasterio() -> bool:
-    """Return whether rasterio can be imported."""
-    try:
-        import_rasterio()
-    except RequestError:
-        return False
-    return True
 
 
 def _holds(dtype: np.dtype[Any], number: float) -> bool:
