@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from segadapt.core.settings import checked
+from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.memory import in_memory
@@ -127,6 +128,7 @@ def evaluate(
         dataset = open_folder(
             Path(images), Path(labels), file, tuple(ignore_ids), name="labels", like=loaded.space.names, part="test"
         )
+        dataset = in_bands(dataset, None, reader_of(loaded.input))
     elif not isinstance(dataset, Dataset):
         dataset = in_memory("labels", dataset, loaded.space)
     if not dataset.labelled:

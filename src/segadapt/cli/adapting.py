@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segadapt.cli.common import (
+    Bands,
     Classes,
     IgnoreId,
     Json,
@@ -20,6 +21,7 @@ from segadapt.cli.common import (
     TotalSteps,
     console,
     out_folder,
+    parse_bands,
     parse_ids,
     parse_roots,
     print_json,
@@ -61,6 +63,7 @@ def adapt(
     test_labels: TestLabels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    bands: Bands = "",
     method: MethodName = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
     root: Roots = None,
@@ -109,6 +112,7 @@ def adapt(
         test_labels=test_labels,
         classes=classes,
         ignore_ids=parse_ids(ignore_id),
+        bands=parse_bands(bands),
         method=method,
         plugins=plugin or (),
         out=out,

@@ -103,6 +103,7 @@ def evaluate(
 ) -> None:
     """Score a model on labelled images."""
     from segadapt.core.registry import load_plugins
+    from segadapt.data.bands import reader_of
     from segadapt.engine.record import Steps
     from segadapt.evaluation.scoring import evaluate as score
     from segadapt.runs.opening import in_space, open_spec
@@ -110,7 +111,7 @@ def evaluate(
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
-    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test")
+    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
     dataset = in_space(opened, loaded.space, "labels")
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
@@ -156,11 +157,14 @@ def predict(
         raise RequestError("--submission decides on the label values itself; leave out --ids")
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
+    from segadapt.data.bands import reader_of
+    from segadapt.data.decode import read_picture
     from segadapt.engine.record import Steps
     from segadapt.evaluation.predict import find_images, predict_path
     from segadapt.evaluation.submission import predict_submission, submission_images
 
     loaded, runtime = _open(model, accelerator, prototypes)
+    read = reader_of(loaded.input) or read_picture
     found = submission_images(images, out, submission) if submission else find_images(images, out)
     with Steps("predict", len(found), quiet=quiet or json) as steps:
         how: dict[str, Any] = {
@@ -173,7 +177,7 @@ def predict(
         if submission:
             sent = predict_submission(loaded.model, loaded.space, images, out, submission, archive=archive, **how)
         else:
-            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, **how)
+            made = predict_path(loaded.model, loaded.space, images, out, read=read, ids=ids, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return

@@ -69,8 +69,9 @@ class BandReader:
 
     @property
     def shows_rgb(self) -> bool:
-        """Whether an ordinary image of 8 bits, as a viewer shows it, is what the pictures are like."""
-        return self.dtype == "uint8" and len(self.bands) == len(RGB)
+        """Whether the pictures are what a viewer shows of ordinary images, so that these can be read as well."""
+        whole = {"uint8": 255.0, "uint16": 65535.0}.get(self.dtype)
+        return self.bands in (RGB, (1, 1, 1)) and set(self.scale.low) == {0.0} and set(self.scale.high) == {whole}
 
     def __call__(self, path: Path) -> Picture:
         """Read the picture [H, W, C] of a file; 0 where it has no data.
@@ -79,7 +80,7 @@ class BandReader:
             DamagedFile: the file cannot be read, lacks a band, or has numbers of another type.
         """
         found = stored(path)
-        if found is None or (found.ordinary and self.shows_rgb):
+        if found is None or (found.ordinary and found.dtype == "uint8" and self.shows_rgb):
             return read_picture(path)
         self._require(found, path)
         return self.picture(read_stored(path, self.bands))
@@ -108,7 +109,8 @@ class BandReader:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, for a model file."""
-        return {"bands": list(self.bands), "low": list(self.scale.low), "high": list(self.scale.high), "dtype": self.dtype}
+        low, high = map(list, self.scale)
+        return {"bands": list(self.bands), "low": low, "high": high, "dtype": self.dtype}
 
 
 def reader_of(kept: Mapping[str, Any] | None) -> BandReader | None:
@@ -133,14 +135,14 @@ def in_bands(dataset: Dataset, choice: BandChoice, like: BandReader | None = Non
     """
     if dataset.read_image is not read_picture:
         if choice is not None:
-            raise RequestError(f"{dataset.name}: its reader decodes images itself, so 'bands' cannot choose; leave it out")
+            raise RequestError(f"{dataset.name}: its reader decodes images itself, so leave out 'bands'")
         return dataset
     if like is not None:
         return _with(dataset, like if choice is None or choice == "all" else replace(like, bands=choice))
     found = _looked_at(dataset)
     if not found or (choice is None and _as_shown(found)):
         return dataset
-    if choice in (RGB, "all") and all(s.ordinary and s.dtype == "uint8" and len(s.channels) == 3 for s in found.values()):
+    if choice in (RGB, "all") and all(s.ordinary and s.dtype == "uint8" and s.bands == 3 for s in found.values()):
         return dataset
     bands = _chosen(dataset.name, found, choice)
     kinds = {s.dtype: path for path, s in found.items()}
@@ -159,8 +161,8 @@ def reader_in(dataset: Dataset) -> BandReader | None:
     return dataset.read_image if isinstance(dataset.read_image, BandReader) else None
 
 
-def shown(picture: Picture) -> Picture:
-    """Return what can be shown of a picture [H, W, C]: its first three bands, or its first one as grey; RGB as it is."""
+def as_rgb(picture: Picture) -> Picture:
+    """Return what can be shown of a picture [H, W, C]: its first three bands, or its first one as grey."""
     if picture.shape[2] == len(RGB):
         return picture
     return np.ascontiguousarray(picture[..., :3] if picture.shape[2] > 3 else np.repeat(picture[..., :1], 3, axis=2))
@@ -211,7 +213,7 @@ def _chosen(name: str, found: Mapping[Path, Stored], choice: BandChoice) -> tupl
 
 
 def _red_green_blue(one: Stored) -> tuple[int, ...]:
-    """Return the bands that a viewer shows: those named red, green and blue, or else the first three, or one as grey."""
+    """Return the bands that a viewer shows: those named red, green, blue, or the first three, or one as grey."""
     named = [one.colours.index(colour) + 1 for colour in ("red", "green", "blue") if colour in one.colours]
     if len(named) == len(RGB):
         return tuple(named)
@@ -258,7 +260,7 @@ def _described(found: Mapping[Path, Stored], bands: Sequence[int], choice: BandC
         said += "; --bands all takes all of them"
     if len(first.channels) < first.bands and choice in (None, "all"):
         alpha = next(n for n in range(1, first.bands + 1) if n not in first.channels)
-        said += f"; band {alpha} is transparency"
+        said += f"; band {alpha} is marked as transparency (--bands takes it only by its number)"
     if first.dtype == "uint8":
         return said
     ends = dict(zip(bands, zip(scale.low, scale.high, strict=True), strict=True))

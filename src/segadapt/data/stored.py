@@ -1,13 +1,13 @@
-"""What an image file holds, told from its header, and its numbers as they are stored.
+"""Images as they are stored: what a file holds, told from its header, and its numbers.
 
 TIFF files are read by rasterio (extra ``geo``); where it is missing, OpenCV reads those of up to four bands.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from PIL import Image
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import decode
-from segadapt.data.raster import ALPHA, UNDEFINED, Bands, Raster, has_rasterio, import_rasterio, read_bands
+from segadapt.data.raster import ALPHA, UNDEFINED, Bands, Raster, import_rasterio, read_bands
+from segadapt.data.tiff import TiffHead, tiff_head
 from segadapt.errors import RequestError
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SHOWN_BY_VIEWERS = ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 """Modes of Pillow that become RGB by a rule of their own, and are never bands."""
 _OF_PILLOW = {"R": "red", "G": "green", "B": "blue", "A": ALPHA, "L": "gray", "I": "gray", "F": "gray"}
@@ -61,9 +61,10 @@ class Stored:
 def stored(path: Path) -> Stored | None:
     """Return what a file holds, from its header; None where it cannot be told, as of a damaged file."""
     try:
-        if not is_tiff(path):
+        head = tiff_head(path)
+        if head is None or (head.plain and not head.georeferenced):
             return _by_pillow(path)
-        return _of_tiff(path)
+        return _of_tiff(path, head)
     except (RequestError, OSError, SyntaxError, ValueError):
         return None
 
@@ -80,7 +81,7 @@ def read_stored(path: Path, bands: Sequence[int], shape: Size | None = None) -> 
         DamagedFile: the file cannot be read.
         RequestError: it is a TIFF file that only rasterio can read, which is not installed.
     """
-    if is_tiff(path) and has_rasterio():
+    if _has_rasterio() and tiff_head(path) is not None:
         return read_bands(path, bands, shape)
     values = _numbers(path, max(bands))
     if shape is not None:
@@ -90,26 +91,14 @@ def read_stored(path: Path, bands: Sequence[int], shape: Size | None = None) -> 
     return Bands(values, ~np.isnan(values).any(2) if values.dtype.kind == "f" else None)
 
 
-def is_tiff(path: Path) -> bool:
-    """Return whether a file is a TIFF file, by its first bytes."""
-    with suppress(OSError), Path(path).open("rb") as file:
-        return file.read(4) in _TIFF
-    return False
-
-
-def _of_tiff(path: Path) -> Stored:
-    with suppress(OSError, SyntaxError, ValueError):
-        found = _by_pillow(path)
-        if found.ordinary and found.colours[0] == UNDEFINED:
-            return found
-    if not has_rasterio():
+def _of_tiff(path: Path, head: TiffHead) -> Stored:
+    if not _has_rasterio():
         values = _numbers(path, 1)
         colours = {1: ("gray",), 3: ("red", "green", "blue")}.get(values.shape[2], (UNDEFINED,) * values.shape[2])
-        usual = values.dtype in (np.uint8, np.uint16) and values.shape[2] in (1, 3)
-        return Stored(values.shape[:2], colours, str(values.dtype), usual, values.dtype.kind == "f")
+        return Stored(head.size, colours, str(values.dtype), ordinary=head.plain, masked=values.dtype.kind == "f")
     with Raster(path) as raster:
-        usual = raster.dtype in (np.uint8, np.uint16) and raster.bands in (1, 3)
-        return Stored(raster.size, raster.colours, str(raster.dtype), usual and not raster.masked, raster.masked)
+        usual = raster.dtype in (np.uint8, np.uint16) and len(raster.channels) in (1, 3) and not raster.masked
+        return Stored(raster.size, raster.colours, str(raster.dtype), usual, raster.masked)
 
 
 def _by_pillow(path: Path) -> Stored:
@@ -127,7 +116,8 @@ def _by_pillow(path: Path) -> Stored:
 
 def _numbers(path: Path, most: int) -> npt.NDArray[Any]:
     """Return the numbers [H, W, C] of a file without rasterio, of at least so many bands where it has them."""
-    if not is_tiff(path):
+    raster = tiff_head(path) is not None
+    if not raster:
         values: Any = decode(path).values  # knows damage that OpenCV reads over; drops transparency
         values = values[..., None] if values.ndim == 2 else values
         if values.shape[2] >= most:
@@ -137,10 +127,14 @@ def _numbers(path: Path, most: int) -> npt.NDArray[Any]:
     except (cv2.error, OSError):
         values = None
     if values is None:
-        if is_tiff(path):
-            import_rasterio()  # says that it is missing
+        if raster:
+            import_rasterio(path)  # says that it is missing
         raise DamagedFile(f"{path} is not an image that can be decoded; fetch it again, or save it as PNG")
     if values.ndim == 2:
         return np.asarray(values[..., None])
     order = [2, 1, 0, *range(3, values.shape[2])] if values.shape[2] >= 3 else [*range(values.shape[2])]
     return np.asarray(values[..., order])
+
+
+def _has_rasterio() -> bool:
+    return importlib.util.find_spec("rasterio") is not None

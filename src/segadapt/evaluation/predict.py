@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -74,14 +74,16 @@ def predict_array(
 
     Args:
         model: the network; moved to ``device`` if one is given.
-        image: RGB [H, W, 3] uint8 of any size; the result has its size.
+        image: [H, W, C] uint8 of any size, RGB or the bands of the network; the result has its size.
         config: how to predict; the whole image once if None.
         device: where to compute; where the model is if None.
         size: working size to which the image is brought first.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != model.bands or not image.size:
+        what = "an RGB" if model.bands == 3 else "an"
         raise RequestError(
-            f"an image must be an RGB array [height, width, 3] of uint8, not {list(image.shape)} of {image.dtype}"
+            f"an image must be {what} array [height, width, {model.bands}] of uint8, not {list(image.shape)} of "
+            f"{image.dtype}"
         )
     config = config or InferenceConfig()
     if device is None:
@@ -101,6 +103,7 @@ def predict_path(
     device: torch.device | str | None = None,
     *,
     size: Resize = None,
+    read: Callable[[Path], Picture] = read_picture,
     ids: str = "train",
     overwrite: bool = False,
     kinds: Sequence[str] = ("index", "overlay", "confidence"),
@@ -125,6 +128,7 @@ def predict_path(
         output: folder for the results, made if needed. If it lies inside ``given``, its images
             are not predicted.
         config, device, size: see :func:`predict_array`.
+        read: reads an image file; as :func:`segadapt.data.bands.reader_of` gives it for the model's ``input``.
         ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
         kinds: kinds of results.
@@ -144,8 +148,14 @@ def predict_path(
     targets = _result_files(images, root, output, kinds)
     require_free((file for files in targets.values() for file in files.values()), images, overwrite)
 
+    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
+        try:
+            return path, read(path)
+        except DamagedFile as problem:
+            return path, problem
+
     skipped: list[str] = []
-    for done, (path, image) in enumerate(ordered_map(_read_or_problem, images, threads=1, ahead=1), start=1):
+    for done, (path, image) in enumerate(ordered_map(read_or_problem, images, threads=1, ahead=1), start=1):
         if isinstance(image, DamagedFile):
             skipped.append(str(image) if str(path) in str(image) else f"{path}: {image}")
         else:
@@ -247,13 +257,6 @@ def require_free(results: Iterable[Path], images: Iterable[Path], overwrite: boo
             raise RequestError(f"the result '{file}' would replace an image; name another output folder")
         if file.exists() and not overwrite:
             raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
-
-
-def _read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
-    try:
-        return path, read_picture(path)
-    except DamagedFile as problem:
-        return path, problem
 
 
 def _encoded(

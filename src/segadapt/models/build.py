@@ -12,7 +12,6 @@ from pydantic import Field
 from segadapt.core.registry import Registry
 from segadapt.core.settings import Settings
 from segadapt.errors import RequestError, nearest
-from segadapt.models.widening import widen
 from segadapt.models.daformer_net import DAFormerNet
 from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
@@ -26,6 +25,7 @@ from segadapt.models.resnet38 import ResNet38
 from segadapt.models.segmenter import IMAGENET, Preprocessing, Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 from segadapt.models.weights import load_initial
+from segadapt.models.widening import widen
 
 _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     "lite": TimmSegmenter,

@@ -7,7 +7,7 @@ Parameters have the names of the public state dicts of the AdaptSegNet and CRST 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.errors import RequestError, one_line
-from segadapt.models.widening import widened_preprocessing
 from segadapt.models.segmenter import IMAGENET, Output, Preprocessing, Segmenter
+from segadapt.models.widening import widened_preprocessing
 
 PREFIX = "python:"
 """Opens the names of networks that a script gives."""

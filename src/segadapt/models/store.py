@@ -46,6 +46,12 @@ class LoadedModel:
         return dict(self.provenance.get("inference", {}))
 
     @property
+    def input(self) -> dict[str, Any] | None:
+        """How images become the network's, see :func:`segadapt.data.bands.reader_of`; None for 8-bit RGB."""
+        stored: dict[str, Any] | None = self.provenance.get("input")
+        return stored
+
+    @property
     def working_size(self) -> tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None:
         """Size (height, width), or longest side, of images in its run's evaluation; None keeps the size of an image."""
         stored = self.provenance.get("size")

@@ -155,7 +155,8 @@ def _takes_any_size(body: nn.Module) -> bool:
 
 def first_convolutions(body: nn.Module) -> list[str]:
     """Return the names within a network of the convolutions that read RGB; an encoder's inner maps have more bands."""
-    return [f"encoder.{name}" for name, part in body.named_modules() if isinstance(part, nn.Conv2d) and part.in_channels == 3]
+    convolutions = [(name, part) for name, part in body.named_modules() if isinstance(part, nn.Conv2d)]
+    return [f"encoder.{name}" for name, part in convolutions if part.in_channels == 3]
 
 
 def stated_preprocessing(encoder: str) -> Preprocessing:

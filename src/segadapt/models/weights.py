@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from segadapt.errors import RequestError
-from segadapt.models.widening import RGB, narrow, widen
 from segadapt.models.daformer_net import DAFormerNet
 from segadapt.models.deeplabv2 import DeepLabV2VGG, DilatedResNet
 from segadapt.models.fcn8s import FCN8s
@@ -25,6 +24,7 @@ from segadapt.models.mit import MixTransformer
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
+from segadapt.models.widening import RGB, narrow, widen
 
 
 def load_initial(model: Segmenter, weights: str, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from segadapt.core.files import read_json
 from segadapt.core.settings import checked
+from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.resize import Resize
@@ -60,7 +61,7 @@ def label_images(
     Raises:
         RequestError: other files are in the way of the results, the masks do not fit, or no image could be labelled.
     """
-    target = open_folder(images, None, None, name="label")
+    target = in_bands(open_folder(images, None, None, name="label"), None, reader_of(loaded.input))
     truth = None
     if labels is not None:
         truth = in_space(

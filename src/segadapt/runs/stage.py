@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import read_json
+from segadapt.data.bands import reader_in
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
@@ -170,6 +171,7 @@ class StageRunner:
         self.record.say(f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}")
 
     def _provenance(self, stage: StageConfig) -> dict[str, Any]:
+        reader = reader_in(self.opened.training.target)
         return {
             "run": self.config.title,
             "stage": stage.name,
@@ -177,5 +179,6 @@ class StageRunner:
             "seed": self.config.seed,
             "size": self.config.data.test_size,
             "inference": self.config.evaluation.model_dump(mode="json"),
+            "input": reader.to_dict() if reader is not None else None,
             **machine(),
         }
