@@ -90,11 +90,7 @@ def adapt(
                 f"'{recipe}' is not a setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
                 "(--source-images ...)"
             )
-        missing = [option for option, value in folders.items() if value is None]
-        if missing:
-            raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
-        if (test_images is None) != (test_labels is None):
-            raise RequestError("--test-images and --test-labels go together; give both or neither")
+        _require_complete(folders, test_images, test_labels)
     elif recipe is None:
         raise RequestError(
             "nothing to adapt: give a recipe ('segadapt recipes' lists them) or "
@@ -125,6 +121,15 @@ def adapt(
         quiet=quiet or json,
     )
     _show(result, json)
+
+
+def _require_complete(folders: Mapping[str, Path | None], test_images: Path | None, test_labels: Path | None) -> None:
+    """Refuse a request for folders that lacks one of them."""
+    missing = [option for option, value in folders.items() if value is None]
+    if missing:
+        raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
+    if (test_images is None) != (test_labels is None):
+        raise RequestError("--test-images and --test-labels go together; give both or neither")
 
 
 def _show(result: RunResult, json: bool) -> None:

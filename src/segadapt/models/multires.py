@@ -162,11 +162,6 @@ class MultiRes(Segmenter):
         return heads if self.attention is None else [*heads, self.attention]
 
     @property
-    def stems(self) -> Sequence[str]:
-        """The convolutions of the wrapped network that read the images."""
-        return [f"base.{name}" for name in self.base.stems]
-
-    @property
     def map_channels(self) -> Sequence[int]:
         """Channels of the wrapped network's maps, which come from the context."""
         return self.base.map_channels

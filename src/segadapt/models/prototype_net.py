@@ -163,11 +163,6 @@ class PrototypeNet(Segmenter):
         return similarity(rows, known, self.floor, self.per_dimension)
 
     @property
-    def stems(self) -> Sequence[str]:
-        """The convolutions of the wrapped network that read the images."""
-        return [f"base.{name}" for name in self.base.stems]
-
-    @property
     def names_deep(self) -> bool:
         """Whether the wrapped network exposes its deepest feature map."""
         return self.base.names_deep

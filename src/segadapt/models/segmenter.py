@@ -142,8 +142,9 @@ class Segmenter(nn.Module):
 
     @property
     def stems(self) -> Sequence[str]:
-        """Names of the convolutions that read the images; empty if the network does not know them."""
-        return ()
+        """Names of the convolutions that read the images, also of a network wrapped as ``base``; empty if unknown."""
+        wrapped = getattr(self, "base", None)
+        return [f"base.{name}" for name in wrapped.stems] if isinstance(wrapped, Segmenter) else ()
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Turn images [B, C, H, W] in [0, 1] into the network's input [B, C, H, W].
