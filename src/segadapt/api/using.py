@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from segadapt.core.settings import checked
 from segadapt.data.bands import in_bands, reader_of
-from segadapt.data.dataset import Dataset
+from segadapt.data.dataset import Dataset, Picture
+from segadapt.data.decode import read_picture
 from segadapt.data.folder import open_folder
+from segadapt.data.given import as_picture
 from segadapt.data.memory import in_memory
+from segadapt.data.raster import Bands
 from segadapt.engine.runtime import Runtime, device_named
 from segadapt.errors import RequestError
 from segadapt.evaluation.export import ExportReport, export_onnx
 from segadapt.evaluation.metrics import Scores
 from segadapt.evaluation.predict import predict_array
+from segadapt.evaluation.results import Prediction
 from segadapt.evaluation.scoring import evaluate as score
+from segadapt.evaluation.video import VIDEO_SUFFIXES
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
@@ -32,6 +38,7 @@ from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
 
 Model = LoadedModel | PathLike
+OneImage = PathLike | Image.Image | npt.NDArray[Any] | Tensor
 
 
 def load(
@@ -66,27 +73,49 @@ def load(
     return by_prototypes(loaded, file) if prototypes else loaded
 
 
+@overload
+def predict(model: Model, image: OneImage, inference: InferenceConfig | None = None) -> Prediction: ...
+
+
+@overload
+def predict(model: Model, image: Iterable[OneImage], inference: InferenceConfig | None = None) -> list[Prediction]: ...
+
+
 def predict(
-    model: Model, image: npt.NDArray[np.uint8] | Image.Image, inference: InferenceConfig | None = None
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Predict one image, at the working size and with the inference of the run that made the model.
+    model: Model, image: OneImage | Iterable[OneImage], inference: InferenceConfig | None = None
+) -> Prediction | list[Prediction]:
+    """Predict an image, or several, at the working size and with the inference of the run that made the model.
+
+    Files and videos are predicted into files by :func:`segadapt.evaluation.predict_path`, in constant memory.
 
     Args:
         model: a loaded model, or the path of one.
-        image: RGB [H, W, 3] uint8, or a PIL image.
+        image: the path of an image file; a PIL image of any mode but I; or a NumPy array or torch tensor of grey, RGB
+            or RGBA values, [H, W], [H, W, C] or [C, H, W], as uint8, uint16 or floats in [0, 1]. Or a list or other
+            iterable of these. Files and PIL images are turned as viewers turn them; transparency is dropped. A model of
+            other bands, or of a measured range, takes files as those of its target, arrays [H, W, C] of the same type,
+            and arrays of C bands of 8 bits.
         inference: how to predict instead.
 
     Returns:
-        Label map [H, W] uint8 of train ids, and confidence [H, W] float32 in (0, 1].
+        The label map [H, W] uint8 of train ids, and the confidence [H, W] float32 in (0, 1]; a list of these for
+        several images.
 
-    >>> labels, confidence = segadapt.predict("run", image)  # doctest: +SKIP
+    Raises:
+        RequestError: what was given is not an image, or its file cannot be read.
+
+    >>> labels, confidence = segadapt.predict("run", "photo.jpg")  # doctest: +SKIP
+    >>> masks = [made.labels for made in segadapt.predict("run", ["a.jpg", array])]  # doctest: +SKIP
     """
     loaded = _opened(model)
-    if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise RequestError(f"an image must be an RGB array [height, width, 3] of uint8, not a {type(image).__name__}")
-    return predict_array(loaded.model, image, _inference(loaded, inference), size=loaded.working_size)
+    config = _inference(loaded, inference)
+
+    def one(value: Any, who: str) -> Prediction:
+        return predict_array(loaded.model, _picture(value, who, loaded), config, size=loaded.working_size)
+
+    if _is_one(image):
+        return one(image, "the image")
+    return [one(value, f"image {number}") for number, value in enumerate(image)]
 
 
 def evaluate(
@@ -130,7 +159,7 @@ def evaluate(
         )
         dataset = in_bands(dataset, None, reader_of(loaded.input))
     elif not isinstance(dataset, Dataset):
-        dataset = in_memory("labels", dataset, loaded.space)
+        dataset = in_memory("labels", dataset, loaded.space, bands=loaded.model.bands)
     if not dataset.labelled:
         raise RequestError("nothing to score on: the data set is empty or has no labels")
     dataset = in_space(dataset, loaded.space, "labels")
@@ -211,6 +240,28 @@ def export(
 
 
 # ---- parts ----
+
+
+def _is_one(value: Any) -> bool:
+    """Return whether a value stands for one image, be it a wrong one, rather than for several."""
+    if isinstance(value, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor | Mapping):
+        return True
+    return not (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
+
+
+def _picture(value: Any, who: str, loaded: LoadedModel) -> Picture:
+    """Return the picture, of the bands of the model, of what :func:`predict` takes as one image."""
+    reader = reader_of(loaded.input)
+    if not isinstance(value, str | os.PathLike):
+        if reader is not None and isinstance(value, np.ndarray) and reader.takes(value):
+            return reader.picture(Bands(value, None))
+        return as_picture(value, who, loaded.model.bands)
+    path = Path(value)
+    if path.is_dir():
+        raise RequestError(f"'{path}' is a folder; give its images: sorted(Path('{path}').glob('*.jpg'))")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise RequestError(f"'{path}' is a video; predict it with segadapt.evaluation.predict_path, or in a terminal")
+    return (reader or read_picture)(path)
 
 
 def _opened(model: Model) -> LoadedModel:

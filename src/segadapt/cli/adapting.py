@@ -219,7 +219,7 @@ def demo(
     from segadapt.api import adapt as run
     from segadapt.api import load
     from segadapt.engine.record import Steps
-    from segadapt.evaluation.predict import find_images, predict_path
+    from segadapt.evaluation.predict import predict_path
     from segadapt.models.inference import InferenceConfig
     from segadapt.toy import write_world
 
@@ -229,7 +229,7 @@ def demo(
     _show(result, json)
     loaded = load(result.model)
     images = out / "toy" / "cityscapes" / "leftImg8bit" / "val"
-    with Steps("predict", len(find_images(images)), quiet=quiet or json) as steps:
+    with Steps("predict", 0, quiet=quiet or json) as steps:
         predict_path(
             loaded.model,
             loaded.space,
@@ -238,7 +238,7 @@ def demo(
             InferenceConfig(**loaded.inference),
             size=loaded.working_size,
             overwrite=True,
-            progress=lambda *_: steps.advance(),
+            progress=lambda _, total: steps.advance(total=total),
         )
     if not json:
         console.print(f"predictions on {images} are in {out / 'predictions'}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ from segadapt.errors import RequestError
 if TYPE_CHECKING:
     from segadapt.data.resize import Resize
     from segadapt.engine.runtime import Runtime
+    from segadapt.evaluation.predict import PredictionSummary
     from segadapt.models.inference import InferenceConfig
     from segadapt.models.store import LoadedModel
 
@@ -135,8 +137,27 @@ def evaluate(
 
 def predict(
     model: Model,
-    images: Annotated[Path, typer.Argument(help="An image or a folder of images, any sizes.")],
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Images, videos, folders, patterns in quotes ('shots/**/*.jpg'), or - for paths from standard input."
+        ),
+    ] = None,
+    lists: Annotated[
+        list[Path] | None, typer.Option("--list", help="Text file of more of them, one path a line.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the predictions go.", callback=out_folder)] = Path("predictions"),
+    kinds: Annotated[
+        str,
+        typer.Option(
+            help="What to write, comma-separated: index, overlay, confidence, color; empty: the first three of images, "
+            "the overlay of videos."
+        ),
+    ] = "",
+    unpainted: Annotated[
+        list[str] | None, typer.Option(help="Class that overlays show without colour; repeat it, or use commas.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Predict every n-th frame of a video.")] = 1,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -152,7 +173,7 @@ def predict(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Predict images: index PNG, overlay and confidence for each; or the files that a test server wants."""
+    """Predict images and videos: index PNG, overlay and confidence; or the files that a test server wants."""
     if submission and ids != "train":
         raise RequestError("--submission decides on the label values itself; leave out --ids")
     if archive and not submission:
@@ -160,24 +181,31 @@ def predict(
     from segadapt.data.bands import reader_of
     from segadapt.data.decode import read_picture
     from segadapt.engine.record import Steps
-    from segadapt.evaluation.predict import find_images, predict_path
-    from segadapt.evaluation.submission import predict_submission, submission_images
+    from segadapt.evaluation.inputs import listed
+    from segadapt.evaluation.predict import predict_path
+    from segadapt.evaluation.submission import predict_submission
 
+    wanted: list[str | Path] = [one for name in what or () for one in (_from_stdin() if name == "-" else [name])]
+    wanted += [path for file in lists or () for path in listed(file)]
+    if submission and (len(wanted) != 1 or kinds or unpainted):
+        raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
     loaded, runtime = _open(model, accelerator, prototypes)
     read = reader_of(loaded.input) or read_picture
-    found = submission_images(images, out, submission) if submission else find_images(images, out)
-    with Steps("predict", len(found), quiet=quiet or json) as steps:
+    with Steps("predict", 0, quiet=quiet or json) as steps:
         how: dict[str, Any] = {
             "config": inference(loaded, scales, flip, window),
             "device": runtime.device,
             "size": working_size_of(loaded, size),
             "overwrite": overwrite,
-            "progress": lambda *_: steps.advance(),
+            "progress": lambda _, total: steps.advance(total=total),
         }
         if submission:
-            sent = predict_submission(loaded.model, loaded.space, images, out, submission, archive=archive, **how)
+            sent = predict_submission(
+                loaded.model, loaded.space, Path(wanted[0]), out, submission, archive=archive, **how
+            )
         else:
-            made = predict_path(loaded.model, loaded.space, images, out, read=read, ids=ids, **how)
+            how |= {"kinds": [k.strip() for k in kinds.split(",")] if kinds else None, "unpainted": unpainted or ()}
+            made = predict_path(loaded.model, loaded.space, wanted, out, read=read, ids=ids, every=every, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
@@ -186,11 +214,38 @@ def predict(
             console.print(f"the server of {sent.benchmark} asks for {sent.expected} images; these are {sent.count}")
         said = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}"
     else:
-        for line in made.skipped:
-            console.print(f"skipped: {line}")
-        said = f"{made.count} images in {made.seconds:.1f} s -> {out}"
+        said = _said_of(made, bool(kinds))
     if not quiet:
         console.print(said, soft_wrap=True)
+
+
+def _from_stdin() -> list[Path]:
+    """Return the paths that another program writes to this one, between line ends or NUL characters."""
+    from segadapt.evaluation.inputs import lines_of
+
+    if sys.stdin.isatty():
+        raise RequestError("'-' takes paths from another program: find . -name '*.jpg' | segadapt predict MODEL -")
+    paths = [Path(line) for line in lines_of(sys.stdin.buffer.read())]
+    if not paths:
+        raise RequestError("'-' takes paths from standard input, and there are none")
+    return paths
+
+
+def _said_of(made: PredictionSummary, chosen: bool) -> str:
+    """Print what was left out, skipped or cut; return the line about the rest."""
+    if made.left_out:
+        count, first = len(made.left_out), made.left_out[0]
+        console.print(f"left out: {count} of other kinds than images and videos, the first is {first}", soft_wrap=True)
+    for line in made.skipped:
+        console.print(f"skipped: {line}", soft_wrap=True)
+    for line in made.cut:
+        console.print(f"warning: {line}", soft_wrap=True)
+    parts = [f"{made.count} images"] if made.count or not made.videos else []
+    if made.videos:
+        parts.append(f"{made.frames} frames of {made.videos} videos")
+        if not chosen:
+            console.print("of videos, overlays alone are written; for masks of every frame: --kinds index,overlay")
+    return f"{' and '.join(parts)} in {made.seconds:.1f} s -> {made.output}"
 
 
 def label(

@@ -89,6 +89,10 @@ class BandReader:
         """Return the picture of bands that were read from a file, or from a window of it, in the order of ``bands``."""
         return to_bytes(read.values, self.scale, read.valid)
 
+    def takes(self, values: npt.NDArray[Any]) -> bool:
+        """Tell whether an array is [H, W, C] of the type and the number of bands that the range was measured for."""
+        return values.ndim == 3 and values.shape[2] == len(self.bands) and str(values.dtype) == self.dtype
+
     def valid(self, path: Path) -> npt.NDArray[np.bool_] | None:
         """Read where a file has data, [H, W]; None where it has data everywhere."""
         found = stored(path)
