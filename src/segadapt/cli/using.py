@@ -33,6 +33,9 @@ from segadapt.cli.common import (
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from segadapt.data.dataset import Picture
     from segadapt.data.resize import Resize
     from segadapt.engine.runtime import Runtime
     from segadapt.evaluation.predict import PredictionSummary
@@ -76,6 +79,19 @@ def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[Load
 
     runtime = Runtime(accelerator)
     return load(model, str(runtime.device), prototypes), runtime
+
+
+def _reader(loaded: LoadedModel) -> Callable[[Path], Picture]:
+    """Return what reads image files as those were read that the model was adapted to."""
+    from segadapt.data.bands import reader_of
+    from segadapt.data.decode import read_picture
+
+    return reader_of(loaded.input) or read_picture
+
+
+def _kinds(text: str) -> list[str] | None:
+    """Return comma-separated kinds of results; None for an empty text."""
+    return [kind.strip() for kind in text.split(",")] if text else None
 
 
 def working_size_of(loaded: LoadedModel, size: str) -> Resize:
@@ -178,8 +194,6 @@ def predict(
         raise RequestError("--submission decides on the label values itself; leave out --ids")
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
-    from segadapt.data.bands import reader_of
-    from segadapt.data.decode import read_picture
     from segadapt.engine.record import Steps
     from segadapt.evaluation.inputs import listed
     from segadapt.evaluation.predict import predict_path
@@ -190,7 +204,6 @@ def predict(
     if submission and (len(wanted) != 1 or kinds or unpainted):
         raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
     loaded, runtime = _open(model, accelerator, prototypes)
-    read = reader_of(loaded.input) or read_picture
     with Steps("predict", 0, quiet=quiet or json) as steps:
         how: dict[str, Any] = {
             "config": inference(loaded, scales, flip, window),
@@ -204,8 +217,8 @@ def predict(
                 loaded.model, loaded.space, Path(wanted[0]), out, submission, archive=archive, **how
             )
         else:
-            how |= {"kinds": [k.strip() for k in kinds.split(",")] if kinds else None, "unpainted": unpainted or ()}
-            made = predict_path(loaded.model, loaded.space, wanted, out, read=read, ids=ids, every=every, **how)
+            how |= {"read": _reader(loaded), "kinds": _kinds(kinds), "unpainted": unpainted or ()}
+            made = predict_path(loaded.model, loaded.space, wanted, out, ids=ids, every=every, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
