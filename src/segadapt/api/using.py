@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -24,6 +25,7 @@ from segadapt.engine.runtime import Runtime, device_named
 from segadapt.errors import RequestError
 from segadapt.evaluation.export import ExportReport, export_onnx
 from segadapt.evaluation.metrics import Scores
+from segadapt.evaluation.onnx_metadata import onnx_metadata
 from segadapt.evaluation.predict import predict_array
 from segadapt.evaluation.results import Prediction
 from segadapt.evaluation.scoring import evaluate as score
@@ -33,9 +35,9 @@ from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
-from segadapt.runs.opening import in_space
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
+from segadapt.runs.spaces import in_space
 
 Model = LoadedModel | PathLike
 OneImage = PathLike | Image.Image | npt.NDArray[Any] | Tensor
@@ -74,7 +76,9 @@ def load(
 
 
 @overload
-def predict(model: Model, image: OneImage, inference: InferenceConfig | None = None) -> Prediction: ...
+def predict(  # type: ignore[overload-overlap]  # a text and an array can be gone through, too; both are one image
+    model: Model, image: OneImage, inference: InferenceConfig | None = None
+) -> Prediction: ...
 
 
 @overload
@@ -115,7 +119,8 @@ def predict(
 
     if _is_one(image):
         return one(image, "the image")
-    return [one(value, f"image {number}") for number, value in enumerate(image)]
+    several: Iterable[Any] = image  # type: ignore[assignment]
+    return [one(value, f"image {number}") for number, value in enumerate(several)]
 
 
 def evaluate(
@@ -126,6 +131,7 @@ def evaluate(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     ignore_ids: Sequence[int] = (255,),
+    merge: Mapping[str, str] | None = None,
     inference: InferenceConfig | None = None,
     device: str = "cpu",
 ) -> Scores:
@@ -138,6 +144,7 @@ def evaluate(
         images, labels: instead, folders of images and masks.
         classes: classes file of the masks; without one they are read as the model's classes.
         ignore_ids: mask values that belong to no class.
+        merge: class name of the masks -> class of the model that it counts as, or ``ignore``.
         inference: how to predict instead of as the run did.
         device: where to compute.
 
@@ -162,7 +169,9 @@ def evaluate(
         dataset = in_memory("labels", dataset, loaded.space, bands=loaded.model.bands)
     if not dataset.labelled:
         raise RequestError("nothing to score on: the data set is empty or has no labels")
-    dataset = in_space(dataset, loaded.space, "labels")
+    dataset = in_space(dataset, loaded.space, "labels", merge)
+    for notice in dataset.notices:
+        warnings.warn(notice, stacklevel=2)
     return score(loaded.model, dataset, _inference(loaded, inference), device_named(device), size=loaded.working_size)
 
 
@@ -176,6 +185,8 @@ def label(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     inference: InferenceConfig | None = None,
+    ids: str = "train",
+    overwrite: bool = False,
     accelerator: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -184,11 +195,13 @@ def label(
     Args:
         model: a loaded model, or the path of one.
         images: folder of unlabelled images.
-        out: folder of ``labels/ID.png`` and ``labels.json``.
+        out: folder of ``labels/ID.png``, ``legend.json`` and ``labels.json``.
         portion: share of the pixels to label, in (0, 1].
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         labels, classes: true masks and their classes file, only to report accuracy.
         inference: how to predict instead of as the run did.
+        ids: values of the labels: ``train`` ids, the ``own`` ids of your masks, or ``cityscapes`` ids.
+        overwrite: replace the labels of an earlier call.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: print warnings only.
 
@@ -209,6 +222,8 @@ def label(
         classes=Path(classes) if classes is not None else None,
         size=loaded.working_size,
         inference=_inference(loaded, inference),
+        ids=ids,
+        overwrite=overwrite,
         runtime=runtime,
         quiet=quiet,
     )
@@ -217,18 +232,22 @@ def label(
 def export(
     model: Model,
     out: PathLike = "model.onnx",
-    height: int = 512,
-    width: int = 1024,
+    height: int | None = None,
+    width: int | None = None,
     *,
     dynamic: bool = True,
     inference: InferenceConfig | None = None,
 ) -> ExportReport:
     """Export a model to ONNX and compare it with torch; see :func:`segadapt.evaluation.export.export_onnx`.
 
+    The file says what it needs: classes, colours, input range, working size, see
+    :func:`segadapt.evaluation.onnx_metadata.onnx_metadata`.
+
     Args:
         model: a loaded model, or the path of one.
         out: the ONNX file.
-        height, width: size of the images in pixels.
+        height, width: size of the images in pixels; None: the working size of the model, or 512 x 1024 if it has none
+            of two numbers.
         dynamic: let batch, height and width vary.
         inference: how the model predicts instead of as in its run.
 
@@ -236,7 +255,12 @@ def export(
     True
     """
     loaded = _opened(model)
-    return export_onnx(loaded.model, Path(out), height, width, dynamic, _inference(loaded, inference))
+    config = _inference(loaded, inference)
+    usual = loaded.working_size if isinstance(loaded.working_size, tuple) else (None, None)
+    high = height if height is not None else usual[0] or 512
+    wide = width if width is not None else usual[1] or 1024
+    metadata = onnx_metadata(loaded, config, None if dynamic else (high, wide))
+    return export_onnx(loaded.model, Path(out), high, wide, dynamic, config, metadata)
 
 
 # ---- parts ----

@@ -16,6 +16,7 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    Merge,
     Plugins,
     Quiet,
     Reader,
@@ -25,9 +26,11 @@ from segadapt.cli.common import (
     data_spec,
     out_file,
     out_folder,
+    parse_merge,
     parse_roots,
     parse_size,
     print_json,
+    print_notices,
     print_rows,
 )
 from segadapt.errors import RequestError
@@ -48,6 +51,9 @@ Flip = Annotated[bool | None, typer.Option(help="Average with the mirrored image
 Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: as the model does.")]
 ByPrototypes = Annotated[
     bool, typer.Option("--prototypes", help="Predict by the prototypes of its stage (MPCL), not by its classifier.")
+]
+IdsOption = Annotated[
+    str, typer.Option(help="Values written: 'train' ids 0, 1, ..., the 'own' ids of your masks, or 'cityscapes' ids.")
 ]
 SizeOption = Annotated[
     str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
@@ -89,11 +95,6 @@ def _reader(loaded: LoadedModel) -> Callable[[Path], Picture]:
     return reader_of(loaded.input) or read_picture
 
 
-def _kinds(text: str) -> list[str] | None:
-    """Return comma-separated kinds of results; None for an empty text."""
-    return [kind.strip() for kind in text.split(",")] if text else None
-
-
 def working_size_of(loaded: LoadedModel, size: str) -> Resize:
     """Return the size asked for, or the one the model was evaluated at in its run."""
     return parse_size(size, "--size") if size else loaded.working_size
@@ -105,6 +106,7 @@ def evaluate(
     labels: Labels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    merge: Merge = None,
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
@@ -124,13 +126,15 @@ def evaluate(
     from segadapt.data.bands import reader_of
     from segadapt.engine.record import Steps
     from segadapt.evaluation.scoring import evaluate as score
-    from segadapt.runs.opening import in_space, open_spec
+    from segadapt.runs.opening import open_spec
+    from segadapt.runs.spaces import in_space
 
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
     opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
-    dataset = in_space(opened, loaded.space, "labels")
+    dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
+    print_notices(dataset)
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
             loaded.model,
@@ -178,7 +182,7 @@ def predict(
     scales: Scales = "",
     flip: Flip = None,
     window: Window = "",
-    ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids.")] = "train",
+    ids: IdsOption = "train",
     submission: Annotated[
         str, typer.Option(help="Write the files of a test server: cityscapes, acdc or dark_zurich.")
     ] = "",
@@ -217,8 +221,9 @@ def predict(
                 loaded.model, loaded.space, Path(wanted[0]), out, submission, archive=archive, **how
             )
         else:
-            how |= {"read": _reader(loaded), "kinds": _kinds(kinds), "unpainted": unpainted or ()}
-            made = predict_path(loaded.model, loaded.space, wanted, out, ids=ids, every=every, **how)
+            how |= {"kinds": [k.strip() for k in kinds.split(",")] if kinds else None, "unpainted": unpainted or ()}
+            how |= {"read": _reader(loaded), "ids": ids, "every": every, "made_by": loaded.provenance}
+            made = predict_path(loaded.model, loaded.space, wanted, out, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
@@ -248,17 +253,25 @@ def _said_of(made: PredictionSummary, chosen: bool) -> str:
     """Print what was left out, skipped or cut; return the line about the rest."""
     if made.left_out:
         count, first = len(made.left_out), made.left_out[0]
-        console.print(f"left out: {count} of other kinds than images and videos, the first is {first}", soft_wrap=True)
+        console.print(
+            f"left out: {_count(count, 'file')} that are no images or videos by their endings, the first is {first}",
+            soft_wrap=True,
+        )
     for line in made.skipped:
         console.print(f"skipped: {line}", soft_wrap=True)
     for line in made.cut:
         console.print(f"warning: {line}", soft_wrap=True)
-    parts = [f"{made.count} images"] if made.count or not made.videos else []
+    parts = [_count(made.count, "image")] if made.count or not made.videos else []
     if made.videos:
-        parts.append(f"{made.frames} frames of {made.videos} videos")
+        parts.append(f"{_count(made.frames, 'frame')} of {_count(made.videos, 'video')}")
         if not chosen:
-            console.print("of videos, overlays alone are written; for masks of every frame: --kinds index,overlay")
+            hint = "of videos, overlays alone are written; for a mask of every frame: --kinds index,overlay"
+            console.print(hint, soft_wrap=True)
     return f"{' and '.join(parts)} in {made.seconds:.1f} s -> {made.output}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def label(
@@ -274,6 +287,8 @@ def label(
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
+    ids: IdsOption = "train",
+    overwrite: Annotated[bool, typer.Option(help="Replace the labels of an earlier call.")] = False,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -292,6 +307,8 @@ def label(
         classes=classes,
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
+        ids=ids,
+        overwrite=overwrite,
         runtime=runtime,
         quiet=quiet or json,
     )
@@ -331,8 +348,12 @@ def report(
 def export(
     model: Model,
     out: Annotated[Path, typer.Option(help="The ONNX file.", callback=out_file)] = Path("model.onnx"),
-    height: Annotated[int, typer.Option(min=1)] = 512,
-    width: Annotated[int, typer.Option(min=1)] = 1024,
+    height: Annotated[
+        int | None, typer.Option(min=1, help="Of the images; the model's working size, or 512, if left out.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Of the images; the model's working size, or 1024, if left out.")
+    ] = None,
     dynamic: Annotated[bool, typer.Option(help="Let batch, height and width vary.")] = True,
     prototypes: ByPrototypes = False,
     json: Json = False,
@@ -344,9 +365,11 @@ def export(
     loaded = load(model, prototypes=prototypes)
     if not json:
         slow = "; where this takes minutes, --no-dynamic is quicker" if dynamic else ""
-        typer.echo(f"exporting, and comparing with torch at {height}x{width}{slow}", err=True)
+        typer.echo(f"exporting, and comparing with torch{slow}", err=True)
     made = write_onnx(loaded, out, height, width, dynamic=dynamic)
     if json:
         print_json(made.to_dict())
     else:
         console.print(f"{out}: agrees with torch, largest relative difference {made.max_error:.2g}", soft_wrap=True)
+        console.print(f"takes {made.input}", soft_wrap=True)
+        console.print("classes, colours and input are in the file; examples/onnx_predict.py uses them", soft_wrap=True)

@@ -69,6 +69,7 @@ class Dataset:
         items: sorted by id, so equal seeds give equal sequences on every disk.
         read_image: decodes the image at ``Item.image``; raises DamagedFile.
         read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
+        notices: what somebody who uses the data set should be told, one line each.
         bands: number C of bands of every image.
         read_valid: reads where the image at ``Item.image`` has data, [H, W] bool, or None for everywhere; labels are
             IGNORE elsewhere. None where all images have data everywhere.
@@ -79,6 +80,7 @@ class Dataset:
     items: tuple[Item, ...]
     read_image: Callable[[Any], Picture]
     read_label: Callable[[Any], LabelMap]
+    notices: tuple[str, ...] = ()
     bands: int = 3
     read_valid: Callable[[Any], npt.NDArray[np.bool_] | None] | None = None
 
