@@ -17,7 +17,7 @@ from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import picture_size, read_picture
 from segadapt.data.raster import Raster, Window
 from segadapt.data.raster_picture import Viewer, read_raster
-from segadapt.data.tiff import tiff_head
+from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from tests.data.test_raster import rasterio, write_tiff
 

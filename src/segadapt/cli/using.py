@@ -36,9 +36,7 @@ from segadapt.cli.common import (
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from segadapt.data.dataset import Picture
+    from segadapt.data.bands import BandReader
     from segadapt.data.resize import Resize
     from segadapt.engine.runtime import Runtime
     from segadapt.evaluation.predict import PredictionSummary
@@ -87,12 +85,11 @@ def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[Load
     return load(model, str(runtime.device), prototypes), runtime
 
 
-def _reader(loaded: LoadedModel) -> Callable[[Path], Picture]:
-    """Return what reads image files as those were read that the model was adapted to."""
+def _reader(loaded: LoadedModel) -> BandReader | None:
+    """Return what reads image files as those were read that the model was adapted to; None for ordinary images."""
     from segadapt.data.bands import reader_of
-    from segadapt.data.decode import read_picture
 
-    return reader_of(loaded.input) or read_picture
+    return reader_of(loaded.input)
 
 
 def working_size_of(loaded: LoadedModel, size: str) -> Resize:
@@ -202,6 +199,7 @@ def predict(
     from segadapt.evaluation.inputs import listed
     from segadapt.evaluation.predict import predict_path
     from segadapt.evaluation.submission import predict_submission
+    from segadapt.evaluation.tiling import view_of
 
     wanted: list[str | Path] = [one for name in what or () for one in (_from_stdin() if name == "-" else [name])]
     wanted += [path for file in lists or () for path in listed(file)]
@@ -222,7 +220,8 @@ def predict(
             )
         else:
             how |= {"kinds": [k.strip() for k in kinds.split(",")] if kinds else None, "unpainted": unpainted or ()}
-            how |= {"read": _reader(loaded), "ids": ids, "every": every, "made_by": loaded.provenance}
+            how |= {"ids": ids, "every": every, "made_by": loaded.provenance, "reader": _reader(loaded)}
+            how["view"] = None if size else view_of(loaded, how["config"].window)
             made = predict_path(loaded.model, loaded.space, wanted, out, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
@@ -250,7 +249,7 @@ def _from_stdin() -> list[Path]:
 
 
 def _said_of(made: PredictionSummary, chosen: bool) -> str:
-    """Print what was left out, skipped or cut; return the line about the rest."""
+    """Print what was left out, skipped, cut, or seen in tiles; return the line about the rest."""
     if made.left_out:
         count, first = len(made.left_out), made.left_out[0]
         console.print(
@@ -259,6 +258,8 @@ def _said_of(made: PredictionSummary, chosen: bool) -> str:
         )
     for line in made.skipped:
         console.print(f"skipped: {line}", soft_wrap=True)
+    for line in made.mosaics:
+        console.print(line, soft_wrap=True)
     for line in made.cut:
         console.print(f"warning: {line}", soft_wrap=True)
     parts = [_count(made.count, "image")] if made.count or not made.videos else []

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, PositiveInt
 
 from segadapt.core.settings import Shown
+from segadapt.data import raster_picture
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import read_picture
-from segadapt.data.raster import Bands
+from segadapt.data.raster import Bands, Raster, Window
 from segadapt.data.scaling import Range, conventional, measured_range, to_bytes
 from segadapt.data.stored import Stored, read_stored, stored
 from segadapt.errors import RequestError
@@ -82,12 +83,20 @@ class BandReader:
         found = stored(path)
         if found is None or (found.ordinary and found.dtype == "uint8" and self.shows_rgb):
             return read_picture(path)
-        self._require(found, path)
+        self._require(found.bands, found.dtype, path)
         return self.picture(read_stored(path, self.bands))
 
     def picture(self, read: Bands) -> Picture:
         """Return the picture of bands that were read from a file, or from a window of it, in the order of ``bands``."""
         return to_bytes(read.values, self.scale, read.valid)
+
+    def window(self, raster: Raster, window: Window | None = None) -> raster_picture.Shown:
+        """Read the picture of a window of an open raster, or of all of it."""
+        if self.shows_rgb and raster.dtype == np.uint8:
+            return raster_picture.Viewer(raster)(raster, window)
+        self._require(raster.bands, str(raster.dtype), raster.path)
+        read = raster.read(window, self.bands)
+        return raster_picture.Shown(self.picture(read), read.valid)
 
     def takes(self, values: npt.NDArray[Any]) -> bool:
         """Tell whether an array is [H, W, C] of the type and the number of bands that the range was measured for."""
@@ -98,16 +107,17 @@ class BandReader:
         found = stored(path)
         if found is None or not found.masked:
             return None
-        self._require(found, path)
+        self._require(found.bands, found.dtype, path)
         return read_stored(path, self.bands).valid
 
-    def _require(self, found: Stored, path: Path) -> None:
-        lacking = [band for band in self.bands if band > found.bands]
+    def _require(self, bands: int, dtype: str, path: Path) -> None:
+        """Refuse a file that lacks a band or has numbers of another type than those that were measured."""
+        lacking = [band for band in self.bands if band > bands]
         if lacking:
-            raise DamagedFile(f"{path} has {_count(found.bands)}, but band {lacking[0]} is read; take it out")
-        if found.dtype != self.dtype:
+            raise DamagedFile(f"{path} has {_count(bands)}, but band {lacking[0]} is read; take it out")
+        if dtype != self.dtype:
             raise DamagedFile(
-                f"{path} holds {found.dtype} numbers, but the range of its bands is that of {self.dtype} images; give "
+                f"{path} holds {dtype} numbers, but the range of its bands is that of {self.dtype} images; give "
                 "images of one type"
             )
 

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.raster_picture import read_raster, too_large
-from segadapt.data.tiff import tiff_head
+from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.tiff import tiff_head
+from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 
 GDAL_CACHE = 64 << 20
@@ -81,9 +81,6 @@ class Raster:
     def __init__(self, path: Path) -> None:
         self.path = path
         rasterio = import_rasterio(path)
-        self._environment = rasterio.Env(
-            GDAL_CACHEMAX=GDAL_CACHE, GDAL_PAM_ENABLED=False, GDAL_ERROR_ON_LIBJPEG_WARNING=True
-        )
         self._file = self._guarded(lambda: rasterio.open(path.resolve()))
         if not self._file.count:
             self.close()
@@ -118,17 +115,16 @@ class Raster:
         return self.crs is not None or not self.transform.is_identity
 
     @property
-    def masked(self) -> bool:
-        """Whether the file can have pixels without data."""
-        from rasterio.enums import MaskFlags
-
-        own_mask = MaskFlags.per_dataset in self._file.mask_flag_enums[0]  # an alpha band counts as one
-        return own_mask or self._nothing() is not None or self.dtype.kind == "f"
-
-    @property
     def channels(self) -> tuple[int, ...]:
         """Numbers, from 1, of the bands that are not alpha."""
         return tuple(n for n, colour in enumerate(self.colours, 1) if colour != ALPHA)
+
+    @property
+    def masked(self) -> bool:
+        """Whether the file brings a mask of what is data, beside its bands."""
+        from rasterio.enums import MaskFlags
+
+        return ALPHA not in self.colours and MaskFlags.per_dataset in self._file.mask_flag_enums[0]
 
     @property
     def palette(self) -> npt.NDArray[np.uint8] | None:
@@ -170,15 +166,12 @@ class Raster:
         self, values: npt.NDArray[Any], wanted: Sequence[int], how: dict[str, Any]
     ) -> npt.NDArray[np.bool_] | None:
         """Return where the values [C, H, W] of some bands are data."""
-        from rasterio.enums import MaskFlags
-
         parts: list[npt.NDArray[np.bool_]] = []
-        flags = self._file.mask_flag_enums[wanted[0] - 1]
         if ALPHA in self.colours:
             alpha = self.colours.index(ALPHA) + 1
             if alpha not in wanted:
                 parts.append(self._guarded(lambda: self._file.read(alpha, **how)) > 0)
-        elif MaskFlags.per_dataset in flags:
+        elif self.masked:
             parts.append(self._guarded(lambda: self._file.read_masks(wanted[0], **how)) > 0)
         nothing = self._nothing()
         if nothing is not None:
@@ -197,12 +190,8 @@ class Raster:
 
     def _guarded(self, work: Callable[[], _R]) -> _R:
         """Return the result of ``work`` on the file; whatever GDAL complains of becomes a DamagedFile."""
-        from rasterio.errors import NotGeoreferencedWarning
-
-        # No catch_warnings: it is not safe among threads, and a raster without a place on Earth is nothing to warn of.
-        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
         try:
-            with self._environment:
+            with gdal_environment():
                 return work()
         except MemoryError:
             raise
@@ -210,7 +199,7 @@ class Raster:
         except Exception as problem:
             raise DamagedFile(
                 f"{self.path} cannot be read: it is cut off, damaged or of a kind that GDAL does not know "
-                f"({_innermost(problem)})"
+                f"({first_cause(problem)})"
             ) from None
 
 
@@ -220,17 +209,41 @@ def read_bands(path: Path, bands: Sequence[int] | None = None, shape: Size | Non
         return raster.read(None, bands, shape)
 
 
-def import_rasterio(path: Path) -> Any:
-    """Return the module rasterio; where it is missing, RequestError with the kind of the file and what to install."""
+def import_rasterio(path: Path | None = None) -> Any:
+    """Return the module rasterio; where it is missing, RequestError with what to install, and the kind of the file."""
     try:
         import rasterio
     except ImportError:
-        head = tiff_head(path)
+        head = tiff_head(path) if path is not None else None
         raise RequestError(
-            f"{path} is a raster{f' of {head}' if head else ''}, which is read by rasterio; install that with: "
+            f"{path or 'this file'} is a raster{f' of {head}' if head else ''}, read by rasterio; install that with: "
             'pip install "segadapt[geo]"'
         ) from None
     return rasterio
+
+
+def gdal_environment() -> Any:
+    """Return a context in which GDAL keeps to its memory, writes no file beside ours, and complains by exceptions."""
+    rasterio = import_rasterio()
+    from rasterio.errors import NotGeoreferencedWarning
+
+    # No catch_warnings: it is not safe among threads, and a raster without a place on Earth is nothing to warn of.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    return rasterio.Env(
+        GDAL_CACHEMAX=GDAL_CACHE,
+        GDAL_PAM_ENABLED=False,
+        GDAL_ERROR_ON_LIBJPEG_WARNING=True,
+        GDAL_TIFF_INTERNAL_MASK=True,
+    )
+
+
+def has_rasterio() -> bool:
+    """Return whether rasterio can be imported."""
+    try:
+        import_rasterio()
+    except RequestError:
+        return False
+    return True
 
 
 def _holds(dtype: np.dtype[Any], number: float) -> bool:
@@ -238,7 +251,7 @@ def _holds(dtype: np.dtype[Any], number: float) -> bool:
     return bool(number == np.floor(number) and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max)
 
 
-def _innermost(problem: BaseException) -> str:
+def first_cause(problem: BaseException) -> str:
     """Return on one line what GDAL said first; rasterio's own error often only points to it."""
     cause = problem
     while cause.__cause__ is not None:

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.raster import PALETTE, Raster, Window
+from segadapt.data.tiff_head import tiff_head
 
 MOST_PIXELS = 1 << 30
 """Most pixels of a raster that is read as a whole."""
@@ -22,6 +24,7 @@ SAMPLE = 1024
 """Longest side of the thinned raster on which black and white are measured."""
 CUT = (2.0, 98.0)
 """Percentiles that become black and white, the usual choice of GIS viewers."""
+_ORIENTATION = 274
 _FULL = 16384
 """A 16-bit file with a number this large uses the whole range; sensors of 10 to 14 bits and reflectances stay below."""
 
@@ -108,6 +111,22 @@ def too_large(path: Path, size: Size) -> str:
         f"{path} has {size[1]} x {size[0]} pixels, too many to decode; cut it into tiles: "
         "segadapt data tile IMAGES --out TILES"
     )
+
+
+def is_upright(path: Path) -> bool:
+    """Return whether an image is to be shown as it is stored; GDAL does not obey the orientation tag of photographs.
+
+    A raster on Earth is upright, and so is whatever Pillow cannot open.
+    """
+    head = tiff_head(path)
+    if head is not None and head.georeferenced:
+        return True
+    try:
+        with Image.open(path) as image:
+            return bool(image.getexif().get(_ORIENTATION, 1) == 1)
+    # Pillow raises OSError, SyntaxError, ValueError and others.
+    except Exception:
+        return True
 
 
 def _limits(raster: Raster, bands: tuple[int, ...]) -> Limits:

@@ -21,7 +21,7 @@ from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import decode
 from segadapt.data.raster import ALPHA, UNDEFINED, Bands, Raster, import_rasterio, read_bands
-from segadapt.data.tiff import TiffHead, tiff_head
+from segadapt.data.tiff_head import TiffHead, tiff_head
 from segadapt.errors import RequestError
 
 _SHOWN_BY_VIEWERS = ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
@@ -97,8 +97,9 @@ def _of_tiff(path: Path, head: TiffHead) -> Stored:
         colours = {1: ("gray",), 3: ("red", "green", "blue")}.get(values.shape[2], (UNDEFINED,) * values.shape[2])
         return Stored(head.size, colours, str(values.dtype), ordinary=head.plain, masked=values.dtype.kind == "f")
     with Raster(path) as raster:
-        usual = raster.dtype in (np.uint8, np.uint16) and len(raster.channels) in (1, 3) and not raster.masked
-        return Stored(raster.size, raster.colours, str(raster.dtype), usual, raster.masked)
+        masked = raster.masked or raster.nodata is not None or ALPHA in raster.colours or raster.dtype.kind == "f"
+        usual = raster.dtype in (np.uint8, np.uint16) and raster.bands in (1, 3) and not masked
+        return Stored(raster.size, raster.colours, str(raster.dtype), usual, masked)
 
 
 def _by_pillow(path: Path) -> Stored:
