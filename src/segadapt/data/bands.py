@@ -20,9 +20,10 @@ from segadapt.core.settings import Shown
 from segadapt.data import raster_picture
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import read_picture
-from segadapt.data.raster import Bands, Raster, Window
+from segadapt.data.raster import ALPHA, UNDEFINED, Bands, Raster, Window
 from segadapt.data.scaling import Range, conventional, measured_range, to_bytes
 from segadapt.data.stored import Stored, read_stored, stored
+from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 
 RGB = (1, 2, 3)
@@ -30,6 +31,14 @@ _SAMPLED = 200
 """Most files of a set that are looked at and measured, evenly spaced."""
 _SIDE = 128
 """Most rows and columns of a file that are measured, evenly spaced."""
+
+
+_BETWEEN = 0.2
+"""Share of half transparent pixels from which on a band that is named alpha is taken for measurements."""
+
+
+_VEILED = 5
+"""Most files that are looked at for that."""
 
 
 def _checked(bands: object) -> object:
@@ -154,6 +163,8 @@ def in_bands(dataset: Dataset, choice: BandChoice, like: BandReader | None = Non
     if like is not None:
         return _with(dataset, like if choice is None or choice == "all" else replace(like, bands=choice))
     found = _looked_at(dataset)
+    if choice is not None or any(ALPHA in one.colours and tiff_head(path) is not None for path, one in found.items()):
+        found = _unveiled(found)
     if not found or (choice is None and _as_shown(found)):
         return dataset
     if choice in (RGB, "all") and all(s.ordinary and s.dtype == "uint8" and s.bands == 3 for s in found.values()):
@@ -207,6 +218,24 @@ def _as_shown(found: Mapping[Path, Stored]) -> bool:
     read = [_sample(path, s, s.channels) for path, s in deep.items()]
     numbers = np.concatenate([x.ravel() for x in read])
     return bool(numbers.size) and conventional([numbers]) is not None
+
+
+def _unveiled(found: Mapping[Path, Stored]) -> dict[Path, Stored]:
+    """Return what files hold, with a band that is only named alpha for what it is.
+
+    Many writers name any fourth band alpha, e.g. infrared. Transparency is all or nothing almost everywhere.
+    """
+    named = [path for path, one in found.items() if ALPHA in one.colours]
+    alphas = [_sample(path, found[path], (found[path].colours.index(ALPHA) + 1,)) for path in named[:_VEILED]]
+    between = [float(((band > 0) & (band < band.max())).mean()) for band in alphas if band.size]
+    if not between or max(between) < _BETWEEN:
+        return dict(found)
+    return {
+        path: replace(one, colours=tuple(UNDEFINED if c == ALPHA else c for c in one.colours), ordinary=False)
+        if ALPHA in one.colours
+        else one
+        for path, one in found.items()
+    }
 
 
 def _chosen(name: str, found: Mapping[Path, Stored], choice: BandChoice) -> tuple[int, ...]:
