@@ -14,11 +14,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segadapt.core.settings import checked
+from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.folder import open_folder
 from segadapt.data.given import as_picture
 from segadapt.data.memory import in_memory
+from segadapt.data.raster import Bands
 from segadapt.engine.runtime import Runtime, device_named
 from segadapt.errors import RequestError
 from segadapt.evaluation.export import ExportReport, export_onnx
@@ -94,7 +96,9 @@ def predict(
         model: a loaded model, or the path of one.
         image: the path of an image file; a PIL image of any mode but I; or a NumPy array or torch tensor of grey, RGB
             or RGBA values, [H, W], [H, W, C] or [C, H, W], as uint8, uint16 or floats in [0, 1]. Or a list or other
-            iterable of these. Files and PIL images are turned as viewers turn them; transparency is dropped.
+            iterable of these. Files and PIL images are turned as viewers turn them; transparency is dropped. A model of
+            other bands, or of a measured range, takes files as those of its target, arrays [H, W, C] of the same type,
+            and arrays of C bands of 8 bits.
         inference: how to predict instead.
 
     Returns:
@@ -111,7 +115,7 @@ def predict(
     config = _inference(loaded, inference)
 
     def one(value: Any, who: str) -> Prediction:
-        return predict_array(loaded.model, _picture(value, who), config, size=loaded.working_size)
+        return predict_array(loaded.model, _picture(value, who, loaded), config, size=loaded.working_size)
 
     if _is_one(image):
         return one(image, "the image")
@@ -160,8 +164,9 @@ def evaluate(
         dataset = open_folder(
             Path(images), Path(labels), file, tuple(ignore_ids), name="labels", like=loaded.space.names, part="test"
         )
+        dataset = in_bands(dataset, None, reader_of(loaded.input))
     elif not isinstance(dataset, Dataset):
-        dataset = in_memory("labels", dataset, loaded.space)
+        dataset = in_memory("labels", dataset, loaded.space, bands=loaded.model.bands)
     if not dataset.labelled:
         raise RequestError("nothing to score on: the data set is empty or has no labels")
     dataset = in_space(dataset, loaded.space, "labels", merge)
@@ -268,16 +273,19 @@ def _is_one(value: Any) -> bool:
     return not (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
 
 
-def _picture(value: Any, who: str) -> Picture:
-    """Return the RGB picture of what :func:`predict` takes as one image."""
+def _picture(value: Any, who: str, loaded: LoadedModel) -> Picture:
+    """Return the picture, of the bands of the model, of what :func:`predict` takes as one image."""
+    reader = reader_of(loaded.input)
     if not isinstance(value, str | os.PathLike):
-        return as_picture(value, who)
+        if reader is not None and isinstance(value, np.ndarray) and reader.takes(value):
+            return reader.picture(Bands(value, None))
+        return as_picture(value, who, loaded.model.bands)
     path = Path(value)
     if path.is_dir():
         raise RequestError(f"'{path}' is a folder; give its images: sorted(Path('{path}').glob('*.jpg'))")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise RequestError(f"'{path}' is a video; predict it with segadapt.evaluation.predict_path, or in a terminal")
-    return read_picture(path)
+    return (reader or read_picture)(path)
 
 
 def _opened(model: Model) -> LoadedModel:

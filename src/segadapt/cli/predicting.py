@@ -61,7 +61,7 @@ def kinds_of(text: str) -> list[str] | None:
 
 
 def said_of(made: PredictionSummary, chosen: bool) -> str:
-    """Print what was left out, skipped or cut; return the line about the rest.
+    """Print what was left out, skipped, cut, or seen in tiles; return the line about the rest.
 
     Args:
         made: the result.
@@ -75,6 +75,8 @@ def said_of(made: PredictionSummary, chosen: bool) -> str:
         )
     for line in made.skipped:
         console.print(f"skipped: {line}", soft_wrap=True)
+    for line in made.mosaics:
+        console.print(line, soft_wrap=True)
     for line in made.cut:
         console.print(f"warning: {line}", soft_wrap=True)
     parts = [_count(made.count, "image")] if made.count or not made.videos else []

@@ -36,6 +36,7 @@ from segadapt.cli.predicting import Every, Kinds, Lists, Unpainted, What, kinds_
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
+    from segadapt.data.bands import BandReader
     from segadapt.data.resize import Resize
     from segadapt.engine.runtime import Runtime
     from segadapt.models.inference import InferenceConfig
@@ -83,6 +84,13 @@ def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[Load
     return load(model, str(runtime.device), prototypes), runtime
 
 
+def _reader(loaded: LoadedModel) -> BandReader | None:
+    """Return what reads image files as those were read that the model was adapted to; None for ordinary images."""
+    from segadapt.data.bands import reader_of
+
+    return reader_of(loaded.input)
+
+
 def working_size_of(loaded: LoadedModel, size: str) -> Resize:
     """Return the size asked for, or the one the model was evaluated at in its run."""
     return parse_size(size, "--size") if size else loaded.working_size
@@ -111,6 +119,7 @@ def evaluate(
 ) -> None:
     """Score a model on labelled images."""
     from segadapt.core.registry import load_plugins
+    from segadapt.data.bands import reader_of
     from segadapt.engine.record import Steps
     from segadapt.evaluation.scoring import evaluate as score
     from segadapt.runs.opening import open_spec
@@ -119,7 +128,7 @@ def evaluate(
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
-    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test")
+    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
     dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
     print_notices(dataset)
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
@@ -173,6 +182,7 @@ def predict(
     from segadapt.engine.record import Steps
     from segadapt.evaluation.predict import predict_path
     from segadapt.evaluation.submission import predict_submission
+    from segadapt.evaluation.tiling import view_of
 
     wanted = wanted_inputs(what, lists)
     if submission and (len(wanted) != 1 or kinds or unpainted):
@@ -192,7 +202,8 @@ def predict(
             )
         else:
             how |= {"kinds": kinds_of(kinds), "unpainted": unpainted or ()}
-            how |= {"ids": ids, "every": every, "made_by": loaded.provenance}
+            how |= {"ids": ids, "every": every, "made_by": loaded.provenance, "reader": _reader(loaded)}
+            how["view"] = None if size else view_of(loaded, how["config"].window)
             made = predict_path(loaded.model, loaded.space, wanted, out, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())

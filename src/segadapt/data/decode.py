@@ -18,6 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Picture
+from segadapt.data.raster_picture import read_raster, too_large
+from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
@@ -96,6 +98,9 @@ def decode(path: Path) -> Decoded:
 
 def picture_size(path: Path) -> Size:
     """Return (height, width) of an image file from its header; the pixels are not looked at."""
+    raster = tiff_head(path)
+    if raster is not None and not raster.plain:
+        return raster.size
     try:
         with Path(path).open("rb") as file:
             head = file.read(_HEAD)
@@ -108,6 +113,9 @@ def picture_size(path: Path) -> Size:
 
 def read_picture(path: Path) -> Picture:
     """Read an image file as RGB [H, W, 3] uint8; grey is repeated, transparency dropped, 16 bits become 8."""
+    head = tiff_head(path)
+    if head is not None and not head.plain:
+        return read_raster(path).picture
     values, palette, bits, _ = decode(path)
     if bits > 16:
         raise DamagedFile(f"{path} holds {bits}-bit numbers; images have 8 or 16 bits per channel")
@@ -198,7 +206,7 @@ def _looks_like_an_image(head: bytes) -> bool:
 def _opened(file: BinaryIO, path: Path) -> Image.Image:
     image = Image.open(file, formats=_FORMATS)
     if image.width * image.height > _MOST_PIXELS:
-        raise DamagedFile(f"{path} has {image.width} x {image.height} pixels, too many to decode; cut it into tiles")
+        raise DamagedFile(too_large(path, (image.height, image.width)))
     return image
 
 

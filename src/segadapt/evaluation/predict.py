@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from segadapt.core.files import write_bytes
+from segadapt.data.bands import BandReader
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.mask_format import mask_format, require_legend_place, write_legend
@@ -21,10 +22,12 @@ from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
 from segadapt.evaluation.inputs import Given, Inputs, find_inputs
+from segadapt.evaluation.mosaic import plan_mosaics, predict_mosaics, with_rasters
 from segadapt.evaluation.placing import IMAGE_KINDS, VIDEO_KINDS, require_free, require_kinds, result_places
 from segadapt.evaluation.predict_video import Film, predict_video
 from segadapt.evaluation.results import Look, Prediction
 from segadapt.evaluation.scoring import Progress, working_image
+from segadapt.evaluation.tiling import View
 from segadapt.evaluation.video import video_facts
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
@@ -40,6 +43,7 @@ class PredictionSummary:
         count: images predicted.
         videos: videos predicted, and ``frames`` of them.
         skipped: one line for each image or video that could not be read, with its path and the reason.
+        mosaics: one line for each image that was predicted in tiles, with their scale and its reason.
         cut: one line for each video that ended before the length that it claims.
         left_out: files in the folders and patterns that are neither image nor video.
         seconds: wall time.
@@ -50,6 +54,7 @@ class PredictionSummary:
     videos: int
     frames: int
     skipped: tuple[str, ...]
+    mosaics: tuple[str, ...]
     cut: tuple[str, ...]
     left_out: tuple[str, ...]
     seconds: float
@@ -72,14 +77,16 @@ def predict_array(
 
     Args:
         model: the network; moved to ``device`` if one is given.
-        image: RGB [H, W, 3] uint8 of any size; the result has its size.
+        image: [H, W, C] uint8 of any size, RGB or the bands of the network; the result has its size.
         config: how to predict; the whole image once if None.
         device: where to compute; where the model is if None.
         size: working size to which the image is brought first.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != model.bands or not image.size:
+        what = "an RGB" if model.bands == 3 else "an"
         raise RequestError(
-            f"an image must be an RGB array [height, width, 3] of uint8, not {list(image.shape)} of {image.dtype}"
+            f"an image must be {what} array [height, width, {model.bands}] of uint8, not {list(image.shape)} of "
+            f"{image.dtype}"
         )
     config = config or InferenceConfig()
     if device is None:
@@ -99,12 +106,14 @@ def predict_path(
     device: torch.device | str | None = None,
     *,
     size: Resize = None,
+    reader: BandReader | None = None,
     ids: str = "train",
     overwrite: bool = False,
     kinds: Sequence[str] | None = None,
     unpainted: Sequence[str] = (),
     every: int = 1,
     made_by: Mapping[str, Any] | None = None,
+    view: View | None = None,
     progress: Progress | None = None,
 ) -> PredictionSummary:
     """Predict images and videos: files, folders with their sub-folders, and patterns.
@@ -122,6 +131,9 @@ def predict_path(
     suffix in the name (``b.jpg.png``, ``b.png.png``). ``legend.json`` says which class each value is; the index and
     colour files say so, too, for those who read them as masks.
 
+    GeoTIFF and images of more than 134 million pixels are predicted in tiles, see :mod:`segadapt.evaluation.mosaic`.
+    Where others give PNG files, they give ``.tif``, with the place on Earth of the image; their overlay is small.
+
     Args:
         model: the network; moved to ``device`` if one is given.
         space: its label space.
@@ -129,6 +141,8 @@ def predict_path(
             inputs below the folder that holds all of them.
         output: folder for the results, made if needed. What lies in it is not predicted.
         config, device, size: see :func:`predict_array`.
+        reader: reads image files, as :func:`segadapt.data.bands.reader_of` gives it for the model's ``input``; None
+            for ordinary images.
         ids: ``train``; ``own`` for the ids or colours of the user's masks; or ``cityscapes`` for label ids as the
             Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
@@ -136,7 +150,8 @@ def predict_path(
         unpainted: names of classes that overlays show without colour.
         every: of a video, predict each n-th frame only.
         made_by: provenance of the model, for the legend.
-        progress: called after every image and frame with (done, total); the total of frames may be an estimate.
+        view: how images that are predicted in tiles are shown; None brings them to ``size``, like any other.
+        progress: called after every image, tile and frame with (done, total); the total of frames may be an estimate.
 
     Raises:
         RequestError: nothing to predict, results in the way, or not a single input readable.
@@ -153,17 +168,30 @@ def predict_path(
     legend = look.masks.legend(made_by)
     inputs = find_inputs(given, output)
     image_kinds, video_kinds = kinds or IMAGE_KINDS, kinds or VIDEO_KINDS
-    places = result_places(inputs, output, image_kinds, video_kinds)
+    mosaics, damaged = plan_mosaics(
+        inputs.images, model, config or InferenceConfig(), view, size, None if reader is None else reader.window
+    )
+    places = with_rasters(result_places(inputs, output, image_kinds, video_kinds), mosaics)
     require_free((file for files in places.values() for file in files.values()), places, overwrite)
     require_legend_place(output, legend, overwrite)
 
     def predicted(image: Picture) -> Prediction:
         return predict_array(model, image, config, device, size=size)
 
-    skipped: list[str] = []
+    read: Callable[[Path], Picture] = reader or read_picture
+
+    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
+        try:
+            return path, read(path)
+        except DamagedFile as problem:
+            return path, problem
+
+    skipped = list(damaged.values())
     films: list[Film] = []
-    steps = _Steps(inputs, every, progress)
-    for path, image in ordered_map(_read_or_problem, inputs.images, threads=1, ahead=1):
+    steps = _Steps(inputs, every, progress, sum(mosaic.tiles - 1 for mosaic in mosaics.values()))
+    skipped += predict_mosaics(mosaics, places, look, steps.advance)
+    plain = [path for path in inputs.images if path not in mosaics and path not in damaged]
+    for path, image in ordered_map(read_or_problem, plain, threads=1, ahead=1):
         if isinstance(image, DamagedFile):
             skipped.append(_with_path(image, path))
         else:
@@ -186,6 +214,7 @@ def predict_path(
         videos=len(films),
         frames=sum(film.frames for film in films),
         skipped=tuple(skipped),
+        mosaics=tuple(map(str, mosaics.values())),
         cut=tuple(film.cut for film in films if film.cut),
         left_out=tuple(map(str, inputs.left_out)),
         seconds=round(time.monotonic() - started, 3),
@@ -207,13 +236,6 @@ def class_ids(space: LabelSpace, named: Sequence[str]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
-    try:
-        return path, read_picture(path)
-    except DamagedFile as problem:
-        return path, problem
-
-
 def _with_path(problem: DamagedFile, path: Path) -> str:
     return str(problem) if str(path) in str(problem) else f"{path}: {problem}"
 
@@ -221,9 +243,9 @@ def _with_path(problem: DamagedFile, path: Path) -> str:
 class _Steps:
     """Counts images and frames; the number of frames of a video is an estimate, or unknown."""
 
-    def __init__(self, inputs: Inputs, every: int, progress: Progress | None):
+    def __init__(self, inputs: Inputs, every: int, progress: Progress | None, tiles: int):
         self._done, self._progress = 0, progress
-        self._total = len(inputs.images)
+        self._total = len(inputs.images) + tiles
         for path in inputs.videos if progress is not None else ():
             with contextlib.suppress(DamagedFile):  # said when it is predicted
                 self._total += -(-(video_facts(path).frames or 0) // every)

@@ -8,6 +8,7 @@ from typing import Any
 
 from segadapt.core.files import read_json, write_bytes
 from segadapt.core.settings import checked
+from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
 from segadapt.data.folder import open_folder
@@ -70,7 +71,7 @@ def label_images(
         RequestError: other files are in the way of the results, the masks do not fit, or no image could be labelled.
     """
     masks = mask_format(loaded.space, ids)
-    target = open_folder(images, None, None, name="label")
+    target = in_bands(open_folder(images, None, None, name="label"), None, reader_of(loaded.input))
     truth = None
     if labels is not None:
         truth = in_space(

@@ -91,7 +91,7 @@ class Run:
         record = Record(out, runtime.main, quiet)
         for notice in dict.fromkeys(n for dataset in opened.datasets.values() for n in dataset.notices):
             record.warn(notice)
-        networks = Networks(config, opened.space, roots, out / "stages")
+        networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
         run = cls(
             config=config,
             out=out,
@@ -101,6 +101,8 @@ class Run:
             networks=networks,
             reuse=reuse,
         )
+        for part, line in opened.readings.items():
+            record.say(f"{part}: {line}")
         finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
         networks.check(finished)
         if runtime.main and not all(finished.values()):
