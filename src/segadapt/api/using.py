@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -13,11 +14,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segadapt.core.settings import checked
+from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.folder import open_folder
 from segadapt.data.given import as_picture
 from segadapt.data.memory import in_memory
+from segadapt.data.raster import Bands
 from segadapt.engine.runtime import Runtime, device_named
 from segadapt.errors import RequestError
 from segadapt.evaluation.export import ExportReport, export_onnx
@@ -32,9 +35,9 @@ from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
-from segadapt.runs.opening import in_space
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
+from segadapt.runs.spaces import in_space
 
 Model = LoadedModel | PathLike
 OneImage = PathLike | Image.Image | npt.NDArray[Any] | Tensor
@@ -93,7 +96,9 @@ def predict(
         model: a loaded model, or the path of one.
         image: the path of an image file; a PIL image of any mode but I; or a NumPy array or torch tensor of grey, RGB
             or RGBA values, [H, W], [H, W, C] or [C, H, W], as uint8, uint16 or floats in [0, 1]. Or a list or other
-            iterable of these. Files and PIL images are turned as viewers turn them; transparency is dropped.
+            iterable of these. Files and PIL images are turned as viewers turn them; transparency is dropped. A model of
+            other bands, or of a measured range, takes files as those of its target, arrays [H, W, C] of the same type,
+            and arrays of C bands of 8 bits.
         inference: how to predict instead.
 
     Returns:
@@ -110,7 +115,7 @@ def predict(
     config = _inference(loaded, inference)
 
     def one(value: Any, who: str) -> Prediction:
-        return predict_array(loaded.model, _picture(value, who), config, size=loaded.working_size)
+        return predict_array(loaded.model, _picture(value, who, loaded), config, size=loaded.working_size)
 
     if _is_one(image):
         return one(image, "the image")
@@ -126,6 +131,7 @@ def evaluate(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     ignore_ids: Sequence[int] = (255,),
+    merge: Mapping[str, str] | None = None,
     inference: InferenceConfig | None = None,
     device: str = "cpu",
 ) -> Scores:
@@ -138,6 +144,7 @@ def evaluate(
         images, labels: instead, folders of images and masks.
         classes: classes file of the masks; without one they are read as the model's classes.
         ignore_ids: mask values that belong to no class.
+        merge: class name of the masks -> class of the model that it counts as, or ``ignore``.
         inference: how to predict instead of as the run did.
         device: where to compute.
 
@@ -157,11 +164,14 @@ def evaluate(
         dataset = open_folder(
             Path(images), Path(labels), file, tuple(ignore_ids), name="labels", like=loaded.space.names, part="test"
         )
+        dataset = in_bands(dataset, None, reader_of(loaded.input))
     elif not isinstance(dataset, Dataset):
-        dataset = in_memory("labels", dataset, loaded.space)
+        dataset = in_memory("labels", dataset, loaded.space, bands=loaded.model.bands)
     if not dataset.labelled:
         raise RequestError("nothing to score on: the data set is empty or has no labels")
-    dataset = in_space(dataset, loaded.space, "labels")
+    dataset = in_space(dataset, loaded.space, "labels", merge)
+    for notice in dataset.notices:
+        warnings.warn(notice, stacklevel=2)
     return score(loaded.model, dataset, _inference(loaded, inference), device_named(device), size=loaded.working_size)
 
 
@@ -175,6 +185,8 @@ def label(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     inference: InferenceConfig | None = None,
+    ids: str = "train",
+    overwrite: bool = False,
     accelerator: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -183,11 +195,13 @@ def label(
     Args:
         model: a loaded model, or the path of one.
         images: folder of unlabelled images.
-        out: folder of ``labels/ID.png`` and ``labels.json``.
+        out: folder of ``labels/ID.png``, ``legend.json`` and ``labels.json``.
         portion: share of the pixels to label, in (0, 1].
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         labels, classes: true masks and their classes file, only to report accuracy.
         inference: how to predict instead of as the run did.
+        ids: values of the labels: ``train`` ids, the ``own`` ids of your masks, or ``cityscapes`` ids.
+        overwrite: replace the labels of an earlier call.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: print warnings only.
 
@@ -208,6 +222,8 @@ def label(
         classes=Path(classes) if classes is not None else None,
         size=loaded.working_size,
         inference=_inference(loaded, inference),
+        ids=ids,
+        overwrite=overwrite,
         runtime=runtime,
         quiet=quiet,
     )
@@ -257,16 +273,19 @@ def _is_one(value: Any) -> bool:
     return not (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
 
 
-def _picture(value: Any, who: str) -> Picture:
-    """Return the RGB picture of what :func:`predict` takes as one image."""
+def _picture(value: Any, who: str, loaded: LoadedModel) -> Picture:
+    """Return the picture, of the bands of the model, of what :func:`predict` takes as one image."""
+    reader = reader_of(loaded.input)
     if not isinstance(value, str | os.PathLike):
-        return as_picture(value, who)
+        if reader is not None and isinstance(value, np.ndarray) and reader.takes(value):
+            return reader.picture(Bands(value, None))
+        return as_picture(value, who, loaded.model.bands)
     path = Path(value)
     if path.is_dir():
         raise RequestError(f"'{path}' is a folder; give its images: sorted(Path('{path}').glob('*.jpg'))")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise RequestError(f"'{path}' is a video; predict it with segadapt.evaluation.predict_path, or in a terminal")
-    return read_picture(path)
+    return (reader or read_picture)(path)
 
 
 def _opened(model: Model) -> LoadedModel:

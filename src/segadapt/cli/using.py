@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    Merge,
     Plugins,
     Quiet,
     Reader,
@@ -25,17 +25,20 @@ from segadapt.cli.common import (
     data_spec,
     out_file,
     out_folder,
+    parse_merge,
     parse_roots,
     parse_size,
     print_json,
+    print_notices,
     print_rows,
 )
+from segadapt.cli.predicting import Every, Kinds, Lists, Unpainted, What, kinds_of, said_of, wanted_inputs
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
+    from segadapt.data.bands import BandReader
     from segadapt.data.resize import Resize
     from segadapt.engine.runtime import Runtime
-    from segadapt.evaluation.predict import PredictionSummary
     from segadapt.models.inference import InferenceConfig
     from segadapt.models.store import LoadedModel
 
@@ -45,6 +48,9 @@ Flip = Annotated[bool | None, typer.Option(help="Average with the mirrored image
 Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: as the model does.")]
 ByPrototypes = Annotated[
     bool, typer.Option("--prototypes", help="Predict by the prototypes of its stage (MPCL), not by its classifier.")
+]
+IdsOption = Annotated[
+    str, typer.Option(help="Values written: 'train' ids 0, 1, ..., the 'own' ids of your masks, or 'cityscapes' ids.")
 ]
 SizeOption = Annotated[
     str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
@@ -78,6 +84,13 @@ def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[Load
     return load(model, str(runtime.device), prototypes), runtime
 
 
+def _reader(loaded: LoadedModel) -> BandReader | None:
+    """Return what reads image files as those were read that the model was adapted to; None for ordinary images."""
+    from segadapt.data.bands import reader_of
+
+    return reader_of(loaded.input)
+
+
 def working_size_of(loaded: LoadedModel, size: str) -> Resize:
     """Return the size asked for, or the one the model was evaluated at in its run."""
     return parse_size(size, "--size") if size else loaded.working_size
@@ -89,6 +102,7 @@ def evaluate(
     labels: Labels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    merge: Merge = None,
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
@@ -105,15 +119,18 @@ def evaluate(
 ) -> None:
     """Score a model on labelled images."""
     from segadapt.core.registry import load_plugins
+    from segadapt.data.bands import reader_of
     from segadapt.engine.record import Steps
     from segadapt.evaluation.scoring import evaluate as score
-    from segadapt.runs.opening import in_space, open_spec
+    from segadapt.runs.opening import open_spec
+    from segadapt.runs.spaces import in_space
 
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
-    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test")
-    dataset = in_space(opened, loaded.space, "labels")
+    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
+    dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
+    print_notices(dataset)
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
             loaded.model,
@@ -136,32 +153,17 @@ def evaluate(
 
 def predict(
     model: Model,
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Images, videos, folders, patterns in quotes ('shots/**/*.jpg'), or - for paths from standard input."
-        ),
-    ] = None,
-    lists: Annotated[
-        list[Path] | None, typer.Option("--list", help="Text file of more of them, one path a line.")
-    ] = None,
+    what: What = None,
+    lists: Lists = None,
     out: Annotated[Path, typer.Option(help="Where the predictions go.", callback=out_folder)] = Path("predictions"),
-    kinds: Annotated[
-        str,
-        typer.Option(
-            help="What to write, comma-separated: index, overlay, confidence, color; empty: the first three of images, "
-            "the overlay of videos."
-        ),
-    ] = "",
-    unpainted: Annotated[
-        list[str] | None, typer.Option(help="Class that overlays show without colour; repeat it, or use commas.")
-    ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Predict every n-th frame of a video.")] = 1,
+    kinds: Kinds = "",
+    unpainted: Unpainted = None,
+    every: Every = 1,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
     window: Window = "",
-    ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids.")] = "train",
+    ids: IdsOption = "train",
     submission: Annotated[
         str, typer.Option(help="Write the files of a test server: cityscapes, acdc or dark_zurich.")
     ] = "",
@@ -178,13 +180,11 @@ def predict(
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
     from segadapt.engine.record import Steps
-    from segadapt.evaluation.inputs import listed
     from segadapt.evaluation.predict import predict_path
     from segadapt.evaluation.submission import predict_submission
     from segadapt.evaluation.tiling import view_of
 
-    wanted: list[str | Path] = [one for name in what or () for one in (_from_stdin() if name == "-" else [name])]
-    wanted += [path for file in lists or () for path in listed(file)]
+    wanted = wanted_inputs(what, lists)
     if submission and (len(wanted) != 1 or kinds or unpainted):
         raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
     loaded, runtime = _open(model, accelerator, prototypes)
@@ -201,9 +201,10 @@ def predict(
                 loaded.model, loaded.space, Path(wanted[0]), out, submission, archive=archive, **how
             )
         else:
-            how |= {"kinds": [k.strip() for k in kinds.split(",")] if kinds else None, "unpainted": unpainted or ()}
+            how |= {"kinds": kinds_of(kinds), "unpainted": unpainted or ()}
+            how |= {"ids": ids, "every": every, "made_by": loaded.provenance, "reader": _reader(loaded)}
             how["view"] = None if size else view_of(loaded, how["config"].window)
-            made = predict_path(loaded.model, loaded.space, wanted, out, ids=ids, every=every, **how)
+            made = predict_path(loaded.model, loaded.space, wanted, out, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
@@ -212,48 +213,9 @@ def predict(
             console.print(f"the server of {sent.benchmark} asks for {sent.expected} images; these are {sent.count}")
         said = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}"
     else:
-        said = _said_of(made, bool(kinds))
+        said = said_of(made, bool(kinds))
     if not quiet:
         console.print(said, soft_wrap=True)
-
-
-def _from_stdin() -> list[Path]:
-    """Return the paths that another program writes to this one, between line ends or NUL characters."""
-    from segadapt.evaluation.inputs import lines_of
-
-    if sys.stdin.isatty():
-        raise RequestError("'-' takes paths from another program: find . -name '*.jpg' | segadapt predict MODEL -")
-    paths = [Path(line) for line in lines_of(sys.stdin.buffer.read())]
-    if not paths:
-        raise RequestError("'-' takes paths from standard input, and there are none")
-    return paths
-
-
-def _said_of(made: PredictionSummary, chosen: bool) -> str:
-    """Print what was left out, skipped, cut, or seen in tiles; return the line about the rest."""
-    if made.left_out:
-        count, first = len(made.left_out), made.left_out[0]
-        console.print(
-            f"left out: {_count(count, 'file')} that are no images or videos by their endings, the first is {first}",
-            soft_wrap=True,
-        )
-    for line in made.skipped:
-        console.print(f"skipped: {line}", soft_wrap=True)
-    for line in made.mosaics:
-        console.print(line, soft_wrap=True)
-    for line in made.cut:
-        console.print(f"warning: {line}", soft_wrap=True)
-    parts = [_count(made.count, "image")] if made.count or not made.videos else []
-    if made.videos:
-        parts.append(f"{_count(made.frames, 'frame')} of {_count(made.videos, 'video')}")
-        if not chosen:
-            hint = "of videos, overlays alone are written; for a mask of every frame: --kinds index,overlay"
-            console.print(hint, soft_wrap=True)
-    return f"{' and '.join(parts)} in {made.seconds:.1f} s -> {made.output}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def label(
@@ -269,6 +231,8 @@ def label(
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
+    ids: IdsOption = "train",
+    overwrite: Annotated[bool, typer.Option(help="Replace the labels of an earlier call.")] = False,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -287,6 +251,8 @@ def label(
         classes=classes,
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
+        ids=ids,
+        overwrite=overwrite,
         runtime=runtime,
         quiet=quiet or json,
     )

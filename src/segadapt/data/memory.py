@@ -19,7 +19,7 @@ _LABEL = "a label map: a PIL image, or an array [H, W] of whole numbers"
 _NUMBERS = count()
 
 
-def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True) -> Dataset:
+def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True, bands: int = 3) -> Dataset:
     """Turn a list, or a torch Dataset that can be indexed, into a data set.
 
     Elements are read when they are needed, possibly in several processes, and must be the same each time: random
@@ -34,6 +34,7 @@ def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True)
         space: label space of the labels.
         labelled: whether the labels are wanted. Without, the label of a pair is dropped as soon as the pair is
             unpacked.
+        bands: number C of bands where images are not RGB; they then are arrays or tensors [H, W, C] or [C, H, W].
 
     Returns:
         A data set of ``len(dataset)`` items with ids ``000000``, ``000001``, ...
@@ -59,11 +60,11 @@ def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True)
         raise RequestError(
             f"{name}: a {type(dataset).__name__} has no length; give a list, or a data set with len() and an index"
         ) from None
-    elements, collection = _Elements(dataset, len(space), labelled), next(_NUMBERS)
+    elements, collection = _Elements(dataset, len(space), labelled, bands), next(_NUMBERS)
     width = max(6, len(str(length)))
     places = [Held(name, index, collection) for index in range(length)]
     items = tuple(Item(f"{p.index:0{width}d}", p, p if labelled else None) for p in places)
-    return Dataset(name, space, items, _Images(elements), _Labels(elements))
+    return Dataset(name, space, items, _Images(elements), _Labels(elements), bands=bands)
 
 
 class _Pair(NamedTuple):
@@ -75,8 +76,8 @@ class _Pair(NamedTuple):
 class _Elements:
     """The elements of a collection as images and label maps; the last one is kept, as its label follows its image."""
 
-    def __init__(self, dataset: Any, classes: int, labelled: bool):
-        self._dataset, self._classes, self._labelled = dataset, classes, labelled
+    def __init__(self, dataset: Any, classes: int, labelled: bool, bands: int):
+        self._dataset, self._classes, self._labelled, self._bands = dataset, classes, labelled, bands
         self._last: _Pair | None = None
 
     def pair(self, held: Held) -> _Pair:
@@ -100,7 +101,7 @@ class _Elements:
             element, paired = element[0], False
         if paired and len(element) != 2:
             raise RequestError(f"{held} has {len(element)} parts; expected an image, or a pair (image, label)")
-        image = as_picture(element[0] if paired else element, held)
+        image = as_picture(element[0] if paired else element, held, self._bands)
         if not self._labelled:
             return _Pair(held, image, None)
         if not paired:

@@ -40,7 +40,7 @@ class ExportReport:
         path: the ONNX file.
         max_error: largest difference of the logits as a share of the largest logit.
         disagreement: share of the pixels that get another class.
-        shapes: the input shapes [B, 3, H, W] that were compared.
+        shapes: the input shapes [B, C, H, W] that were compared.
         exporter: ``dynamo`` or ``torchscript``.
         bytes: size of the file.
         input: what the model takes, in words, if its ``metadata`` say that.
@@ -62,8 +62,8 @@ class ExportReport:
 class Deployed(nn.Module):
     """The network as it is exported: with its preprocessing, and class scores at the size of the image.
 
-    Input ``images`` [B, 3, H, W] float32 RGB in [0, 1]; outputs ``logits`` [B, K, H, W] float32 and
-    ``labels`` [B, H, W] uint8 train ids. Scores are enlarged as in all predictions of the model.
+    Input ``images`` [B, C, H, W] float32 in [0, 1], RGB or the bands of the network; outputs ``logits`` [B, K, H, W]
+    float32 and ``labels`` [B, H, W] uint8 train ids. Scores are enlarged as in all predictions of the model.
     """
 
     def __init__(self, model: Segmenter, align_corners: bool):
@@ -115,9 +115,9 @@ def export_onnx(
             "ONNX has no Cholesky decomposition, so prototypes with full covariances cannot be exported; export the "
             "classifier, or train with mpcl.kind=gaussian"
         )
-    shapes: list[Shape] = [(1, 3, height, width)]
+    shapes: list[Shape] = [(1, model.bands, height, width)]
     if dynamic:
-        shapes.append((2, 3, _other_size(height, model.stride), _other_size(width, model.stride)))
+        shapes.append((2, model.bands, _other_size(height, model.stride), _other_size(width, model.stride)))
     device = next(model.parameters()).device
     try:
         with replacing(path) as temporary, evaluation_mode(model), torch.no_grad():

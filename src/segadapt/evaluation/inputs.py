@@ -1,4 +1,4 @@
-"""What is predicted: files, folders, patterns and lists of them become images and videos."""
+"""Inputs of a prediction: files, folders, patterns and lists of them become images and videos."""
 
 from __future__ import annotations
 

@@ -290,11 +290,11 @@ class _Outputs:
     def __init__(self, stack: ExitStack, files: Mapping[str, Path], like: Raster, look: Look) -> None:
         self._look = look
         self._rows: dict[str, RasterRows] = {}
-        palette, nothing = look.space.palette(), IGNORE
-        if look.table is not None:
-            colours = palette[: len(look.space)]
-            palette, nothing = np.zeros_like(palette), int(look.table[IGNORE])
-            palette[look.table[: len(look.space)]] = colours
+        palette, nothing = look.masks.space.palette(), IGNORE
+        if look.masks.ids != "train":
+            colours = palette[: len(look.masks.space)]
+            palette, nothing = np.zeros_like(palette), int(look.masks.table[IGNORE])
+            palette[look.masks.table[: len(look.masks.space)]] = colours
         for kind, file in files.items():
             if kind == "index":
                 rows = raster_rows(file, like.size, like, nodata=nothing, palette=palette)
@@ -308,9 +308,9 @@ class _Outputs:
 
     def add(self, labels: LabelMap, confidence: npt.NDArray[np.uint8]) -> None:
         """Add rows of train ids and confidences below those that came before."""
-        table = self._look.table
+        table = None if self._look.masks.ids == "train" else self._look.masks.table
         for kind, rows in self._rows.items():
             if kind == "index":
                 rows.add(labels if table is None else table[labels])
             else:
-                rows.add(confidence if kind == "confidence" else self._look.space.colorize(labels))
+                rows.add(confidence if kind == "confidence" else self._look.masks.space.colorize(labels))

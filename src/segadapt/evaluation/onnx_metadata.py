@@ -1,4 +1,4 @@
-"""What an ONNX file says about itself: classes, input, working size, origin."""
+"""Metadata of an ONNX file: classes, input, working size, origin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ KEY = "segadapt"
 def onnx_metadata(loaded: LoadedModel, inference: InferenceConfig, fixed: Size | None) -> dict[str, str]:
     """Return the entries for the ``metadata_props`` of an exported model.
 
-    ``segadapt`` is a JSON text with: ``classes`` and ``colors`` by train id; ``input`` with name, layout, type,
+    ``segadapt`` is a JSON text with: ``classes``, ``ids`` (values in the user's own masks, if known) and ``colors``
+    by train id; ``input`` with name, layout, type,
     channels, range, working size and how images are brought to it; ``output``; ``inference``, how the model predicts
     in segadapt, of which the file holds one pass; ``provenance`` and ``version``. ``classes`` and ``input`` are there
     in plain words as well.
@@ -35,6 +36,7 @@ def onnx_metadata(loaded: LoadedModel, inference: InferenceConfig, fixed: Size |
         "format": "segadapt-onnx-1",
         "version": __version__,
         "classes": list(space.names),
+        "ids": list(space.ids),
         "colors": [list(color) for color in space.colors],
         "input": {
             "name": "images",

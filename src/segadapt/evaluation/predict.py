@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from segadapt.core.files import write_bytes
+from segadapt.data.bands import BandReader
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
-from segadapt.data.ids import CITYSCAPES_TRAIN_ID
+from segadapt.data.mask_format import mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
-from segadapt.errors import RequestError, nearest
+from segadapt.errors import RequestError
 from segadapt.evaluation.inputs import Given, Inputs, find_inputs
 from segadapt.evaluation.mosaic import plan_mosaics, predict_mosaics, with_rasters
 from segadapt.evaluation.placing import IMAGE_KINDS, VIDEO_KINDS, require_free, require_kinds, result_places
@@ -28,12 +29,10 @@ from segadapt.evaluation.results import Look, Prediction
 from segadapt.evaluation.scoring import Progress, working_image
 from segadapt.evaluation.tiling import View
 from segadapt.evaluation.video import video_facts
-from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
+from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.images import to_batch
-
-Ids = Literal["train", "cityscapes"]
 
 
 @dataclass(frozen=True)
@@ -78,14 +77,16 @@ def predict_array(
 
     Args:
         model: the network; moved to ``device`` if one is given.
-        image: RGB [H, W, 3] uint8 of any size; the result has its size.
+        image: [H, W, C] uint8 of any size, RGB or the bands of the network; the result has its size.
         config: how to predict; the whole image once if None.
         device: where to compute; where the model is if None.
         size: working size to which the image is brought first.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != model.bands or not image.size:
+        what = "an RGB" if model.bands == 3 else "an"
         raise RequestError(
-            f"an image must be an RGB array [height, width, 3] of uint8, not {list(image.shape)} of {image.dtype}"
+            f"an image must be {what} array [height, width, {model.bands}] of uint8, not {list(image.shape)} of "
+            f"{image.dtype}"
         )
     config = config or InferenceConfig()
     if device is None:
@@ -105,11 +106,13 @@ def predict_path(
     device: torch.device | str | None = None,
     *,
     size: Resize = None,
+    reader: BandReader | None = None,
     ids: str = "train",
     overwrite: bool = False,
     kinds: Sequence[str] | None = None,
     unpainted: Sequence[str] = (),
     every: int = 1,
+    made_by: Mapping[str, Any] | None = None,
     view: View | None = None,
     progress: Progress | None = None,
 ) -> PredictionSummary:
@@ -117,7 +120,7 @@ def predict_path(
 
     ``a/b.jpg`` in the input folder gives, in ``output``, for each of ``kinds``:
 
-    - index: ``a/b.png``, 8 bit, pixel value = class; a palette PNG for train ids, grey for Cityscapes ids;
+    - index: ``a/b.png``, pixel value = class; see :mod:`segadapt.data.mask_format`;
     - color: ``a/b_color.png``, the classes' colours as RGB;
     - overlay: ``a/b_overlay.jpg``, image and colours mixed;
     - confidence: ``a/b_confidence.png``, grey, 255 times the probability of the predicted class.
@@ -125,7 +128,8 @@ def predict_path(
     All have the size of the image. A video ``a/b.mov`` gives the overlay as a video ``a/b_overlay.mp4`` of the same
     length, without sound, and other kinds as a picture for every frame in the folder ``a/b``, called by its number:
     ``a/b/000000.png``. Where two inputs would share a result (``b.jpg`` and ``b.png``), their results keep the input's
-    suffix in the name (``b.jpg.png``, ``b.png.png``).
+    suffix in the name (``b.jpg.png``, ``b.png.png``). ``legend.json`` says which class each value is; the index and
+    colour files say so, too, for those who read them as masks.
 
     GeoTIFF and images of more than 134 million pixels are predicted in tiles, see :mod:`segadapt.evaluation.mosaic`.
     Where others give PNG files, they give ``.tif``, with the place on Earth of the image; their overlay is small.
@@ -137,11 +141,15 @@ def predict_path(
             inputs below the folder that holds all of them.
         output: folder for the results, made if needed. What lies in it is not predicted.
         config, device, size: see :func:`predict_array`.
-        ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
+        reader: reads image files, as :func:`segadapt.data.bands.reader_of` gives it for the model's ``input``; None
+            for ordinary images.
+        ids: ``train``; ``own`` for the ids or colours of the user's masks; or ``cityscapes`` for label ids as the
+            Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
         kinds: kinds of results; None: index, overlay and confidence of images, the overlay of videos.
         unpainted: names of classes that overlays show without colour.
         every: of a video, predict each n-th frame only.
+        made_by: provenance of the model, for the legend.
         view: how images that are predicted in tiles are shown; None brings them to ``size``, like any other.
         progress: called after every image, tile and frame with (done, total); the total of frames may be an estimate.
 
@@ -156,22 +164,34 @@ def predict_path(
         raise RequestError(f"of a video every n-th frame can be predicted, n from 1, not {every}")
     if len(space) != model.classes:
         raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
-    look = Look(space, label_id_table(space, ids), class_ids(space, unpainted))
+    look = Look(mask_format(space, ids), class_ids(space, unpainted))
+    legend = look.masks.legend(made_by)
     inputs = find_inputs(given, output)
     image_kinds, video_kinds = kinds or IMAGE_KINDS, kinds or VIDEO_KINDS
-    mosaics, damaged = plan_mosaics(inputs.images, model, config or InferenceConfig(), view, size)
+    mosaics, damaged = plan_mosaics(
+        inputs.images, model, config or InferenceConfig(), view, size, None if reader is None else reader.window
+    )
     places = with_rasters(result_places(inputs, output, image_kinds, video_kinds), mosaics)
     require_free((file for files in places.values() for file in files.values()), places, overwrite)
+    require_legend_place(output, legend, overwrite)
 
     def predicted(image: Picture) -> Prediction:
         return predict_array(model, image, config, device, size=size)
+
+    read: Callable[[Path], Picture] = reader or read_picture
+
+    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
+        try:
+            return path, read(path)
+        except DamagedFile as problem:
+            return path, problem
 
     skipped = list(damaged.values())
     films: list[Film] = []
     steps = _Steps(inputs, every, progress, sum(mosaic.tiles - 1 for mosaic in mosaics.values()))
     skipped += predict_mosaics(mosaics, places, look, steps.advance)
     plain = [path for path in inputs.images if path not in mosaics and path not in damaged]
-    for path, image in ordered_map(_read_or_problem, plain, threads=1, ahead=1):
+    for path, image in ordered_map(read_or_problem, plain, threads=1, ahead=1):
         if isinstance(image, DamagedFile):
             skipped.append(_with_path(image, path))
         else:
@@ -188,6 +208,7 @@ def predict_path(
             skipped.append(_with_path(problem, path))
     if len(skipped) == len(inputs):
         raise RequestError(f"none of the {len(inputs)} files can be read; the first: {skipped[0]}")
+    write_legend(output, legend, overwrite)
     return PredictionSummary(
         count=count,
         videos=len(films),
@@ -201,44 +222,18 @@ def predict_path(
     )
 
 
-def label_id_table(space: LabelSpace, ids: str) -> LabelMap | None:
-    """Return the look-up table [256] from train ids of ``space`` to the ids to write; None leaves them as they are.
-
-    For ``cityscapes`` every class is looked up by name; IGNORE becomes 0, which is Cityscapes' id for unlabelled.
-    """
-    if ids not in get_args(Ids):
-        raise RequestError(
-            f"ids '{ids}' is unknown{nearest(ids, get_args(Ids))}; there are: {', '.join(get_args(Ids))}"
-        )
-    if ids == "train":
-        return None
-    strangers = [name for name in space.names if name not in CITYSCAPES.names]
-    if strangers:
-        raise RequestError(
-            f"class '{strangers[0]}' of label space '{space.name}' has no Cityscapes id; write train ids instead"
-        )
-    label_id = {train_id: raw for raw, train_id in CITYSCAPES_TRAIN_ID.items()}
-    table = np.zeros(256, np.uint8)
-    for train_id, name in enumerate(space.names):
-        table[train_id] = label_id[CITYSCAPES.index(name)]
-    return table
-
-
 def class_ids(space: LabelSpace, named: Sequence[str]) -> frozenset[int]:
-    """Return the train ids of classes; an entry is a name, or several names with commas between them.
+    """Return the train ids of classes; an entry is a name, an id of the user's masks, or several with commas between.
 
     Raises:
-        RequestError: there is no class of that name.
+        RequestError: there is no such class.
     """
-    names = [n for entry in named for n in ([entry] if entry in space.names else map(str.strip, entry.split(",")))]
-    return frozenset(space.index(name) for name in names if name)
-
-
-def _read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
-    try:
-        return path, read_picture(path)
-    except DamagedFile as problem:
-        return path, problem
+    found = set()
+    for entry in named:
+        for name in [entry] if entry in space.names else filter(None, map(str.strip, entry.split(","))):
+            own = int(name) if name.isdecimal() and name not in space.names else None
+            found.add(space.ids.index(own) if own in space.ids and own is not None else space.index(name))
+    return frozenset(found)
 
 
 def _with_path(problem: DamagedFile, path: Path) -> str:

@@ -20,7 +20,7 @@ _SLACK, _SHARE = 2, 0.02
 
 
 class Film(NamedTuple):
-    """What became of a video: frames predicted, and a line if it ended before its length, else None."""
+    """The result of a video: frames predicted, and a line if it ended before its length, else None."""
 
     frames: int
     cut: str | None

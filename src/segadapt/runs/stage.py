@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import read_json
+from segadapt.data.bands import reader_in
 from segadapt.data.dataset import Dataset
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
@@ -176,6 +177,7 @@ class StageRunner:
         self.record.say(f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}")
 
     def _provenance(self, stage: StageConfig) -> dict[str, Any]:
+        reader = reader_in(self.opened.training.target)
         return {
             "run": self.config.title,
             "stage": stage.name,
@@ -184,5 +186,6 @@ class StageRunner:
             "size": self.config.data.test_size,
             "pictures": usual_size(self._shown()),
             "inference": self.config.evaluation.model_dump(mode="json"),
+            "input": reader.to_dict() if reader is not None else None,
             **machine(),
         }
