@@ -19,6 +19,9 @@ from segadapt.core.types import Size
 from segadapt.data import tiff as tags
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode_tiff import decode_tiff
+from segadapt.data.decoded import Decoded as Decoded
+from segadapt.data.decoded import Palette
+from segadapt.data.decoded import Values as Values
 from segadapt.data.formats import (
     HEAD,
     MOST_PIXELS,
@@ -32,9 +35,9 @@ from segadapt.data.formats import (
 from segadapt.data.jpeg import decode_strictly
 from segadapt.data.orientation import TAG, orientation_of, swaps_sides
 from segadapt.data.pixels import CHANNELS_OF_16_BITS, bits_of, by_opencv, of_pillow, raw_mode, unscaled, upright
-from segadapt.data.stored import Decoded as Decoded
-from segadapt.data.stored import Palette
-from segadapt.data.stored import Values as Values
+from segadapt.data.raster import has_rasterio
+from segadapt.data.raster_picture import read_raster
+from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
@@ -90,6 +93,9 @@ def stored_otherwise(path: Path) -> bool:
 
 def read_picture(path: Path) -> Picture:
     """Read an image file as RGB [H, W, 3] uint8, as a viewer shows it; grey is repeated, 16 bits become 8."""
+    head = tiff_head(path)
+    if head is not None and not head.plain and has_rasterio():
+        return read_raster(path).picture
     stored = _decoded(path, (), True)
     values = stored.values
     if stored.palette is not None:

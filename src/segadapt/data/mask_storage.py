@@ -20,10 +20,10 @@ from segadapt.data import tiff as tags
 from segadapt.data.classes_file import MaskClass
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import as_indices, decode
+from segadapt.data.decoded import Decoded, Palette
 from segadapt.data.formats import HEAD, open_image
 from segadapt.data.labelling import color_codes, color_of
 from segadapt.data.pixels import bits_of, raw_mode
-from segadapt.data.stored import Decoded, Palette
 from segadapt.errors import RequestError
 from segadapt.labels import Color
 
