@@ -13,10 +13,11 @@ from segadapt.methods.method import Method
 from segadapt.methods.registry import method_info
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
+from segadapt.models.class_rows import in_order_of, name_rows
 from segadapt.models.multires import started_from
 from segadapt.models.plain import require_initial
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.store import load_model, require_same_classes
+from segadapt.models.store import load_model, stored_space
 from segadapt.runs.config import RunConfig, resolve_root
 
 MODEL = "model.safetensors"
@@ -45,11 +46,15 @@ class Networks:
         space: label space of the run.
         roots: where named weights files lie.
         stages: folder with one folder per stage; nothing is read from it before a network is built.
+
+    Attributes:
+        notices: files whose classes were brought into the order of the run, one line each.
     """
 
     def __init__(self, config: RunConfig, space: LabelSpace, roots: Mapping[str, str], stages: Path) -> None:
         self._config, self._space, self._roots, self._stages = config, space, roots, stages
         self._shapes: dict[Path, ModelConfig] = {}
+        self.notices: list[str] = []
 
     def origins(self, stage: StageConfig) -> tuple[Origin, ...]:
         """Return the origin of the trained network and, for a stage that learns from a second network, its origin.
@@ -160,7 +165,16 @@ class Networks:
         seed_step(self._config.seed, Purpose.NETWORK)
         spec = stage.network or self._config.model
         require_initial(spec.name, spec.arguments)
-        return build_segmenter(spec.name, len(self._space), weights=weights, **spec.arguments)
+        model = build_segmenter(spec.name, len(self._space), weights=weights, **spec.arguments)
+        if weights not in (None, "imagenet") and stored_space(Path(str(weights))) is not None:
+            fresh = build_segmenter(spec.name, len(self._space), **spec.arguments)
+            if name_rows(model, fresh, Path(str(weights)), self._space):
+                self._notice(f"'{weights}': its classifier is taken by class names, as its classes are others")
+        return model
+
+    def _notice(self, text: str) -> None:
+        if text not in self.notices:
+            self.notices.append(text)
 
     def _load(self, stage: StageConfig, origin: Origin) -> Segmenter:
         """Read a model file that fits this run."""
@@ -176,5 +190,7 @@ class Networks:
                 "nor a model file"
             )
         loaded = load_model(origin.file)
-        require_same_classes(loaded.space, self._space, origin.file)
-        return loaded.model
+        ordered = in_order_of(loaded, self._space, origin.file)
+        if ordered is not loaded:
+            self._notice(f"'{origin.file}' has its classes in another order; they are matched by name")
+        return ordered.model

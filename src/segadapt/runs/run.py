@@ -103,6 +103,8 @@ class Run:
         )
         finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
         networks.check(finished)
+        for notice in networks.notices:
+            record.warn(notice)
         if runtime.main and not all(finished.values()):
             check_files(opened.datasets, config.data.skip_damaged, record.warn)
         run._claim_folder(roots)
