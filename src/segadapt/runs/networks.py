@@ -48,13 +48,14 @@ class Networks:
         stages: folder with one folder per stage; nothing is read from it before a network is built.
 
     Attributes:
-        notices: files whose classes were brought into the order of the run, one line each.
+        notices: files whose classes were brought into the order of the run, one line each, until they are told.
     """
 
     def __init__(self, config: RunConfig, space: LabelSpace, roots: Mapping[str, str], stages: Path) -> None:
         self._config, self._space, self._roots, self._stages = config, space, roots, stages
         self._shapes: dict[Path, ModelConfig] = {}
         self.notices: list[str] = []
+        self._noticed: set[str] = set()
 
     def origins(self, stage: StageConfig) -> tuple[Origin, ...]:
         """Return the origin of the trained network and, for a stage that learns from a second network, its origin.
@@ -173,7 +174,8 @@ class Networks:
         return model
 
     def _notice(self, text: str) -> None:
-        if text not in self.notices:
+        if text not in self._noticed:
+            self._noticed.add(text)
             self.notices.append(text)
 
     def _load(self, stage: StageConfig, origin: Origin) -> Segmenter:
