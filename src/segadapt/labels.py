@@ -141,7 +141,7 @@ class LabelSpace:
         return replace(self, names=tuple(names), colors=tuple(self.colors[i] for i in order), ids=ids)
 
     def numbered_as(self, other: LabelSpace) -> LabelSpace:
-        """Return the space with the ids of ``other``, by name, where that has all of its classes and knows their ids."""
+        """Return the space with the ids of ``other``, by name, where that has all of its classes and ids."""
         if not other.ids or not set(self.names) <= set(other.names):
             return self
         ids = tuple(other.ids[other.index(name)] for name in self.names)

@@ -1,4 +1,5 @@
-"""Class lists as annotation tools and frameworks write them: read with the right ids, or refused by name in one line."""
+# ruff: noqa: E501 (one case, one line)
+"""Class lists as annotation tools and frameworks write them: read with the right ids, or refused by name."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.writing import picture, save
 
 from segadapt.data.classes_file import read_classes
 from segadapt.data.folder import open_folder
 from segadapt.errors import RequestError
+from tests.data.writing import picture, save
 
 Known = dict[str, tuple[tuple[int, ...] | None, tuple[tuple[int, int, int], ...] | None]]
 GREY3 = ((1, 2, 3),)
@@ -183,7 +184,9 @@ def test_every_form_gives_the_same_classes(
     }
     encoding = data.draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16")))
     for name, text in forms.items():
-        found = read(folder / name, text.encode("utf-8" if name.endswith("json") and encoding == "utf-16" else encoding))
+        found = read(
+            folder / name, text.encode("utf-8" if name.endswith("json") and encoding == "utf-16" else encoding)
+        )
         assert {n: i for n, (i, _) in found.items()} == expected, name
 
 

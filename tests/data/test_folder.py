@@ -233,7 +233,9 @@ def test_several_colours_for_a_class_and_a_class_of_all_others(tmp_path: Path) -
     assert open_folder(images, masks, write(tmp_path / "c.yaml", text)).label(0).tolist() == [[0, 0, 1, IGNORE, 1]]
     with pytest.raises(UnknownLabel, match="belong to no class"):
         open_folder(images, masks, write(tmp_path / "c.yaml", text.replace("others", "[7, 7, 7]"))).label(0)
-    by_part = "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nb: '#ffffff'\nignore: {colors: others}\n"
+    by_part = (
+        "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nb: '#ffffff'\nignore: {colors: others}\n"
+    )
     classes = write(tmp_path / "c.yaml", by_part)
     assert open_folder(images, masks, classes, part="source").label(0).tolist() == [[0] + [IGNORE] * 4]
     assert open_folder(images, masks, classes, part="test").label(0).tolist() == [[IGNORE, 0, IGNORE, IGNORE, 0]]

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
-from tests.data.writing import picture, save
 
 from segadapt.data.classes_file import read_classes
 from segadapt.data.decode import UnknownLabel
@@ -21,6 +20,7 @@ from segadapt.data.mask_format import LEGEND, mask_format, require_legend_place,
 from segadapt.data.stamp import KEY, Stamp, read_stamp
 from segadapt.errors import RequestError
 from segadapt.labels import CITYSCAPES, IGNORE, LabelSpace, distinct_colors
+from tests.data.writing import picture, save
 
 NAME = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8).filter(
     lambda n: n.lower() not in ("void", "ignore", "others", "__ignore__")
@@ -34,7 +34,9 @@ def classes_files(draw: st.DrawFn) -> tuple[list[dict[str, object]], str]:
     names = draw(st.lists(NAME, min_size=2, max_size=6, unique=True))
     count = len(names)
     kind = draw(st.sampled_from(("ids", "colors", "both", "parts")))
-    ids = draw(st.lists(st.integers(0, draw(st.sampled_from((6, 255, 65535)))), min_size=count, max_size=count, unique=True))
+    ids = draw(
+        st.lists(st.integers(0, draw(st.sampled_from((6, 255, 65535)))), min_size=count, max_size=count, unique=True)
+    )
     target = draw(st.permutations(ids))
     colors = draw(st.lists(COLOR, min_size=count, max_size=count, unique=True))
     entries: list[dict[str, object]] = []
@@ -75,7 +77,7 @@ def test_what_is_written_is_read_again_by_the_same_classes_file(
     (folder / "masks" / "a.png").write_bytes(mask_format(space, "train").encode_colors(label))
     assert np.array_equal(open_folder(folder / "images", folder / "masks", file, part=part).label(0), label)
 
-    # Saved anew by another program, own masks are the user's own masks: of the test part, and without pixels of no class.
+    # Saved anew by another program, own masks are the user's own masks: of the test part, no pixel without a class.
     label[0, 0] = 0
     (folder / "plain.png").write_bytes(mask_format(space, "own").encode(label))
     with Image.open(folder / "plain.png") as image:
@@ -119,7 +121,9 @@ def test_own_output_beside_the_users_masks(tmp_path: Path, ids: str) -> None:
     )
     assert np.array_equal(dataset.label(0), LABEL)
     assert np.array_equal(dataset.label(1), LABEL)
-    with pytest.raises(RequestError, match=r"a\.png was written by segadapt for the classes \w+, \w+, \w+; '\w+' is none"):
+    with pytest.raises(
+        RequestError, match=r"a\.png was written by segadapt for the classes \w+, \w+, \w+; '\w+' is none"
+    ):
         open_folder(images, masks)
 
 
@@ -176,7 +180,9 @@ def test_the_stamp_of_a_tiff_is_its_description(tmp_path: Path) -> None:
     assert read_stamp(tmp_path / "b.tif") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\0\0", b"II*\0" + b"\0" * 8, b"GIF89a"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\0\0", b"II*\0" + b"\0" * 8, b"GIF89a"]
+)
 def test_files_without_a_stamp(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
     assert read_stamp(tmp_path / "a.png") is None

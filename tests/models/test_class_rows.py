@@ -45,7 +45,9 @@ def test_a_model_of_another_order_gives_the_same_scores(name: str, arguments: di
     assert torch.allclose(scores(ordered.model), before[:, [2, 0, 1]], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS if not n.endswith("NAME") and n[-2:] not in ("50", "52", "b1", "b2", "b3", "b4")])
+@pytest.mark.parametrize(
+    "name", [n for n in MODELS if not n.endswith("NAME") and n[-2:] not in ("50", "52", "b1", "b2", "b3", "b4")]
+)
 def test_every_network_tells_where_its_classes_are(name: str) -> None:
     with torch.device("meta"):
         model = build_segmenter(name, 5)

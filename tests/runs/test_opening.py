@@ -174,7 +174,9 @@ def test_what_a_published_set_has_besides_is_told(tmp_path: Path) -> None:
     write_gta5(tmp_path)
     plain = open_dataset("gta5", tmp_path)
     some = in_space(plain, SYNTHIA, "test")
-    assert some.notices == ("test: pixels of terrain, truck, train are ignored, as these are no classes of 'synthia16'",)
+    assert some.notices == (
+        "test: pixels of terrain, truck, train are ignored, as these are no classes of 'synthia16'",
+    )
     assert in_space(plain, SYNTHIA, "test", {"terrain": "vegetation", "truck": "car", "train": "ignore"}).notices == ()
 
 

@@ -27,9 +27,9 @@ from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
-from segadapt.runs.spaces import in_space
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
+from segadapt.runs.spaces import in_space
 
 Model = LoadedModel | PathLike
 

@@ -39,7 +39,9 @@ Labels = Annotated[Path | None, typer.Option(help="Folder of their masks.")]
 Classes = Annotated[Path | None, typer.Option(help="Classes file: names, ids or colours (YAML, JSON, TXT, CSV).")]
 Merge = Annotated[
     list[str] | None,
-    typer.Option("--merge", help="Class of the masks that counts as one of the model: truck=car; =ignore leaves it out."),
+    typer.Option(
+        "--merge", help="Class of the masks that counts as one of the model: truck=car; =ignore leaves it out."
+    ),
 ]
 IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
 Reader = Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")]

@@ -149,8 +149,8 @@ def _of_rows(rows: Rows, path: Path) -> list[Entry]:
             texts = [0]
         else:
             raise RequestError(
-                f"classes file {path}: '{','.join(rows[0])}' does not tell the name from the id; write the line name,id "
-                "above"
+                f"classes file {path}: '{','.join(rows[0])}' does not tell the name from the id; write the line "
+                "name,id above"
             )
     numbers = [i for i in range(len(columns)) if i not in texts]
     if len(widths) > 1 or len(texts) != 1 or len(numbers) not in (1, 3, 4):

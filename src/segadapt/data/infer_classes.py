@@ -103,8 +103,8 @@ def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple
         shown, left_out = (", ".join(map(str, sorted(some))) for some in (found.values, found.values - set(values)))
         cause = f", of which --ignore-id leaves out {left_out}" if left_out else ""
         raise RequestError(
-            f"{name}: the masks hold only {shown}{cause}; at least two classes are needed, so leave out fewer values, or "
-            "name each value in a classes file, such as {background: 0, crack: 255}"
+            f"{name}: the masks hold only {shown}{cause}; at least two classes are needed, so leave out fewer "
+            "values, or name each value in a classes file, such as {background: 0, crack: 255}"
         )
     return tuple(MaskClass(f"class_{value}", (value,), _palette_color(found, value)) for value in values)
 

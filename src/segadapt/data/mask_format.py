@@ -151,8 +151,8 @@ def mask_format(space: LabelSpace, ids: str) -> MaskFormat:
         return MaskFormat(space, ids, _cityscapes_ids(space), 0, black)
     if not space.ids:
         raise RequestError(
-            f"the model does not hold the ids that your masks have for its classes ({', '.join(space.names[:4])}, ...): "
-            "it was made by an earlier version; write train ids, which the legend explains"
+            f"the model does not hold the ids that your masks have for its classes ({', '.join(space.names[:4])}, "
+            "...): it was made by an earlier version; write train ids, which the legend explains"
         )
     if all(i is None for i in space.ids):
         if len(set(space.colors)) < len(space):
@@ -215,8 +215,6 @@ def _free(candidates: Iterable[int], taken: Iterable[int | None]) -> int:
 
 def _free_color(space: LabelSpace) -> Color:
     """Return the colour of pixels of no class: the user's own, or the darkest grey that no class has."""
-    wanted = space.ignore_color
-    greys = ((level, level, level) for level in range(256))
-    others = ((level, 0, 255) for level in range(256))
-    used = set(space.colors)
-    return next(color for color in (*((wanted,) if wanted else ()), *greys, *others) if color not in used)
+    wanted: tuple[Color, ...] = (space.ignore_color,) if space.ignore_color is not None else ()
+    greys: list[Color] = [(level, level, level) for level in range(256)]  # more than there can be classes
+    return next(color for color in (*wanted, *greys) if color not in space.colors)

@@ -98,8 +98,8 @@ def _class_dimensions(model: Segmenter, path: Path) -> Mapping[str, list[int]]:
         grown = []
     if not grown or set(grown) != {1}:
         raise RequestError(
-            f"'{path}' has its classes in another order, and its network '{description.get('name')}' does not tell which "
-            "parameters belong to which class; write the classes file in the order of the model"
+            f"'{path}' has its classes in another order, and its network '{description.get('name')}' does not tell "
+            "which parameters belong to which class; write the classes file in the order of the model"
         )
     return {key: dimensions for key, dimensions in found.items() if dimensions}
 

@@ -236,7 +236,9 @@ def _found_space(wanted: LabelSpace | str | None, classes: int, checkpoint: Chec
         known = next((space for space in SPACES.values() if set(space.names) == set(names)), None)
         if known is not None:
             return known.reordered(names)
-        return LabelSpace("checkpoint", names, checkpoint.palette or distinct_colors(classes), ids=tuple(range(classes)))
+        return LabelSpace(
+            "checkpoint", names, checkpoint.palette or distinct_colors(classes), ids=tuple(range(classes))
+        )
     if wanted is None:
         for space in (CITYSCAPES, SYNTHIA, NTHU):
             if len(space) == classes:
