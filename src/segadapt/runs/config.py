@@ -41,7 +41,7 @@ class DataSpec(Settings):
             the end of one, with or without suffix; null uses all; kept as an absolute path.
         ignore_ids: for ``folder``: mask values that belong to no class.
         merge: its classes that count as a class of another name in the run's label space, e.g.
-            ``{truck: car}``; the others are matched by name, and ignored where that fails.
+            ``{truck: car}``, or for none of them: ``{boat: ignore}``. The others are matched by name.
         size: working size in pixels: height and width, where ``[null, width]`` keeps the proportions, or one number
             for the longest side, to which images only shrink; null keeps their size.
         limit: use only this many images, evenly spaced.
