@@ -49,6 +49,7 @@ class FolderLabels:
         ids, colors, others = self.ids(), self.colors(), self.others()
         if stored.values.ndim == 2:
             if ids:
+                self._require_palette_agrees(stored, path)
                 return self._from_indices(stored.values, path, stored.no_data)
             return self._from_colors(_expanded(stored, path), path, others)
         indices = as_indices(stored.values) if ids else None
@@ -64,6 +65,27 @@ class FolderLabels:
             f"{path} is a colour mask, but nothing names the classes of its colours; "
             "give each class its color [r, g, b] in the classes file"
         )
+
+    def _require_palette_agrees(self, stored: Decoded, path: Path) -> None:
+        """Refuse a file whose palette gives its values the colours of other classes than the classes file does."""
+        colors, ids = self.colors(), self.ids()
+        if stored.palette is None or not colors:
+            return
+        seen = {value: tuple(stored.palette[value].tolist()) for value in self._values_in(stored)}
+        if not all(color in colors for color in seen.values()):
+            return  # colours of the program that wrote it
+        names = {train_id: c.name for c, train_id in self._trained()}
+        for value, color in seen.items():
+            if value in ids and ids[value] != colors[color]:
+                raise UnknownLabel(
+                    f"{path}: its palette shows value {value} in the colour of '{names[colors[color]]}', but the classes "
+                    f"file gives {value} to '{names.get(ids[value], 'no class')}'; give the classes the ids of these masks"
+                )
+
+    def _values_in(self, stored: Decoded) -> list[int]:
+        size = 0 if stored.palette is None else len(stored.palette)
+        present = np.flatnonzero(np.bincount(stored.values.ravel())).tolist()
+        return [value for value in present if value < size and value not in self.ignore_ids]
 
     def _from_indices(self, values: Values, path: Path, no_data: int | None = None) -> LabelMap:
         ids = self.ids() if no_data is None else {no_data: IGNORE, **self.ids()}

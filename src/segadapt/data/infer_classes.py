@@ -89,7 +89,8 @@ def _index_classes(found: Signs, ignore_ids: Sequence[int], name: str) -> tuple[
         cause = f", of which --ignore-id leaves out {left_out}" if left_out else ""
         cause += " beside pixels that the files declare to be without data" if found.void else ""
         raise RequestError(
-            f"{name}: the masks hold only {shown}{cause}; at least two classes are needed, or a classes file"
+            f"{name}: the masks hold only {shown}{cause}; at least two classes are needed, so leave out fewer "
+            "values, or name each value in a classes file, such as {background: 0, crack: 255}"
         )
     return tuple(MaskClass(f"class_{value}", (value,), _palette_color(found, value)) for value in values)
 

@@ -89,8 +89,6 @@ class Run:
         opened = open_data(config.data, roots, out / "cache", given)
         _refuse_other_run(config, out, reuse)
         record = Record(out, runtime.main, quiet)
-        for notice in dict.fromkeys(n for dataset in opened.datasets.values() for n in dataset.notices):
-            record.warn(notice)
         networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
         run = cls(
             config=config,
@@ -108,6 +106,9 @@ class Run:
         if runtime.main and not all(finished.values()):
             check_files(opened.datasets, config.data.skip_damaged, record.warn)
         run._claim_folder(roots)
+        for notice in dict.fromkeys(n for dataset in opened.datasets.values() for n in dataset.notices):
+            record.warn(notice)
+        run._tell()
         return run
 
     def _claim_folder(self, roots: Mapping[str, str]) -> None:
@@ -119,6 +120,11 @@ class Run:
             config = self.config.model_dump(mode="json")
             write_json(path, {"config": config, "roots": absolute, "segadapt": __version__})
         self.runtime.barrier()
+
+    def _tell(self) -> None:
+        """Print what the networks have to say about model files from outside the run."""
+        while self.networks.notices:
+            self.record.warn(self.networks.notices.pop(0))
 
     # ---- stages ----
 
@@ -158,7 +164,9 @@ class Run:
         done = read_json(folder / DONE) or self._take_over(runner, stage, fingerprint)
         if done is None:
             self.record.say(label)
-            trained = runner.train(stage, self.networks.method(stage), folder, fingerprint)
+            method = self.networks.method(stage)
+            self._tell()
+            trained = runner.train(stage, method, folder, fingerprint)
             done = {"fingerprint": fingerprint, "scored": self._scored, **trained}
             if self.runtime.main:
                 write_json(folder / DONE, done)
