@@ -17,6 +17,7 @@ from segadapt.errors import RequestError, RunError
 from segadapt.evaluation import video
 from segadapt.evaluation.predict import predict_array, predict_path
 from segadapt.evaluation.video import read_frames, video_facts, write_video
+from segadapt.models.build import build_segmenter
 from tests.evaluation.test_scoring import FOUR
 from tests.evaluation.tiny import GreyLevels
 
@@ -183,3 +184,9 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.Mo
     film(tmp_path / "a.mp4", 3).rename(tmp_path / "at 12:30.mp4")
     monkeypatch.chdir(tmp_path)
     assert predict_path(GreyLevels(4), FOUR, "at 12:30.mp4", Path("out")).frames == 3
+
+
+def test_a_model_of_other_bands_takes_no_video(tmp_path: Path) -> None:
+    model = build_segmenter("timm:resnet10t", 4, weights=None, width=16, bands=5)
+    with pytest.raises(RequestError, match=r"a\.mp4' is a video.*this model takes 5 bands"):
+        predict_path(model, FOUR, film(tmp_path / "a.mp4", 2), tmp_path / "out")
