@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from segadapt.core.text import TextConsole, printable
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
     from segadapt.runs.config import DataSpec
     from segadapt.runs.results import RunResult
 
-console = Console(highlight=False, markup=False, emoji=False)  # paths and class names are text
+console = TextConsole()
 
 Plugins = Annotated[
     list[str] | None,
@@ -136,9 +136,9 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
         console.print(title, style="italic", soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold", no_wrap=number > 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console.print(table)
 
 
