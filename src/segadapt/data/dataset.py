@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,18 @@ class Item:
         return [place for place in (self.image, self.label) if isinstance(place, Path)]
 
 
+class Remark(NamedTuple):
+    """Tells a person something about a data set beside its images.
+
+    Attributes:
+        text: one line, e.g. what lies in its folder and is not read.
+        dubious: whether it may well not be meant; then a run asks before it goes on.
+    """
+
+    text: str
+    dubious: bool = False
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images [H, W, 3] uint8 RGB with label maps [H, W] uint8 in train ids of ``space``.
@@ -68,6 +80,7 @@ class Dataset:
         items: sorted by id, so equal seeds give equal sequences on every disk.
         read_image: decodes the image at ``Item.image``; raises DamagedFile.
         read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
+        remarks: what opening it left out.
     """
 
     name: str
@@ -75,6 +88,7 @@ class Dataset:
     items: tuple[Item, ...]
     read_image: Callable[[Any], Picture]
     read_label: Callable[[Any], LabelMap]
+    remarks: tuple[Remark, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)

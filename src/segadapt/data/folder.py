@@ -11,10 +11,11 @@ import numpy as np
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
+from segadapt.data.gathering import images_in, unused_masks
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import chosen
-from segadapt.data.pairing import image_ids, images_in, masks_of
+from segadapt.data.pairing import image_ids, masks_of
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
 
@@ -122,22 +123,27 @@ def open_folder(
     Raises:
         RequestError: folder missing or empty, image without mask, ambiguous or unusable masks, wrong list.
     """
-    found = images_in(images, labels, name)
-    if list_file is not None:
-        found = chosen(list_file, images, found, name)
+    every, remarks = images_in(images, labels, name)
+    found = chosen(list_file, images, every, name) if list_file is not None else every
     ids = image_ids(images, found)
     if labels is None:
         names = read_classes(classes, part or "source") if classes else ()  # their order is the same in every part
         space = space_of(name, names) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
         return Dataset(
-            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
+            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels, remarks
         )
     masks = masks_of(images, found, labels, name)
     known = read_classes(classes, part) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = FolderLabels(known, tuple(ignore_ids))
+    remarks = (*remarks, *unused_masks(labels, masks, every))
     return Dataset(
-        name, space_of(name, known), items, read_picture, SizedLabels(read, dict(zip(masks, found, strict=True)))
+        name,
+        space_of(name, known),
+        items,
+        read_picture,
+        SizedLabels(read, dict(zip(masks, found, strict=True))),
+        remarks,
     )
 
 
