@@ -196,6 +196,6 @@ def test_linked_and_hidden_files(folder: Path, tmp_path: Path) -> None:
     write(folder / "._plain.png", grey_image(blocks(8, 8, 0)))
     write(tmp_path / "elsewhere" / "y.png", grey_image(blocks(8, 8, 0)))
     (folder / "link").symlink_to(tmp_path / "elsewhere")
-    found = [p.relative_to(folder.resolve()).as_posix() for p in find_images(folder)]
+    found = [p.relative_to(folder.resolve()).as_posix() for p in find_images(folder).images]
     assert "link/y.png" in found
     assert not any("hidden" in name or "._" in name for name in found)

@@ -220,7 +220,7 @@ def demo(
     _show(result, json)
     loaded = load(result.model)
     images = out / "toy" / "cityscapes" / "leftImg8bit" / "val"
-    with Steps("predict", len(find_images(images)), quiet=quiet or json) as steps:
+    with Steps("predict", len(find_images(images).images), quiet=quiet or json) as steps:
         predict_path(
             loaded.model,
             loaded.space,

@@ -161,7 +161,7 @@ def predict(
     from segadapt.evaluation.submission import predict_submission, submission_images
 
     loaded, runtime = _open(model, accelerator, prototypes)
-    found = submission_images(images, out, submission) if submission else find_images(images, out)
+    found = submission_images(images, out, submission) if submission else find_images(images, out).images
     with Steps("predict", len(found), quiet=quiet or json) as steps:
         how: dict[str, Any] = {
             "config": inference(loaded, scales, flip, window),
@@ -182,8 +182,10 @@ def predict(
             console.print(f"the server of {sent.benchmark} asks for {sent.expected} images; these are {sent.count}")
         said = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}"
     else:
+        for line in made.left_out:
+            console.print(line, soft_wrap=True)
         for line in made.skipped:
-            console.print(f"skipped: {line}")
+            console.print(f"skipped: {line}", soft_wrap=True)
         said = f"{made.count} images in {made.seconds:.1f} s -> {out}"
     if not quiet:
         console.print(said, soft_wrap=True)
@@ -226,6 +228,8 @@ def label(
     if json:
         print_json(summary)
         return
+    for line in summary["left_out"]:
+        console.print(line, soft_wrap=True)
     rows = [
         [
             c["name"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,24 +59,23 @@ def beside_images(images: Sequence[Path]) -> set[Path]:
     known by lying there together.
     """
     found: set[Path] = set()
-    candidates: list[Path] = []
+    candidates: dict[Path, Path] = {}  # possible mask -> its image
     for files in _by_folder(images).values():
         stems = defaultdict(list)
         for path in files:
             stems[path.stem].append(path)
-        bases = {*stems, *(_without(stem, IMAGE_ENDINGS) for stem in stems)}
+        bases = {**{_without(stem, IMAGE_ENDINGS): paths for stem, paths in stems.items()}, **stems}
         for path in files:
             base = _without(path.stem, _ENDINGS)
-            if base == path.stem:
-                twin = len(stems[base]) > 1 and path.suffix.lower() not in _LOSSY
-                candidates += [path] if twin else []
-            elif base in bases:
-                together = sum(base + ending in stems for ending in RESULT_ENDINGS) > 1
-                if together and path.stem.endswith(RESULT_ENDINGS):
-                    found.add(path)
-                else:
-                    candidates.append(path)
-    return found | set(_masks_in(candidates, images))
+            together = sum(base + ending in stems for ending in RESULT_ENDINGS) > 1
+            others = [other for other in bases.get(base, ()) if other != path]
+            if not others or (base == path.stem and path.suffix.lower() in _LOSSY):
+                continue
+            if together and path.stem.endswith(RESULT_ENDINGS):
+                found.add(path)
+            else:
+                candidates[path] = others[0]
+    return found | set(_masks_in(candidates))
 
 
 def in_mask_folders(root: Path, images: Sequence[Path]) -> set[Path]:
@@ -118,18 +117,23 @@ def _codes(values: Values) -> Values:
     return values if values.ndim == 2 else np.asarray(color_codes(values)).astype(np.uint32)
 
 
-def _masks_in(candidates: Sequence[Path], images: Sequence[Path]) -> Iterator[Path]:
-    """Yield the candidates that look like masks; of many, all where a sample does, none where none of it does."""
-    few = 40
-    if len(candidates) == len(images):
+def _masks_in(candidates: Mapping[Path, Path]) -> Iterator[Path]:
+    """Yield the candidates that look like masks of images that do not.
+
+    Of many candidates a sample is looked at: where all of it are masks, or none, so is the rest.
+    """
+    sample = _spaced(tuple(candidates), 40)
+    verdicts = {path: _is_mask_of(path, candidates[path]) for path in sample}
+    if len(sample) < len(candidates) and len(set(verdicts.values())) == 1:
+        yield from candidates if verdicts[sample[0]] else ()
         return
-    sample = _spaced(candidates, few)
-    verdicts = [looks_like_mask(path) for path in sample]
-    if len(sample) < len(candidates) and len(set(verdicts)) == 1:
-        yield from candidates if verdicts[0] else ()
-        return
-    known = dict(zip(sample, verdicts, strict=True))
-    yield from (path for path in candidates if (known[path] if path in known else looks_like_mask(path)))
+    for path, image in candidates.items():
+        if verdicts[path] if path in verdicts else _is_mask_of(path, image):
+            yield path
+
+
+def _is_mask_of(path: Path, image: Path) -> bool:
+    return looks_like_mask(path) and not looks_like_mask(image)
 
 
 def _mirrored(bare: dict[Path, set[str]]) -> Iterator[Path]:

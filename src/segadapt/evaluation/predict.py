@@ -18,7 +18,8 @@ from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.ids import CITYSCAPES_TRAIN_ID
-from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.gathering import Gathered, gather, what_else
+from segadapt.data.listing import IMAGE_SUFFIXES
 from segadapt.data.overlay import blend
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
@@ -50,16 +51,18 @@ class PredictionSummary:
         skipped: one line for each image that could not be read, with its path and the reason.
         seconds: wall time.
         output: folder of the results.
+        left_out: one line for each kind of file in the folder that was not taken for an image.
     """
 
     count: int
     skipped: tuple[str, ...]
     seconds: float
     output: str
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {**asdict(self), "skipped": list(self.skipped)}
+        return {**asdict(self), "skipped": list(self.skipped), "left_out": list(self.left_out)}
 
 
 def predict_array(
@@ -139,7 +142,7 @@ def predict_path(
     if len(space) != model.classes:
         raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
     table = label_id_table(space, ids)
-    images = find_images(given, output)
+    images, remarks = find_images(given, output)
     root = given.resolve() if given.is_dir() else images[0].parent
     targets = _result_files(images, root, output, kinds)
     require_free((file for files in targets.values() for file in files.values()), images, overwrite)
@@ -159,7 +162,11 @@ def predict_path(
     if len(skipped) == len(images):
         raise RequestError(f"none of the {len(images)} images in '{given}' can be read; the first: {skipped[0]}")
     return PredictionSummary(
-        len(images) - len(skipped), tuple(skipped), round(time.monotonic() - started, 3), str(output)
+        len(images) - len(skipped),
+        tuple(skipped),
+        round(time.monotonic() - started, 3),
+        str(output),
+        tuple(remark.text for remark in remarks),
     )
 
 
@@ -186,20 +193,22 @@ def label_id_table(space: LabelSpace, ids: str) -> LabelMap | None:
     return table
 
 
-def find_images(given: Path, output: Path | None = None) -> list[Path]:
-    """List the image itself, or all images below a folder, sorted; without hidden files and without ``output``."""
+def find_images(given: Path, output: Path | None = None) -> Gathered:
+    """Find the image itself, or all images below a folder, sorted; without hidden files and without ``output``."""
     if given.is_file():
         if given.suffix.lower() not in IMAGE_SUFFIXES:
             raise RequestError(f"'{given}' is not an image file; known are {', '.join(IMAGE_SUFFIXES)}")
-        return [given.resolve()]
+        return Gathered([given.resolve()], ())
     if not given.is_dir():
         raise RequestError(f"no image or folder '{given}'")
     if output is not None and output.resolve() == given.resolve():
         raise RequestError(f"results cannot go into the folder of the images '{given}'; name another output folder")
-    images = list(walk(given.resolve(), leave_out=output.resolve() if output is not None else None))
-    if not images:
-        raise RequestError(f"no images in '{given}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
-    return images
+    found = gather(given.resolve(), leave_out=output.resolve() if output is not None else None)
+    if not found.images:
+        raise RequestError(
+            f"no images in '{given}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}{what_else(found.remarks)}"
+        )
+    return found
 
 
 def _result_files(

@@ -160,7 +160,7 @@ def submission_images(given: Path, output: Path, benchmark: str) -> list[Path]:
         items = open_dataset(benchmark, given, "test", labelled=False).items
         images = [path for item in items for path in item.files]
     else:
-        images = [path for path in find_images(given, output) if path.name.endswith(server.ending)]
+        images = [path for path in find_images(given, output).images if path.name.endswith(server.ending)]
     if not images:
         raise RequestError(f"{benchmark}: no image in '{given}' is called *{server.ending}")
     names = [_name(path) for path in images]

@@ -41,7 +41,8 @@ def label_images(
 ) -> dict[str, Any]:
     """Write ``out/labels/ID.png`` (index masks, 255 unlabelled) and ``out/labels.json``; return the summary.
 
-    Nothing in ``out`` changes before all labels are made; then they replace the results of an earlier call.
+    Nothing in ``out`` changes before all labels are made; then they replace the results of an earlier call. The summary
+    that is returned also says what the folder of the images holds beside them (``left_out``, one line for each kind).
 
     Args:
         loaded: the model that predicts.
@@ -93,7 +94,7 @@ def label_images(
             place = out / file.relative_to(scratch)
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)
-    return summary
+    return {**summary, "left_out": [remark.text for remark in target.remarks]}
 
 
 def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
