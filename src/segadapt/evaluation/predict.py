@@ -17,8 +17,8 @@ import torch
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
-from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.gathering import Gathered, gather, what_else
+from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.listing import IMAGE_SUFFIXES
 from segadapt.data.overlay import blend
 from segadapt.data.resize import Resize
