@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,10 +148,24 @@ def open_folder(
     )
 
 
+def folder_labels(dataset: Dataset) -> FolderLabels | None:
+    """Return how the masks of a folder become train ids, below whatever was laid on top; None for other data."""
+    read: Any = dataset.read_label
+    while read is not None and not isinstance(read, FolderLabels):
+        read = getattr(read, "read", None)
+    return read
+
+
+def mask_signs(dataset: Dataset) -> dict[str, str]:
+    """Return how the masks of a folder show each class, by its name there, e.g. ``value 7 in the masks``."""
+    read = folder_labels(dataset)
+    return {c.name: _shown(c).strip(" ()") for c in read.classes} if read is not None else {}
+
+
 def describe_classes(dataset: Dataset) -> str:
     """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
-    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
-    classes = read.classes if isinstance(read, FolderLabels) else ()
+    read = folder_labels(dataset)
+    classes = read.classes if read is not None else ()
     own = {c.name: _shown(c) for c in classes}
     lines = [f"{dataset.name}: {len(dataset.space)} classes"]
     lines += [f"  {train_id:3d}  {name}{own.get(name, '')}" for train_id, name in enumerate(dataset.space.names)]
