@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +75,7 @@ def adapt(
         typer.Option(help="Runs to take finished stages over from, where settings, seed and training data are equal."),
     ] = None,
     plugin: Plugins = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on where the data are dubious, without being asked.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -118,9 +121,21 @@ def adapt(
         steps=steps,
         stage=stage,
         reuse=reuse or (),
+        accept=yes or partial(_asked, quiet=quiet or json),
         quiet=quiet or json,
     )
     _show(result, json)
+
+
+def _asked(findings: Sequence[str], quiet: bool) -> bool:
+    """Print what is dubious, and ask on a terminal whether to go on; elsewhere the answer is no."""
+    from segadapt.engine.record import console as errors
+
+    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    if terminal or (not quiet and len(findings) > 1):
+        for finding in findings:
+            errors.print(f"dubious: {finding}", style="yellow", soft_wrap=True)
+    return terminal and typer.confirm("go on?", err=True)
 
 
 def _show(result: RunResult, json: bool) -> None:
@@ -128,7 +143,7 @@ def _show(result: RunResult, json: bool) -> None:
     if result.report is None:
         return
     if json:
-        print_json({**result.raw, "run": str(result.out), "report": str(result.report)})
+        print_json({**result.raw, "data": result.data, "run": str(result.out), "report": str(result.report)})
     else:
         print_results(result)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from segadapt.data.cache import DecodedCache
-from segadapt.data.check import DAMAGED_IMAGE, check_dataset
-from segadapt.data.dataset import Dataset, Held
+from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
-from segadapt.data.labelling import some
 from segadapt.data.readers import open_dataset, reader_info, to_space
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
@@ -22,9 +20,6 @@ from segadapt.runs.config import DataConfig, DataSpec, resolve_root
 
 PYTHON = "python"
 """Reader of data sets that a script gives."""
-
-CHECKED_AT_START = 1000
-"""Data sets of up to so many images are read once before a run starts."""
 
 
 def open_spec(
@@ -171,34 +166,6 @@ class _Opener:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
         masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
         return open_spec(spec, labelled, self.roots, part, like, masks)
-
-
-def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Callable[[str], None]) -> None:
-    """Read every file of small data sets before hours are spent on them.
-
-    Larger ones than :data:`CHECKED_AT_START` are left to ``segadapt data check`` and to training,
-    which names a bad file when it meets it.
-
-    Raises:
-        RequestError: a file is bad, or labels hold no class at all; damaged images are only warned of with
-            ``skip_damaged``.
-    """
-    for where, dataset in datasets.items():
-        if len(dataset) > CHECKED_AT_START:
-            continue
-        report = check_dataset(dataset)
-        wrong = [e for e in report.errors if not (skip_damaged and e.kind == DAMAGED_IMAGE)]
-        if wrong:
-            lists = "" if isinstance(dataset.items[0].image, Held) else "; 'segadapt data check' lists them"
-            more = f" (and {len(wrong) - 1} more{lists})" if len(wrong) > 1 else ""
-            raise RequestError(f"{where}: {wrong[0].message}{more}")
-        if report.labels and not report.pixels.any():
-            raise RequestError(
-                f"{where}: no mask holds a pixel of any class, all are ignored; check the values of the masks against "
-                f"the classes ({some(dataset.space.names)})"
-            )
-        for problem in report.errors:
-            warn(f"{where}: {problem.message}")
 
 
 def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str, str] | None = None) -> Dataset:
