@@ -86,11 +86,10 @@ def check(
     if json:
         print_json(found)
     else:
-        for remark in dataset.remarks:
-            console.print(remark.text, soft_wrap=True)
         if reader == "folder" and labelled:
             console.print(describe_classes(dataset), soft_wrap=True)
-        for line in report.lines():
+        *lines, verdict = report.lines()
+        for line in (*lines, *found["left_out"], verdict):
             console.print(line, soft_wrap=True)
     if not report.ok:
         raise RequestError(report.verdict())

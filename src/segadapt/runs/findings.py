@@ -62,8 +62,8 @@ def _require_images(parts: Mapping[str, PartRead]) -> None:
         present = [name for name in source.report.classes if name not in source.absent]
         if len(present) < 2:
             raise RequestError(
-                f"source: of the classes ({some(source.report.classes)}) only '{present[0]}' has pixels, and all "
-                "others are ignored or absent; a model needs two classes to tell apart: give the background a class too"
+                f"source: '{present[0]}' alone has pixels, of all its classes ({some(source.report.classes)}); a model "
+                "needs two classes to tell apart: give the background a class too"
             )
     if source is not None and target is not None:
         masks = {item.label for item in source.dataset.items if isinstance(item.label, Path)}
