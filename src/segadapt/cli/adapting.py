@@ -135,7 +135,10 @@ def _asked(findings: Sequence[str], quiet: bool) -> bool:
     if terminal or (not quiet and len(findings) > 1):
         for finding in findings:
             errors.print(f"dubious: {finding}", style="yellow", soft_wrap=True)
-    return terminal and typer.confirm("go on?", err=True)
+    if not terminal:
+        return False
+    errors.print("go on? [y/N] ", end="", soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _show(result: RunResult, json: bool) -> None:
