@@ -24,6 +24,7 @@ from segadapt.cli.common import (
     out_folder,
     parse_roots,
     print_json,
+    print_notices,
     print_rows,
 )
 from segadapt.errors import RequestError
@@ -62,6 +63,7 @@ def check(
     labelled = not unlabelled and not (reader == "folder" and labels is None)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit, list_file)
     dataset = open_spec(spec, labelled, parse_roots(root), reader, part=part)
+    print_notices(dataset)
     with Steps("check", len(dataset), quiet=json) as steps:
         report = check_dataset(dataset, pictures, progress=lambda *_: steps.advance())
     if reader != "folder" and limit is None:

@@ -68,6 +68,7 @@ class Dataset:
         items: sorted by id, so equal seeds give equal sequences on every disk.
         read_image: decodes the image at ``Item.image``; raises DamagedFile.
         read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
+        notices: what somebody who uses the data set should be told, one line each.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Dataset:
     items: tuple[Item, ...]
     read_image: Callable[[Any], Picture]
     read_label: Callable[[Any], LabelMap]
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)

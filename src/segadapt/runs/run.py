@@ -89,6 +89,8 @@ class Run:
         opened = open_data(config.data, roots, out / "cache", given)
         _refuse_other_run(config, out, reuse)
         record = Record(out, runtime.main, quiet)
+        for notice in dict.fromkeys(n for dataset in opened.datasets.values() for n in dataset.notices):
+            record.warn(notice)
         networks = Networks(config, opened.space, roots, out / "stages")
         run = cls(
             config=config,
