@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segadapt.data.dataset import Remark
+from segadapt.data.dataset import Notice
 from segadapt.data.folder import open_folder
 from segadapt.data.gathering import SIDE_FILES, gather
 from segadapt.data.listing import IMAGE_SUFFIXES
@@ -31,9 +31,9 @@ def mask(path: Path, seed: int = 0) -> Path:
     return save(path, np.roll(MASK, seed, 1))
 
 
-def below(folder: Path) -> tuple[list[str], list[Remark]]:
+def below(folder: Path) -> tuple[list[str], list[Notice]]:
     found = gather(folder)
-    return [path.relative_to(folder).as_posix() for path in found.images], list(found.remarks)
+    return [path.relative_to(folder).as_posix() for path in found.images], list(found.notices)
 
 
 def test_files_of_other_suffixes_are_counted_and_named(tmp_path: Path) -> None:
@@ -43,11 +43,11 @@ def test_files_of_other_suffixes_are_counted_and_named(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "a.png", tmp_path / "IMG_0001")
     for name in ("README", "Thumbs.db", "list.txt", "x.json", ".hidden.heic"):
         (tmp_path / name).write_text("words")
-    images, [remark] = below(tmp_path)
+    images, [notice] = below(tmp_path)
     assert images == ["a.png"]
-    assert remark.text.startswith(f"6 of 7 files in {tmp_path} are not read (2 .heic, ")
-    assert all(kind in remark.text for kind in ("1 without suffix", "1 .dng", "1 .nii.gz", "1 .part"))
-    assert remark.dubious
+    assert notice.text.startswith(f"6 of 7 files in {tmp_path} are not read (2 .heic, ")
+    assert all(kind in notice.text for kind in ("1 without suffix", "1 .dng", "1 .nii.gz", "1 .part"))
+    assert notice.dubious
 
 
 def test_raw_files_beside_their_pictures_are_named_but_not_dubious(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_raw_files_beside_their_pictures_are_named_but_not_dubious(tmp_path: Pat
         photo(tmp_path / f"{number}.png")
         (tmp_path / f"{number}.cr2").write_bytes(b"II*\0")
         (tmp_path / f"{number}.avi").write_bytes(b"RIFF")
-    assert [remark.dubious for remark in below(tmp_path)[1]] == [False]
+    assert [notice.dubious for notice in below(tmp_path)[1]] == [False]
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ def test_what_is_no_file_is_named_and_never_opened(tmp_path: Path, kind: str) ->
         os.mkfifo(odd)
     else:
         odd.symlink_to(odd if kind == "itself" else tmp_path / "nowhere.png")
-    images, [remark] = below(tmp_path)
+    images, [notice] = below(tmp_path)
     assert images == ["a.png"]
-    assert "1 names" in remark.text
-    assert "odd.png" in remark.text
+    assert "1 names" in notice.text
+    assert "odd.png" in notice.text
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,10 +102,10 @@ def test_masks_beside_their_images_are_left_out(tmp_path: Path, ending: str) -> 
     photo(tmp_path / "fog.png", 7)
     photo(tmp_path / f"fog{ending}.png", 8)  # a photograph with such a name
     photo(tmp_path / f"alone{ending}.png", 9)
-    images, [remark] = below(tmp_path)
+    images, [notice] = below(tmp_path)
     assert images == sorted([f"alone{ending}.png", "f0.png", "f1.png", "f2.png", "fog.png", f"fog{ending}.png"])
-    assert "3 files" in remark.text
-    assert not remark.dubious
+    assert "3 files" in notice.text
+    assert not notice.dubious
 
 
 def test_masks_with_the_names_of_their_images_and_own_predictions_are_left_out(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_masks_with_the_names_of_their_images_and_own_predictions_are_left_out(t
         photo(tmp_path / f"c{ending}{suffix}", 2)
     photo(tmp_path / "d.png", 3)
     photo(tmp_path / "d_color.png", 3)
-    images, remarks = below(tmp_path)
+    images, notices = below(tmp_path)
     assert images == ["a.jpg", "b.jpg", "b.png", "c.png", "d.png", "d_color.png"]
-    assert len(remarks) == 1
+    assert len(notices) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_folders_of_masks_beside_those_of_images_are_left_out(
     for number in range(4):
         photo(tmp_path / images / f"{number}.png", number)
         mask(tmp_path / masks / f"{stem.format(number)}.png", number)
-    found, [remark] = below(tmp_path)
+    found, [notice] = below(tmp_path)
     assert found == [f"{images}/{number}.png" for number in range(4)]
-    assert remark.dubious
-    assert str(tmp_path / images) in remark.text
+    assert notice.dubious
+    assert str(tmp_path / images) in notice.text
 
 
 def test_folders_of_photographs_stay_whatever_their_names(tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_masks_without_images_beside_them_are_said(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "a.png")
     for name in ("a", "b", "c"):
         mask(tmp_path / "masks" / f"{name}_mask.png")
-    [remark] = open_folder(tmp_path / "images", tmp_path / "masks").remarks
-    assert "2 files" in remark.text
-    assert "b_mask.png" in remark.text
+    [notice] = open_folder(tmp_path / "images", tmp_path / "masks").notices
+    assert "2 files" in notice.text
+    assert "b_mask.png" in notice.text
 
 
 @settings(max_examples=30, deadline=None)
@@ -166,9 +166,9 @@ def test_every_file_is_an_image_or_named_or_a_side_file(
     files = {stem + suffix for stem, suffix in names}
     for name in files:
         (folder / name).write_bytes(b"\x89PNG\r\n")
-    images, remarks = below(folder)
+    images, notices = below(folder)
     side = {name for name in files if Path(name).suffix in SIDE_FILES}
-    named = int(remarks[0].text.split()[0]) if remarks else 0
+    named = int(notices[0].text.split()[0]) if notices else 0
     assert len(files) == len(images) + named + len(side)
 
 

@@ -36,7 +36,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_results_are_written_and_replaced_by_later_ones(data: Path, tmp_path: Path) -> None:
     first = label(data, tmp_path / "out", data / "labels")
-    names = {"labels.json", "labels/000.png", "labels/001.png", "labels/002.png"}
+    names = {"labels.json", "legend.json", "labels/000.png", "labels/001.png", "labels/002.png"}
     assert set(content(tmp_path / "out")) == names
     assert 0 < first["accuracy"] < 1
     (tmp_path / "out/scores").mkdir()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
-from segadapt.runs.opening import in_space
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
+from segadapt.runs.spaces import in_space
 
 Model = LoadedModel | PathLike
 
@@ -96,6 +97,7 @@ def evaluate(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     ignore_ids: Sequence[int] = (255,),
+    merge: Mapping[str, str] | None = None,
     inference: InferenceConfig | None = None,
     device: str = "cpu",
 ) -> Scores:
@@ -108,6 +110,7 @@ def evaluate(
         images, labels: instead, folders of images and masks.
         classes: classes file of the masks; without one they are read as the model's classes.
         ignore_ids: mask values that belong to no class.
+        merge: class name of the masks -> class of the model that it counts as, or ``ignore``.
         inference: how to predict instead of as the run did.
         device: where to compute.
 
@@ -131,7 +134,9 @@ def evaluate(
         dataset = in_memory("labels", dataset, loaded.space)
     if not dataset.labelled:
         raise RequestError("nothing to score on: the data set is empty or has no labels")
-    dataset = in_space(dataset, loaded.space, "labels")
+    dataset = in_space(dataset, loaded.space, "labels", merge)
+    for notice in dataset.notices:
+        warnings.warn(notice.text, stacklevel=2)
     return score(loaded.model, dataset, _inference(loaded, inference), device_named(device), size=loaded.working_size)
 
 
@@ -145,6 +150,7 @@ def label(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     inference: InferenceConfig | None = None,
+    ids: str = "train",
     accelerator: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -153,11 +159,12 @@ def label(
     Args:
         model: a loaded model, or the path of one.
         images: folder of unlabelled images.
-        out: folder of ``labels/ID.png`` and ``labels.json``.
+        out: folder of ``labels/ID.png``, ``legend.json`` and ``labels.json``.
         portion: share of the pixels to label, in (0, 1].
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         labels, classes: true masks and their classes file, only to report accuracy.
         inference: how to predict instead of as the run did.
+        ids: values of the labels: ``train`` ids, the ``own`` ids of your masks, or ``cityscapes`` ids.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: print warnings only.
 
@@ -178,6 +185,7 @@ def label(
         classes=Path(classes) if classes is not None else None,
         size=loaded.working_size,
         inference=_inference(loaded, inference),
+        ids=ids,
         runtime=runtime,
         quiet=quiet,
     )

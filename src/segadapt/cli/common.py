@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segadapt.core.text import TextConsole, printable
+from segadapt.core.text import TextConsole, one_printable_line, printable
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
+    from segadapt.data.dataset import Dataset
     from segadapt.runs.config import DataSpec
     from segadapt.runs.results import RunResult
 
@@ -36,6 +37,12 @@ Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images.")]
 Labels = Annotated[Path | None, typer.Option(help="Folder of their masks.")]
 Classes = Annotated[Path | None, typer.Option(help="Classes file: names, ids or colours (YAML, JSON, TXT, CSV).")]
+Merge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--merge", help="Class of the masks that counts as one of the model: truck=car; =ignore leaves it out."
+    ),
+]
 IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
 Reader = Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")]
 DataRoot = Annotated[str, typer.Option(help="Its folder, or a name given by --root.")]
@@ -121,6 +128,23 @@ def out_file(option: typer.CallbackParam, file: Path | None) -> Path | None:
 
         require_writable(file.parent, option.opts[0])
     return file
+
+
+def print_notices(dataset: Dataset) -> None:
+    """Print on standard error what somebody who uses the data set should be told."""
+    for notice in dataset.notices:
+        typer.echo(f"segadapt: {one_printable_line(notice.text)}", err=True)
+
+
+def parse_merge(merge: Sequence[str] | None) -> dict[str, str]:
+    """Return ``CLASS=CLASS`` options as a mapping."""
+    parsed = {}
+    for entry in merge or []:
+        name, sign, goal = (part.strip() for part in entry.partition("="))
+        if not sign or not name or not goal:
+            raise RequestError(f"--merge {entry} is not of the form CLASS=CLASS, e.g. --merge truck=car")
+        parsed[name] = goal
+    return parsed
 
 
 def print_json(value: Any) -> None:

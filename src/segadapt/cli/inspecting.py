@@ -82,14 +82,14 @@ def check(
         if len(dataset) != expected:
             missing = f"'{split}' has {len(dataset)} images here and {expected} as published; is the download complete?"
             report.warnings.append(Problem(OTHER_NUMBER, split, missing))
-    found = {**report.to_dict(), "left_out": [remark.text for remark in dataset.remarks]}
+    found = {**report.to_dict(), "notices": [notice.text for notice in dataset.notices]}
     if json:
         print_json(found)
     else:
         if reader == "folder" and labelled:
             console.print(describe_classes(dataset), soft_wrap=True)
         *lines, verdict = report.lines()
-        for line in (*lines, *found["left_out"], verdict):
+        for line in (*lines, *found["notices"], verdict):
             console.print(line, soft_wrap=True)
     if not report.ok:
         raise RequestError(report.verdict())

@@ -15,6 +15,7 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    Merge,
     Plugins,
     Quiet,
     Reader,
@@ -24,9 +25,11 @@ from segadapt.cli.common import (
     data_spec,
     out_file,
     out_folder,
+    parse_merge,
     parse_roots,
     parse_size,
     print_json,
+    print_notices,
     print_rows,
 )
 from segadapt.errors import RequestError
@@ -43,6 +46,9 @@ Flip = Annotated[bool | None, typer.Option(help="Average with the mirrored image
 Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: as the model does.")]
 ByPrototypes = Annotated[
     bool, typer.Option("--prototypes", help="Predict by the prototypes of its stage (MPCL), not by its classifier.")
+]
+IdsOption = Annotated[
+    str, typer.Option(help="Values written: 'train' ids 0, 1, ..., the 'own' ids of your masks, or 'cityscapes' ids.")
 ]
 SizeOption = Annotated[
     str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
@@ -87,6 +93,7 @@ def evaluate(
     labels: Labels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    merge: Merge = None,
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
@@ -105,13 +112,15 @@ def evaluate(
     from segadapt.core.registry import load_plugins
     from segadapt.engine.record import Steps
     from segadapt.evaluation.scoring import evaluate as score
-    from segadapt.runs.opening import in_space, open_spec
+    from segadapt.runs.opening import open_spec
+    from segadapt.runs.spaces import in_space
 
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
     opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test")
-    dataset = in_space(opened, loaded.space, "labels")
+    dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
+    print_notices(dataset)
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
             loaded.model,
@@ -140,7 +149,7 @@ def predict(
     scales: Scales = "",
     flip: Flip = None,
     window: Window = "",
-    ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids.")] = "train",
+    ids: IdsOption = "train",
     submission: Annotated[
         str, typer.Option(help="Write the files of a test server: cityscapes, acdc or dark_zurich.")
     ] = "",
@@ -173,7 +182,7 @@ def predict(
         if submission:
             sent = predict_submission(loaded.model, loaded.space, images, out, submission, archive=archive, **how)
         else:
-            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, **how)
+            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, made_by=loaded.provenance, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
@@ -204,6 +213,7 @@ def label(
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
+    ids: IdsOption = "train",
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -222,6 +232,7 @@ def label(
         classes=classes,
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
+        ids=ids,
         runtime=runtime,
         quiet=quiet or json,
     )

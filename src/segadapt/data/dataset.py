@@ -58,7 +58,7 @@ class Item:
         return [place for place in (self.image, self.label) if isinstance(place, Path)]
 
 
-class Remark(NamedTuple):
+class Notice(NamedTuple):
     """Tells a person something about a data set beside its images.
 
     Attributes:
@@ -80,7 +80,7 @@ class Dataset:
         items: sorted by id, so equal seeds give equal sequences on every disk.
         read_image: decodes the image at ``Item.image``; raises DamagedFile.
         read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
-        remarks: what opening it left out.
+        notices: what somebody who uses the data set should be told, e.g. what opening it left out.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Dataset:
     items: tuple[Item, ...]
     read_image: Callable[[Any], Picture]
     read_label: Callable[[Any], LabelMap]
-    remarks: tuple[Remark, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)

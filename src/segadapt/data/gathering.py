@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from segadapt.data.dataset import Remark
+from segadapt.data.dataset import Notice
 from segadapt.data.listing import IMAGE_SUFFIXES, files_below, walk
 from segadapt.data.masks_among import bare_name, beside_images, in_mask_folders
 from segadapt.data.pairing import MASK_ENDINGS
@@ -30,11 +30,11 @@ class Gathered(NamedTuple):
 
     Attributes:
         images: in the order of their paths.
-        remarks: one for each kind of thing that was left out.
+        notices: one for each kind of thing that was left out.
     """
 
     images: list[Path]
-    remarks: tuple[Remark, ...]
+    notices: tuple[Notice, ...]
 
 
 def images_in(folder: Path, labels: Path | None, name: str) -> Gathered:
@@ -52,13 +52,13 @@ def images_in(folder: Path, labels: Path | None, name: str) -> Gathered:
     if labels is not None:
         _require_folder(labels, "mask", name)
     if labels is not None and labels.resolve() == folder.resolve():
-        readable, remarks = _readable(folder)
-        found = Gathered([path for path in readable if not path.stem.endswith(MASK_ENDINGS)], remarks)
+        readable, notices = _readable(folder)
+        found = Gathered([path for path in readable if not path.stem.endswith(MASK_ENDINGS)], notices)
     else:
         found = gather(folder, leave_out=labels)
     if not found.images:
         raise RequestError(
-            f"{name}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}{what_else(found.remarks)}"
+            f"{name}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}{what_else(found.notices)}"
         )
     return found
 
@@ -76,7 +76,7 @@ def gather(folder: Path, leave_out: Path | None = None) -> Gathered:
     Raises:
         RequestError: a folder below cannot be listed.
     """
-    readable, remarks = _readable(folder, leave_out)
+    readable, notices = _readable(folder, leave_out)
     beside = beside_images(readable)
     among = in_mask_folders(folder, [path for path in readable if path not in beside])
     images = [path for path in readable if path not in beside and path not in among]
@@ -84,15 +84,15 @@ def gather(folder: Path, leave_out: Path | None = None) -> Gathered:
         *_of_beside(folder, [path for path in readable if path in beside]),
         *_of_folders(folder, [path for path in readable if path in among], images),
     ]
-    return Gathered(images, (*remarks, *more))
+    return Gathered(images, (*notices, *more))
 
 
-def what_else(remarks: Sequence[Remark]) -> str:
+def what_else(notices: Sequence[Notice]) -> str:
     """Return what to add to the message that a folder holds no images: what it holds instead."""
-    return "".join(f"; {remark.text}" for remark in remarks)
+    return "".join(f"; {notice.text}" for notice in notices)
 
 
-def unused_masks(labels: Path, masks: Sequence[Path], images: Sequence[Path]) -> tuple[Remark, ...]:
+def unused_masks(labels: Path, masks: Sequence[Path], images: Sequence[Path]) -> tuple[Notice, ...]:
     """Return what is said of files in a folder of masks that have the name of no image.
 
     Args:
@@ -106,7 +106,7 @@ def unused_masks(labels: Path, masks: Sequence[Path], images: Sequence[Path]) ->
     if not unused:
         return ()
     return (
-        Remark(
+        Notice(
             f"{len(unused)} files in {labels} have the name of no image and are not used; the first is "
             f"{unused[0].relative_to(labels)}"
         ),
@@ -119,7 +119,7 @@ def _require_folder(folder: Path, kind: str, name: str) -> None:
         raise RequestError(f"{name}: the {kind} folder {folder} {wrong}; check the path")
 
 
-def _readable(folder: Path, leave_out: Path | None = None) -> tuple[list[Path], tuple[Remark, ...]]:
+def _readable(folder: Path, leave_out: Path | None = None) -> tuple[list[Path], tuple[Notice, ...]]:
     """Return the files below a folder that have the suffix of an image, and what is said of the others."""
     readable: list[Path] = []
     unread: list[Path] = []
@@ -136,7 +136,7 @@ def _readable(folder: Path, leave_out: Path | None = None) -> tuple[list[Path], 
     return readable, (*_of_unread(folder, unread, readable), *_of_no_files(folder, no_files))
 
 
-def _of_unread(folder: Path, unread: Sequence[Path], readable: Sequence[Path]) -> list[Remark]:
+def _of_unread(folder: Path, unread: Sequence[Path], readable: Sequence[Path]) -> list[Notice]:
     """Return what is said of files with the suffixes of no image, or of images that are not read.
 
     It is dubious where they are more than the images; a raw file beside its JPEG does not count.
@@ -151,7 +151,7 @@ def _of_unread(folder: Path, unread: Sequence[Path], readable: Sequence[Path]) -
     alone = [path for path in unread if path.with_suffix("") not in twins]
     total = len(unread) + len(readable)
     return [
-        Remark(
+        Notice(
             f"{len(unread)} of {total} files in {folder} are not read ({shown}; the first is "
             f"{unread[0].relative_to(folder)}); save them as PNG or JPEG if they are meant",
             dubious=len(alone) > len(readable),
@@ -159,34 +159,34 @@ def _of_unread(folder: Path, unread: Sequence[Path], readable: Sequence[Path]) -
     ]
 
 
-def _of_no_files(folder: Path, paths: Sequence[Path]) -> list[Remark]:
+def _of_no_files(folder: Path, paths: Sequence[Path]) -> list[Notice]:
     if not paths:
         return []
     return [
-        Remark(
+        Notice(
             f"{len(paths)} names in {folder} are not opened, as they are no files but links that lead nowhere, pipes "
             f"or devices; the first is {paths[0].relative_to(folder)}"
         )
     ]
 
 
-def _of_beside(folder: Path, paths: Sequence[Path]) -> list[Remark]:
+def _of_beside(folder: Path, paths: Sequence[Path]) -> list[Notice]:
     if not paths:
         return []
     return [
-        Remark(
+        Notice(
             f"{len(paths)} files in {folder} are left out, as they are masks or predictions beside their images; the "
             f"first is {paths[0].relative_to(folder)}"
         )
     ]
 
 
-def _of_folders(folder: Path, paths: Sequence[Path], images: Sequence[Path]) -> list[Remark]:
+def _of_folders(folder: Path, paths: Sequence[Path], images: Sequence[Path]) -> list[Notice]:
     if not paths:
         return []
     advice = f"; give the folder of the images, {images[0].parent}" if images else ""
     return [
-        Remark(
+        Notice(
             f"{len(paths)} files in {folder} are left out, as they look like masks of the images; the first is "
             f"{paths[0].relative_to(folder)}{advice}",
             dubious=True,

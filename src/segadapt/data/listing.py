@@ -8,11 +8,10 @@ from pathlib import Path
 
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.decode import read_picture
+from segadapt.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from segadapt.data.labelling import ReadLabel, SizedLabels, no_labels
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def files_below(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,21 +18,20 @@ from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.gathering import Gathered, gather, what_else
-from segadapt.data.ids import CITYSCAPES_TRAIN_ID
 from segadapt.data.listing import IMAGE_SUFFIXES
+from segadapt.data.mask_format import MaskFormat, mask_format, require_legend_place, write_legend
 from segadapt.data.overlay import blend
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.scoring import Progress, working_image
-from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
+from segadapt.labels import IGNORE, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.images import to_batch
 
 Kind = Literal["index", "color", "overlay", "confidence"]
-Ids = Literal["train", "cityscapes"]
 ENDINGS: dict[str, str] = {
     "index": ".png",
     "color": "_color.png",
@@ -107,19 +106,21 @@ def predict_path(
     ids: str = "train",
     overwrite: bool = False,
     kinds: Sequence[str] = ("index", "overlay", "confidence"),
+    made_by: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> PredictionSummary:
     """Predict an image file, or all images in a folder and its sub-folders.
 
     ``a/b.jpg`` in the input folder gives, in ``output``, for each of ``kinds``:
 
-    - index: ``a/b.png``, 8 bit, pixel value = class; a palette PNG for train ids, grey for Cityscapes ids;
+    - index: ``a/b.png``, pixel value = class; see :mod:`segadapt.data.mask_format`;
     - color: ``a/b_color.png``, the classes' colours as RGB;
     - overlay: ``a/b_overlay.jpg``, image and colours mixed;
     - confidence: ``a/b_confidence.png``, grey, 255 times the probability of the predicted class.
 
     Where two images would share a result (``b.jpg`` and ``b.png``), their results keep the image's suffix
-    in the name (``b.jpg.png``, ``b.png.png``). All results have the size of the image.
+    in the name (``b.jpg.png``, ``b.png.png``). All results have the size of the image. ``legend.json`` says which
+    class each value is; the index and colour files say so, too, for those who read them as masks.
 
     Args:
         model: the network; moved to ``device`` if one is given.
@@ -128,9 +129,11 @@ def predict_path(
         output: folder for the results, made if needed. If it lies inside ``given``, its images
             are not predicted.
         config, device, size: see :func:`predict_array`.
-        ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
+        ids: ``train``; ``own`` for the ids or colours of the user's masks; or ``cityscapes`` for label ids as the
+            Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
         kinds: kinds of results.
+        made_by: provenance of the model, for the legend.
         progress: called after every image with (done, total).
 
     Raises:
@@ -141,11 +144,13 @@ def predict_path(
     _require_kinds(kinds)
     if len(space) != model.classes:
         raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
-    table = label_id_table(space, ids)
-    images, remarks = find_images(given, output)
+    masks = mask_format(space, ids)
+    legend = masks.legend(made_by)
+    images, notices = find_images(given, output)
     root = given.resolve() if given.is_dir() else images[0].parent
     targets = _result_files(images, root, output, kinds)
     require_free((file for files in targets.values() for file in files.values()), images, overwrite)
+    require_legend_place(output, legend, overwrite)
 
     skipped: list[str] = []
     for done, (path, image) in enumerate(ordered_map(_read_or_problem, images, threads=1, ahead=1), start=1):
@@ -154,43 +159,19 @@ def predict_path(
         else:
             label, confidence = predict_array(model, image, config, device, size=size)
             for kind, file in targets[path].items():
-                write_bytes(
-                    file, _encoded(kind, image=image, label=label, confidence=confidence, space=space, table=table)
-                )
+                write_bytes(file, _encoded(kind, image=image, label=label, confidence=confidence, masks=masks))
         if progress is not None:
             progress(done, len(images))
     if len(skipped) == len(images):
         raise RequestError(f"none of the {len(images)} images in '{given}' can be read; the first: {skipped[0]}")
+    write_legend(output, legend, overwrite)
     return PredictionSummary(
         len(images) - len(skipped),
         tuple(skipped),
         round(time.monotonic() - started, 3),
         str(output),
-        tuple(remark.text for remark in remarks),
+        tuple(notice.text for notice in notices),
     )
-
-
-def label_id_table(space: LabelSpace, ids: str) -> LabelMap | None:
-    """Return the look-up table [256] from train ids of ``space`` to the ids to write; None leaves them as they are.
-
-    For ``cityscapes`` every class is looked up by name; IGNORE becomes 0, which is Cityscapes' id for unlabelled.
-    """
-    if ids not in get_args(Ids):
-        raise RequestError(
-            f"ids '{ids}' is unknown{nearest(ids, get_args(Ids))}; there are: {', '.join(get_args(Ids))}"
-        )
-    if ids == "train":
-        return None
-    strangers = [name for name in space.names if name not in CITYSCAPES.names]
-    if strangers:
-        raise RequestError(
-            f"class '{strangers[0]}' of label space '{space.name}' has no Cityscapes id; write train ids instead"
-        )
-    label_id = {train_id: raw for raw, train_id in CITYSCAPES_TRAIN_ID.items()}
-    table = np.zeros(256, np.uint8)
-    for train_id, name in enumerate(space.names):
-        table[train_id] = label_id[CITYSCAPES.index(name)]
-    return table
 
 
 def find_images(given: Path, output: Path | None = None) -> Gathered:
@@ -206,7 +187,7 @@ def find_images(given: Path, output: Path | None = None) -> Gathered:
     found = gather(given.resolve(), leave_out=output.resolve() if output is not None else None)
     if not found.images:
         raise RequestError(
-            f"no images in '{given}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}{what_else(found.remarks)}"
+            f"no images in '{given}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}{what_else(found.notices)}"
         )
     return found
 
@@ -271,14 +252,13 @@ def _encoded(
     image: Picture,
     label: LabelMap,
     confidence: npt.NDArray[np.float32],
-    space: LabelSpace,
-    table: LabelMap | None,
+    masks: MaskFormat,
 ) -> bytes:
     """Return the content of one result file."""
     if kind == "index":
-        return encode_index_png(label, space.palette()) if table is None else encode_index_png(table[label])
+        return masks.encode(label)
     if kind == "confidence":
         return encode_index_png(np.rint(np.clip(confidence, 0, 1) * IGNORE).astype(np.uint8))
     if kind == "color":
-        return encode_picture(".png", space.colorize(label))
-    return encode_picture(".jpg", blend(image, label, space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        return masks.encode_colors(label)
+    return encode_picture(".jpg", blend(image, label, masks.space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -19,12 +19,13 @@ import torch
 from segadapt.core.files import replacing, write_bytes
 from segadapt.data.dataset import Picture
 from segadapt.data.decode import read_picture
+from segadapt.data.mask_format import mask_format
 from segadapt.data.readers import open_dataset
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluation.predict import find_images, label_id_table, predict_array, require_free
+from segadapt.evaluation.predict import find_images, predict_array, require_free
 from segadapt.evaluation.scoring import Progress
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig
@@ -188,9 +189,7 @@ def _require_cityscapes(space: LabelSpace, model: Segmenter) -> None:
 
 def _ids(space: LabelSpace, server: Server) -> LabelMap:
     """Return the look-up table [256] from the model's classes to the ids that a server asks for."""
-    in_order = space.mapping_to(CITYSCAPES)
-    label_ids = label_id_table(CITYSCAPES, server.ids)
-    return in_order if label_ids is None else label_ids[in_order]
+    return np.asarray(mask_format(CITYSCAPES, server.ids).table[space.mapping_to(CITYSCAPES)], np.uint8)
 
 
 def _name(image: Path) -> str:

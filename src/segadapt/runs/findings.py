@@ -80,9 +80,9 @@ def _require_images(parts: Mapping[str, PartRead]) -> None:
 
 def left_out(part: PartRead) -> Iterator[Finding]:
     """Find what opening the data set left out, where that may well not be meant."""
-    for remark in part.dataset.remarks:
-        if remark.dubious:
-            yield Finding("files left out", part.part, f"{part.part}: {remark.text}")
+    for notice in part.dataset.notices:
+        if notice.dubious:
+            yield Finding("files left out", part.part, f"{part.part}: {notice.text}")
 
 
 def masks_as_images(part: PartRead) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import numpy as np
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
-from segadapt.data.readers import open_dataset, reader_info, to_space
+from segadapt.data.readers import open_dataset, reader_info
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec, resolve_root
+from segadapt.runs.spaces import in_space, require_several_classes
 
 PYTHON = "python"
 """Reader of data sets that a script gives."""
@@ -109,8 +110,12 @@ def open_data(
     opener = _Opener(config, roots, given or {})
     source = opener.open("source", config.source, labelled=True)
     written = source.space
-    space = label_space(config.space) if config.space else written
+    test = opener.open("test", config.test, labelled=True, like=written) if config.test is not None else None
+    space = label_space(config.space) if config.space else written.numbered()
+    if test is not None and not config.space:
+        space = space.numbered_as(test.space)  # predictions are written in the ids of the target
     source = in_space(source, space, "source", config.source.merge)
+    require_several_classes(written, space, config.source.merge)
     target = opener.open("target", config.target, labelled=False).unlabelled()
 
     def labelled(part: str, spec: DataSpec) -> Dataset:
@@ -136,7 +141,8 @@ def open_data(
         workers=config.workers,
         skip_damaged=config.skip_damaged,
     )
-    return OpenedData(training, labelled("test", config.test) if config.test is not None else None, space)
+    tested = in_space(test, space, "test", config.test.merge) if test is not None and config.test is not None else None
+    return OpenedData(training, tested, space)
 
 
 @dataclass(frozen=True)
@@ -166,31 +172,3 @@ class _Opener:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
         masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
         return open_spec(spec, labelled, self.roots, part, like, masks)
-
-
-def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str, str] | None = None) -> Dataset:
-    """Return the data set with its labels in the classes of ``space``, matched by name.
-
-    Where its labels lack some of the classes, the mean over the classes that they have is a subset to score.
-
-    Args:
-        dataset: any data set.
-        space: the label space of the run.
-        where: the data set's part in the run, for messages.
-        merge: class name of the data set -> class of ``space`` that it counts as.
-
-    Raises:
-        RequestError: no class name is shared.
-    """
-    if dataset.space.same_classes(space) and not merge:
-        return dataset
-    present = set(dataset.space.mapping_to(space, merge).tolist())
-    shared = [name for train_id, name in enumerate(space.names) if train_id in present]
-    if not shared:
-        raise RequestError(
-            f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with "
-            f"{', '.join(space.names[:4])}, ...; give a classes file with these names"
-        )
-    if len(shared) < len(space):
-        space = replace(space, subsets={**space.subsets, f"the {len(shared)} classes labelled here": tuple(shared)})
-    return to_space(dataset, space, merge)

@@ -81,7 +81,7 @@ class PartRead:
             "images": self.total,
             "read": self.report.images,
             "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in self.report.sizes.most_common()],
-            "remarks": [remark.text for remark in self.dataset.remarks],
+            "notices": [notice.text for notice in self.dataset.notices],
         }
         if not self.labelled:
             return found
@@ -143,7 +143,6 @@ def _values(dataset: Dataset) -> MaskValues | None:
 def overview(parts: Sequence[PartRead]) -> list[str]:
     """Return what was read as lines for a person: a line for each part, and one table of the classes."""
     lines = [f"{p.part:<7}{_images(p)}, {_sizes(p.report)}" for p in parts]
-    lines += [f"{p.part}: {remark.text}" for p in parts for remark in p.dataset.remarks]
     labelled = [p for p in parts if p.labelled]
     return [*lines, *_table(labelled)] if labelled else lines
 
