@@ -38,14 +38,14 @@ def below(folder: Path) -> tuple[list[str], list[Notice]]:
 
 def test_files_of_other_suffixes_are_counted_and_named(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
-    for name in ("b.HEIC", "c.heic", "d.dng", "e.nii.gz", "f.part"):
+    for name in ("b.XCF", "c.xcf", "d.dng", "e.nii.gz", "f.part"):
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftyp")
     shutil.copy(tmp_path / "a.png", tmp_path / "IMG_0001")
-    for name in ("README", "Thumbs.db", "list.txt", "x.json", ".hidden.heic"):
+    for name in ("README", "Thumbs.db", "list.txt", "x.json", ".hidden.xcf"):
         (tmp_path / name).write_text("words")
     images, [notice] = below(tmp_path)
     assert images == ["a.png"]
-    assert notice.text.startswith(f"6 of 7 files in {tmp_path} are not read (2 .heic, ")
+    assert notice.text.startswith(f"6 of 7 files in {tmp_path} are not read (2 .xcf, ")
     assert all(kind in notice.text for kind in ("1 without suffix", "1 .dng", "1 .nii.gz", "1 .part"))
     assert notice.dubious
 
@@ -59,8 +59,11 @@ def test_raw_files_beside_their_pictures_are_named_but_not_dubious(tmp_path: Pat
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
-    (tmp_path / "a.heic").write_bytes(b"x")
-    with pytest.raises(RequestError, match=r"there are no images .*; 1 of 1 files .* are not read \(1 \.heic"):
+    (tmp_path / "a.dng").write_bytes(b"x")
+    with pytest.raises(
+        RequestError,
+        match=r"there are no images .*; 1 of 1 files .* are not read \(1 \.dng; the first is a\.dng, a raw photograph",
+    ):
         open_folder(tmp_path)
 
 
@@ -158,7 +161,7 @@ def test_masks_without_images_beside_them_are_said(tmp_path: Path) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([*IMAGE_SUFFIXES, *SIDE_FILES, ".heic", ""]))))
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([*IMAGE_SUFFIXES, *SIDE_FILES, ".dng", ""]))))
 def test_every_file_is_an_image_or_named_or_a_side_file(
     tmp_path_factory: pytest.TempPathFactory, names: list[tuple[str, str]]
 ) -> None:

@@ -85,14 +85,7 @@ def adapt(
     if any(folders.values()):
         if recipe is not None and "=" in recipe:
             changes, recipe = [recipe, *changes], None
-        if recipe is not None:
-            raise RequestError(
-                f"'{recipe}' is not a setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
-                "(--source-images ...)"
-            )
-        missing = [option for option, value in folders.items() if value is None]
-        if missing:
-            raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
+        _require_folders(folders, recipe)
         if (test_images is None) != (test_labels is None):
             raise RequestError("--test-images and --test-labels go together; give both or neither")
     elif recipe is None:
@@ -125,6 +118,18 @@ def adapt(
         quiet=quiet or json,
     )
     _show(result, json)
+
+
+def _require_folders(folders: Mapping[str, Path | None], recipe: str | None) -> None:
+    """Refuse folders that lack one, or that come with a recipe."""
+    if recipe is not None:
+        raise RequestError(
+            f"'{recipe}' is not a setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
+            "(--source-images ...)"
+        )
+    missing = [option for option, value in folders.items() if value is None]
+    if missing:
+        raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
 
 
 def _asked(findings: Sequence[str], quiet: bool) -> bool:

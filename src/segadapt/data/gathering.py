@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segadapt.data.dataset import Notice
+from segadapt.data.formats import HEAD, looks_like_an_image, not_read
 from segadapt.data.listing import IMAGE_SUFFIXES, files_below, walk
 from segadapt.data.masks_among import bare_name, beside_images, in_mask_folders
 from segadapt.data.pairing import MASK_ENDINGS
@@ -20,8 +21,6 @@ _SIDE = """
 """
 SIDE_FILES = frozenset(_SIDE.split())
 """Suffixes of notes, lists, tables and map data, of which nobody expects that they are read as images."""
-_HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"RIFF")
-"""First bytes of common image formats, by which a file without suffix is known."""
 _SUFFIXES_SHOWN = 6
 
 
@@ -150,10 +149,12 @@ def _of_unread(folder: Path, unread: Sequence[Path], readable: Sequence[Path]) -
     twins = {path.with_suffix("") for path in readable}
     alone = [path for path in unread if path.with_suffix("") not in twins]
     total = len(unread) + len(readable)
+    known = not_read(unread[0])
+    kind = f", {known}" if known else ""
     return [
         Notice(
             f"{len(unread)} of {total} files in {folder} are not read ({shown}; the first is "
-            f"{unread[0].relative_to(folder)}); save them as PNG or JPEG if they are meant",
+            f"{unread[0].relative_to(folder)}{kind}); save them as PNG or JPEG if they are meant",
             dubious=len(alone) > len(readable),
         )
     ]
@@ -203,6 +204,6 @@ def _ending(path: Path) -> str:
 def _begins_as_image(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(8).startswith(_HEADS)
+            return looks_like_an_image(file.read(HEAD))
     except OSError:
         return False

@@ -59,10 +59,9 @@ def _shown(config: DataConfig, opened: OpenedData, record: Record, accept: Accep
     findings = find(parts)
     for line in overview(parts):
         record.say(line)
-    for notice in dict.fromkeys(
-        n.text for dataset in opened.datasets.values() for n in dataset.notices if not n.dubious
-    ):
-        record.warn(notice)
+    notices = [notice for dataset in opened.datasets.values() for notice in dataset.notices]
+    for text in dict.fromkeys(notice.text for notice in notices if not notice.dubious):
+        record.warn(text)
     for finding in findings:  # how a published data set is used is no question
         if not finding.asked:
             record.say(finding.message)

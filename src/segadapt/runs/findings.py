@@ -1,4 +1,4 @@
-"""What is dubious about the data of a run: one small function for each kind of finding."""
+"""Findings about the data of a run that are dubious: one small function for each kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run read before it trains: sizes, classes and their shares in each part of its data."""
+"""Overview of the data of a run before it trains: sizes, classes and their shares in each part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WIDEST_NAME = 48
 
 @dataclass(frozen=True)
 class PartRead:
-    """What was read of one part of the data.
+    """Images and labels of one part of the data, as far as they were read.
 
     Attributes:
         part: ``source``, ``target`` or ``test``; of the target, its images alone.

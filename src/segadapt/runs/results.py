@@ -98,7 +98,7 @@ class RunResult:
 
     @property
     def data(self) -> Mapping[str, Any] | None:
-        """What was read of the data before training: ``parts`` and ``findings``, as in ``out/data.json``."""
+        """Facts of the data that were read before training: ``parts`` and ``findings``, as in ``out/data.json``."""
         held: Mapping[str, Any] | None = read_json(self.out / "data.json")
         return held
 
