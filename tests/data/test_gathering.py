@@ -168,7 +168,7 @@ def test_every_file_is_an_image_or_named_or_a_side_file(
     folder = tmp_path_factory.mktemp("files")
     files = {stem + suffix for stem, suffix in names}
     for name in files:
-        (folder / name).write_bytes(b"\x89PNG\r\n")
+        (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n")
     images, notices = below(folder)
     side = {name for name in files if Path(name).suffix in SIDE_FILES}
     named = int(notices[0].text.split()[0]) if notices else 0

@@ -160,7 +160,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
         console.print(title, style="italic", soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold", no_wrap=number > 0)
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(printable, row))
     console.print(table)
