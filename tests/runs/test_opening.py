@@ -16,7 +16,8 @@ from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, SYNTHIA, LabelSpace
 from segadapt.runs.config import DataConfig, DataSpec, load_config
 from segadapt.runs.fingerprint import labels_read
-from segadapt.runs.opening import check_files, open_data
+from segadapt.runs.opening import open_data
+from segadapt.runs.overview import read_parts
 from segadapt.runs.spaces import in_space
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
 from tests.tiny import write_folder
@@ -109,7 +110,7 @@ def test_test_masks_are_read_as_those_of_the_source(tmp_path: Path) -> None:
     test = open_data(config, {}, tmp_path / "cache").test
     assert test is not None
     with pytest.raises(RequestError, match=r"001\.png holds 9, which are not ids of this data set .*--ignore-id"):
-        check_files({"test": test}, False, lambda _: None)
+        read_parts({"test": test}, {"test": True}, False, lambda _: None)
 
 
 def test_what_is_merged_is_scored_and_what_is_not_is_named(tmp_path: Path) -> None:

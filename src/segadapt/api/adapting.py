@@ -15,6 +15,7 @@ from segadapt.errors import RequestError
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.report import write_report
 from segadapt.runs.config import RunConfig, folder_config, listed, load_config
+from segadapt.runs.consent import Accept
 from segadapt.runs.own_data import Classes, PathLike, own_data
 from segadapt.runs.own_network import with_network
 from segadapt.runs.results import RunResult
@@ -48,6 +49,7 @@ def adapt(
     steps: int | None = None,
     stage: str | None = None,
     reuse: PathLike | Sequence[PathLike] = (),
+    accept: Accept = False,
     quiet: bool = True,
 ) -> RunResult:
     """Adapt a model by a recipe, between two folders, or between two data sets of one's own.
@@ -81,10 +83,11 @@ def adapt(
         length, steps: share of the published steps, in (0, 1], or about so many steps of all stages together.
         stage: run this stage alone.
         reuse: runs to take finished stages over from, where settings, seed and training data are equal.
+        accept: go on where the data are dubious; or a function that is told the findings and answers whether to.
         quiet: print warnings only.
 
     Raises:
-        RequestError: the request is wrong; the message says where and how to fix it.
+        RequestError: the request is wrong, or the data are dubious; the message says where and how to fix it.
         RunError: training failed or was stopped; calling again resumes it.
 
     >>> import segadapt  # doctest: +SKIP
@@ -122,7 +125,8 @@ def adapt(
     config = with_network(config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
     require_writable(where, "folder for the run ('out')")
-    return _executed(Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given), stage)
+    opened = Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given, accept=accept)
+    return _executed(opened, stage)
 
 
 def resume(

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
-from segadapt.data.dataset import Dataset, Item
+from segadapt.data.dataset import Dataset, Item, Notice
 from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
 from segadapt.data.few_classes import require_two_classes
+from segadapt.data.gathering import images_in, unused_masks
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import chosen
 from segadapt.data.mask_storage import require_lossless, settle
 from segadapt.data.own_output import classes_in, notice_of, read_by_names, require_known, stamps_of
-from segadapt.data.pairing import image_ids, images_in, masks_of
+from segadapt.data.pairing import image_ids, masks_of
 from segadapt.data.stamp import Stamp, read_stamp
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
@@ -152,15 +154,14 @@ def open_folder(
     Raises:
         RequestError: folder missing or empty, image without mask, ambiguous or unusable masks, wrong list.
     """
-    found = images_in(images, labels, name)
-    if list_file is not None:
-        found = chosen(list_file, images, found, name)
+    every, notices = images_in(images, labels, name)
+    found = chosen(list_file, images, every, name) if list_file is not None else every
     ids = image_ids(images, found)
     if labels is None:
         names = read_classes(classes, part or "source") if classes else ()  # their order is the same in every part
         space = space_of(name, names) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
         return Dataset(
-            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
+            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels, notices
         )
     masks = masks_of(images, found, labels, name)
     storages = require_lossless(masks, name)
@@ -172,7 +173,9 @@ def open_folder(
     require_known(stamps, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = SizedLabels(FolderLabels(known, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
-    notices = (notice_of(stamps, len(masks), name),) if stamps else ()
+    notices = (*notices, *unused_masks(labels, masks, every))
+    if stamps:
+        notices = (*notices, Notice(notice_of(stamps, len(masks), name)))
     return Dataset(name, space_of(name, known, ignore_ids), items, read_picture, read, notices)
 
 
@@ -184,10 +187,24 @@ def _classes_of(
     return classes_named(like) or (infer_classes(plain, ignore_ids, name) if plain else classes_in(stamps.values()))
 
 
+def folder_labels(dataset: Dataset) -> FolderLabels | None:
+    """Return how the masks of a folder become train ids, below whatever was laid on top; None for other data."""
+    read: Any = dataset.read_label
+    while read is not None and not isinstance(read, FolderLabels):
+        read = getattr(read, "read", None)
+    return read
+
+
+def mask_signs(dataset: Dataset) -> dict[str, str]:
+    """Return how the masks of a folder show each class, by its name there, e.g. ``value 7 in the masks``."""
+    read = folder_labels(dataset)
+    return {c.name: _shown(c).strip(" ()") for c in read.classes} if read is not None else {}
+
+
 def describe_classes(dataset: Dataset) -> str:
     """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
-    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
-    classes = read.classes if isinstance(read, FolderLabels) else ()
+    read = folder_labels(dataset)
+    classes = read.classes if read is not None else ()
     own = {c.name: _shown(c) for c in classes}
     lines = [f"{dataset.name}: {len(dataset.space)} classes"]
     lines += [f"  {train_id:3d}  {name}{own.get(name, '')}" for train_id, name in enumerate(dataset.space.names)]
