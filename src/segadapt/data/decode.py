@@ -19,6 +19,9 @@ from segadapt.core.types import Size
 from segadapt.data import tiff as tags
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode_tiff import decode_tiff
+from segadapt.data.decoded import Decoded as Decoded
+from segadapt.data.decoded import Palette
+from segadapt.data.decoded import Values as Values
 from segadapt.data.formats import (
     HEAD,
     MOST_PIXELS,
@@ -32,9 +35,6 @@ from segadapt.data.formats import (
 from segadapt.data.jpeg import decode_strictly
 from segadapt.data.orientation import TAG, orientation_of, swaps_sides
 from segadapt.data.pixels import CHANNELS_OF_16_BITS, bits_of, by_opencv, of_pillow, raw_mode, unscaled, upright
-from segadapt.data.stored import Decoded as Decoded
-from segadapt.data.stored import Palette
-from segadapt.data.stored import Values as Values
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
@@ -57,10 +57,11 @@ def decode(path: Path, no_data: Sequence[int] = ()) -> Decoded:
     """Decode any image or label file.
 
     This is the only rule by which files become numbers. Numbers are those that are stored: palette files give their
-    indices, and WhiteIsZero inverts nothing. Pixels lie as a viewer shows them: orientation tags are obeyed in every
-    format. Transparency and a fourth band are dropped, three bands are red, green and blue whatever tags call them;
-    CMYK, YCbCr and other models become RGB. Files of several pages or frames are refused, as there is no telling which
-    one is meant; overviews, masks and previews beside the picture are no pages.
+    indices (but a GIF of greys, which cannot be without a palette, its greys), and WhiteIsZero inverts nothing. Pixels
+    lie as a viewer shows them: orientation tags are obeyed in every format. Transparency and a fourth band are dropped,
+    three bands are red, green and blue whatever tags call them; CMYK, YCbCr and other models become RGB. Files of
+    several pages or frames are refused, as there is no telling which one is meant; overviews, masks and previews beside
+    the picture are no pages.
 
     Args:
         path: a file of one of :data:`~segadapt.data.formats.IMAGE_SUFFIXES`, with any suffix.

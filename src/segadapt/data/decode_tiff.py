@@ -11,10 +11,10 @@ from PIL import Image
 
 from segadapt.data import tiff as tags
 from segadapt.data.dataset import DamagedFile
+from segadapt.data.decoded import Decoded, whole_numbers
 from segadapt.data.formats import Unsupported, require_one, require_size
 from segadapt.data.orientation import TAG
 from segadapt.data.pixels import of_pillow, raw_mode, upright
-from segadapt.data.stored import Decoded, whole_numbers
 
 
 def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
