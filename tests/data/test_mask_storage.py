@@ -98,6 +98,7 @@ def test_masks_with_losses_are_refused_by_content(
     [
         (".webp", saved("WEBP", lossless=True)),
         (".jp2", saved("JPEG2000")),
+        (".gif", saved("GIF")),
         (".bmp", saved("BMP")),
         (".tif", saved("TIFF", compression="tiff_lzw")),
         (".pgm", saved("PPM")),
@@ -146,6 +147,14 @@ def test_colours_beyond_those_used_do_not_count(tmp_path: Path) -> None:
     )
     dataset = opened(tmp_path, *((MASK, ".png", with_palette((0, 1, 2, 3), colors)) for colors in more))
     assert dataset.space.names == ("class_0", "class_1", "class_2")
+
+
+def test_gif_masks_that_show_black_alone_fit_those_with_colours(tmp_path: Path) -> None:
+    order = (2, 0, 1)
+    masks = ((MASK, ".gif", with_palette(order)), (0 * MASK, ".gif", grey), (OTHER, ".gif", with_palette()))
+    dataset = opened(tmp_path, *masks)
+    for i, mask in enumerate((MASK, 0 * MASK, OTHER)):
+        assert np.array_equal(np.array(dataset.space.colors)[dataset.label(i)], COLORS[mask])
 
 
 def test_palette_masks_beside_rgb_masks_are_read_by_colour(tmp_path: Path) -> None:

@@ -60,10 +60,11 @@ def decode(path: Path, no_data: Sequence[int] = ()) -> Decoded:
     """Decode any image or label file.
 
     This is the only rule by which files become numbers. Numbers are those that are stored: palette files give their
-    indices, and WhiteIsZero inverts nothing. Pixels lie as a viewer shows them: orientation tags are obeyed in every
-    format. Transparency and a fourth band are dropped, three bands are red, green and blue whatever tags call them;
-    CMYK, YCbCr and other models become RGB. Files of several pages or frames are refused, as there is no telling which
-    one is meant; overviews, masks and previews beside the picture are no pages.
+    indices (but a GIF of greys, which cannot be without a palette, its greys), and WhiteIsZero inverts nothing. Pixels
+    lie as a viewer shows them: orientation tags are obeyed in every format. Transparency and a fourth band are dropped,
+    three bands are red, green and blue whatever tags call them; CMYK, YCbCr and other models become RGB. Files of
+    several pages or frames are refused, as there is no telling which one is meant; overviews, masks and previews beside
+    the picture are no pages.
 
     Args:
         path: a file of one of :data:`~segadapt.data.formats.IMAGE_SUFFIXES`, with any suffix.

@@ -23,7 +23,7 @@ from segadapt.data.decode import as_indices, decode
 from segadapt.data.decoded import Decoded, Palette
 from segadapt.data.formats import HEAD, open_image
 from segadapt.data.labelling import color_codes, color_of
-from segadapt.data.pixels import bits_of, raw_mode
+from segadapt.data.pixels import bits_of, greys_only, raw_mode
 from segadapt.errors import RequestError
 from segadapt.labels import Color
 
@@ -122,7 +122,7 @@ class Signs:
             self.codes.update(distinct(color_codes(stored.values)))
             if indices is None:
                 self.color_mask = self.color_mask or path
-        elif stored.palette is None:
+        elif stored.palette is None and stored.format != "GIF":  # a GIF of greys may stand among GIFs of colours
             self.plain_mask = self.plain_mask or path
         if indices is None:
             self.colored = True
@@ -183,6 +183,9 @@ class Signs:
             greys, codes = _greys(stored.palette), color_codes(stored.palette)
             for value in sorted(v for v in values if v < len(greys)):
                 self.colors[value].setdefault(int(codes[value]), path)
+        elif stored.format == "GIF":
+            for value in values:
+                self.colors[value].setdefault(value * 0x010101, path)
         for value in sorted(v for v in values if v < len(greys)):
             grey = greys[value]
             if grey is None:
@@ -292,7 +295,10 @@ def _of_image(file: BinaryIO, head: bytes, path: Path) -> Storage:
         one = Image.new("P", (1, 1))
         if image.palette is not None:
             one.putpalette(image.palette)
-        return Storage("palette", bits, np.array(one.getpalette("RGB"), np.uint8).reshape(-1, 3), lossy)
+        palette = np.array(one.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        if image.format != "GIF" or not greys_only(palette):
+            return Storage("palette", bits, palette, lossy)
+        return Storage("grey", 8, None, lossy)
     grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
     return Storage("grey" if grey else "colours", bits, None, lossy)
 

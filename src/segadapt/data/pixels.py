@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decoded import Decoded, Values, whole_numbers
+from segadapt.data.decoded import Decoded, Palette, Values, whole_numbers
 from segadapt.data.orientation import turned
 
 CHANNELS_OF_16_BITS = ("LA", "RGB", "RGBA", "RGBX")
@@ -30,9 +30,17 @@ def of_pillow(image: Image.Image, raw: str, path: Path) -> Decoded:
     if image.mode in ("P", "PA"):
         indices = np.asarray(image)
         indices = (indices if indices.ndim == 2 else indices[..., 0]).copy()
-        return Decoded(indices, np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3), bits, kind)
+        palette = np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+        if kind == "GIF" and greys_only(palette) and indices.max(initial=0) < len(palette):
+            return Decoded(palette[indices, 0], None, 8, kind)
+        return Decoded(indices, palette, bits, kind)
     white = {16: 65535, 32: 65535}.get(bits, (1 << bits) - 1)
     return Decoded(_unstretched(_numbers(image, path), raw), None, bits, kind, white)
+
+
+def greys_only(palette: Palette) -> bool:
+    """Return whether a palette holds no colour. That of a GIF then only stores greys, which it cannot do otherwise."""
+    return bool((palette == palette[:, :1]).all())
 
 
 def raw_mode(image: Image.Image) -> str:
