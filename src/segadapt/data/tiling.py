@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from segadapt.data.pairing import image_ids, images_in, masks_of
+from segadapt.data.gathering import images_in
+from segadapt.data.pairing import image_ids, masks_of
 from segadapt.data.raster import Bands, Raster, Window
 from segadapt.data.raster_picture import is_upright
 from segadapt.data.raster_writing import write_raster
