@@ -520,5 +520,7 @@ def test_a_palette_that_gives_values_to_other_classes_is_refused(tmp_path: Path)
         if name != "other":
             assert open_folder(images, masks, classes).label(0).tolist() == [[1, 0, 255]]
             continue
-        with pytest.raises(UnknownLabel, match="shows value 0 in the colour of 'a', but the classes file gives 0 to 'b'"):
+        with pytest.raises(
+            UnknownLabel, match="shows value 0 in the colour of 'a', but the classes file gives 0 to 'b'"
+        ):
             open_folder(images, masks, classes).label(0)
