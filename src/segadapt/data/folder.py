@@ -80,8 +80,9 @@ class FolderLabels:
         for value, color in seen.items():
             if value in ids and ids[value] != colors[color]:
                 raise UnknownLabel(
-                    f"{path}: its palette shows value {value} in the colour of '{names[colors[color]]}', but the classes "
-                    f"file gives {value} to '{names.get(ids[value], 'no class')}'; give the classes the ids of these masks"
+                    f"{path}: its palette shows value {value} in the colour of '{names[colors[color]]}', but the "
+                    f"classes file gives {value} to '{names.get(ids[value], 'no class')}'; give the classes the ids of "
+                    "these masks"
                 )
 
     def _values_in(self, stored: Decoded) -> list[int]:

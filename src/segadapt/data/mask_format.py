@@ -1,7 +1,7 @@
 """How label maps become files for others: in train ids, in the ids of Cityscapes, or in the user's own ids.
 
 =============  ===================================================================================
-``train``      palette PNG of train ids 0 .. K - 1, 255 for no class; a viewer shows the colours
+``train``      PNG of train ids 0 .. K - 1, 255 for no class; with a palette, in which viewers show the colours
 ``cityscapes`` grey PNG of the label ids of Cityscapes, 0 for no class
 ``own``        grey PNG of the ids that the user's own masks have, 16 bits where one is above 255; where
                these masks show their classes by colour alone, a colour PNG
@@ -30,7 +30,7 @@ from segadapt.labels import CITYSCAPES, IGNORE, LARGEST_ID, Color, LabelMap, Lab
 Ids = Literal["train", "cityscapes", "own"]
 LEGEND = "legend.json"
 _ABOUT = {
-    "train": "index masks: 'value' is the value of a pixel; they have a palette, so read them with Pillow, not OpenCV",
+    "train": "index masks: 'value' is the value of a pixel, not one of yours; OpenCV reads palette files as colours",
     "cityscapes": "grey masks: 'value' is the value of a pixel, the label id of Cityscapes",
     "own": "grey masks: 'value' is the value of a pixel, as in the masks that the model was trained with",
 }
