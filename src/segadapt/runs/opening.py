@@ -124,20 +124,23 @@ def open_data(
     opener = _Opener(config, roots, given or {})
     source = opener.open("source", config.source, labelled=True)
     written = source.space
-    test = opener.open("test", config.test, labelled=True, like=written) if config.test is not None else None
+    target = opener.open("target", config.target, labelled=False).unlabelled()
+    _require_same_bands(source, target, "target")
+
+    def opened(part: str, spec: DataSpec) -> Dataset:
+        found = opener.open(part, spec, labelled=True, like=written, reading=reader_in(target))
+        _require_same_bands(target, found, part)
+        return found
+
+    test = opened("test", config.test) if config.test is not None else None
     space = label_space(config.space) if config.space else written.numbered()
     if test is not None and not config.space:
         space = space.numbered_as(test.space)  # predictions are written in the ids of the target
     source = in_space(source, space, "source", config.source.merge)
     require_several_classes(written, space, config.source.merge)
-    target = opener.open("target", config.target, labelled=False).unlabelled()
-    reading = reader_in(target)
-    _require_same_bands(source, target, "target")
 
     def labelled(part: str, spec: DataSpec) -> Dataset:
-        opened = opener.open(part, spec, labelled=True, like=written, reading=reading)
-        _require_same_bands(target, opened, part)
-        return in_space(opened, space, part, spec.merge)
+        return in_space(opened(part, spec), space, part, spec.merge)
 
     oracle = partial(labelled, "oracle", config.oracle) if config.oracle is not None else None
     truth = None
