@@ -67,12 +67,8 @@ def said_of(made: PredictionSummary, chosen: bool) -> str:
         made: the result.
         chosen: whether kinds of results were asked for.
     """
-    if made.left_out:
-        count, first = len(made.left_out), made.left_out[0]
-        console.print(
-            f"left out: {_count(count, 'file')} that are no images or videos by their endings, the first is {first}",
-            soft_wrap=True,
-        )
+    for line in made.left_out:
+        console.print(line, soft_wrap=True)
     for line in made.skipped:
         console.print(f"skipped: {line}", soft_wrap=True)
     for line in made.mosaics:

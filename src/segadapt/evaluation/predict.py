@@ -45,7 +45,7 @@ class PredictionSummary:
         skipped: one line for each image or video that could not be read, with its path and the reason.
         mosaics: one line for each image that was predicted in tiles, with their scale and its reason.
         cut: one line for each video that ended before the length that it claims.
-        left_out: files in the folders and patterns that are neither image nor video.
+        left_out: one line for each folder and pattern that holds files which are neither image nor video.
         seconds: wall time.
         output: folder of the results.
     """
@@ -196,7 +196,7 @@ def predict_path(
         skipped=tuple(skipped),
         mosaics=tuple(map(str, mosaics.values())),
         cut=tuple(film.cut for film in films if film.cut),
-        left_out=tuple(map(str, inputs.left_out)),
+        left_out=inputs.left_out,
         seconds=round(time.monotonic() - started, 3),
         output=str(output),
     )
