@@ -188,7 +188,7 @@ def test_the_command_says_what_it_made_of_a_video(
     code, out, err = call(monkeypatch, capsys, *given)
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith("left out: 1 file that")
+    assert lines[0].startswith(f"1 of 6 files in '{images}' are left out")
     assert "cut.mkv ended after" in lines[1]
     assert "--kinds index,overlay" in lines[2]
     assert lines[3].startswith("3 images and ")
