@@ -17,7 +17,8 @@ from segadapt.data.decode import read_index
 from segadapt.data.mask_format import mask_format
 from segadapt.data.writing import encode_index_png
 from segadapt.errors import RequestError
-from segadapt.evaluation.predict import find_images, predict_array, predict_path
+from segadapt.evaluation.inputs import find_inputs
+from segadapt.evaluation.predict import predict_array, predict_path
 from segadapt.labels import CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, predict_labels
 from tests.evaluation.test_scoring import FOUR, blocks, grey_image
@@ -119,10 +120,10 @@ def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.png").write_bytes(b"no image")
     for path, message in (
-        (tmp_path / "nowhere", "no image or folder"),
-        (tmp_path / "empty", "no images in"),
-        (folder / "notes.txt", "not an image file"),
-        (tmp_path / "broken", "none of the 1 images"),
+        (tmp_path / "nowhere", "there is no image, video or folder"),
+        (tmp_path / "empty", "no images or videos in"),
+        (folder / "notes.txt", "neither an image nor a video"),
+        (tmp_path / "broken", "none of the 1 files"),
     ):
         with pytest.raises(RequestError, match=message):
             predict_path(model, FOUR, path, out)
@@ -195,6 +196,6 @@ def test_linked_and_hidden_files(folder: Path, tmp_path: Path) -> None:
     write(folder / "._plain.png", grey_image(blocks(8, 8, 0)))
     write(tmp_path / "elsewhere" / "y.png", grey_image(blocks(8, 8, 0)))
     (folder / "link").symlink_to(tmp_path / "elsewhere")
-    found = [p.relative_to(folder.resolve()).as_posix() for p in find_images(folder).images]
+    found = [p.relative_to(folder.resolve()).as_posix() for p in find_inputs(folder).images]
     assert "link/y.png" in found
     assert not any("hidden" in name or "._" in name for name in found)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segadapt.cli.common import (
+    Bands,
     Classes,
     IgnoreId,
     Json,
@@ -22,6 +23,7 @@ from segadapt.cli.common import (
     TotalSteps,
     console,
     out_folder,
+    parse_bands,
     parse_ids,
     parse_roots,
     print_json,
@@ -63,6 +65,7 @@ def adapt(
     test_labels: TestLabels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    bands: Bands = "",
     method: MethodName = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
     root: Roots = None,
@@ -105,6 +108,7 @@ def adapt(
         test_labels=test_labels,
         classes=classes,
         ignore_ids=parse_ids(ignore_id),
+        bands=parse_bands(bands),
         method=method,
         plugins=plugin or (),
         out=out,
@@ -233,7 +237,7 @@ def demo(
     from segadapt.api import adapt as run
     from segadapt.api import load
     from segadapt.engine.record import Steps
-    from segadapt.evaluation.predict import find_images, predict_path
+    from segadapt.evaluation.predict import predict_path
     from segadapt.models.inference import InferenceConfig
     from segadapt.toy import write_world
 
@@ -243,7 +247,7 @@ def demo(
     _show(result, json)
     loaded = load(result.model)
     images = out / "toy" / "cityscapes" / "leftImg8bit" / "val"
-    with Steps("predict", len(find_images(images).images), quiet=quiet or json) as steps:
+    with Steps("predict", 0, quiet=quiet or json) as steps:
         predict_path(
             loaded.model,
             loaded.space,
@@ -252,7 +256,7 @@ def demo(
             InferenceConfig(**loaded.inference),
             size=loaded.working_size,
             overwrite=True,
-            progress=lambda *_: steps.advance(),
+            progress=lambda _, total: steps.advance(total=total),
         )
     if not json:
         console.print(f"predictions on {images} are in {out / 'predictions'}", soft_wrap=True)

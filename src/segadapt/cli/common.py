@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -44,6 +44,10 @@ Merge = Annotated[
     ),
 ]
 IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
+Bands = Annotated[
+    str,
+    typer.Option(help="Bands of source and target to read: 'all', or numbers as 4,3,2; empty: red, green and blue."),
+]
 Reader = Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")]
 DataRoot = Annotated[str, typer.Option(help="Its folder, or a name given by --root.")]
 Split = Annotated[str, typer.Option(help="Its split, e.g. val.")]
@@ -79,6 +83,16 @@ def parse_ids(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise RequestError(f"--ignore-id '{text}' is neither 'none' nor a comma-separated list of integers") from None
+
+
+def parse_bands(text: str) -> Literal["all"] | tuple[int, ...] | None:
+    """Return the bands that an option gives: ``all``, numbers from 1, or None for an empty text."""
+    if text.strip().lower() == "all":
+        return "all"
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise RequestError(f"--bands '{text}' is neither 'all' nor a list of numbers from 1, e.g. 4,3,2")
+    return tuple(int(part) for part in parts) or None
 
 
 def data_spec(

@@ -17,6 +17,7 @@ from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import UnknownLabel
 from segadapt.data.folder import folder_labels
+from segadapt.data.formats import Unsupported
 from segadapt.data.labelling import SizeMismatch
 from segadapt.data.mask_values import count_values, shown
 from segadapt.data.overlay import contact_picture
@@ -27,6 +28,7 @@ from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
 DAMAGED_IMAGE, DAMAGED_LABEL = "damaged image", "damaged label"
+UNSUPPORTED_IMAGE, UNSUPPORTED_LABEL = "unsupported image", "unsupported label"
 SIZES_DIFFER, UNKNOWN_LABEL = "sizes differ", "unknown label"
 DUPLICATE, EMPTY_LABEL, ABSENT_CLASS = "duplicate image", "empty label", "absent class"
 OTHER_NUMBER = "other number of images"
@@ -245,7 +247,8 @@ def _check_item(dataset: Dataset, index: int, want_picture: bool) -> _Checked:
         content = item.image.read_bytes() if isinstance(item.image, Path) else image.tobytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
     except RequestError as problem:
-        errors.append(Problem(DAMAGED_IMAGE, item.id, str(problem)))
+        kind = UNSUPPORTED_IMAGE if isinstance(problem, Unsupported) else DAMAGED_IMAGE
+        errors.append(Problem(kind, item.id, str(problem)))
     if item.label is not None:
         try:
             label = dataset.label(index)
@@ -284,6 +287,8 @@ def _kind(problem: RequestError) -> str:
         return SIZES_DIFFER
     if isinstance(problem, UnknownLabel):
         return UNKNOWN_LABEL
+    if isinstance(problem, Unsupported):
+        return UNSUPPORTED_LABEL
     return DAMAGED_LABEL if isinstance(problem, DamagedFile) else UNKNOWN_LABEL
 
 

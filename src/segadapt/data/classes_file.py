@@ -157,7 +157,8 @@ def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
     name = entry["name"]
     if not name.isprintable():
         raise RequestError(
-            f"classes file {place.path}: the name {ascii(name)[:60]} has signs that cannot be printed; write another one"
+            f"classes file {place.path}: the name {ascii(name)[:60]} has signs that cannot be printed; write "
+            "another one"
         )
     given = {key: _of_part(entry[key], name, place) for key in ("id", "color") if key in entry}
     own_id = _own(entry.get("id"), _id, name, place)

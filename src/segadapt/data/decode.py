@@ -19,6 +19,9 @@ from segadapt.core.types import Size
 from segadapt.data import tiff as tags
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode_tiff import decode_tiff
+from segadapt.data.decoded import Decoded as Decoded
+from segadapt.data.decoded import Palette
+from segadapt.data.decoded import Values as Values
 from segadapt.data.formats import (
     HEAD,
     MOST_PIXELS,
@@ -32,14 +35,13 @@ from segadapt.data.formats import (
 from segadapt.data.jpeg import decode_strictly
 from segadapt.data.orientation import TAG, orientation_of, swaps_sides
 from segadapt.data.pixels import CHANNELS_OF_16_BITS, bits_of, by_opencv, of_pillow, raw_mode, unscaled, upright
-from segadapt.data.stored import Decoded as Decoded
-from segadapt.data.stored import Palette
-from segadapt.data.stored import Values as Values
+from segadapt.data.raster import has_rasterio
+from segadapt.data.raster_picture import read_raster
+from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
 _JPEG_END = b"\xff\xd9"
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Pillow warns of images above 89 megapixels; aerial mosaics are larger. Headers are checked against MOST_PIXELS here;
 # a TIFF file of 16-bit colours goes through Pillow as a grey image of six bytes per pixel.
 Image.MAX_IMAGE_PIXELS = 6 * MOST_PIXELS
@@ -91,6 +93,9 @@ def stored_otherwise(path: Path) -> bool:
 
 def read_picture(path: Path) -> Picture:
     """Read an image file as RGB [H, W, 3] uint8, as a viewer shows it; grey is repeated, 16 bits become 8."""
+    head = tiff_head(path)
+    if head is not None and not head.plain and has_rasterio():
+        return read_raster(path).picture
     stored = _decoded(path, (), True)
     values = stored.values
     if stored.palette is not None:
@@ -143,7 +148,7 @@ def read_first_channel(path: Path) -> LabelMap:
 
 def _decoded(path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
     data = _content(path)
-    if data[:4] in _TIFF_HEADS:
+    if data[:4] in tags.HEADS:
         return _guarded(lambda: decode_tiff(data, path, no_data, picture), data, path)
     return _guarded(lambda: _of_other(data, path), data, path)
 
@@ -194,7 +199,7 @@ def _stored_size(path: Path) -> tuple[int, int, int]:
 
 
 def _sizes(file: Any, head: bytes, path: Path) -> tuple[int, int, int]:
-    if head[:4] in _TIFF_HEADS:
+    if head[:4] in tags.HEADS:
         tiff = tags.Tiff(file)
         page = tiff.pages[0]
         return tiff.number(page, tags.HEIGHT, 0), tiff.number(page, tags.WIDTH, 0), tiff.number(page, TAG, 1)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from PIL import Image
 
 from segadapt.data import tiff as tags
 from segadapt.data.dataset import DamagedFile
+from segadapt.data.decoded import Decoded, whole_numbers
 from segadapt.data.formats import Unsupported, require_one, require_size
 from segadapt.data.orientation import TAG
 from segadapt.data.pixels import of_pillow, raw_mode, upright
-from segadapt.data.stored import Decoded, whole_numbers
 
 
 def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
@@ -34,10 +35,11 @@ def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) 
         return upright(_by_pillow(data, path, tiff, page), tiff.number(page, TAG, 1))
     if kind.bands > 4 or (picture and (kind.form != "u" or kind.bits > 16)):
         numbers = {"u": "", "i": " signed", "f": " floating point"}[kind.form]
+        names = f"{quote(path.name)} {quote(path.stem + '_8bit.tif')}"
         raise Unsupported(
             f"{path} has {kind.bands} band{'s' * (kind.bands > 1)} of {kind.bits}-bit{numbers} numbers; files have 1 "
             f"to 4 bands{', images of 8 or 16 bits' if picture else ''}; convert it: gdal_translate -b 1"
-            f"{' -b 2 -b 3' if kind.bands > 2 else ''} -scale -ot Byte {path.name} {path.stem}_8bit.tif"
+            f"{' -b 2 -b 3' if kind.bands > 2 else ''} -scale -ot Byte {names}"
         )
     pixels = tags.stored(data, tiff, page)
     bands = pixels[..., :3] if kind.bands > 2 else pixels[..., 0]
@@ -55,7 +57,7 @@ def _by_pillow(data: bytes, path: Path, tiff: tags.Tiff, page: tags.Page) -> Dec
     wrong = tags.damage_of_jpeg(data, tiff, page) if kind.compression == tags.JPEG_IN_TIFF else None
     if wrong:
         raise DamagedFile(f"{path} is cut off or damaged inside ({wrong}); fetch it again")
-    image = Image.open(io.BytesIO(tags.upright_tag(data, tiff, page)), formats=("TIFF",))
+    image = Image.open(io.BytesIO(tiff.for_other_decoders(data)), formats=("TIFF",))
     raw = raw_mode(image)
     image.load()
     found = of_pillow(image, raw.rstrip("IR"), path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO
 
 from PIL import Image
@@ -56,23 +57,23 @@ def _matlab(path: Path) -> str:
 
 
 def _gdal(path: Path) -> str:
-    return f"gdal_translate {path.name} {path.stem}.tif (gdalinfo lists the parts of the file)"
+    return f"gdal_translate {quote(path.name)} {quote(path.stem + '.tif')} (gdalinfo lists the parts of the file)"
 
 
 def _slide(path: Path) -> str:
-    return f"vips dzsave {path.name} {path.stem} --depth one --tile-size 2048 --overlap 0 --suffix .png"
+    return f"vips dzsave {quote(path.name)} {quote(path.stem)} --depth one --tile-size 2048 --overlap 0 --suffix .png"
 
 
 def _frames(path: Path) -> str:
-    return f"ffmpeg -i {path.name} {path.stem}_%06d.png"
+    return f"ffmpeg -i {quote(path.name)} {quote(path.stem + '_%06d.png')}"
 
 
 def _picture(path: Path) -> str:
-    return f"magick {path.name} {path.stem}.png"
+    return f"magick {quote(path.name)} {quote(path.stem + '.png')}"
 
 
 def _raw(path: Path) -> str:
-    return f"darktable-cli {path.name} {path.stem}.png"
+    return f"darktable-cli {quote(path.name)} {quote(path.stem + '.png')}"
 
 
 def _with_heif(path: Path) -> str:
@@ -192,7 +193,8 @@ def require_one(pages: int, path: Path, frames: bool = False) -> None:
     """Refuse a file of several pages or frames."""
     if pages > 1:
         what = "frames, it is an animation" if frames else "pages"
+        parts = quote(f"{path.stem}_%04d.png")
         raise Unsupported(
             f"{path} has {pages} {what}, and only single pictures are read; split it: "
-            f"magick {path.name}{' -coalesce' if frames else ''} {path.stem}_%04d.png, or take it out"
+            f"magick {quote(path.name)}{' -coalesce' if frames else ''} {parts}, or take it out"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ def images_in(folder: Path, labels: Path | None, name: str) -> Gathered:
     return found
 
 
-def gather(folder: Path, leave_out: Path | None = None) -> Gathered:
+def gather(folder: Path, leave_out: Path | None = None, taken: Collection[str] = ()) -> Gathered:
     """Find the images below a folder, without masks and predictions that lie among them.
 
     Files that are no images by their suffix are counted and named, unless they are hidden or :data:`SIDE_FILES`;
@@ -71,11 +71,12 @@ def gather(folder: Path, leave_out: Path | None = None) -> Gathered:
     Args:
         folder: an existing folder; it is searched with its sub-folders.
         leave_out: a folder in it that is not searched.
+        taken: suffixes of files that are used otherwise, e.g. of videos; nothing is said of them.
 
     Raises:
         RequestError: a folder below cannot be listed.
     """
-    readable, notices = _readable(folder, leave_out)
+    readable, notices = _readable(folder, leave_out, taken)
     beside = beside_images(readable)
     among = in_mask_folders(folder, [path for path in readable if path not in beside])
     images = [path for path in readable if path not in beside and path not in among]
@@ -118,13 +119,15 @@ def _require_folder(folder: Path, kind: str, name: str) -> None:
         raise RequestError(f"{name}: the {kind} folder {folder} {wrong}; check the path")
 
 
-def _readable(folder: Path, leave_out: Path | None = None) -> tuple[list[Path], tuple[Notice, ...]]:
+def _readable(
+    folder: Path, leave_out: Path | None = None, taken: Collection[str] = ()
+) -> tuple[list[Path], tuple[Notice, ...]]:
     """Return the files below a folder that have the suffix of an image, and what is said of the others."""
     readable: list[Path] = []
     unread: list[Path] = []
     no_files: list[Path] = []
     for path in files_below(folder, leave_out):
-        if path.suffix.lower() in SIDE_FILES:
+        if path.suffix.lower() in SIDE_FILES or path.suffix.lower() in taken:
             continue
         if not path.is_file():
             no_files.append(path)

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-_END = b"\xff\xd9"
 _DAMAGE = re.compile("Corrupt JPEG data|Premature end")
 """The warnings of libjpeg that are about missing or garbled data; others are about unusual headers."""
 _SPARE = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
@@ -20,7 +19,7 @@ _BUFFERED = 8
 """Bytes behind the last pixel that libjpeg may have read ahead and does not count as spare."""
 _ZEROS = bytes(64)
 """Zeros from which on they are looked at; as codes of coefficients they fill almost three blocks."""
-_TABLES, _SCAN = 0xC4, 0xDA
+_TABLES, _END, _SCAN = 0xC4, 0xD9, 0xDA
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 """Markers without a segment behind them."""
 
@@ -46,9 +45,10 @@ def decode_strictly(data: bytes) -> tuple[npt.NDArray[np.uint8] | None, str | No
 
 
 def _is_padding(data: bytes, spare: int) -> bool:
-    """Return whether the bytes before the end of a file, which a decoder had no use for, only fill it up."""
-    body = data[: data.rfind(_END)]
-    return any(0 <= len(body) - len(body.rstrip(fill)) - spare <= _BUFFERED for fill in (b"\0", b"\xff"))
+    """Return whether zeros behind the pixels, for which a decoder had no use, only fill a file up."""
+    scans = _scans(data)
+    body = data[: scans[-1][1] if scans else 0]
+    return 0 <= len(body) - len(body.rstrip(b"\0")) - spare <= _BUFFERED
 
 
 def _zeroed(data: bytes) -> str | None:
@@ -71,7 +71,7 @@ def _scans(data: bytes) -> list[tuple[int, int, bool]]:
     scans: list[tuple[int, int, bool]] = []
     zero_codes: dict[int, int] = {}
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _END[1]:
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _END:
         marker = data[at + 1]
         if marker == 0xFF or marker in _STANDALONE:
             at += 1 if marker == 0xFF else 2
@@ -93,7 +93,7 @@ def _may_be_flat(head: bytes, zero_codes: dict[int, int]) -> bool:
     if last == 0 or refined:  # mean values of blocks alone, or further bits of coefficients
         return True
     tables = (0x10 | (head[2 + 2 * i] & 15) for i in range(channels))
-    return any(zero_codes.get(table, 0) & 15 == 0 for table in tables)  # a code without a coefficient
+    return all(zero_codes.get(table, 0) & 15 == 0 for table in tables)  # a code without a coefficient
 
 
 def _zero_codes(body: bytes) -> dict[int, int]:

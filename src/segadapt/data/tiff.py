@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -25,12 +26,15 @@ STRIP_ROWS, STRIP_BYTES, PLANAR, PREDICTOR = 278, 279, 284, 317
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SAMPLE_FORMAT = 322, 323, 324, 325, 339
 SUBFILE, OLD_SUBFILE, JPEG_TABLES, NO_DATA = 254, 255, 347, 42113
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a file; the last two are those of BigTIFF."""
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3
 """Values of PHOTOMETRIC."""
+_DEFLATE = (8, 32946)
 _UNPACKED = {1, 5, 8, 32773, 32946, 34925, 50000}
 """Compressions of bytes without loss: none, LZW, Deflate (two), PackBits, LZMA, Zstandard."""
 JPEG_IN_TIFF = 7
-LOSSY = {6: "JPEG", JPEG_IN_TIFF: "JPEG", 34712: "JPEG 2000", 34892: "JPEG", 50001: "WebP", 34887: "LERC"}
+LOSSY = {6: "JPEG", JPEG_IN_TIFF: "JPEG", 34712: "JPEG 2000", 34892: "JPEG", 50001: "WebP"}
 _FORMS = {1: "u", 2: "i", 3: "f", 4: "u"}
 _FIELDS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q", 17: "q"}
 _MOST_PAGES = 1 << 16
@@ -69,16 +73,15 @@ class Tiff:
         self.order = {b"II": "<", b"MM": ">"}[head[:2]]
         self._big = struct.unpack(self.order + "H", head[2:4])[0] == 43
         self._offset = "Q" if self._big else "I"
-        found: list[Page] = []
+        found: dict[int, Page] = {}
         at = self._one(self._offset, 8 if self._big else 4)
-        seen: set[int] = set()
-        while at and at not in seen and len(found) < _MOST_PAGES:
-            seen.add(at)
-            page, at = self._page(at)
-            found.append(page)
-        self.pages = [page for page in found if not self._beside(page)] or found[:1]
-        if not self.pages:
+        while at and at not in found and len(found) < _MOST_PAGES:
+            page, following = self._page(at)
+            found[at], at = page, following
+        if not found:
             raise ValueError("no page")
+        kept = [at for at, page in found.items() if not self._beside(page)] or list(found)[:1]
+        self.pages, self._start = [found[at] for at in kept], kept[0]
 
     def count(self) -> int:
         """Return the number of pages; ImageJ keeps those of a large stack behind the first one, without fields."""
@@ -107,6 +110,16 @@ class Tiff:
             return float(self.text(page, NO_DATA).strip(b"\0 "))
         except ValueError:
             return None
+
+    def for_other_decoders(self, data: bytes) -> bytes:
+        """Return the file ``data`` in a form in which the first of ``pages`` is the first of all, and not turned."""
+        place, page = (8, 4)[not self._big], self.pages[0]
+        patches = [(place, struct.pack(self.order + self._offset, self._start))]
+        if ORIENTATION in page:
+            patches.append((page[ORIENTATION].at, struct.pack(self.order + page[ORIENTATION].form, 1)))
+        for at, patch in patches:
+            data = data[:at] + patch + data[at + len(patch) :]
+        return data
 
     def _beside(self, page: Page) -> bool:
         return bool(self.number(page, SUBFILE, 0) & (_REDUCED | _MASK)) or self.number(page, OLD_SUBFILE, 1) == 2
@@ -203,14 +216,6 @@ def damage_of_jpeg(data: bytes, tiff: Tiff, page: Page) -> str | None:
     return None
 
 
-def upright_tag(data: bytes, tiff: Tiff, page: Page) -> bytes:
-    """Return the file with its orientation tag saying upright, so that no decoder turns the pixels."""
-    if tiff.number(page, ORIENTATION, 1) == 1:
-        return data
-    at = page[ORIENTATION].at
-    return data[:at] + struct.pack(tiff.order + page[ORIENTATION].form, 1) + data[at + 2 :]
-
-
 def _places(tiff: Tiff, page: Page) -> Iterator[tuple[int, int]]:
     """Yield place and length in bytes of every strip or tile."""
     tags = (TILES, TILE_BYTES) if TILES in page else (STRIPS, STRIP_BYTES)
@@ -219,38 +224,64 @@ def _places(tiff: Tiff, page: Page) -> Iterator[tuple[int, int]]:
 
 def _chunks(data: bytes, tiff: Tiff, page: Page, kind: Layout, plane: int, bands: int) -> npt.NDArray[Any]:
     """Return the numbers [H, W, bands] of the strips or tiles of one plane."""
-    unit = bands * kind.bits // 8
-    places = list(_places(tiff, page))
-    planes = kind.bands if kind.planes else 1
-    here = places[plane * len(places) // planes : (plane + 1) * len(places) // planes]
+    tags = (TILES, TILE_BYTES) if TILES in page else (STRIPS, STRIP_BYTES)
+    wide, high = kind.width, min(tiff.number(page, STRIP_ROWS, kind.height), kind.height)
     if TILES in page:
         wide, high = tiff.number(page, TILE_WIDTH, 0), tiff.number(page, TILE_HEIGHT, 0)
-        width = -(-kind.width // wide) * wide
-        parts = {TILE_WIDTH: wide * unit, TILE_HEIGHT: high}
-        tags = (TILES, TILE_BYTES)
-    else:
-        wide = width = kind.width
-        parts = {STRIP_ROWS: min(tiff.number(page, STRIP_ROWS, kind.height), kind.height)}
-        tags = (STRIPS, STRIP_BYTES)
-    if len(here) < _needed(kind, page, parts):
-        raise OSError("strips or tiles are missing")
-    if any(at + size > len(data) for at, size in here):
-        raise OSError("strips or tiles are cut off")
-    fields = {WIDTH: width * unit, HEIGHT: kind.height, BITS: 8, COMPRESSION: kind.compression, SAMPLES: 1}
-    fields |= {PHOTOMETRIC: BLACK_IS_ZERO, **parts}
-    offsets, sizes = (list(part) for part in zip(*here, strict=True))
-    rows = _unpacked(data, {**fields, tags[0]: offsets, tags[1]: sizes})
+    across, down = -(-kind.width // wide), -(-kind.height // high)
     number = np.dtype(f"{tiff.order}{kind.form}{kind.bits // 8}")
-    whole = _undone(rows.reshape(kind.height, -1, wide * unit), tiff.number(page, PREDICTOR, 1), number, bands)
-    return whole.reshape(kind.height, width, bands)[:, : kind.width].astype(number.newbyteorder("="))
+    row = wide * bands * number.itemsize
+    here = list(_places(tiff, page))[plane * across * down : (plane + 1) * across * down]
+    if len(here) < across * down or any(at + size > len(data) for at, size in here):
+        raise OSError("strips or tiles are cut off or missing")
+    if kind.compression in (1, *_DEFLATE):
+        unpack = _inflated if kind.compression in _DEFLATE else bytes
+        parts = (unpack(data[at : at + size]) for at, size in here)
+        rows = _laid_out(parts, (kind.height, high, across, row), whole=TILES in page)
+    else:
+        fields: dict[int, int | list[int]] = {
+            WIDTH: across * row,
+            HEIGHT: kind.height,
+            BITS: 8,
+            COMPRESSION: kind.compression,
+            SAMPLES: 1,
+        }
+        fields |= {TILE_WIDTH: row, TILE_HEIGHT: high} if TILES in page else {STRIP_ROWS: high}
+        offsets, sizes = (list(part) for part in zip(*here, strict=True))
+        fields |= {PHOTOMETRIC: BLACK_IS_ZERO, tags[0]: offsets, tags[1]: sizes}
+        rows = _unpacked(data, fields).reshape(kind.height, across, row)
+    values = _undone(rows, tiff.number(page, PREDICTOR, 1), number, bands)
+    return values.reshape(kind.height, -1, bands)[:, : kind.width].astype(number.newbyteorder("="))
 
 
-def _needed(kind: Layout, page: Page, parts: dict[int, int]) -> int:
-    """Return how many strips or tiles a plane has."""
-    if TILES not in page:
-        return -(-kind.height // max(1, parts[STRIP_ROWS]))
-    unit = (1 if kind.planes else kind.bands) * kind.bits // 8
-    return -(-kind.width * unit // parts[TILE_WIDTH]) * -(-kind.height // parts[TILE_HEIGHT])
+def _inflated(part: bytes) -> bytes:
+    """Return a strip or tile of Deflate; its checksum is compared, which libtiff does not do."""
+    try:
+        return zlib.decompress(part)
+    except zlib.error as problem:
+        if "incomplete" in str(problem):  # some writers leave the checksum out
+            return zlib.decompressobj().decompress(part)
+        raise OSError(str(problem)) from None
+
+
+def _laid_out(parts: Iterable[bytes], shape: tuple[int, int, int, int], whole: bool) -> npt.NDArray[np.uint8]:
+    """Lay unpacked strips or tiles out as rows of bytes [H, tiles, bytes].
+
+    Args:
+        parts: from left to right and from top to bottom.
+        shape: height of the page and of a part, parts in a row, bytes in a row of a part.
+        whole: whether parts that reach beyond the page are stored in full, as tiles are.
+    """
+    height, high, across, row = shape
+    rows = np.empty((-(-height // high) * high, across, row), np.uint8)
+    for place, part in enumerate(parts):
+        top = place // across * high
+        bottom = top + high if whole else min(top + high, height)
+        if len(part) < (bottom - top) * row:
+            raise OSError("a strip or tile is cut off")
+        pixels = np.frombuffer(part, np.uint8, (bottom - top) * row)
+        rows[top:bottom, place % across] = pixels.reshape(bottom - top, row)
+    return rows[:height]
 
 
 def _unpacked(data: bytes, fields: dict[int, int | list[int]]) -> npt.NDArray[np.uint8]:
@@ -280,11 +311,14 @@ def _undone(rows: npt.NDArray[np.uint8], predictor: int, number: np.dtype[Any], 
     """Undo the differences to the left neighbour in rows of bytes [H, tiles, bytes]; return numbers."""
     if predictor == 3:  # of the bytes of broken numbers; the first bytes of all of a row stand before the second ones
         parts = rows.reshape(*rows.shape[:2], -1, bands)
-        sums = np.add.accumulate(parts, axis=2, dtype=np.uint8).reshape(*rows.shape[:2], number.itemsize, -1)
-        return np.ascontiguousarray(np.moveaxis(sums, 2, 3)).view(number.newbyteorder(">"))[..., 0]
+        planes: npt.NDArray[Any] = np.add.accumulate(parts, axis=2, dtype=np.uint8)
+        planes = np.ascontiguousarray(np.moveaxis(planes.reshape(*rows.shape[:2], number.itemsize, -1), 2, 3))
+        broken: npt.NDArray[Any] = planes.view(number.newbyteorder(">"))
+        return broken[..., 0]
     if predictor != 2:
         return rows.view(number)
     whole = np.dtype(f"u{number.itemsize}")  # of signed and broken numbers too, their bits are added
-    parts = rows.view(whole.newbyteorder(number.byteorder)).reshape(*rows.shape[:2], -1, bands)
-    sums: npt.NDArray[Any] = np.add.accumulate(parts, axis=2, dtype=whole)
-    return sums.view(number.newbyteorder("="))
+    steps = rows.view(whole.newbyteorder(number.byteorder)).reshape(*rows.shape[:2], -1, bands)
+    sums: npt.NDArray[Any] = np.add.accumulate(steps, axis=2, dtype=whole)
+    native: npt.NDArray[Any] = sums.view(number.newbyteorder("="))
+    return native

@@ -25,7 +25,9 @@ from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluation.predict import find_images, predict_array, require_free
+from segadapt.evaluation.inputs import find_inputs
+from segadapt.evaluation.placing import require_free
+from segadapt.evaluation.predict import predict_array
 from segadapt.evaluation.scoring import Progress
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig
@@ -161,7 +163,7 @@ def submission_images(given: Path, output: Path, benchmark: str) -> list[Path]:
         items = open_dataset(benchmark, given, "test", labelled=False).items
         images = [path for item in items for path in item.files]
     else:
-        images = [path for path in find_images(given, output).images if path.name.endswith(server.ending)]
+        images = [path for path in find_inputs(given, output).images if path.name.endswith(server.ending)]
     if not images:
         raise RequestError(f"{benchmark}: no image in '{given}' is called *{server.ending}")
     names = [_name(path) for path in images]

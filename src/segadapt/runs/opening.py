@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
@@ -30,6 +31,7 @@ def open_spec(
     where: str,
     like: LabelSpace | None = None,
     part: str | None = None,
+    reading: BandReader | None = None,
 ) -> Dataset:
     """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
@@ -40,6 +42,7 @@ def open_spec(
         where: name of its part in the run, for messages.
         like: label space of another data set; masks in folders without a classes file are read as its masks are.
         part: part of the run whose ids in the classes file count, see :data:`segadapt.data.classes_file.PARTS`.
+        reading: how other images, e.g. those of the training, were read; these are read alike. None measures.
     """
     if spec.reader == "folder":
         if spec.images is None:
@@ -65,7 +68,7 @@ def open_spec(
         raise RequestError(f"{where}: no images found")
     if spec.limit is not None and spec.limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, spec.limit).round().astype(int).tolist())
-    return dataset
+    return in_bands(replace(dataset, name=where) if spec.bands else dataset, spec.bands, reading)
 
 
 Given = Mapping[str, Dataset]
@@ -85,6 +88,17 @@ class OpenedData:
     training: DataBundle
     test: Dataset | None
     space: LabelSpace
+
+    @property
+    def bands(self) -> int:
+        """Bands of all images of the run."""
+        return self.training.source.bands
+
+    @property
+    def readings(self) -> dict[str, str]:
+        """A line on how images of other than 8-bit RGB are read, for source and target."""
+        found = {"source": reader_in(self.training.source), "target": reader_in(self.training.target)}
+        return {part: reader.described for part, reader in found.items() if reader is not None}
 
     @property
     def datasets(self) -> dict[str, Dataset]:
@@ -117,9 +131,13 @@ def open_data(
     source = in_space(source, space, "source", config.source.merge)
     require_several_classes(written, space, config.source.merge)
     target = opener.open("target", config.target, labelled=False).unlabelled()
+    reading = reader_in(target)
+    _require_same_bands(source, target, "target")
 
     def labelled(part: str, spec: DataSpec) -> Dataset:
-        return in_space(opener.open(part, spec, labelled=True, like=written), space, part, spec.merge)
+        opened = opener.open(part, spec, labelled=True, like=written, reading=reading)
+        _require_same_bands(target, opened, part)
+        return in_space(opened, space, part, spec.merge)
 
     oracle = partial(labelled, "oracle", config.oracle) if config.oracle is not None else None
     truth = None
@@ -153,7 +171,14 @@ class _Opener:
     roots: Mapping[str, str]
     given: Given
 
-    def open(self, part: str, spec: DataSpec, labelled: bool, like: LabelSpace | None = None) -> Dataset:
+    def open(
+        self,
+        part: str,
+        spec: DataSpec,
+        labelled: bool,
+        like: LabelSpace | None = None,
+        reading: BandReader | None = None,
+    ) -> Dataset:
         """Open one data set; a labelled folder without a classes file reads its masks as the source's are read."""
         if spec.reader == PYTHON:
             if part not in self.given:
@@ -171,4 +196,13 @@ class _Opener:
         if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
         masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
-        return open_spec(spec, labelled, self.roots, part, like, masks)
+        return open_spec(spec, labelled, self.roots, part, like, masks, reading)
+
+
+def _require_same_bands(one: Dataset, other: Dataset, part: str) -> None:
+    """Refuse images of other bands than those that the network is built for."""
+    if one.bands != other.bands:
+        raise RequestError(
+            f"{part}: its images are read in {other.bands} bands, the others of the run in {one.bands}; choose as many "
+            f"of both: --bands, or data.source.bands and data.target.bands"
+        )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segadapt.core.text import printable
-from segadapt.data.check import DAMAGED_IMAGE, CheckReport, check_dataset
+from segadapt.data.check import DAMAGED_IMAGE, UNSUPPORTED_IMAGE, CheckReport, check_dataset
 from segadapt.data.dataset import Dataset, Held
 from segadapt.data.folder import folder_labels, mask_signs
 from segadapt.data.labelling import some
@@ -116,7 +116,7 @@ def _read(part: str, dataset: Dataset, own: bool, skip_damaged: bool, warn: Call
     if len(dataset) > CHECKED_AT_START:
         sample = dataset.subset(np.linspace(0, len(dataset) - 1, SAMPLED).round().astype(int).tolist())
     report = check_dataset(sample)
-    wrong = [e for e in report.errors if not (skip_damaged and e.kind == DAMAGED_IMAGE)]
+    wrong = [e for e in report.errors if not (skip_damaged and e.kind in (DAMAGED_IMAGE, UNSUPPORTED_IMAGE))]
     if wrong:
         lists = "" if isinstance(dataset.items[0].image, Held) else "; 'segadapt data check' lists them"
         more = f" (and {len(wrong) - 1} more{lists})" if len(wrong) > 1 else ""

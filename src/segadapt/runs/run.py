@@ -93,7 +93,7 @@ class Run:
         opened = open_data(config.data, roots, out / "cache", given)
         _refuse_other_run(config, out, reuse)
         record = Record(out, runtime.main, quiet)
-        networks = Networks(config, opened.space, roots, out / "stages")
+        networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
         run = cls(
             config=config,
             out=out,
@@ -103,6 +103,8 @@ class Run:
             networks=networks,
             reuse=reuse,
         )
+        for part, line in opened.readings.items():
+            record.say(f"{part}: {line}")
         finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
         networks.check(finished)
         shown = None
@@ -111,6 +113,7 @@ class Run:
         run._claim_folder(roots)
         if shown is not None:
             write_json(out / DATA, shown)
+        run._tell()
         return run
 
     def _claim_folder(self, roots: Mapping[str, str]) -> None:
@@ -122,6 +125,11 @@ class Run:
             config = self.config.model_dump(mode="json")
             write_json(path, {"config": config, "roots": absolute, "segadapt": __version__})
         self.runtime.barrier()
+
+    def _tell(self) -> None:
+        """Print what the networks have to say about model files from outside the run."""
+        while self.networks.notices:
+            self.record.warn(self.networks.notices.pop(0))
 
     # ---- stages ----
 
@@ -161,7 +169,9 @@ class Run:
         done = read_json(folder / DONE) or self._take_over(runner, stage, fingerprint)
         if done is None:
             self.record.say(label)
-            trained = runner.train(stage, self.networks.method(stage), folder, fingerprint)
+            method = self.networks.method(stage)
+            self._tell()
+            trained = runner.train(stage, method, folder, fingerprint)
             done = {"fingerprint": fingerprint, "scored": self._scored, **trained}
             if self.runtime.main:
                 write_json(folder / DONE, done)

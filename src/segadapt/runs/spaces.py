@@ -55,8 +55,8 @@ def require_several_classes(written: LabelSpace, space: LabelSpace, merge: Mappi
     shared = _shared(written, space, merge)
     if len(shared) < 2:
         raise RequestError(
-            f"source: of the classes {_some(space.names)}, its masks label '{shared[0]}' alone; at least two are needed to "
-            "train, so name the others in its classes file, or merge them"
+            f"source: of the classes {_some(space.names)}, its masks label '{shared[0]}' alone; at least two are "
+            "needed to train, so name the others in its classes file, or merge them"
         )
 
 
