@@ -14,6 +14,7 @@ from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.report import write_report
+from segadapt.runs.before_after import compare
 from segadapt.runs.config import RunConfig, folder_config, listed, load_config
 from segadapt.runs.consent import Accept
 from segadapt.runs.own_data import Classes, PathLike, own_data
@@ -153,5 +154,12 @@ def resume(
 
 def _executed(run: Run, stage: str | None) -> RunResult:
     results = run.execute(stage)
-    report = write_report(run.out) if run.runtime.main else None
+    report = None
+    if run.runtime.main:
+        compared = compare(run.out, results, run.opened.training.target, str(run.runtime.device))
+        if compared is not None:
+            results, warnings = compared
+            for text in warnings:
+                run.record.warn(text)
+        report = write_report(run.out)
     return RunResult.of(results, run.out, report)
