@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from segadapt.core.files import require_writable
+from segadapt.data.bands import BandChoice
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.models.segmenter import IMAGENET, Preprocessing
@@ -34,6 +35,7 @@ def adapt(
     test: Any = None,
     classes: Classes | None = None,
     ignore_ids: Sequence[int] = (255,),
+    bands: BandChoice = None,
     method: str | None = None,
     network: nn.Module | None = None,
     head: str | None = None,
@@ -64,6 +66,8 @@ def adapt(
         classes: classes file of the masks; for data sets the class names in order of their train ids, or a label
             space. Folders without one get classes from the values of their masks.
         ignore_ids: mask values in folders that belong to no class.
+        bands: bands to read of source and target images that have other than red, green and blue: ``all``, or numbers
+            from 1 in the order wanted; see ``data.source.bands``.
         method: for folders and data sets; ``cbst`` if None.
         network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
             scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
@@ -97,6 +101,9 @@ def adapt(
     }
     numbers = {"seed": seed, "length": length}
     changes = [*overrides, *(f"{name}={value}" for name, value in numbers.items() if value is not None)]
+    if bands is not None:
+        chosen = bands if isinstance(bands, str) else list(bands)
+        changes += [f"data.{part}.bands={chosen}" for part in ("source", "target")]
     given: dict[str, Dataset] = {}
     if recipe is not None:
         if datasets or any(value is not None for pair in folders.values() for value in pair):

@@ -46,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "check": inspecting.check,
     "readers": inspecting.readers,
+    "tile": inspecting.tile,
     "toy": inspecting.toy,
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {

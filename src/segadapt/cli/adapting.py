@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segadapt.cli.common import (
+    Bands,
     Classes,
     IgnoreId,
     Json,
@@ -20,6 +21,7 @@ from segadapt.cli.common import (
     TotalSteps,
     console,
     out_folder,
+    parse_bands,
     parse_ids,
     parse_roots,
     print_json,
@@ -61,6 +63,7 @@ def adapt(
     test_labels: TestLabels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    bands: Bands = "",
     method: MethodName = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
     root: Roots = None,
@@ -87,11 +90,7 @@ def adapt(
                 f"'{recipe}' is not a setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
                 "(--source-images ...)"
             )
-        missing = [option for option, value in folders.items() if value is None]
-        if missing:
-            raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
-        if (test_images is None) != (test_labels is None):
-            raise RequestError("--test-images and --test-labels go together; give both or neither")
+        _require_complete(folders, test_images, test_labels)
     elif recipe is None:
         raise RequestError(
             "nothing to adapt: give a recipe ('segadapt recipes' lists them) or "
@@ -109,6 +108,7 @@ def adapt(
         test_labels=test_labels,
         classes=classes,
         ignore_ids=parse_ids(ignore_id),
+        bands=parse_bands(bands),
         method=method,
         plugins=plugin or (),
         out=out,
@@ -121,6 +121,15 @@ def adapt(
         quiet=quiet or json,
     )
     _show(result, json)
+
+
+def _require_complete(folders: Mapping[str, Path | None], test_images: Path | None, test_labels: Path | None) -> None:
+    """Refuse a request for folders that lacks one of them."""
+    missing = [option for option, value in folders.items() if value is None]
+    if missing:
+        raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
+    if (test_images is None) != (test_labels is None):
+        raise RequestError("--test-images and --test-labels go together; give both or neither")
 
 
 def _show(result: RunResult, json: bool) -> None:
@@ -210,7 +219,7 @@ def demo(
     from segadapt.api import adapt as run
     from segadapt.api import load
     from segadapt.engine.record import Steps
-    from segadapt.evaluation.predict import find_images, predict_path
+    from segadapt.evaluation.predict import predict_path
     from segadapt.models.inference import InferenceConfig
     from segadapt.toy import write_world
 
@@ -220,7 +229,7 @@ def demo(
     _show(result, json)
     loaded = load(result.model)
     images = out / "toy" / "cityscapes" / "leftImg8bit" / "val"
-    with Steps("predict", len(find_images(images)), quiet=quiet or json) as steps:
+    with Steps("predict", 0, quiet=quiet or json) as steps:
         predict_path(
             loaded.model,
             loaded.space,
@@ -229,7 +238,7 @@ def demo(
             InferenceConfig(**loaded.inference),
             size=loaded.working_size,
             overwrite=True,
-            progress=lambda *_: steps.advance(),
+            progress=lambda _, total: steps.advance(total=total),
         )
     if not json:
         console.print(f"predictions on {images} are in {out / 'predictions'}", soft_wrap=True)

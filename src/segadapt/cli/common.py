@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.console import Console
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
+    from segadapt.data.dataset import Dataset
     from segadapt.runs.config import DataSpec
     from segadapt.runs.results import RunResult
 
@@ -36,7 +37,17 @@ Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images.")]
 Labels = Annotated[Path | None, typer.Option(help="Folder of their masks.")]
 Classes = Annotated[Path | None, typer.Option(help="Classes file: names, ids or colours (YAML, JSON, TXT, CSV).")]
+Merge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--merge", help="Class of the masks that counts as one of the model: truck=car; =ignore leaves it out."
+    ),
+]
 IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
+Bands = Annotated[
+    str,
+    typer.Option(help="Bands of source and target to read: 'all', or numbers as 4,3,2; empty: red, green and blue."),
+]
 Reader = Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")]
 DataRoot = Annotated[str, typer.Option(help="Its folder, or a name given by --root.")]
 Split = Annotated[str, typer.Option(help="Its split, e.g. val.")]
@@ -72,6 +83,16 @@ def parse_ids(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise RequestError(f"--ignore-id '{text}' is neither 'none' nor a comma-separated list of integers") from None
+
+
+def parse_bands(text: str) -> Literal["all"] | tuple[int, ...] | None:
+    """Return the bands that an option gives: ``all``, numbers from 1, or None for an empty text."""
+    if text.strip().lower() == "all":
+        return "all"
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise RequestError(f"--bands '{text}' is neither 'all' nor a list of numbers from 1, e.g. 4,3,2")
+    return tuple(int(part) for part in parts) or None
 
 
 def data_spec(
@@ -121,6 +142,23 @@ def out_file(option: typer.CallbackParam, file: Path | None) -> Path | None:
 
         require_writable(file.parent, option.opts[0])
     return file
+
+
+def print_notices(dataset: Dataset) -> None:
+    """Print on standard error what somebody who uses the data set should be told."""
+    for notice in dataset.notices:
+        typer.echo(f"segadapt: {notice}", err=True)
+
+
+def parse_merge(merge: Sequence[str] | None) -> dict[str, str]:
+    """Return ``CLASS=CLASS`` options as a mapping."""
+    parsed = {}
+    for entry in merge or []:
+        name, sign, goal = (part.strip() for part in entry.partition("="))
+        if not sign or not name or not goal:
+            raise RequestError(f"--merge {entry} is not of the form CLASS=CLASS, e.g. --merge truck=car")
+        parsed[name] = goal
+    return parsed
 
 
 def print_json(value: Any) -> None:

@@ -24,6 +24,7 @@ from segadapt.cli.common import (
     out_folder,
     parse_roots,
     print_json,
+    print_notices,
     print_rows,
 )
 from segadapt.errors import RequestError
@@ -62,6 +63,7 @@ def check(
     labelled = not unlabelled and not (reader == "folder" and labels is None)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit, list_file)
     dataset = open_spec(spec, labelled, parse_roots(root), reader, part=part)
+    print_notices(dataset)
     with Steps("check", len(dataset), quiet=json) as steps:
         report = check_dataset(dataset, pictures, progress=lambda *_: steps.advance())
     if reader != "folder" and limit is None:
@@ -91,6 +93,30 @@ def readers(json: Json = False) -> None:
         print_json({name: {"summary": info.summary, "splits": list(info.splits)} for name, info in READERS.items()})
         return
     print_rows(["reader", "splits", "what"], [[n, ", ".join(i.splits), i.summary] for n, i in READERS.items()])
+
+
+def tile(
+    images: Annotated[Path, typer.Argument(help="Folder of images, or one image; GeoTIFF, and whatever GDAL reads.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder of their masks, or the mask of the one image.")] = None,
+    out: Annotated[Path, typer.Option(help="Gets images/ and labels/.", callback=out_folder)] = Path("tiles"),
+    size: Annotated[int, typer.Option("--tile", min=1, help="Height and width of a tile in pixels.")] = 1024,
+    overlap: Annotated[float, typer.Option(min=0, max=0.99, help="Share of a tile that the next shows again.")] = 0.0,
+    overwrite: Annotated[bool, typer.Option(help="Replace tiles that exist.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Cut images too large to train on, and their masks, into GeoTIFF tiles."""
+    from segadapt.data.tiling import cut_into_tiles
+    from segadapt.engine.record import Steps
+
+    with Steps("tile", 0, quiet=quiet or json) as steps:
+        progress = lambda _, total: steps.advance(total=total)  # noqa: E731
+        made = cut_into_tiles(images, labels, out, size, overlap, overwrite=overwrite, progress=progress)
+    if json:
+        print_json(made.to_dict())
+    elif not quiet:
+        left_out = f"; {made.empty} without data left out" if made.empty else ""
+        console.print(f"{made.tiles} tiles of {made.images} images{left_out} -> {out}", soft_wrap=True)
 
 
 def toy(

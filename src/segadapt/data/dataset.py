@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from segadapt.errors import RequestError
-from segadapt.labels import LabelMap, LabelSpace
+from segadapt.labels import IGNORE, LabelMap, LabelSpace
 
 Picture = npt.NDArray[np.uint8]
-"""RGB image [H, W, 3], uint8."""
+"""Image [H, W, C], uint8: RGB, or the C bands of its data set."""
 
 
 class DamagedFile(RequestError):
@@ -60,7 +61,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images [H, W, 3] uint8 RGB with label maps [H, W] uint8 in train ids of ``space``.
+    """Images [H, W, C] uint8, RGB unless it says otherwise, with label maps [H, W] uint8 in train ids of ``space``.
 
     Args:
         name: for messages and reports, e.g. ``gta5``.
@@ -68,6 +69,10 @@ class Dataset:
         items: sorted by id, so equal seeds give equal sequences on every disk.
         read_image: decodes the image at ``Item.image``; raises DamagedFile.
         read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
+        notices: what somebody who uses the data set should be told, one line each.
+        bands: number C of bands of every image.
+        read_valid: reads where the image at ``Item.image`` has data, [H, W] bool, or None for everywhere; labels are
+            IGNORE elsewhere. None where all images have data everywhere.
     """
 
     name: str
@@ -75,6 +80,9 @@ class Dataset:
     items: tuple[Item, ...]
     read_image: Callable[[Any], Picture]
     read_label: Callable[[Any], LabelMap]
+    notices: tuple[str, ...] = ()
+    bands: int = 3
+    read_valid: Callable[[Any], npt.NDArray[np.bool_] | None] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -89,11 +97,18 @@ class Dataset:
         return self.read_image(self.items[index].image)
 
     def label(self, index: int) -> LabelMap:
-        """Decode the label of one item; RequestError when it has none."""
+        """Decode the label of one item, IGNORE where its image has no data; RequestError when it has none."""
         place = self.items[index].label
         if place is None:
             raise RequestError(f"{self.name}: '{self.items[index].id}' has no label")
-        return self.read_label(place)
+        label = self.read_label(place)
+        valid = self.read_valid(self.items[index].image) if self.read_valid is not None else None
+        if valid is None or valid.all():
+            return label
+        if valid.shape != label.shape:  # of a pseudo label, which has the working size
+            small = cv2.resize(valid.astype(np.uint8), label.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            valid = np.asarray(small, bool)
+        return np.where(valid, label, IGNORE).astype(np.uint8)
 
     def file_fingerprint(self, index: int) -> list[str | int]:
         """Return the id of one item with the sizes of its files in bytes, or a hash of its pixels in memory."""

@@ -38,7 +38,8 @@ def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) 
         names = f"{quote(path.name)} {quote(path.stem + '_8bit.tif')}"
         raise Unsupported(
             f"{path} has {kind.bands} band{'s' * (kind.bands > 1)} of {kind.bits}-bit{numbers} numbers; files have 1 "
-            f"to 4 bands{', images of 8 or 16 bits' if picture else ''}; convert it: gdal_translate -b 1"
+            f'to 4 bands{", images of 8 or 16 bits" if picture else ""}; pip install "segadapt[geo]" reads others as '
+            f"images, or convert it: gdal_translate -b 1"
             f"{' -b 2 -b 3' if kind.bands > 2 else ''} -scale -ot Byte {names}"
         )
     pixels = tags.stored(data, tiff, page)

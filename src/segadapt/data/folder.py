@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +11,20 @@ import numpy as np
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
+from segadapt.data.few_classes import require_two_classes
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import chosen
 from segadapt.data.mask_storage import require_lossless, settle
+from segadapt.data.own_output import classes_in, notice_of, read_by_names, require_known, stamps_of
 from segadapt.data.pairing import image_ids, images_in, masks_of
+from segadapt.data.stamp import Stamp, read_stamp
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
 
 @dataclass(frozen=True)
 class FolderLabels:
-    """Masks to train ids.
+    """Masks to train ids; those that segadapt wrote by the names in them.
 
     Args:
         classes: each with its value or colour in masks; train ids follow their order.
@@ -39,6 +42,10 @@ class FolderLabels:
     def __call__(self, path: Path) -> LabelMap:
         """Read the label map [H, W] of one mask."""
         stored = decode(path, self.ignore_ids)
+        stamp = read_stamp(path)
+        if stamp is not None:
+            known = {c.name: train_id for c, train_id in self._trained()}
+            return read_by_names(stored.values, stamp, known, self.others(), path)
         ids, colors, others = self.ids(), self.colors(), self.others()
         if stored.values.ndim == 2:
             if ids:
@@ -61,7 +68,7 @@ class FolderLabels:
     def _from_indices(self, values: Values, path: Path, no_data: int | None = None) -> LabelMap:
         ids = self.ids() if no_data is None else {no_data: IGNORE, **self.ids()}
         known = ", ".join(str(i) for i in sorted(ids))
-        fix = "add them to the classes file, or ignore them with --ignore-id"
+        fix = "give them a class in the classes file, such as 'background: 0', or leave them out with --ignore-id"
         read = IndexLabels(ids, f"ids of this data set ({known})", fix=fix, others=self.others())
         return read.look_up(values, path)
 
@@ -134,14 +141,25 @@ def open_folder(
             name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
         )
     masks = masks_of(images, found, labels, name)
-    storages = require_lossless(masks, name)
-    known = read_classes(classes, part) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
-    known = settle(masks, storages, known, ignore_ids, name)
+    stamps = stamps_of(masks)
+    plain = [mask for mask in masks if mask not in stamps]
+    storages = require_lossless(plain, name)
+    known = read_classes(classes, part) if classes else _classes_of(masks, stamps, ignore_ids, name, like)
+    settled = settle(plain, storages, known, ignore_ids, name)
+    require_two_classes(known, masks, name)
+    require_known(stamps, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
-    read = FolderLabels(known, tuple(ignore_ids))
-    return Dataset(
-        name, space_of(name, known), items, read_picture, SizedLabels(read, dict(zip(masks, found, strict=True)))
-    )
+    read = SizedLabels(FolderLabels(settled, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
+    notices = (notice_of(stamps, len(masks), name),) if stamps else ()
+    return Dataset(name, space_of(name, known, ignore_ids), items, read_picture, read, notices)
+
+
+def _classes_of(
+    masks: Sequence[Path], stamps: Mapping[Path, Stamp], ignore_ids: Sequence[int], name: str, like: Sequence[str]
+) -> tuple[MaskClass, ...]:
+    """Return the classes of masks that no file names: as another data set has them, or as the masks tell."""
+    plain = [mask for mask in masks if mask not in stamps]
+    return classes_named(like) or (infer_classes(plain, ignore_ids, name) if plain else classes_in(stamps.values()))
 
 
 def describe_classes(dataset: Dataset) -> str:

@@ -109,9 +109,17 @@ class Steps(AbstractContextManager["Steps"]):
     ) -> None:
         self._bar.stop()
 
-    def advance(self, note: str = "") -> None:
-        """Count one more step; ``note``: the latest numbers, kept until the next note."""
+    def advance(self, note: str = "", total: int | None = None) -> None:
+        """Count one more step.
+
+        Args:
+            note: the latest numbers, kept until the next note.
+            total: number of steps, where it is known better now.
+        """
         self._done += 1
+        if total is not None and total != self._total:
+            self._total = total
+            self._bar.update(self._task, total=total)
         now = time.monotonic()
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"

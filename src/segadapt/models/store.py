@@ -46,6 +46,12 @@ class LoadedModel:
         return dict(self.provenance.get("inference", {}))
 
     @property
+    def input(self) -> dict[str, Any] | None:
+        """How images become the network's, see :func:`segadapt.data.bands.reader_of`; None for 8-bit RGB."""
+        stored: dict[str, Any] | None = self.provenance.get("input")
+        return stored
+
+    @property
     def working_size(self) -> tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None:
         """Size (height, width), or longest side, of images in its run's evaluation; None keeps the size of an image."""
         stored = self.provenance.get("size")
@@ -108,7 +114,7 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
 
 def save_prototypes(path: Path, view: PrototypeNet) -> None:
     """Write the projection and the prototypes of a network, some megabytes at most; not the network it wraps."""
-    wrapped = {"name", "base"}
+    wrapped = {"name", "base", "bands"}
     settings = {k: v for k, v in view.architecture.items() if k not in wrapped}
     own = {k: v for k, v in view.state_dict().items() if not k.startswith("base.")}
     _write(path, own, {"format": PROTOTYPES_FORMAT, "settings": json.dumps(settings)})

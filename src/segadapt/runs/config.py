@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from segadapt.core.registry import load_plugins
 from segadapt.core.settings import Settings, Shown, checked
+from segadapt.data.bands import BandChoice
 from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
@@ -42,6 +43,8 @@ class DataSpec(Settings):
         ignore_ids: for ``folder``: mask values that belong to no class.
         merge: its classes that count as a class of another name in the run's label space, e.g.
             ``{truck: car}``; the others are matched by name, and ignored where that fails.
+        bands: bands to read of images that have other than red, green and blue: numbers from 1 in the order wanted, or
+            ``all``; null reads what a viewer shows. Test images and the oracle's are read as the target's.
         size: working size in pixels: height and width, where ``[null, width]`` keeps the proportions, or one number
             for the longest side, to which images only shrink; null keeps their size.
         limit: use only this many images, evenly spaced.
@@ -57,6 +60,7 @@ class DataSpec(Settings):
     list_file: str | None = None
     ignore_ids: tuple[int, ...] = (255,)
     merge: dict[str, str] = Field(default_factory=dict)
+    bands: BandChoice = None
     size: Resize = None
     limit: int | None = Field(default=None, ge=1)
 
@@ -78,8 +82,7 @@ class DataConfig(Settings):
         space: label space of the run by name, e.g. ``camvid11``; null is the source's own.
         measure_labels: compare pseudo labels with the labels of ``oracle`` in the report. Nothing
             of it reaches training or selection.
-        cache_mb: memory for decoded images of each training process, in MB; its ``workers`` and their streams
-            divide it.
+        cache_mb: memory for decoded images of each training process, in MB; its ``workers`` divide it.
         workers: decoding processes; 0 decodes in the training process.
         skip_damaged: replace unreadable files, named and counted, instead of stopping.
     """

@@ -45,10 +45,13 @@ class Networks:
         space: label space of the run.
         roots: where named weights files lie.
         stages: folder with one folder per stage; nothing is read from it before a network is built.
+        bands: of the images.
     """
 
-    def __init__(self, config: RunConfig, space: LabelSpace, roots: Mapping[str, str], stages: Path) -> None:
-        self._config, self._space, self._roots, self._stages = config, space, roots, stages
+    def __init__(
+        self, config: RunConfig, space: LabelSpace, roots: Mapping[str, str], stages: Path, bands: int = 3
+    ) -> None:
+        self._config, self._space, self._roots, self._stages, self._bands = config, space, roots, stages, bands
         self._shapes: dict[Path, ModelConfig] = {}
 
     def origins(self, stage: StageConfig) -> tuple[Origin, ...]:
@@ -152,15 +155,19 @@ class Networks:
             return self._initial(stage, self._weights(stage) if trained else None)
         if trained:
             return self._load(stage, origin)
-        spec = self._architecture_of(stage, origin)
-        return build_segmenter(spec.name, len(self._space), weights=None, **spec.arguments)
+        return self._built(self._architecture_of(stage, origin), None)
 
     def _initial(self, stage: StageConfig, weights: str | None) -> Segmenter:
         """Build the network of a stage with the given initial weights or random ones; the same at every call."""
         seed_step(self._config.seed, Purpose.NETWORK)
         spec = stage.network or self._config.model
         require_initial(spec.name, spec.arguments)
-        return build_segmenter(spec.name, len(self._space), weights=weights, **spec.arguments)
+        return self._built(spec, weights)
+
+    def _built(self, spec: ModelConfig, weights: str | None) -> Segmenter:
+        """Build a network for the classes and the bands of the run."""
+        arguments = {key: value for key, value in spec.arguments.items() if key != "bands"}
+        return build_segmenter(spec.name, len(self._space), weights=weights, bands=self._bands, **arguments)
 
     def _load(self, stage: StageConfig, origin: Origin) -> Segmenter:
         """Read a model file that fits this run."""
@@ -177,4 +184,9 @@ class Networks:
             )
         loaded = load_model(origin.file)
         require_same_classes(loaded.space, self._space, origin.file)
+        if loaded.model.bands != self._bands:
+            raise RequestError(
+                f"'{origin.file}' reads images of {loaded.model.bands} bands; this run has {self._bands}: choose as "
+                "many with --bands, or train from the start"
+            )
         return loaded.model

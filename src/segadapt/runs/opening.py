@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
 from segadapt.data.check import DAMAGED_IMAGE, UNSUPPORTED_IMAGE, check_dataset
 from segadapt.data.dataset import Dataset, Held
 from segadapt.data.folder import open_folder
 from segadapt.data.labelling import some
-from segadapt.data.readers import open_dataset, reader_info, to_space
+from segadapt.data.readers import open_dataset, reader_info
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec, resolve_root
+from segadapt.runs.spaces import in_space, require_several_classes
 
 PYTHON = "python"
 """Reader of data sets that a script gives."""
@@ -34,6 +36,7 @@ def open_spec(
     where: str,
     like: LabelSpace | None = None,
     part: str | None = None,
+    reading: BandReader | None = None,
 ) -> Dataset:
     """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
@@ -44,6 +47,7 @@ def open_spec(
         where: name of its part in the run, for messages.
         like: label space of another data set; masks in folders without a classes file are read as its masks are.
         part: part of the run whose ids in the classes file count, see :data:`segadapt.data.classes_file.PARTS`.
+        reading: how other images, e.g. those of the training, were read; these are read alike. None measures.
     """
     if spec.reader == "folder":
         if spec.images is None:
@@ -69,7 +73,7 @@ def open_spec(
         raise RequestError(f"{where}: no images found")
     if spec.limit is not None and spec.limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, spec.limit).round().astype(int).tolist())
-    return dataset
+    return in_bands(replace(dataset, name=where) if spec.bands else dataset, spec.bands, reading)
 
 
 Given = Mapping[str, Dataset]
@@ -89,6 +93,17 @@ class OpenedData:
     training: DataBundle
     test: Dataset | None
     space: LabelSpace
+
+    @property
+    def bands(self) -> int:
+        """Bands of all images of the run."""
+        return self.training.source.bands
+
+    @property
+    def readings(self) -> dict[str, str]:
+        """A line on how images of other than 8-bit RGB are read, for source and target."""
+        found = {"source": reader_in(self.training.source), "target": reader_in(self.training.target)}
+        return {part: reader.described for part, reader in found.items() if reader is not None}
 
     @property
     def datasets(self) -> dict[str, Dataset]:
@@ -114,12 +129,20 @@ def open_data(
     opener = _Opener(config, roots, given or {})
     source = opener.open("source", config.source, labelled=True)
     written = source.space
-    space = label_space(config.space) if config.space else written
+    test = opener.open("test", config.test, labelled=True, like=written) if config.test is not None else None
+    space = label_space(config.space) if config.space else written.numbered()
+    if test is not None and not config.space:
+        space = space.numbered_as(test.space)  # predictions are written in the ids of the target
     source = in_space(source, space, "source", config.source.merge)
+    require_several_classes(written, space, config.source.merge)
     target = opener.open("target", config.target, labelled=False).unlabelled()
+    reading = reader_in(target)
+    _require_same_bands(source, target, "target")
 
     def labelled(part: str, spec: DataSpec) -> Dataset:
-        return in_space(opener.open(part, spec, labelled=True, like=written), space, part, spec.merge)
+        opened = opener.open(part, spec, labelled=True, like=written, reading=reading)
+        _require_same_bands(target, opened, part)
+        return in_space(opened, space, part, spec.merge)
 
     oracle = partial(labelled, "oracle", config.oracle) if config.oracle is not None else None
     truth = None
@@ -141,7 +164,8 @@ def open_data(
         workers=config.workers,
         skip_damaged=config.skip_damaged,
     )
-    return OpenedData(training, labelled("test", config.test) if config.test is not None else None, space)
+    tested = in_space(test, space, "test", config.test.merge) if test is not None and config.test is not None else None
+    return OpenedData(training, tested, space)
 
 
 @dataclass(frozen=True)
@@ -152,7 +176,14 @@ class _Opener:
     roots: Mapping[str, str]
     given: Given
 
-    def open(self, part: str, spec: DataSpec, labelled: bool, like: LabelSpace | None = None) -> Dataset:
+    def open(
+        self,
+        part: str,
+        spec: DataSpec,
+        labelled: bool,
+        like: LabelSpace | None = None,
+        reading: BandReader | None = None,
+    ) -> Dataset:
         """Open one data set; a labelled folder without a classes file reads its masks as the source's are read."""
         if spec.reader == PYTHON:
             if part not in self.given:
@@ -170,7 +201,16 @@ class _Opener:
         if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
         masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
-        return open_spec(spec, labelled, self.roots, part, like, masks)
+        return open_spec(spec, labelled, self.roots, part, like, masks, reading)
+
+
+def _require_same_bands(one: Dataset, other: Dataset, part: str) -> None:
+    """Refuse images of other bands than those that the network is built for."""
+    if one.bands != other.bands:
+        raise RequestError(
+            f"{part}: its images are read in {other.bands} bands, the others of the run in {one.bands}; choose as many "
+            f"of both: --bands, or data.source.bands and data.target.bands"
+        )
 
 
 def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Callable[[str], None]) -> None:
@@ -199,31 +239,3 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
             )
         for problem in report.errors:
             warn(f"{where}: {problem.message}")
-
-
-def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str, str] | None = None) -> Dataset:
-    """Return the data set with its labels in the classes of ``space``, matched by name.
-
-    Where its labels lack some of the classes, the mean over the classes that they have is a subset to score.
-
-    Args:
-        dataset: any data set.
-        space: the label space of the run.
-        where: the data set's part in the run, for messages.
-        merge: class name of the data set -> class of ``space`` that it counts as.
-
-    Raises:
-        RequestError: no class name is shared.
-    """
-    if dataset.space.same_classes(space) and not merge:
-        return dataset
-    present = set(dataset.space.mapping_to(space, merge).tolist())
-    shared = [name for train_id, name in enumerate(space.names) if train_id in present]
-    if not shared:
-        raise RequestError(
-            f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with "
-            f"{', '.join(space.names[:4])}, ...; give a classes file with these names"
-        )
-    if len(shared) < len(space):
-        space = replace(space, subsets={**space.subsets, f"the {len(shared)} classes labelled here": tuple(shared)})
-    return to_space(dataset, space, merge)

@@ -89,7 +89,9 @@ class Run:
         opened = open_data(config.data, roots, out / "cache", given)
         _refuse_other_run(config, out, reuse)
         record = Record(out, runtime.main, quiet)
-        networks = Networks(config, opened.space, roots, out / "stages")
+        for notice in dict.fromkeys(n for dataset in opened.datasets.values() for n in dataset.notices):
+            record.warn(notice)
+        networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
         run = cls(
             config=config,
             out=out,
@@ -99,6 +101,8 @@ class Run:
             networks=networks,
             reuse=reuse,
         )
+        for part, line in opened.readings.items():
+            record.say(f"{part}: {line}")
         finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
         networks.check(finished)
         if runtime.main and not all(finished.values()):
