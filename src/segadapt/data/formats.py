@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 from typing import BinaryIO
@@ -113,6 +114,11 @@ def not_read(path: Path) -> str | None:
         if name.endswith(endings):
             return f"{what}; convert it to PNG or TIFF: {convert(path)}"
     return None
+
+
+def first_not_read(paths: Iterable[Path]) -> str:
+    """Return what to add to the message that there are no images: the first file of another kind; else nothing."""
+    return next((f"; {path.name} is {kind}" for path in paths if (kind := not_read(path))), "")
 
 
 def other_kind(head: bytes, path: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from segadapt.data.formats import first_not_read
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.errors import RequestError
 
@@ -47,7 +48,8 @@ def images_in(folder: Path, labels: Path | None, name: str) -> list[Path]:
     if labels is not None and labels.resolve() == folder.resolve():
         found = [path for path in found if not path.stem.endswith(MASK_ENDINGS)]
     if not found:
-        raise RequestError(f"{name}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
+        others = first_not_read(walk(folder, ("",), leave_out=labels))
+        raise RequestError(f"{name}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}{others}")
     return found
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import picture_size
+from segadapt.data.formats import first_not_read
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.video import VIDEO_SUFFIXES, is_video
@@ -65,7 +66,7 @@ def find_inputs(given: Given | Iterable[Given], output: Path | None = None) -> I
             kind = _kind(file, exact)
             (images if kind == "image" else videos if kind == "video" else others)[file] = None
         if not any(_kind(_absolute(file), exact) for file in files):
-            raise RequestError(_nothing_in(one, len(others) - before[1], exact))
+            raise RequestError(_nothing_in(one, list(others)[before[1] :], exact))
     return Inputs(tuple(images), tuple(videos), _common(tops), tuple(others))
 
 
@@ -164,10 +165,11 @@ def _kind(file: Path, exact: bool) -> str | None:
     return "image"
 
 
-def _nothing_in(one: Given, others: int, exact: bool) -> str:
+def _nothing_in(one: Given, others: Sequence[Path], exact: bool) -> str:
+    kind = first_not_read(others)
     if exact:
-        return f"'{one}' is neither an image nor a video that can be read"
-    known = f"known are {', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}"
+        return f"'{one}' is neither an image nor a video that can be read{kind}"
+    known = f"known are {', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}{kind}"
     if Path(one).is_dir():
         return f"no images or videos in '{one}'; {known}"
     return f"none of the files '{one}' is an image or a video; {known}" if others else f"nothing matches '{one}'"
