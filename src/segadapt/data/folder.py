@@ -165,15 +165,15 @@ def open_folder(
             name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels, notices
         )
     masks = masks_of(images, found, labels, name)
-    storages = require_lossless(masks, name)
     stamps = stamps_of(masks)
+    plain = [mask for mask in masks if mask not in stamps]
+    storages = require_lossless(plain, name)
     known = read_classes(classes, part) if classes else _classes_of(masks, stamps, ignore_ids, name, like)
-    theirs = [(mask, storage) for mask, storage in zip(masks, storages, strict=True) if mask not in stamps]
-    known = settle([m for m, _ in theirs], [s for _, s in theirs], known, ignore_ids, name)
+    settled = settle(plain, storages, known, ignore_ids, name)
     require_two_classes(known, masks, name)
     require_known(stamps, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
-    read = SizedLabels(FolderLabels(known, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
+    read = SizedLabels(FolderLabels(settled, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
     notices = (*notices, *unused_masks(labels, masks, every))
     if stamps:
         notices = (*notices, Notice(notice_of(stamps, len(masks), name)))
