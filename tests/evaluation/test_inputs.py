@@ -69,8 +69,11 @@ def test_what_is_not_there_is_named(here: Path, given: str | Path, message: str)
 
 
 def test_what_is_left_out_is_told(here: Path) -> None:
-    assert [path.name for path in find_inputs("a").left_out] == ["notes.md"]
-    assert [path.name for path in find_inputs("a/*").left_out] == ["notes.md"]
+    for given in ("a", "a/*"):
+        (line,) = find_inputs(["b", given]).left_out
+        assert line.startswith(f"1 of 4 files in '{given}' are left out")
+        assert "notes.md" in line
+    assert find_inputs(["a/*.png", "b"]).left_out == ()
 
 
 def test_results_are_not_predicted_again(here: Path) -> None:
@@ -124,7 +127,13 @@ def test_results_keep_their_places(here: Path) -> None:
     assert places("a/*.png") == ["out/1.png"]
     assert places("a/**/*.jpg") == ["out/deep/2.png"]
     assert places("a/1.png", "b/1.png") == ["out/a/1.png", "out/b/1.png"]
-    assert places("a", "b") == ["out/a/1.png", "out/a/deep/2.png", "out/a/film", "out/a/film_overlay.mp4", "out/b/1.png"]
+    assert places("a", "b") == [
+        "out/a/1.png",
+        "out/a/deep/2.png",
+        "out/a/film",
+        "out/a/film_overlay.mp4",
+        "out/b/1.png",
+    ]
     (here / "a/film").mkdir()
     (here / "a/1.png").rename(here / "a/film/000000.png")
     assert "out/film.mp4" in places("a"), "frames and images do not mix"

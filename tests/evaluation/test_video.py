@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from segadapt.errors import RequestError, RunError
 from segadapt.evaluation import video
 from segadapt.evaluation.predict import predict_array, predict_path
 from segadapt.evaluation.video import read_frames, video_facts, write_video
+from segadapt.models.build import build_segmenter
 from tests.evaluation.test_scoring import FOUR
 from tests.evaluation.tiny import GreyLevels
 
@@ -66,9 +68,7 @@ def test_an_overlay_is_a_video_of_the_same_length(tmp_path: Path, ending: str) -
     facts = video_facts(tmp_path / "out/a_overlay.mp4")
     assert facts.rate == pytest.approx(12.5)
     assert facts.frames == COUNT
-    for (_, before), (_, after) in zip(
-        read_frames(source), read_frames(tmp_path / "out/a_overlay.mp4"), strict=True
-    ):
+    for (_, before), (_, after) in zip(read_frames(source), read_frames(tmp_path / "out/a_overlay.mp4"), strict=True):
         labels = predict_array(GreyLevels(4), before).labels
         expected = 0.45 * before + 0.55 * FOUR.colorize(labels)
         assert np.abs(after.astype(float) - expected).mean() < 12
@@ -136,15 +136,19 @@ def test_odd_sizes_lose_nothing(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 def test_no_half_video_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KeyError), write_video(tmp_path / "a.mp4", 10) as add:
-        add(frame(0))
-        raise KeyError
+    def written(*pictures: Any) -> None:
+        with write_video(tmp_path / "a.mp4", 10) as add:
+            for picture in pictures:
+                add(picture)
+
+    with pytest.raises(AttributeError):
+        written(frame(0), None)
     assert list(tmp_path.iterdir()) == []
 
     class Full:
         """The writer of a full disk, which says nothing."""
 
-        def isOpened(self) -> bool:  # noqa: N802
+        def isOpened(self) -> bool:
             return True
 
         def write(self, picture: object) -> None: ...
@@ -156,8 +160,8 @@ def test_no_half_video_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     video.video_ending()
     monkeypatch.setattr(video, "_writer", full)
-    with pytest.raises(RunError, match="cannot be written in whole"), write_video(tmp_path / "a.mp4", 10) as add:
-        add(frame(0))
+    with pytest.raises(RunError, match="cannot be written in whole"):
+        written(frame(0))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,3 +184,9 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.Mo
     film(tmp_path / "a.mp4", 3).rename(tmp_path / "at 12:30.mp4")
     monkeypatch.chdir(tmp_path)
     assert predict_path(GreyLevels(4), FOUR, "at 12:30.mp4", Path("out")).frames == 3
+
+
+def test_a_model_of_other_bands_takes_no_video(tmp_path: Path) -> None:
+    model = build_segmenter("timm:resnet10t", 4, weights=None, width=16, bands=5)
+    with pytest.raises(RequestError, match=r"a\.mp4' is a video.*this model takes 5 bands"):
+        predict_path(model, FOUR, film(tmp_path / "a.mp4", 2), tmp_path / "out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,13 +32,13 @@ from segadapt.cli.common import (
     print_notices,
     print_rows,
 )
+from segadapt.cli.predicting import Every, Kinds, Lists, Unpainted, What, kinds_of, said_of, wanted_inputs
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
     from segadapt.data.bands import BandReader
     from segadapt.data.resize import Resize
     from segadapt.engine.runtime import Runtime
-    from segadapt.evaluation.predict import PredictionSummary
     from segadapt.models.inference import InferenceConfig
     from segadapt.models.store import LoadedModel
 
@@ -154,27 +153,12 @@ def evaluate(
 
 def predict(
     model: Model,
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Images, videos, folders, patterns in quotes ('shots/**/*.jpg'), or - for paths from standard input."
-        ),
-    ] = None,
-    lists: Annotated[
-        list[Path] | None, typer.Option("--list", help="Text file of more of them, one path a line.")
-    ] = None,
+    what: What = None,
+    lists: Lists = None,
     out: Annotated[Path, typer.Option(help="Where the predictions go.", callback=out_folder)] = Path("predictions"),
-    kinds: Annotated[
-        str,
-        typer.Option(
-            help="What to write, comma-separated: index, overlay, confidence, color; empty: the first three of images, "
-            "the overlay of videos."
-        ),
-    ] = "",
-    unpainted: Annotated[
-        list[str] | None, typer.Option(help="Class that overlays show without colour; repeat it, or use commas.")
-    ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Predict every n-th frame of a video.")] = 1,
+    kinds: Kinds = "",
+    unpainted: Unpainted = None,
+    every: Every = 1,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -196,13 +180,11 @@ def predict(
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
     from segadapt.engine.record import Steps
-    from segadapt.evaluation.inputs import listed
     from segadapt.evaluation.predict import predict_path
     from segadapt.evaluation.submission import predict_submission
     from segadapt.evaluation.tiling import view_of
 
-    wanted: list[str | Path] = [one for name in what or () for one in (_from_stdin() if name == "-" else [name])]
-    wanted += [path for file in lists or () for path in listed(file)]
+    wanted = wanted_inputs(what, lists)
     if submission and (len(wanted) != 1 or kinds or unpainted):
         raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
     loaded, runtime = _open(model, accelerator, prototypes)
@@ -219,7 +201,7 @@ def predict(
                 loaded.model, loaded.space, Path(wanted[0]), out, submission, archive=archive, **how
             )
         else:
-            how |= {"kinds": [k.strip() for k in kinds.split(",")] if kinds else None, "unpainted": unpainted or ()}
+            how |= {"kinds": kinds_of(kinds), "unpainted": unpainted or ()}
             how |= {"ids": ids, "every": every, "made_by": loaded.provenance, "reader": _reader(loaded)}
             how["view"] = None if size else view_of(loaded, how["config"].window)
             made = predict_path(loaded.model, loaded.space, wanted, out, **how)
@@ -231,48 +213,9 @@ def predict(
             console.print(f"the server of {sent.benchmark} asks for {sent.expected} images; these are {sent.count}")
         said = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}"
     else:
-        said = _said_of(made, bool(kinds))
+        said = said_of(made, bool(kinds))
     if not quiet:
         console.print(said, soft_wrap=True)
-
-
-def _from_stdin() -> list[Path]:
-    """Return the paths that another program writes to this one, between line ends or NUL characters."""
-    from segadapt.evaluation.inputs import lines_of
-
-    if sys.stdin.isatty():
-        raise RequestError("'-' takes paths from another program: find . -name '*.jpg' | segadapt predict MODEL -")
-    paths = [Path(line) for line in lines_of(sys.stdin.buffer.read())]
-    if not paths:
-        raise RequestError("'-' takes paths from standard input, and there are none")
-    return paths
-
-
-def _said_of(made: PredictionSummary, chosen: bool) -> str:
-    """Print what was left out, skipped, cut, or seen in tiles; return the line about the rest."""
-    if made.left_out:
-        count, first = len(made.left_out), made.left_out[0]
-        console.print(
-            f"left out: {_count(count, 'file')} that are no images or videos by their endings, the first is {first}",
-            soft_wrap=True,
-        )
-    for line in made.skipped:
-        console.print(f"skipped: {line}", soft_wrap=True)
-    for line in made.mosaics:
-        console.print(line, soft_wrap=True)
-    for line in made.cut:
-        console.print(f"warning: {line}", soft_wrap=True)
-    parts = [_count(made.count, "image")] if made.count or not made.videos else []
-    if made.videos:
-        parts.append(f"{_count(made.frames, 'frame')} of {_count(made.videos, 'video')}")
-        if not chosen:
-            hint = "of videos, overlays alone are written; for a mask of every frame: --kinds index,overlay"
-            console.print(hint, soft_wrap=True)
-    return f"{' and '.join(parts)} in {made.seconds:.1f} s -> {made.output}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def label(

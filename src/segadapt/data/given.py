@@ -17,16 +17,16 @@ IMAGE = (
     "an image: a PIL image, or a NumPy array or torch tensor of grey, RGB or RGBA values, [H, W], [H, W, C] or "
     "[C, H, W], as uint8, uint16 or floats in [0, 1]"
 )
-"""What :func:`as_picture` takes, for messages."""
-_CHANNELS = (3, 4, 1)
-"""Numbers of channels that an image may have, the likelier ones first."""
+"""The kinds that :func:`as_picture` takes, for messages."""
+_CHANNELS = (3, 1, 4)
+"""Numbers of channels that an image may have, the likeliest first."""
 
 
 def as_picture(value: Any, who: object, bands: int = 3) -> Picture:
     """Return an image as a viewer shows it: RGB [H, W, 3] uint8, in memory of its own order.
 
     Grey is repeated, transparency dropped; 16 bits and floats become 8 bits. The orientation tag of a PIL image is
-    obeyed. Where a shape may be read in two ways, three channels are likelier than four or one,
+    obeyed. Where a shape may be read in two ways, three channels are likelier than one or four,
     and channels last.
 
     Args:
@@ -79,13 +79,14 @@ def _shown(image: Image.Image, who: object) -> npt.NDArray[Any]:
 
 
 def _channels_last(array: npt.NDArray[Any], who: object, permitted: Sequence[int]) -> npt.NDArray[Any]:
-    """Return [H, W, C] of an image with one of the permitted numbers C of channels, likelier ones first."""
-    if array.ndim == 2:
-        array = array[..., None]
-    for channels in permitted if array.ndim == 3 and array.size else ():
-        if array.shape[2] == channels:
+    """Return [H, W, C] of an image with one of the permitted numbers C of channels, the likeliest first."""
+    if array.ndim == 2 and array.size and 1 in permitted:
+        return array[..., None]
+    if array.ndim == 3 and array.size:
+        first, last, likely = array.shape[0], array.shape[2], permitted[0]
+        if last == likely or (first != likely and last in permitted):
             return array
-        if array.shape[0] == channels:
+        if first in permitted:
             return np.moveaxis(array, 0, 2)
     wanted = IMAGE if len(permitted) > 1 else f"an array or tensor of {permitted[0]} bands, [H, W, C] or [C, H, W]"
     batch = "; images of a batch are given as a list" if array.ndim == 4 else ""

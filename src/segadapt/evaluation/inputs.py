@@ -1,4 +1,4 @@
-"""What is predicted: files, folders, patterns and lists of them become images and videos."""
+"""Inputs of a prediction: files, folders, patterns and lists of them become images and videos."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Inputs:
     Attributes:
         images, videos: absolute paths, each once, in the order in which they were given.
         root: folder that all of them lie in; results keep the places below it.
-        left_out: files in the folders and patterns that are neither, by their names.
+        left_out: one line for each folder and pattern that holds files which are neither, by their names.
     """
 
     images: tuple[Path, ...]
     videos: tuple[Path, ...]
     root: Path
-    left_out: tuple[Path, ...]
+    left_out: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.images) + len(self.videos)
@@ -55,18 +55,25 @@ def find_inputs(given: Given | Iterable[Given], output: Path | None = None) -> I
         raise RequestError("nothing to predict: name an image, a video, a folder or a pattern")
     images: dict[Path, None] = {}
     videos: dict[Path, None] = {}
-    others: dict[Path, None] = {}
-    tops = []
+    tops, left_out = [], []
     for one in several:
         top, files, exact = _files(one, output)
         tops.append(_absolute(top))
-        before = len(images) + len(videos), len(others)
+        others = []
         for file in map(_absolute, files):
             kind = _kind(file, exact)
-            (images if kind == "image" else videos if kind == "video" else others)[file] = None
-        if not any(_kind(_absolute(file), exact) for file in files):
-            raise RequestError(_nothing_in(one, len(others) - before[1], exact))
-    return Inputs(tuple(images), tuple(videos), _common(tops), tuple(others))
+            if kind is None:
+                others.append(file)
+            else:
+                (images if kind == "image" else videos)[file] = None
+        if len(others) == len(files):
+            raise RequestError(_nothing_in(one, len(others), exact))
+        if others:
+            left_out.append(
+                f"{len(others)} of {len(files)} files in '{one}' are left out, as they are no images or videos by "
+                f"their endings; the first is {others[0].name}"
+            )
+    return Inputs(tuple(images), tuple(videos), _common(tops), tuple(left_out))
 
 
 def listed(file: Path) -> list[Path]:

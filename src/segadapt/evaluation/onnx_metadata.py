@@ -1,4 +1,4 @@
-"""What an ONNX file says about itself: classes, input, working size, origin."""
+"""Metadata of an ONNX file: classes, input, working size, origin."""
 
 from __future__ import annotations
 

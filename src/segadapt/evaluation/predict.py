@@ -23,8 +23,8 @@ from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
 from segadapt.evaluation.inputs import Given, Inputs, find_inputs
 from segadapt.evaluation.mosaic import plan_mosaics, predict_mosaics, with_rasters
-from segadapt.evaluation.placing import IMAGE_KINDS, VIDEO_KINDS, require_free, require_kinds, result_places
-from segadapt.evaluation.predict_video import Film, predict_video
+from segadapt.evaluation.placing import IMAGE_KINDS, VIDEO_KINDS, Places, require_free, require_kinds, result_places
+from segadapt.evaluation.predict_video import predict_videos, with_path
 from segadapt.evaluation.results import Look, Prediction
 from segadapt.evaluation.scoring import Progress, working_image
 from segadapt.evaluation.tiling import View
@@ -45,7 +45,7 @@ class PredictionSummary:
         skipped: one line for each image or video that could not be read, with its path and the reason.
         mosaics: one line for each image that was predicted in tiles, with their scale and its reason.
         cut: one line for each video that ended before the length that it claims.
-        left_out: files in the folders and patterns that are neither image nor video.
+        left_out: one line for each folder and pattern that holds files which are neither image nor video.
         seconds: wall time.
         output: folder of the results.
     """
@@ -160,13 +160,12 @@ def predict_path(
     started = time.monotonic()
     if kinds is not None:
         require_kinds(kinds)
-    if every < 1:
-        raise RequestError(f"of a video every n-th frame can be predicted, n from 1, not {every}")
     if len(space) != model.classes:
         raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
     look = Look(mask_format(space, ids), class_ids(space, unpainted))
     legend = look.masks.legend(made_by)
     inputs = find_inputs(given, output)
+    _require_films(inputs.videos, model, every)
     image_kinds, video_kinds = kinds or IMAGE_KINDS, kinds or VIDEO_KINDS
     mosaics, damaged = plan_mosaics(
         inputs.images, model, config or InferenceConfig(), view, size, None if reader is None else reader.window
@@ -178,34 +177,15 @@ def predict_path(
     def predicted(image: Picture) -> Prediction:
         return predict_array(model, image, config, device, size=size)
 
-    read: Callable[[Path], Picture] = reader or read_picture
-
-    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
-        try:
-            return path, read(path)
-        except DamagedFile as problem:
-            return path, problem
-
-    skipped = list(damaged.values())
-    films: list[Film] = []
     steps = _Steps(inputs, every, progress, sum(mosaic.tiles - 1 for mosaic in mosaics.values()))
-    skipped += predict_mosaics(mosaics, places, look, steps.advance)
+    skipped = [*damaged.values(), *predict_mosaics(mosaics, places, look, steps.advance)]
     plain = [path for path in inputs.images if path not in mosaics and path not in damaged]
-    for path, image in ordered_map(read_or_problem, plain, threads=1, ahead=1):
-        if isinstance(image, DamagedFile):
-            skipped.append(_with_path(image, path))
-        else:
-            prediction = predicted(image)
-            for kind, file in places[path].items():
-                write_bytes(file, look.encoded(kind, image, prediction))
-        steps.advance()
+    skipped += _predict_images(plain, places, reader or read_picture, predicted, look, steps.advance)
     count = len(inputs.images) - len(skipped)
-    for path in inputs.videos:
-        try:
-            film = predict_video(path, places[path], video_kinds, predicted, look, every=every, progress=steps.advance)
-            films.append(film)
-        except DamagedFile as problem:
-            skipped.append(_with_path(problem, path))
+    films, unreadable = predict_videos(
+        inputs.videos, places, video_kinds, predicted, look, every=every, progress=steps.advance
+    )
+    skipped += unreadable
     if len(skipped) == len(inputs):
         raise RequestError(f"none of the {len(inputs)} files can be read; the first: {skipped[0]}")
     write_legend(output, legend, overwrite)
@@ -216,7 +196,7 @@ def predict_path(
         skipped=tuple(skipped),
         mosaics=tuple(map(str, mosaics.values())),
         cut=tuple(film.cut for film in films if film.cut),
-        left_out=tuple(map(str, inputs.left_out)),
+        left_out=inputs.left_out,
         seconds=round(time.monotonic() - started, 3),
         output=str(output),
     )
@@ -236,8 +216,39 @@ def class_ids(space: LabelSpace, named: Sequence[str]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _with_path(problem: DamagedFile, path: Path) -> str:
-    return str(problem) if str(path) in str(problem) else f"{path}: {problem}"
+def _require_films(videos: Sequence[Path], model: Segmenter, every: int) -> None:
+    if every < 1:
+        raise RequestError(f"of a video every n-th frame can be predicted, n from 1, not {every}")
+    if videos and model.bands != 3:
+        raise RequestError(f"'{videos[0]}' is a video, in red, green and blue; this model takes {model.bands} bands")
+
+
+def _predict_images(
+    paths: Sequence[Path],
+    places: Places,
+    read: Callable[[Path], Picture],
+    predict: Callable[[Picture], Prediction],
+    look: Look,
+    progress: Callable[[], None],
+) -> list[str]:
+    """Predict images that fit into memory, and write their results; return a line for each that cannot be read."""
+
+    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
+        try:
+            return path, read(path)
+        except DamagedFile as problem:
+            return path, problem
+
+    skipped = []
+    for path, image in ordered_map(read_or_problem, paths, threads=1, ahead=1):
+        if isinstance(image, DamagedFile):
+            skipped.append(with_path(image, path))
+        else:
+            prediction = predict(image)
+            for kind, file in places[path].items():
+                write_bytes(file, look.encoded(kind, image, prediction))
+        progress()
+    return skipped
 
 
 class _Steps:

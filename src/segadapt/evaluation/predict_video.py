@@ -6,21 +6,22 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.evaluation.placing import ENDINGS, FRAMES
+from segadapt.evaluation.placing import ENDINGS, FRAMES, Places
 from segadapt.evaluation.results import Look, Prediction
 from segadapt.evaluation.video import read_frames, video_facts, write_video
 
+Predict = Callable[[Picture], Prediction]
 _FRAME = re.compile(rf"\d{{6,}}({'|'.join(map(re.escape, ENDINGS.values()))})")
 _SLACK, _SHARE = 2, 0.02
 """Frames, and share of them, by which the number that a video claims may be too high: it is an estimate in some."""
 
 
 class Film(NamedTuple):
-    """What became of a video: frames predicted, and a line if it ended before its length, else None."""
+    """The result of a video: frames predicted, and a line if it ended before its length, else None."""
 
     frames: int
     cut: str | None
@@ -30,7 +31,7 @@ def predict_video(
     path: Path,
     places: Mapping[str, Path],
     kinds: Sequence[str],
-    predict: Callable[[Picture], Prediction],
+    predict: Predict,
     look: Look,
     *,
     every: int = 1,
@@ -72,6 +73,24 @@ def predict_video(
     claimed = facts.frames or 0
     short = last + every < claimed - max(_SLACK, _SHARE * claimed)
     return Film(done, f"{path} ended after {last + 1} of {claimed} frames; it is damaged or cut off" if short else None)
+
+
+def predict_videos(
+    paths: Sequence[Path], places: Places, kinds: Sequence[str], predict: Predict, look: Look, **how: Any
+) -> tuple[list[Film], list[str]]:
+    """Predict several videos by :func:`predict_video`; also return a line for each that cannot be read."""
+    films, unreadable = [], []
+    for path in paths:
+        try:
+            films.append(predict_video(path, places[path], kinds, predict, look, **how))
+        except DamagedFile as problem:
+            unreadable.append(with_path(problem, path))
+    return films, unreadable
+
+
+def with_path(problem: DamagedFile, path: Path) -> str:
+    """Return the message of a file that cannot be read; the path stands in front where it does not name it."""
+    return str(problem) if str(path) in str(problem) else f"{path}: {problem}"
 
 
 def _remove_earlier(folder: Path) -> None:

@@ -33,7 +33,7 @@ _CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What the head of a video file says.
+    """Facts in the head of a video file.
 
     Attributes:
         rate: frames per second, the mean where it varies.
