@@ -1,23 +1,27 @@
-"""Weighted means of the class probabilities of overlapping tiles, for the rows of one row of tiles."""
+"""Weighted means of the class probabilities of overlapping tiles, for the rows of one row of tiles.
+
+Sums are kept as logarithms, so that no probability is rounded to zero.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.errors import RequestError
 from segadapt.evaluation.tiling import Axis
 
 FULL_BYTES = 512 << 20
-"""Memory up to which means are kept in float32; above it in float16."""
+"""Memory up to which sums are kept in float32; above it in float16."""
 MOST_BYTES = 1 << 30
-_TINY = 1e-30
 
 
 class Blend:
-    """Sums of weights and of weighted probabilities on the cells of some rows of units.
+    """Sums of weights, and the logarithms of sums of weighted probabilities on the cells of some rows of units.
 
     Args:
         classes: K.
@@ -28,7 +32,7 @@ class Blend:
 
     def __init__(self, classes: int, y: Axis, x: Axis, device: torch.device, dtype: torch.dtype) -> None:
         self._y, self._x, self._first = y, x, 0
-        self._sums = torch.zeros((classes, 0, x.units * x.cells), dtype=dtype, device=device)
+        self._logs = torch.zeros((classes, 0, x.units * x.cells), dtype=dtype, device=device)
         self._weights = torch.zeros((0, x.units * x.cells), device=device)
         self._taper = taper(y.tile * y.cells, device)[:, None] * taper(x.tile * x.cells, device)
 
@@ -50,24 +54,26 @@ class Blend:
         cells = self._y.cells
         start = (first - self._first) * cells
         more = (last - first) * cells - (len(self._weights) - start)
-        self._sums = torch.nn.functional.pad(self._sums[:, start:], (0, 0, 0, more))
-        self._weights = torch.nn.functional.pad(self._weights[start:], (0, 0, 0, more))
+        self._logs = F.pad(self._logs[:, start:], (0, 0, 0, more), value=-math.inf)
+        self._weights = F.pad(self._weights[start:], (0, 0, 0, more))
         self._first = first
 
-    def add(self, top: int, left: int, probabilities: Tensor) -> None:
-        """Add the probabilities [K, h, w] of the tile whose first unit is (top, left)."""
+    def add(self, top: int, left: int, log: Tensor) -> None:
+        """Add the log probabilities [K, h, w] of the tile whose first unit is (top, left)."""
         y, x = (top - self._first) * self._y.cells, left * self._x.cells
         height, width = self._taper.shape
         rows, columns = slice(y, y + height), slice(x, x + width)
-        self._sums[:, rows, columns] += (probabilities * self._taper).to(self._sums.dtype)
+        place = self._logs[:, rows, columns]
+        place.copy_(torch.logaddexp(place.float(), log + self._taper.log()))
         self._weights[rows, columns] += self._taper
 
     def log_mean(self, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
         """Return the log of the mean probabilities [K, h, w] of a block of units; all alike where no tile is."""
         top, bottom = ((unit - self._first) * self._y.cells for unit in rows)
         left, right = (unit * self._x.cells for unit in columns)
-        sums = self._sums[:, top:bottom, left:right].float()
-        return (sums / self._weights[top:bottom, left:right].clamp(min=_TINY)).clamp(min=_TINY).log()
+        weights = self._weights[top:bottom, left:right]
+        log = self._logs[:, top:bottom, left:right].float() - weights.log()
+        return torch.where(weights > 0, log, 0.0)
 
 
 def taper(cells: int, device: torch.device) -> Tensor:

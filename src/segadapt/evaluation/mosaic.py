@@ -222,7 +222,7 @@ class Mosaic:
             for left in self._x.starts:
                 tile = strips.tile(top, left)
                 if tile is not None:
-                    blended.add(top, left, self._probabilities(tile))
+                    blended.add(top, left, self._log_probabilities(tile))
                 progress()
             # Enlarging a unit needs its neighbours, so the last finished one waits.
             ready = self._y.units if after is None else max(done, after - 1)
@@ -240,11 +240,11 @@ class Mosaic:
         label, confidence = predict_labels(self._model, batch, self.size, self._config)
         return Rows(0, label[0].cpu().numpy(), _bytes(confidence[0]), valid)
 
-    def _probabilities(self, tile: Picture) -> Tensor:
-        """Return the class probabilities [K, h, w] of a tile on the grid of the mosaic's cells."""
+    def _log_probabilities(self, tile: Picture) -> Tensor:
+        """Return the log class probabilities [K, h, w] of a tile on the grid of the mosaic's cells."""
         cells = (self._y.tile * self._y.cells, self._x.tile * self._x.cells)
         log = scores(self._model, to_batch(tile, self._device), self._config)
-        return upsample(log, cells, self._config.align_corners)[0].softmax(0)
+        return upsample(log, cells, self._config.align_corners)[0].log_softmax(0)
 
     def _pixels(self, blended: Blend, first: int, last: int) -> Iterator[Rows]:
         """Yield the pixels of some rows of units."""
