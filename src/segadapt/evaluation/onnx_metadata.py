@@ -21,7 +21,8 @@ def onnx_metadata(loaded: LoadedModel, inference: InferenceConfig, fixed: Size |
 
     ``segadapt`` is a JSON text with: ``classes``, ``ids`` (values in the user's own masks, if known) and ``colors``
     by train id; ``input`` with name, layout, type,
-    channels, range, working size and how images are brought to it; ``output``; ``inference``, how the model predicts
+    channels, range, working size and how images are brought to it, and in ``measured`` the numbers of each band of a
+    file that become 0 and 1, where these were measured; ``output``; ``inference``, how the model predicts
     in segadapt, of which the file holds one pass; ``provenance`` and ``version``. ``classes`` and ``input`` are there
     in plain words as well.
 
@@ -42,8 +43,9 @@ def onnx_metadata(loaded: LoadedModel, inference: InferenceConfig, fixed: Size |
             "name": "images",
             "layout": "NCHW",
             "type": "float32",
-            "channels": "RGB",
+            "channels": _channels(loaded),
             "range": [0, 1],
+            "measured": loaded.input,
             "size": _size(size),
             "resize": {"smaller": "area", "larger": "cubic"},
             "any_size": fixed is None,
@@ -56,10 +58,14 @@ def onnx_metadata(loaded: LoadedModel, inference: InferenceConfig, fixed: Size |
         "inference": inference.model_dump(mode="json"),
         "provenance": loaded.provenance,
     }
-    return {KEY: json.dumps(about), "classes": json.dumps(about["classes"]), "input": input_line(size, fixed)}
+    return {
+        KEY: json.dumps(about),
+        "classes": json.dumps(about["classes"]),
+        "input": input_line(size, fixed, _channels(loaded)),
+    }
 
 
-def input_line(size: Resize, fixed: Size | None) -> str:
+def input_line(size: Resize, fixed: Size | None, channels: str = "RGB") -> str:
     """Return the input of an exported model in words."""
     given = _size(size)
     if given["longest"]:
@@ -69,7 +75,15 @@ def input_line(size: Resize, fixed: Size | None) -> str:
     else:
         working = " x ".join(str(given[side] or "in proportion") for side in ("height", "width"))
     kind = "fixed size" if fixed is not None else "working size"
-    return f"images: RGB, float32 in [0, 1], NCHW; {kind} (height x width): {working}"
+    return f"images: {channels}, float32 in [0, 1], NCHW; {kind} (height x width): {working}"
+
+
+def _channels(loaded: LoadedModel) -> str:
+    """Return what the channels are, in words."""
+    read = loaded.input
+    if read is None:
+        return "RGB" if loaded.model.bands == 3 else f"{loaded.model.bands} bands"
+    return f"the bands {', '.join(map(str, read['bands']))} of {read['dtype']} images, scaled as 'measured' says"
 
 
 def add_metadata(path: Path, entries: dict[str, str]) -> None:
