@@ -132,8 +132,16 @@ class LabelSpace:
         """Return the space with its train ids as ids where none are known, as in data that hold train ids."""
         return self if self.ids else replace(self, ids=tuple(range(len(self))), ignore_id=IGNORE)
 
+    def reordered(self, names: Sequence[str]) -> LabelSpace:
+        """Return the space with its classes in the order of ``names``, which are the same ones."""
+        if tuple(names) == self.names:
+            return self
+        order = [self.index(name) for name in names]
+        ids = tuple(self.ids[i] for i in order) if self.ids else ()
+        return replace(self, names=tuple(names), colors=tuple(self.colors[i] for i in order), ids=ids)
+
     def numbered_as(self, other: LabelSpace) -> LabelSpace:
-        """Return the space with the ids of ``other``, by name, where that has all of its classes and knows their ids."""
+        """Return the space with the ids of ``other``, by name, where that has all of its classes and ids."""
         if not other.ids or not set(self.names) <= set(other.names):
             return self
         ids = tuple(other.ids[other.index(name)] for name in self.names)

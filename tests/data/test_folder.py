@@ -233,7 +233,9 @@ def test_several_colours_for_a_class_and_a_class_of_all_others(tmp_path: Path) -
     assert open_folder(images, masks, write(tmp_path / "c.yaml", text)).label(0).tolist() == [[0, 0, 1, IGNORE, 1]]
     with pytest.raises(UnknownLabel, match="belong to no class"):
         open_folder(images, masks, write(tmp_path / "c.yaml", text.replace("others", "[7, 7, 7]"))).label(0)
-    by_part = "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nb: '#ffffff'\nignore: {colors: others}\n"
+    by_part = (
+        "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nb: '#ffffff'\nignore: {colors: others}\n"
+    )
     classes = write(tmp_path / "c.yaml", by_part)
     assert open_folder(images, masks, classes, part="source").label(0).tolist() == [[0] + [IGNORE] * 4]
     assert open_folder(images, masks, classes, part="test").label(0).tolist() == [[IGNORE, 0, IGNORE, IGNORE, 0]]
@@ -498,10 +500,27 @@ def test_jpeg_masks_do_not_say_what_their_classes_are(tmp_path: Path) -> None:
     cv2.imwrite(str(masks / "0.jpg"), MASK)
     (masks / "0.png").unlink()
     said = message(images, masks)
-    assert "1 masks are JPEG files" in said
-    assert f"{masks / '0.jpg'}; save masks as PNG" in said
+    assert "1 of 2 masks are JPEG files" in said
+    assert f"{masks / '0.jpg'}; export them again as PNG" in said
 
 
 def test_a_class_may_be_called_like_a_column(tmp_path: Path) -> None:
     classes = read_classes(write(tmp_path / "c.csv", "class,0\nname,1\n"))
     assert [(c.name, c.ids) for c in classes] == [("class", (0,)), ("name", (1,))]
+
+
+def test_a_palette_that_gives_values_to_other_classes_is_refused(tmp_path: Path) -> None:
+    """As a prediction has that another program saved anew; a palette of other colours says nothing."""
+    text = "[{name: a, id: 1, color: [9, 9, 9]}, {name: b, id: 0, color: [7, 7, 9]}]"
+    mask = np.array([[0, 1, 255]], np.uint8)
+    palettes = {"other": [9, 9, 9, 7, 7, 9], "same": [7, 7, 9, 9, 9, 9], "strange": [9, 9, 9, 1, 2, 3]}
+    for name, palette in palettes.items():
+        classes = write(tmp_path / "c.yaml", text)
+        images, masks = folder(tmp_path / name, mask, palette=palette + [0] * (768 - 6))
+        if name != "other":
+            assert open_folder(images, masks, classes).label(0).tolist() == [[1, 0, 255]]
+            continue
+        with pytest.raises(
+            UnknownLabel, match="shows value 0 in the colour of 'a', but the classes file gives 0 to 'b'"
+        ):
+            open_folder(images, masks, classes).label(0)

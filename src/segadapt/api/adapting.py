@@ -14,7 +14,9 @@ from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.report import write_report
+from segadapt.runs.before_after import compare
 from segadapt.runs.config import RunConfig, folder_config, listed, load_config
+from segadapt.runs.consent import Accept
 from segadapt.runs.own_data import Classes, PathLike, own_data
 from segadapt.runs.own_network import with_network
 from segadapt.runs.results import RunResult
@@ -48,6 +50,7 @@ def adapt(
     steps: int | None = None,
     stage: str | None = None,
     reuse: PathLike | Sequence[PathLike] = (),
+    accept: Accept = False,
     quiet: bool = True,
 ) -> RunResult:
     """Adapt a model by a recipe, between two folders, or between two data sets of one's own.
@@ -81,10 +84,11 @@ def adapt(
         length, steps: share of the published steps, in (0, 1], or about so many steps of all stages together.
         stage: run this stage alone.
         reuse: runs to take finished stages over from, where settings, seed and training data are equal.
+        accept: go on where the data are dubious; or a function that is told the findings and answers whether to.
         quiet: print warnings only.
 
     Raises:
-        RequestError: the request is wrong; the message says where and how to fix it.
+        RequestError: the request is wrong, or the data are dubious; the message says where and how to fix it.
         RunError: training failed or was stopped; calling again resumes it.
 
     >>> import segadapt  # doctest: +SKIP
@@ -122,7 +126,8 @@ def adapt(
     config = with_network(config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
     require_writable(where, "folder for the run ('out')")
-    return _executed(Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given), stage)
+    opened = Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given, accept=accept)
+    return _executed(opened, stage)
 
 
 def resume(
@@ -149,5 +154,12 @@ def resume(
 
 def _executed(run: Run, stage: str | None) -> RunResult:
     results = run.execute(stage)
-    report = write_report(run.out) if run.runtime.main else None
+    report = None
+    if run.runtime.main:
+        compared = compare(run.out, results, run.opened.training.target, str(run.runtime.device))
+        if compared is not None:
+            results, warnings = compared
+            for text in warnings:
+                run.record.warn(text)
+        report = write_report(run.out)
     return RunResult.of(results, run.out, report)

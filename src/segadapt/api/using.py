@@ -171,7 +171,7 @@ def evaluate(
         raise RequestError("nothing to score on: the data set is empty or has no labels")
     dataset = in_space(dataset, loaded.space, "labels", merge)
     for notice in dataset.notices:
-        warnings.warn(notice, stacklevel=2)
+        warnings.warn(notice.text, stacklevel=2)
     return score(loaded.model, dataset, _inference(loaded, inference), device_named(device), size=loaded.working_size)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,6 +78,7 @@ def adapt(
         typer.Option(help="Runs to take finished stages over from, where settings, seed and training data are equal."),
     ] = None,
     plugin: Plugins = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on where the data are dubious, without being asked.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -85,12 +88,9 @@ def adapt(
     if any(folders.values()):
         if recipe is not None and "=" in recipe:
             changes, recipe = [recipe, *changes], None
-        if recipe is not None:
-            raise RequestError(
-                f"'{recipe}' is not a setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
-                "(--source-images ...)"
-            )
-        _require_complete(folders, test_images, test_labels)
+        _require_folders(folders, recipe)
+        if (test_images is None) != (test_labels is None):
+            raise RequestError("--test-images and --test-labels go together; give both or neither")
     elif recipe is None:
         raise RequestError(
             "nothing to adapt: give a recipe ('segadapt recipes' lists them) or "
@@ -118,18 +118,36 @@ def adapt(
         steps=steps,
         stage=stage,
         reuse=reuse or (),
+        accept=yes or partial(_asked, quiet=quiet or json),
         quiet=quiet or json,
     )
     _show(result, json)
 
 
-def _require_complete(folders: Mapping[str, Path | None], test_images: Path | None, test_labels: Path | None) -> None:
-    """Refuse a request for folders that lacks one of them."""
+def _require_folders(folders: Mapping[str, Path | None], recipe: str | None) -> None:
+    """Refuse folders that lack one, or that come with a recipe."""
+    if recipe is not None:
+        raise RequestError(
+            f"'{recipe}' is not a setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
+            "(--source-images ...)"
+        )
     missing = [option for option, value in folders.items() if value is None]
     if missing:
         raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
-    if (test_images is None) != (test_labels is None):
-        raise RequestError("--test-images and --test-labels go together; give both or neither")
+
+
+def _asked(findings: Sequence[str], quiet: bool) -> bool:
+    """Print what is dubious, and ask on a terminal whether to go on; elsewhere the answer is no."""
+    from segadapt.engine.record import console as errors
+
+    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    if terminal or (not quiet and len(findings) > 1):
+        for finding in findings:
+            errors.print(f"dubious: {finding}", style="yellow", soft_wrap=True)
+    if not terminal:
+        return False
+    errors.print("go on? [y/N] ", end="", soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _show(result: RunResult, json: bool) -> None:
@@ -137,7 +155,7 @@ def _show(result: RunResult, json: bool) -> None:
     if result.report is None:
         return
     if json:
-        print_json({**result.raw, "run": str(result.out), "report": str(result.report)})
+        print_json({**result.raw, "data": result.data, "run": str(result.out), "report": str(result.report)})
     else:
         print_results(result)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
+from segadapt.core.text import TextConsole, one_printable_line, printable
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from segadapt.runs.config import DataSpec
     from segadapt.runs.results import RunResult
 
-console = Console(highlight=False, markup=False, emoji=False)  # paths and class names are text
+console = TextConsole()
 
 Plugins = Annotated[
     list[str] | None,
@@ -147,7 +147,7 @@ def out_file(option: typer.CallbackParam, file: Path | None) -> Path | None:
 def print_notices(dataset: Dataset) -> None:
     """Print on standard error what somebody who uses the data set should be told."""
     for notice in dataset.notices:
-        typer.echo(f"segadapt: {notice}", err=True)
+        typer.echo(f"segadapt: {one_printable_line(notice.text)}", err=True)
 
 
 def parse_merge(merge: Sequence[str] | None) -> dict[str, str]:
@@ -174,9 +174,9 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
         console.print(title, style="italic", soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console.print(table)
 
 

@@ -24,7 +24,6 @@ from segadapt.cli.common import (
     out_folder,
     parse_roots,
     print_json,
-    print_notices,
     print_rows,
 )
 from segadapt.errors import RequestError
@@ -46,6 +45,14 @@ def check(
     pictures: Annotated[
         Path | None, typer.Option(help="Write overlay pictures into this folder.", callback=out_folder)
     ] = None,
+    show_classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead, write a picture of each value or colour of the masks into this folder, with or without "
+            "classes.",
+            callback=out_folder,
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Check only this many images, evenly spaced.")] = None,
     root: Roots = None,
     plugin: Plugins = None,
@@ -60,10 +67,12 @@ def check(
     from segadapt.runs.opening import open_spec
 
     load_plugins(plugin or ())
+    if show_classes is not None:
+        _show_classes(images, labels, show_classes, list_file, json)
+        return
     labelled = not unlabelled and not (reader == "folder" and labels is None)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit, list_file)
     dataset = open_spec(spec, labelled, parse_roots(root), reader, part=part)
-    print_notices(dataset)
     with Steps("check", len(dataset), quiet=json) as steps:
         report = check_dataset(dataset, pictures, progress=lambda *_: steps.advance())
     if reader != "folder" and limit is None:
@@ -73,16 +82,33 @@ def check(
         if len(dataset) != expected:
             missing = f"'{split}' has {len(dataset)} images here and {expected} as published; is the download complete?"
             report.warnings.append(Problem(OTHER_NUMBER, split, missing))
-    found = report.to_dict()
+    found = {**report.to_dict(), "notices": [notice.text for notice in dataset.notices]}
     if json:
         print_json(found)
     else:
         if reader == "folder" and labelled:
             console.print(describe_classes(dataset), soft_wrap=True)
-        for line in report.lines():
+        *lines, verdict = report.lines()
+        for line in (*lines, *found["notices"], verdict):
             console.print(line, soft_wrap=True)
     if not report.ok:
         raise RequestError(report.verdict())
+
+
+def _show_classes(images: Path | None, labels: Path | None, folder: Path, list_file: Path | None, json: bool) -> None:
+    """Write a picture of each value or colour of masks, and list them."""
+    from segadapt.data.value_pictures import show_signs
+
+    if images is None or labels is None:
+        raise RequestError("--show-classes needs folders: give --images and --labels")
+    signs, total = show_signs(images, labels, folder, list_file)
+    if json:
+        print_json({"total": total, "shown": [sign.to_dict() for sign in signs]})
+        return
+    rows = [[s.sign, f"{100 * s.share:.3f} %", str(s.masks), Path(s.picture).name, s.image] for s in signs]
+    print_rows(["in the masks", "of pixels", "masks", "picture", "most in"], rows)
+    more = f", the {len(signs)} most frequent are shown" if total > len(signs) else ""
+    console.print(f"{total} values or colours{more}; pictures in {folder}", soft_wrap=True)
 
 
 def readers(json: Json = False) -> None:

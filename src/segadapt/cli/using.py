@@ -271,6 +271,8 @@ def label(
         for c in summary["classes"]
     ]
     print_rows(["class", "predicted px", "threshold", "selected", "of all px", "right"], rows)
+    for line in summary["left_out"]:
+        console.print(line, soft_wrap=True)
     right = "" if summary["accuracy"] is None else f", {summary['accuracy']:.1%} of them right"
     console.print(f"{summary['density']:.1%} of the pixels labelled{right} -> {out}", soft_wrap=True)
 

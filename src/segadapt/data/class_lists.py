@@ -118,21 +118,22 @@ def _of_mapping(tree: Mapping[Any, Any], path: Path) -> list[Entry]:
         return _of_mapping(parts["metainfo"], path)
     if parts.get("format") == LEGEND_FORMAT:
         return _of_tree(parts["classes"], path)
-    for key in ("classes", "names", "categories", "labels", "id2label"):
+    for key in ("classes", "names", "class_names", "categories", "labels", "label_names", "id2label"):
         listed = parts.get(key)
         if isinstance(listed, Mapping) or _is_list_of_classes(listed):
             inner = _of_tree(listed, path)
             colors = parts.get("palette")
             return inner if colors is None or key != "classes" else _coloured(inner, colors, path)
     _require_list_of_classes(parts, path)
-    if tree and all(_digits(k) for k in tree) and all(isinstance(v, str) for v in tree.values()):
-        if not all(isinstance(v, Number) for v in tree.values()):
+    if all(map(_digits, tree)) and all(isinstance(value, str) for value in tree.values()):
+        named = not all(isinstance(value, Number) for value in tree.values())
+        if named:
             return [{"name": name, "id": number} for number, name in tree.items()]
     empty = next((name for name, value in tree.items() if _empty(value)), None)
     if empty is not None:
         raise RequestError(
-            f"classes file {path}: '{empty}' has no id or colour; in YAML a colour such as '#ff0000' needs its quotation "
-            "marks"
+            f"classes file {path}: '{empty}' has no id or colour; in YAML a colour such as '#ff0000' needs its "
+            "quotation marks"
         )
     return [_pair(str(name), value) for name, value in tree.items()]
 
@@ -143,9 +144,10 @@ def _require_list_of_classes(parts: Mapping[Any, Any], path: Path) -> None:
         raise _refused(path, _FOREIGN["regions"])
     for key, what in _FOREIGN.items():
         value = parts.get(key)
-        if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(v, Mapping) for v in value)):
-            if not (isinstance(value, Mapping) and {key_of(str(k)) for k in value} & {"id", "ids", "color", "colors"}):
-                raise _refused(path, what)
+        listed = isinstance(value, list) and any(isinstance(v, Mapping) for v in value)
+        a_class = isinstance(value, Mapping) and {key_of(str(k)) for k in value} & {"id", "ids", "color", "colors"}
+        if listed or (isinstance(value, Mapping) and not a_class):
+            raise _refused(path, what)
 
 
 def _is_list_of_classes(value: Any) -> bool:
@@ -249,7 +251,14 @@ def _normal(entry: Mapping[Any, Any], path: Path, known: bool) -> Entry:
         made["color"] = channels
     if "color" in made and not parts.keys().isdisjoint(_OF_DATABASES):
         made.pop("id", None)
-    allowed = (*NAME_KEYS, *ID_KEYS, *TRAIN_ID_KEYS, *COLOR_KEYS, *_OF_TOOLS, *(k for keys in CHANNEL_KEYS for k in keys))
+    allowed = (
+        *NAME_KEYS,
+        *ID_KEYS,
+        *TRAIN_ID_KEYS,
+        *COLOR_KEYS,
+        *_OF_TOOLS,
+        *(k for keys in CHANNEL_KEYS for k in keys),
+    )
     strange = next((key for key in parts if key not in allowed), None)
     if known and strange is not None:
         raise RequestError(

@@ -56,13 +56,14 @@ def entries_of_lines(text: str, path: Path) -> list[Entry]:
         RequestError: the file is empty, or its lines are not understood.
     """
     lines = [line.strip("\r\n") for line in text.splitlines() if line.strip()]
+    lines = lines[1:] if lines and re.fullmatch(r"sep=.", lines[0].strip()) else lines  # of Excel
     first = lines[0].lstrip("# ").casefold() if lines else ""
     lines = [line for line in lines if not line.lstrip().startswith("#") or _HEX.match(line.lstrip())]
     if not lines:
         raise RequestError(f"classes file {path} is empty; write one class per line")
     if first.startswith("label:color_rgb") or all(_CVAT.fullmatch(line.strip()) for line in lines):
         return _of_cvat(lines, path)
-    delimiter = next((d for d in ("\t", ";", ",") if any(d in line for line in lines)), None)
+    delimiter = _delimiter(lines)
     if delimiter in (None, "\t"):
         spaced = _of_spaced([" ".join(line.split()) for line in lines])
         if spaced is not None:
@@ -78,6 +79,15 @@ def entries_of_lines(text: str, path: Path) -> list[Entry]:
     return _of_rows(rows, path)
 
 
+def _delimiter(lines: Sequence[str]) -> str | None:
+    """Return the sign that separates the columns: one that all lines have, or else some; names may hold the others."""
+    for has in (all, any):
+        for sign in ("\t", ";", ","):
+            if has(sign in line for line in lines):
+                return sign
+    return None
+
+
 def of_names(names: Sequence[str], path: Path) -> list[Entry]:
     """Return the classes of names alone, numbered from 0; as labelme numbers them where ``__ignore__`` comes first.
 
@@ -88,7 +98,8 @@ def of_names(names: Sequence[str], path: Path) -> list[Entry]:
     first = int(names[:1] == [IGNORE_OF_LABELME])
     places = {BACKGROUND_OF_LABELME: first, IGNORE_OF_LABELME: 0}
     for name, place in places.items():
-        if name in names and (name not in names[place : place + 1] or names.count(name) > 1):
+        here = first or name in names
+        if here and (name not in names[place : place + 1] or names.count(name) > 1):
             raise RequestError(
                 f"classes file {path}: '{name}' is not where labelme has it ({IGNORE_OF_LABELME} first, then "
                 f"{BACKGROUND_OF_LABELME}); write name,id in each line"
@@ -149,8 +160,8 @@ def _of_rows(rows: Rows, path: Path) -> list[Entry]:
             texts = [0]
         else:
             raise RequestError(
-                f"classes file {path}: '{','.join(rows[0])}' does not tell the name from the id; write the line name,id "
-                "above"
+                f"classes file {path}: '{','.join(rows[0])}' does not tell the name from the id; write the line "
+                "name,id above"
             )
     numbers = [i for i in range(len(columns)) if i not in texts]
     if len(widths) > 1 or len(texts) != 1 or len(numbers) not in (1, 3, 4):

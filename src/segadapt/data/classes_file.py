@@ -157,7 +157,8 @@ def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
     name = entry["name"]
     if not name.isprintable():
         raise RequestError(
-            f"classes file {place.path}: the name {ascii(name)[:60]} has signs that cannot be printed; write another one"
+            f"classes file {place.path}: the name {ascii(name)[:60]} has signs that cannot be printed; write "
+            "another one"
         )
     given = {key: _of_part(entry[key], name, place) for key in ("id", "color") if key in entry}
     own_id = _own(entry.get("id"), _id, name, place)
@@ -245,7 +246,9 @@ def _check(classes: Sequence[MaskClass], path: Path) -> None:
     for kind, values in kinds.items():
         value, count = next(iter(Counter(values).most_common(1)), (None, 0))
         if count > 1:
-            raise RequestError(f"classes file {path}: the {kind} '{value}' stands there twice; each class needs its own")
+            raise RequestError(
+                f"classes file {path}: the {kind} '{value}' stands there twice; each class needs its own"
+            )
     if not kinds["id"] and not kinds["color"]:
         raise RequestError(f"classes file {path}: no class has an id or colour of these masks; give them ids")
     ids_lacking = [c.name for c in classes if c.ids is None and not c.others]

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -59,6 +59,18 @@ class Item:
         return [place for place in (self.image, self.label) if isinstance(place, Path)]
 
 
+class Notice(NamedTuple):
+    """Tells a person something about a data set beside its images.
+
+    Attributes:
+        text: one line, e.g. what lies in its folder and is not read.
+        dubious: whether it may well not be meant; then a run asks before it goes on.
+    """
+
+    text: str
+    dubious: bool = False
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images [H, W, C] uint8, RGB unless it says otherwise, with label maps [H, W] uint8 in train ids of ``space``.
@@ -69,7 +81,7 @@ class Dataset:
         items: sorted by id, so equal seeds give equal sequences on every disk.
         read_image: decodes the image at ``Item.image``; raises DamagedFile.
         read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
-        notices: what somebody who uses the data set should be told, one line each.
+        notices: what somebody who uses the data set should be told, e.g. what opening it left out.
         bands: number C of bands of every image.
         read_valid: reads where the image at ``Item.image`` has data, [H, W] bool, or None for everywhere; labels are
             IGNORE elsewhere. None where all images have data everywhere.
@@ -80,7 +92,7 @@ class Dataset:
     items: tuple[Item, ...]
     read_image: Callable[[Any], Picture]
     read_label: Callable[[Any], LabelMap]
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
     bands: int = 3
     read_valid: Callable[[Any], npt.NDArray[np.bool_] | None] | None = None
 

@@ -24,7 +24,7 @@ def require_two(space: LabelSpace, where: str) -> None:
     if len(space) < 2:
         raise RequestError(
             f"{where}: there is one class, '{space.names[0]}'; at least two are needed, such as "
-            f"{{background: 0, {space.names[0]}: 1}}"
+            f"{{{_other_than(space.names[0])}: 0, {space.names[0]}: 1}}"
         )
 
 
@@ -58,7 +58,11 @@ def _advice(only: MaskClass, masks: Sequence[Path]) -> str:
     if not shown or len(shown) > _LISTED:
         rest = "others"
     seen = "" if shown else f" (the masks hold nothing but {own} in the first {min(len(masks), _LOOKED_AT)} looked at)"
-    return f"{{background: {rest}, {only.name}: {own}}}{seen}"
+    return f"{{{_other_than(only.name)}: {rest}, {only.name}: {own}}}{seen}"
+
+
+def _other_than(name: str) -> str:
+    return "background" if name != "background" else "object"
 
 
 def _several(ids: Sequence[int]) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
-from segadapt.data.dataset import Dataset, Item
+from segadapt.data.dataset import Dataset, Item, Notice
 from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
 from segadapt.data.few_classes import require_two_classes
+from segadapt.data.gathering import images_in, unused_masks
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import chosen
+from segadapt.data.mask_storage import require_lossless, settle
 from segadapt.data.own_output import classes_in, notice_of, read_by_names, require_known, stamps_of
-from segadapt.data.pairing import image_ids, images_in, masks_of
+from segadapt.data.pairing import image_ids, masks_of
 from segadapt.data.stamp import Stamp, read_stamp
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
@@ -40,7 +43,7 @@ class FolderLabels:
 
     def __call__(self, path: Path) -> LabelMap:
         """Read the label map [H, W] of one mask."""
-        stored = decode(path)
+        stored = decode(path, self.ignore_ids)
         stamp = read_stamp(path)
         if stamp is not None:
             known = {c.name: train_id for c, train_id in self._trained()}
@@ -48,7 +51,8 @@ class FolderLabels:
         ids, colors, others = self.ids(), self.colors(), self.others()
         if stored.values.ndim == 2:
             if ids:
-                return self._from_indices(stored.values, path)
+                self._require_palette_agrees(stored, path)
+                return self._from_indices(stored.values, path, stored.no_data)
             return self._from_colors(_expanded(stored, path), path, others)
         indices = as_indices(stored.values) if ids else None
         if colors:
@@ -64,8 +68,30 @@ class FolderLabels:
             "give each class its color [r, g, b] in the classes file"
         )
 
-    def _from_indices(self, values: Values, path: Path) -> LabelMap:
-        ids = self.ids()
+    def _require_palette_agrees(self, stored: Decoded, path: Path) -> None:
+        """Refuse a file whose palette gives its values the colours of other classes than the classes file does."""
+        colors, ids = self.colors(), self.ids()
+        if stored.palette is None or not colors:
+            return
+        seen = {value: tuple(stored.palette[value].tolist()) for value in self._values_in(stored)}
+        if not all(color in colors for color in seen.values()):
+            return  # colours of the program that wrote it
+        names = {train_id: c.name for c, train_id in self._trained()}
+        for value, color in seen.items():
+            if value in ids and ids[value] != colors[color]:
+                raise UnknownLabel(
+                    f"{path}: its palette shows value {value} in the colour of '{names[colors[color]]}', but the "
+                    f"classes file gives {value} to '{names.get(ids[value], 'no class')}'; give the classes the ids of "
+                    "these masks"
+                )
+
+    def _values_in(self, stored: Decoded) -> list[int]:
+        size = 0 if stored.palette is None else len(stored.palette)
+        present = np.flatnonzero(np.bincount(stored.values.ravel())).tolist()
+        return [value for value in present if value < size and value not in self.ignore_ids]
+
+    def _from_indices(self, values: Values, path: Path, no_data: int | None = None) -> LabelMap:
+        ids = self.ids() if no_data is None else {no_data: IGNORE, **self.ids()}
         known = ", ".join(str(i) for i in sorted(ids))
         fix = "give them a class in the classes file, such as 'background: 0', or leave them out with --ignore-id"
         read = IndexLabels(ids, f"ids of this data set ({known})", fix=fix, others=self.others())
@@ -129,24 +155,28 @@ def open_folder(
     Raises:
         RequestError: folder missing or empty, image without mask, ambiguous or unusable masks, wrong list.
     """
-    found = images_in(images, labels, name)
-    if list_file is not None:
-        found = chosen(list_file, images, found, name)
+    every, notices = images_in(images, labels, name)
+    found = chosen(list_file, images, every, name) if list_file is not None else every
     ids = image_ids(images, found)
     if labels is None:
         names = read_classes(classes, part or "source") if classes else ()  # their order is the same in every part
         space = space_of(name, names) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
         return Dataset(
-            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
+            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels, notices
         )
     masks = masks_of(images, found, labels, name)
+    storages = require_lossless(masks, name)
     stamps = stamps_of(masks)
     known = read_classes(classes, part) if classes else _classes_of(masks, stamps, ignore_ids, name, like)
+    theirs = [(mask, storage) for mask, storage in zip(masks, storages, strict=True) if mask not in stamps]
+    known = settle([m for m, _ in theirs], [s for _, s in theirs], known, ignore_ids, name)
     require_two_classes(known, masks, name)
     require_known(stamps, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = SizedLabels(FolderLabels(known, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
-    notices = (notice_of(stamps, len(masks), name),) if stamps else ()
+    notices = (*notices, *unused_masks(labels, masks, every))
+    if stamps:
+        notices = (*notices, Notice(notice_of(stamps, len(masks), name)))
     return Dataset(name, space_of(name, known, ignore_ids), items, read_picture, read, notices)
 
 
@@ -158,10 +188,24 @@ def _classes_of(
     return classes_named(like) or (infer_classes(plain, ignore_ids, name) if plain else classes_in(stamps.values()))
 
 
+def folder_labels(dataset: Dataset) -> FolderLabels | None:
+    """Return how the masks of a folder become train ids, below whatever was laid on top; None for other data."""
+    read: Any = dataset.read_label
+    while read is not None and not isinstance(read, FolderLabels):
+        read = getattr(read, "read", None)
+    return read
+
+
+def mask_signs(dataset: Dataset) -> dict[str, str]:
+    """Return how the masks of a folder show each class, by its name there, e.g. ``value 7 in the masks``."""
+    read = folder_labels(dataset)
+    return {c.name: _shown(c).strip(" ()") for c in read.classes} if read is not None else {}
+
+
 def describe_classes(dataset: Dataset) -> str:
     """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
-    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
-    classes = read.classes if isinstance(read, FolderLabels) else ()
+    read = folder_labels(dataset)
+    classes = read.classes if read is not None else ()
     own = {c.name: _shown(c) for c in classes}
     lines = [f"{dataset.name}: {len(dataset.space)} classes"]
     lines += [f"  {train_id:3d}  {name}{own.get(name, '')}" for train_id, name in enumerate(dataset.space.names)]
@@ -186,7 +230,8 @@ def _sorted(items: Iterator[Item]) -> tuple[Item, ...]:
 def _expanded(stored: Decoded, path: Path) -> Values:
     """Return the colours [H, W, 3] that a palette or grey file shows."""
     if stored.palette is None:
-        return np.repeat(stored.values[..., None], 3, axis=2)
+        grey = stored.values * (255 // stored.white) if stored.bits < 8 else stored.values
+        return np.repeat(grey[..., None], 3, axis=2)
     if stored.values.size and stored.values.max() >= len(stored.palette):
         raise UnknownLabel(
             f"{path} has the index {stored.values.max()} but only {len(stored.palette)} palette colours; save it again"

@@ -1,7 +1,7 @@
 """How label maps become files for others: in train ids, in the ids of Cityscapes, or in the user's own ids.
 
 =============  ===================================================================================
-``train``      palette PNG of train ids 0 .. K - 1, 255 for no class; a viewer shows the colours
+``train``      PNG of train ids 0 .. K - 1, 255 for no class; with a palette, in which viewers show the colours
 ``cityscapes`` grey PNG of the label ids of Cityscapes, 0 for no class
 ``own``        grey PNG of the ids that the user's own masks have, 16 bits where one is above 255; where
                these masks show their classes by colour alone, a colour PNG
@@ -29,6 +29,14 @@ from segadapt.labels import CITYSCAPES, IGNORE, LARGEST_ID, Color, LabelMap, Lab
 
 Ids = Literal["train", "cityscapes", "own"]
 LEGEND = "legend.json"
+_ABOUT = {
+    "train": "index masks: 'value' is the value of a pixel, not one of yours; OpenCV reads palette files as colours",
+    "cityscapes": "grey masks: 'value' is the value of a pixel, the label id of Cityscapes",
+    "own": "grey masks: 'value' is the value of a pixel, as in the masks that the model was trained with",
+}
+_ABOUT_COLORS = "colour masks: 'color' is the colour of a pixel, as in the masks that the model was trained with"
+_IN_MASKS = "pixels of no class"
+_FREE = "pixels of no class; the masks that the model was trained with have none, so this is a free value"
 
 
 @dataclass(frozen=True)
@@ -97,23 +105,30 @@ class MaskFormat:
             made_by: provenance of the model; its run and stage are told.
         """
         origin = {key: made_by[key] for key in ("run", "stage") if made_by and key in made_by}
-        own = self.space.ids or (None,) * len(self.space)
         shown = self.values or (None,) * len(self.space)
-        in_masks = self.ignored == self.space.ignore_id if self.values else self.space.ignore_color is not None
         return {
             "format": LEGEND_FORMAT,
+            "about": _ABOUT[self.ids] if self.values else _ABOUT_COLORS,
             "model": origin,
             "ids": self.ids,
             "classes": [
                 {"name": name, "value": value, "own_id": own_id, "color": list(color)}
-                for name, value, own_id, color in zip(self.space.names, shown, own, self.space.colors, strict=True)
+                for name, value, own_id, color in zip(
+                    self.space.names, shown, self.space.ids or (None,) * len(self.space), self.space.colors, strict=True
+                )
             ],
-            "no class": {
+            "no_class": {
                 "value": self.ignored if self.values else None,
                 "color": list(self.ignored_color),
-                "in your masks": in_masks,
+                "note": _IN_MASKS if self._ignores_as_masks else _FREE,
             },
         }
+
+    @property
+    def _ignores_as_masks(self) -> bool:
+        if self.ids != "own":
+            return True
+        return self.ignored == self.space.ignore_id if self.values else self.ignored_color == self.space.ignore_color
 
 
 def mask_format(space: LabelSpace, ids: str) -> MaskFormat:
@@ -136,8 +151,8 @@ def mask_format(space: LabelSpace, ids: str) -> MaskFormat:
         return MaskFormat(space, ids, _cityscapes_ids(space), 0, black)
     if not space.ids:
         raise RequestError(
-            f"the model does not hold the ids that your masks have for its classes ({', '.join(space.names[:4])}, ...): "
-            "it was made by an earlier version; write train ids, which the legend explains"
+            f"the model does not hold the ids that your masks have for its classes ({', '.join(space.names[:4])}, "
+            "...): it was made by an earlier version; write train ids, which the legend explains"
         )
     if all(i is None for i in space.ids):
         if len(set(space.colors)) < len(space):
@@ -168,7 +183,7 @@ def require_legend_place(folder: Path, legend: Mapping[str, Any], overwrite: boo
         return
     if not isinstance(found, dict) or found.get("format") != LEGEND_FORMAT:
         raise RequestError(f"'{path}' is no legend of segadapt and would be replaced; name another output folder")
-    if not overwrite and any(found.get(key) != legend[key] for key in ("ids", "classes", "no class")):
+    if not overwrite and any(found.get(key) != legend[key] for key in ("ids", "classes", "no_class")):
         raise RequestError(
             f"'{path}' is the legend of masks with other classes or ids; name another output folder, or allow "
             "overwriting (--overwrite)"
@@ -200,8 +215,6 @@ def _free(candidates: Iterable[int], taken: Iterable[int | None]) -> int:
 
 def _free_color(space: LabelSpace) -> Color:
     """Return the colour of pixels of no class: the user's own, or the darkest grey that no class has."""
-    wanted = space.ignore_color
-    greys = ((level, level, level) for level in range(256))
-    others = ((level, 0, 255) for level in range(256))
-    used = set(space.colors)
-    return next(color for color in (*((wanted,) if wanted else ()), *greys, *others) if color not in used)
+    wanted: tuple[Color, ...] = (space.ignore_color,) if space.ignore_color is not None else ()
+    greys: list[Color] = [(level, level, level) for level in range(256)]  # more than there can be classes
+    return next(color for color in (*wanted, *greys) if color not in space.colors)

@@ -1,11 +1,11 @@
-"""Finding the images of a folder and the mask of each one."""
+"""Finding the mask of each image of a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.listing import walk
 from segadapt.errors import RequestError
 
 MASK_ENDINGS = (
@@ -27,34 +27,6 @@ MASK_ENDINGS = (
 
 IMAGE_ENDINGS = ("_leftImg8bit", "_rgb_anon", "_image", "_img", "_rgb")
 """Endings that an image's name may have behind the name that it shares with its mask."""
-
-
-def images_in(folder: Path, labels: Path | None, name: str) -> list[Path]:
-    """List the images of a folder and its sub-folders, sorted, without the masks where these lie there too.
-
-    Args:
-        folder: of the images.
-        labels: folder of the masks; None where none are wanted.
-        name: for messages.
-
-    Raises:
-        RequestError: a folder is missing, or there are no images.
-    """
-    _require_folder(folder, "image", name)
-    if labels is not None:
-        _require_folder(labels, "mask", name)
-    found = list(walk(folder, leave_out=labels))
-    if labels is not None and labels.resolve() == folder.resolve():
-        found = [path for path in found if not path.stem.endswith(MASK_ENDINGS)]
-    if not found:
-        raise RequestError(f"{name}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
-    return found
-
-
-def _require_folder(folder: Path, kind: str, name: str) -> None:
-    if not folder.is_dir():
-        wrong = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise RequestError(f"{name}: the {kind} folder {folder} {wrong}; check the path")
 
 
 def image_ids(folder: Path, images: Sequence[Path]) -> list[str]:

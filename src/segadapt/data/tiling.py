@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from segadapt.data.pairing import image_ids, images_in, masks_of
+from segadapt.data.gathering import images_in
+from segadapt.data.pairing import image_ids, masks_of
 from segadapt.data.raster import Bands, Raster, Window
 from segadapt.data.raster_picture import is_upright
 from segadapt.data.raster_writing import write_raster
@@ -86,7 +87,7 @@ def _pairs(images: Path, labels: Path | None) -> list[tuple[str, Path, Path | No
         if labels is not None and not labels.is_file():
             raise RequestError(f"'{images}' is one image, so its mask has to be one file, and '{labels}' is none")
         return [(images.stem, images, labels)]
-    found = images_in(images, labels, "tile")
+    found = images_in(images, labels, "tile").images
     masks = masks_of(images, found, labels, "tile") if labels is not None else [None] * len(found)
     return list(zip(image_ids(images, found), found, masks, strict=True))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import picture_size
+from segadapt.data.gathering import gather
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.video import VIDEO_SUFFIXES, is_video
@@ -25,7 +27,7 @@ class Inputs:
     Attributes:
         images, videos: absolute paths, each once, in the order in which they were given.
         root: folder that all of them lie in; results keep the places below it.
-        left_out: one line for each folder and pattern that holds files which are neither, by their names.
+        left_out: one line for each kind of thing in the folders and patterns that is neither.
     """
 
     images: tuple[Path, ...]
@@ -55,24 +57,18 @@ def find_inputs(given: Given | Iterable[Given], output: Path | None = None) -> I
         raise RequestError("nothing to predict: name an image, a video, a folder or a pattern")
     images: dict[Path, None] = {}
     videos: dict[Path, None] = {}
-    tops, left_out = [], []
+    left_out: dict[str, None] = {}
+    tops = []
     for one in several:
-        top, files, exact = _files(one, output)
-        tops.append(_absolute(top))
-        others = []
-        for file in map(_absolute, files):
-            kind = _kind(file, exact)
-            if kind is None:
-                others.append(file)
-            else:
+        found = _found(one, output)
+        for file in map(_absolute, found.files):
+            kind = _kind(file, found.exact)
+            if kind is not None:
                 (images if kind == "image" else videos)[file] = None
-        if len(others) == len(files):
-            raise RequestError(_nothing_in(one, len(others), exact))
-        if others:
-            left_out.append(
-                f"{len(others)} of {len(files)} files in '{one}' are left out, as they are no images or videos by "
-                f"their endings; the first is {others[0].name}"
-            )
+        if not any(_kind(_absolute(file), found.exact) for file in found.files):
+            raise RequestError(_nothing_in(one, found))
+        tops.append(_absolute(found.top))
+        left_out.update(dict.fromkeys(found.left_out))
     return Inputs(tuple(images), tuple(videos), _common(tops), tuple(left_out))
 
 
@@ -116,20 +112,35 @@ def _of_list(line: str, file: Path) -> Path:
     return there[0]
 
 
-def _files(one: Given, output: Path | None) -> tuple[Path, list[Path], bool]:
-    """Return the folder where the names of results begin, the files, and whether one file was named itself."""
+class _Found(NamedTuple):
+    """What one entry stands for.
+
+    Attributes:
+        top: folder where the names of results begin.
+        files: images, videos and, of patterns, other files.
+        left_out: see :class:`Inputs`.
+        exact: whether one file was named itself.
+    """
+
+    top: Path
+    files: list[Path]
+    left_out: tuple[str, ...] = ()
+    exact: bool = False
+
+
+def _found(one: Given, output: Path | None) -> _Found:
     path = Path(one)
     if path.is_dir():
         if output is not None and output.resolve() == path.resolve():
             raise RequestError(f"results cannot go into the folder of the images '{path}'; name another output folder")
-        return path, list(_inside(path, output)), False
+        return _Found(path, *_inside(path, output))
     if path.exists():
-        return path.parent, [path], True
+        return _Found(path.parent, [path], exact=True)
     top, rest = _split(path)
     if not (isinstance(one, str) and glob.has_magic(rest)):
         names = [entry.name for entry in top.iterdir()] if top == path.parent else []
         raise RequestError(f"there is no image, video or folder '{path}'{nearest(path.name, names)}")
-    return top, list(_matching(top, rest, output)), False
+    return _Found(top, *_matching(top, rest, output))
 
 
 def _split(path: Path) -> tuple[Path, str]:
@@ -139,20 +150,31 @@ def _split(path: Path) -> tuple[Path, str]:
     return Path(*parts[:count]), os.path.join("", *parts[count:])  # noqa: PTH118
 
 
-def _matching(top: Path, pattern: str, output: Path | None) -> Iterator[Path]:
+def _matching(top: Path, pattern: str, output: Path | None) -> tuple[list[Path], tuple[str, ...]]:
     inside = output.resolve() if output is not None else None
+    found: list[Path] = []
+    told: list[str] = []
     for name in sorted(glob.glob(pattern, root_dir=top, recursive=True)):  # noqa: PTH207
         path = top / name
         if inside is not None and path.resolve().is_relative_to(inside):
             continue
         if path.is_dir():
-            yield from _inside(path, output)
+            files, more = _inside(path, output)
+            found += files
+            told += more
         else:
-            yield path
+            found.append(path)
+    others = [path for path in found if _kind(path, False) is None]
+    if others:
+        told.append(f"{len(others)} files that '{top / pattern}' names are no images; the first is {others[0]}")
+    return found, tuple(told)
 
 
-def _inside(folder: Path, output: Path | None) -> Iterator[Path]:
-    return walk(folder, ("",), leave_out=output)
+def _inside(folder: Path, output: Path | None) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the images and videos below a folder, and what is said of the rest of it."""
+    images, notices = gather(folder, leave_out=output, taken=VIDEO_SUFFIXES)
+    videos = list(walk(folder, VIDEO_SUFFIXES, leave_out=output))
+    return sorted([*images, *videos]), tuple(notice.text for notice in notices)
 
 
 def _kind(file: Path, exact: bool) -> str | None:
@@ -171,13 +193,13 @@ def _kind(file: Path, exact: bool) -> str | None:
     return "image"
 
 
-def _nothing_in(one: Given, others: int, exact: bool) -> str:
-    if exact:
+def _nothing_in(one: Given, found: _Found) -> str:
+    if found.exact:
         return f"'{one}' is neither an image nor a video that can be read"
     known = f"known are {', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}"
     if Path(one).is_dir():
-        return f"no images or videos in '{one}'; {known}"
-    return f"none of the files '{one}' is an image or a video; {known}" if others else f"nothing matches '{one}'"
+        return f"no images or videos in '{one}'{''.join(f'; {line}' for line in found.left_out)}; {known}"
+    return f"none of the files '{one}' is an image or a video; {known}" if found.files else f"nothing matches '{one}'"
 
 
 def _absolute(path: Path) -> Path:

@@ -45,7 +45,7 @@ class PredictionSummary:
         skipped: one line for each image or video that could not be read, with its path and the reason.
         mosaics: one line for each image that was predicted in tiles, with their scale and its reason.
         cut: one line for each video that ended before the length that it claims.
-        left_out: one line for each folder and pattern that holds files which are neither image nor video.
+        left_out: one line for each kind of thing in folders and patterns that was not taken.
         seconds: wall time.
         output: folder of the results.
     """

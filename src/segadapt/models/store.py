@@ -158,18 +158,16 @@ def by_prototypes(loaded: LoadedModel, path: Path) -> LoadedModel:
     return replace(loaded, model=load_prototypes(beside, loaded.model))
 
 
-def require_same_classes(found: LabelSpace, wanted: LabelSpace, path: Path) -> None:
-    """Raise RequestError unless a model has the classes of the run, in the same order."""
-    if not found.same_classes(wanted):
-        raise RequestError(
-            f"'{path}' was trained for the classes {_few(found)}; this run has {_few(wanted)}; "
-            "use a model of the same label space, or train from the start"
-        )
-
-
-def _few(space: LabelSpace) -> str:
-    more = f", ... ({len(space)})" if len(space) > 4 else ""
-    return ", ".join(space.names[:4]) + more
+def stored_space(path: Path) -> LabelSpace | None:
+    """Return the classes of a model file from its head; None for any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return LabelSpace.from_json(metadata["space"]) if metadata.get("format") == FORMAT else None
 
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

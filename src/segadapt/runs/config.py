@@ -42,7 +42,7 @@ class DataSpec(Settings):
             the end of one, with or without suffix; null uses all; kept as an absolute path.
         ignore_ids: for ``folder``: mask values that belong to no class.
         merge: its classes that count as a class of another name in the run's label space, e.g.
-            ``{truck: car}``; the others are matched by name, and ignored where that fails.
+            ``{truck: car}``, or for none of them: ``{boat: ignore}``. The others are matched by name.
         bands: bands to read of images that have other than red, green and blue: numbers from 1 in the order wanted, or
             ``all``; null reads what a viewer shows. Test images and the oracle's are read as the target's.
         size: working size in pixels: height and width, where ``[null, width]`` keeps the proportions, or one number

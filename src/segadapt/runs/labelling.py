@@ -48,7 +48,8 @@ def label_images(
 
     The labels are masks as :mod:`segadapt.data.mask_format` has them; 255 is unlabelled, unless own ids are asked for.
 
-    Nothing in ``out`` changes before all labels are made; then they may replace the results of an earlier call.
+    Nothing in ``out`` changes before all labels are made; then they may replace the results of an earlier call. The summary
+    that is returned also says what the folder of the images holds beside them (``left_out``, one line for each kind).
 
     Args:
         loaded: the model that predicts.
@@ -110,7 +111,7 @@ def label_images(
             place = out / file.relative_to(scratch)
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)
-    return summary
+    return {**summary, "left_out": [notice.text for notice in target.notices]}
 
 
 def _require_free(dataset: Dataset, labels: Path | None, out: Path, overwrite: bool) -> None:

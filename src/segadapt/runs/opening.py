@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,8 @@ import numpy as np
 
 from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
-from segadapt.data.check import DAMAGED_IMAGE, check_dataset
-from segadapt.data.dataset import Dataset, Held
+from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
-from segadapt.data.labelling import some
 from segadapt.data.readers import open_dataset, reader_info
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
@@ -24,9 +22,6 @@ from segadapt.runs.spaces import in_space, require_several_classes
 
 PYTHON = "python"
 """Reader of data sets that a script gives."""
-
-CHECKED_AT_START = 1000
-"""Data sets of up to so many images are read once before a run starts."""
 
 
 def open_spec(
@@ -214,31 +209,3 @@ def _require_same_bands(one: Dataset, other: Dataset, part: str) -> None:
             f"{part}: its images are read in {other.bands} bands, the others of the run in {one.bands}; choose as many "
             f"of both: --bands, or data.source.bands and data.target.bands"
         )
-
-
-def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Callable[[str], None]) -> None:
-    """Read every file of small data sets before hours are spent on them.
-
-    Larger ones than :data:`CHECKED_AT_START` are left to ``segadapt data check`` and to training,
-    which names a bad file when it meets it.
-
-    Raises:
-        RequestError: a file is bad, or labels hold no class at all; damaged images are only warned of with
-            ``skip_damaged``.
-    """
-    for where, dataset in datasets.items():
-        if len(dataset) > CHECKED_AT_START:
-            continue
-        report = check_dataset(dataset)
-        wrong = [e for e in report.errors if not (skip_damaged and e.kind == DAMAGED_IMAGE)]
-        if wrong:
-            lists = "" if isinstance(dataset.items[0].image, Held) else "; 'segadapt data check' lists them"
-            more = f" (and {len(wrong) - 1} more{lists})" if len(wrong) > 1 else ""
-            raise RequestError(f"{where}: {wrong[0].message}{more}")
-        if report.labels and not report.pixels.any():
-            raise RequestError(
-                f"{where}: no mask holds a pixel of any class, all are ignored; check the values of the masks against "
-                f"the classes ({some(dataset.space.names)})"
-            )
-        for problem in report.errors:
-            warn(f"{where}: {problem.message}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from segadapt.data.dataset import Dataset
+from segadapt.data.dataset import Dataset, Notice
 from segadapt.data.few_classes import require_two
 from segadapt.data.readers import to_space
 from segadapt.errors import RequestError
@@ -44,7 +44,7 @@ def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str
         raise RequestError(f"{where}: {_without_counterpart(left_out, space, shared)}")
     if left_out:
         told = f"{where}: pixels of {_some(left_out)} are ignored, as these are no classes of '{space.name}'"
-        dataset = replace(dataset, notices=(*dataset.notices, told))
+        dataset = replace(dataset, notices=(*dataset.notices, Notice(told)))
     if len(shared) < len(space):
         space = replace(space, subsets={**space.subsets, f"the {len(shared)} classes labelled here": tuple(shared)})
     return to_space(dataset, space, merge)
@@ -55,8 +55,8 @@ def require_several_classes(written: LabelSpace, space: LabelSpace, merge: Mappi
     shared = _shared(written, space, merge)
     if len(shared) < 2:
         raise RequestError(
-            f"source: of the classes {_some(space.names)}, its masks label '{shared[0]}' alone; at least two are needed to "
-            "train, so name the others in its classes file, or merge them"
+            f"source: of the classes {_some(space.names)}, its masks label '{shared[0]}' alone; at least two are "
+            "needed to train, so name the others in its classes file, or merge them"
         )
 
 
