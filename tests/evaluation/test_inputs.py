@@ -57,9 +57,9 @@ def test_what_is_meant(here: Path, given: list[str], expected: list[str]) -> Non
         ("c/1.png", r"no image, video or folder 'c/1\.png'"),
         ("a/11.png", r"'a/11\.png' \(did you mean '1\.png'"),
         ("a/*.gif", r"nothing matches 'a/\*\.gif'"),
-        ("a/*.md", r"none of the files 'a/\*\.md' is an image or a video"),
+        ("a/*.heic2", r"none of the files 'a/\*\.heic2' is an image or a video"),
         (Path("a/*.png"), "no image, video or folder"),
-        ("a/scan.heic2", r"'a/notes\.md' is neither an image nor a video"),
+        ("a/scan.heic2", r"'a/scan\.heic2' is neither an image nor a video"),
         ("my [x]/4.png", "no image, video or folder"),
     ],
 )
