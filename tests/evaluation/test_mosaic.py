@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from segadapt.data.decode import read_index
+from segadapt.data.mask_format import mask_format
 from segadapt.data.raster import Raster, Window
+from segadapt.data.stamp import read_stamp
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluation.mosaic import Mosaic, is_mosaic
 from segadapt.evaluation.predict import predict_array, predict_path
@@ -44,7 +47,7 @@ def tiff(path: Path, picture: Numbers, **more: Any) -> Path:
 def predicted(path: Path, model: Any, out: Path, view: View, **more: Any) -> tuple[Numbers, Numbers]:
     """Return index and confidence of a mosaic, as rasterio reads them."""
     files = {"index": out / "x.tif", "confidence": out / "x_confidence.tif", "overlay": out / "x_overlay.jpg"}
-    Mosaic(path, model, InferenceConfig(**more), view).predict(files, Look(FOUR))
+    Mosaic(path, model, InferenceConfig(**more), view).predict(files, Look(mask_format(FOUR, "train")))
     read = []
     for kind in ("index", "confidence"):
         with rasterio.open(files[kind]) as file:
@@ -154,7 +157,7 @@ def test_results_lie_where_the_image_lies(tmp_path: Path) -> None:
         "ortho.tif: 130x150 pixels in 12 tiles, each 64x64 to the network; scale 1, the file's own",
     )
     assert calls == [(n, 12) for n in range(1, 13)]
-    names = sorted(file.name for file in (tmp_path / "out").iterdir())
+    names = sorted(file.name for file in (tmp_path / "out").glob("ortho*"))
     assert names == ["ortho.tif", "ortho_color.tif", "ortho_confidence.tif", "ortho_overlay.jpg"]
     with rasterio.open(path) as given:
         for name in names[:3]:
@@ -187,6 +190,25 @@ def test_ids_of_a_server_are_written_with_their_colours(tmp_path: Path) -> None:
             assert made.colormap(1)[int(label_id)][:3] == tuple(SYNTHIA.colors[train_id])
 
 
+def test_own_ids_of_sixteen_bits_and_the_classes_are_in_the_file(tmp_path: Path) -> None:
+    """So it is read as a mask again by names."""
+    path = tiff(tmp_path / "in.tif", scene(40, 40))
+    own = replace(FOUR, ids=(7, 300, 0, 9), ignore_id=255)
+    predict_path(GreyLevels(4), own, path, tmp_path / "own", kinds=("index", "color"), ids="own")
+    predict_path(GreyLevels(4), own, path, tmp_path / "train", kinds=("index",))
+    train = read_index(tmp_path / "train" / "in.tif")
+    with rasterio.open(tmp_path / "own" / "in.tif") as made:
+        assert made.nodata == 255
+        assert (made.read(1) == np.array(own.ids)[train]).all()
+    for file, number in ((tmp_path / "own" / "in.tif", 300), (tmp_path / "train" / "in.tif", 1)):
+        stamp = read_stamp(file)
+        assert stamp is not None
+        assert stamp.values[number] == "b"
+    shown = read_stamp(tmp_path / "own" / "in_color.tif")
+    assert shown is not None
+    assert shown.colors[own.colors[3]] == "d"
+
+
 def test_only_some_rows_are_read_at_a_time_and_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a PNG too, which can only be read from the top down; it gives TIFF without a place."""
     monkeypatch.setattr("segadapt.evaluation.mosaic.MOSAIC_PIXELS", 1000)
@@ -208,7 +230,7 @@ def test_only_some_rows_are_read_at_a_time_and_each_once(tmp_path: Path, monkeyp
     assert {window.width for window in windows} == {96}
     assert {window.height for window in windows} <= set(range(1, 13))
     assert [row for w in windows for row in range(w.top, w.top + w.height)] == [*range(700)]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["mosaic.tif", "small.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["legend.json", "mosaic.tif", "small.png"]
     label, _ = predict_array(GreyLevels(4), picture)
     assert (read_index(tmp_path / "out" / "mosaic.tif") == label).mean() > 0.999
     with rasterio.open(tmp_path / "out" / "mosaic.tif") as made:
@@ -264,7 +286,7 @@ def test_damage_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
     assert summary.count == 1
     assert len(summary.skipped) == 1
     assert "a.tif cannot be read" in summary.skipped[0]
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.tif"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["b.tif", "legend.json"]
 
 
 def test_a_full_disk_is_said_and_leaves_no_file(tmp_path: Path) -> None:
