@@ -99,9 +99,9 @@ def plan_mosaics(
     view: View | None = None,
     size: Resize = None,
     reader: BandReader | None = None,
-) -> tuple[dict[Path, Mosaic], dict[Path, str]]:
-    """Return the plans of those images that are mosaics, and a line for each of them that cannot be opened."""
-    plans, damaged = {}, {}
+) -> tuple[dict[Path, Mosaic], dict[Path, str], list[Path]]:
+    """Return the plans of images that are mosaics, a line for each that cannot be opened, and all other images."""
+    plans, damaged, others = {}, {}, []
     windows = reader.window if reader is not None else None
     for path in images:
         if is_mosaic(path):
@@ -109,7 +109,9 @@ def plan_mosaics(
                 plans[path] = Mosaic(path, model, config or InferenceConfig(), view, size, windows)
             except DamagedFile as problem:
                 damaged[path] = str(problem)
-    return plans, damaged
+        else:
+            others.append(path)
+    return plans, damaged, others
 
 
 def predict_mosaics(

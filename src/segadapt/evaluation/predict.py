@@ -168,7 +168,7 @@ def predict_path(
     legend = look.masks.legend(made_by)
     inputs = find_inputs(given, output)
     image_kinds, video_kinds = kinds or IMAGE_KINDS, kinds or VIDEO_KINDS
-    mosaics, damaged = plan_mosaics(inputs.images, model, config, view, size, reader)
+    mosaics, damaged, plain = plan_mosaics(inputs.images, model, config, view, size, reader)
     places = with_rasters(result_places(inputs, output, image_kinds, video_kinds), mosaics)
     require_free((file for files in places.values() for file in files.values()), places, overwrite)
     require_legend_place(output, legend, overwrite)
@@ -179,7 +179,6 @@ def predict_path(
     films: list[Film] = []
     steps = _Steps(inputs, every, progress, sum(mosaic.tiles - 1 for mosaic in mosaics.values()))
     skipped = [*damaged.values(), *predict_mosaics(mosaics, places, look, steps.advance)]
-    plain = [path for path in inputs.images if path not in mosaics and path not in damaged]
     for path, image in ordered_map(_or_problem(reader or read_picture), plain, threads=1, ahead=1):
         if isinstance(image, DamagedFile):
             skipped.append(_with_path(image, path))
