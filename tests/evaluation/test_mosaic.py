@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from segadapt.data.decode import read_index
+from segadapt.data.dataset import Dataset, Item
+from segadapt.data.decode import read_index, read_picture
+from segadapt.data.labelling import no_labels
 from segadapt.data.mask_format import mask_format
+from segadapt.data.memory import in_memory
 from segadapt.data.raster import Raster, Window
 from segadapt.data.stamp import read_stamp
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluation.mosaic import Mosaic, is_mosaic
 from segadapt.evaluation.predict import predict_array, predict_path
 from segadapt.evaluation.results import Look
-from segadapt.evaluation.tiling import View, plan_axis, view_by_size, view_of
+from segadapt.evaluation.tiling import View, plan_axis, usual_size, view_by_size, view_of
 from segadapt.labels import IGNORE, SYNTHIA
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Output
@@ -238,6 +243,22 @@ def test_only_some_rows_are_read_at_a_time_and_each_once(tmp_path: Path, monkeyp
         assert made.transform.is_identity
 
 
+@pytest.mark.parametrize("side", [40_000, 70_000])
+def test_images_larger_than_any_decoder_takes_are_mosaics(
+    tmp_path: Path, side: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Judged by the header; the pixels of this PNG are missing."""
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "mosaic.png")
+    data = (tmp_path / "mosaic.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
+    (tmp_path / "mosaic.png").write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    assert is_mosaic(tmp_path / "mosaic.png")
+    assert not recwarn.list
+    with pytest.raises(RequestError, match=r"none of the 1 files .*mosaic\.png cannot be read"):
+        predict_path(GreyLevels(4), FOUR, tmp_path, tmp_path / "out", size=64)
+    assert list((tmp_path / "out").glob("*.tif")) == []
+
+
 def test_a_photograph_that_has_to_be_turned_is_no_mosaic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segadapt.evaluation.mosaic.MOSAIC_PIXELS", 1000)
     exif = Image.Exif()
@@ -335,3 +356,14 @@ def test_without_rasterio_large_images_are_refused_and_small_geotiff_are_picture
     monkeypatch.setattr("segadapt.evaluation.mosaic.MOSAIC_PIXELS", 1000)
     with pytest.raises(RequestError, match=r'large\.png .*pip install "segadapt\[geo\]"'):
         predict_path(GreyLevels(4), FOUR, tmp_path / "large.png", tmp_path / "out")
+
+
+def test_the_usual_size_is_the_median_of_what_can_be_read(tmp_path: Path) -> None:
+    for number, side in enumerate((20, 30, 40)):
+        Image.fromarray(scene(side, 2 * side)).save(tmp_path / f"{number}.png")
+    (tmp_path / "3.png").write_bytes(b"no image")
+    items = tuple(Item(path.name, path) for path in sorted(tmp_path.iterdir()))
+    dataset = Dataset("x", FOUR, items, read_picture, no_labels)
+    assert usual_size(dataset) == (30, 60)
+    assert usual_size(dataset.subset([])) is None
+    assert usual_size(in_memory("m", [(scene(9, 12), np.zeros((9, 12), np.uint8))], FOUR)) == (9, 12)

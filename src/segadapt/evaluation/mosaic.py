@@ -8,6 +8,7 @@ PNG or JPEG file can be read in no other order.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from segadapt.core.files import write_bytes
@@ -75,11 +77,24 @@ def is_mosaic(path: Path) -> bool:
     if head is not None:
         large = head.size[0] * head.size[1] > MOSAIC_PIXELS
         return large or (head.georeferenced and (has_rasterio() or not head.plain))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as large as that is what is asked here
+        height, width = _size_of(path)
+        return height * width > MOSAIC_PIXELS and is_upright(path)
+
+
+def _size_of(path: Path) -> Size:
+    """Return (height, width) of an image, also of one that is too large to decode; (0, 0) of no image."""
     try:
-        height, width = picture_size(path)
+        return picture_size(path)
     except DamagedFile:
-        return False
-    return height * width > MOSAIC_PIXELS and is_upright(path)
+        if not has_rasterio():
+            return 0, 0
+    try:
+        with Raster(path) as raster:
+            return raster.size
+    except DamagedFile:
+        return 0, 0
 
 
 def with_rasters(places: Places, mosaics: Collection[Path]) -> Places:
