@@ -167,9 +167,7 @@ def predict_path(
     inputs = find_inputs(given, output)
     _require_films(inputs.videos, model, every)
     image_kinds, video_kinds = kinds or IMAGE_KINDS, kinds or VIDEO_KINDS
-    mosaics, damaged = plan_mosaics(
-        inputs.images, model, config or InferenceConfig(), view, size, None if reader is None else reader.window
-    )
+    mosaics, damaged, plain = plan_mosaics(inputs.images, model, config, view, size, reader)
     places = with_rasters(result_places(inputs, output, image_kinds, video_kinds), mosaics)
     require_free((file for files in places.values() for file in files.values()), places, overwrite)
     require_legend_place(output, legend, overwrite)
@@ -179,7 +177,6 @@ def predict_path(
 
     steps = _Steps(inputs, every, progress, sum(mosaic.tiles - 1 for mosaic in mosaics.values()))
     skipped = [*damaged.values(), *predict_mosaics(mosaics, places, look, steps.advance)]
-    plain = [path for path in inputs.images if path not in mosaics and path not in damaged]
     skipped += _predict_images(plain, places, reader or read_picture, predicted, look, steps.advance)
     count = len(inputs.images) - len(skipped)
     films, unreadable = predict_videos(
