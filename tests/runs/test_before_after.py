@@ -59,8 +59,9 @@ def test_models_of_a_run_are_compared(tmp_path: Path) -> None:
     compared = compare(tmp_path, {"rows": rows}, open_folder(tmp_path / "target" / "images"), "cpu")
     assert compared is not None
     results, warnings = compared
-    assert results["change"]["before"] == (1.0, 0.0, 0.0)
-    assert results["change"]["after"] == (0.0, 0.0, 1.0)
+    assert results["change"]["before"] == [1.0, 0.0, 0.0]
+    assert results["change"]["after"] == [0.0, 0.0, 1.0]
     assert len(warnings) == 2
-    assert read_json(tmp_path / "results.json")["change"]["images"] == 3
+    assert read_json(tmp_path / "results.json") == results
+    assert results["change"]["images"] == 3
     assert compare(tmp_path, {"rows": rows[:1]}, open_folder(tmp_path / "target" / "images"), "cpu") is None

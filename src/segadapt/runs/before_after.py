@@ -108,7 +108,8 @@ def compare(
             continue
         pairs.append((_predicted(before, image), _predicted(after, image)))
     change = change_of(after.space.names, pairs)
-    whole = {**results, "change": {**change._asdict(), "source": source, "result": chosen["stage"]}}
+    facts = {"before": list(change.before), "after": list(change.after), "names": list(change.names)}
+    whole = {**results, "change": {**change._asdict(), **facts, "source": source, "result": chosen["stage"]}}
     write_json(out / "results.json", whole)
     return whole, warnings_of(change, files[0])
 
