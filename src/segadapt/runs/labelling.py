@@ -49,7 +49,7 @@ def label_images(
     The labels are masks as :mod:`segadapt.data.mask_format` has them; 255 is unlabelled, unless own ids are asked for.
 
     Nothing in ``out`` changes before all labels are made; then they may replace the results of an earlier call. The
-    summary that is returned also says what the folder of the images holds beside them (``left_out``, one line for each kind).
+    summary that is returned also says what the folder of the images holds beside them: ``left_out``, one line a kind.
 
     Args:
         loaded: the model that predicts.
