@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from segadapt.data.decode import read_index
+from segadapt.data.dataset import Dataset, Item
+from segadapt.data.decode import read_index, read_picture
+from segadapt.data.labelling import no_labels
+from segadapt.data.mask_format import mask_format
+from segadapt.data.memory import in_memory
 from segadapt.data.raster import Raster, Window
+from segadapt.data.stamp import read_stamp
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluation.mosaic import Mosaic, is_mosaic
 from segadapt.evaluation.predict import predict_array, predict_path
 from segadapt.evaluation.results import Look
-from segadapt.evaluation.tiling import View, plan_axis, view_by_size, view_of
+from segadapt.evaluation.tiling import View, plan_axis, usual_size, view_by_size, view_of
 from segadapt.labels import IGNORE, SYNTHIA
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Output
@@ -44,7 +52,7 @@ def tiff(path: Path, picture: Numbers, **more: Any) -> Path:
 def predicted(path: Path, model: Any, out: Path, view: View, **more: Any) -> tuple[Numbers, Numbers]:
     """Return index and confidence of a mosaic, as rasterio reads them."""
     files = {"index": out / "x.tif", "confidence": out / "x_confidence.tif", "overlay": out / "x_overlay.jpg"}
-    Mosaic(path, model, InferenceConfig(**more), view).predict(files, Look(FOUR))
+    Mosaic(path, model, InferenceConfig(**more), view).predict(files, Look(mask_format(FOUR, "train")))
     read = []
     for kind in ("index", "confidence"):
         with rasterio.open(files[kind]) as file:
@@ -154,7 +162,7 @@ def test_results_lie_where_the_image_lies(tmp_path: Path) -> None:
         "ortho.tif: 130x150 pixels in 12 tiles, each 64x64 to the network; scale 1, the file's own",
     )
     assert calls == [(n, 12) for n in range(1, 13)]
-    names = sorted(file.name for file in (tmp_path / "out").iterdir())
+    names = sorted(file.name for file in (tmp_path / "out").glob("ortho*"))
     assert names == ["ortho.tif", "ortho_color.tif", "ortho_confidence.tif", "ortho_overlay.jpg"]
     with rasterio.open(path) as given:
         for name in names[:3]:
@@ -187,6 +195,25 @@ def test_ids_of_a_server_are_written_with_their_colours(tmp_path: Path) -> None:
             assert made.colormap(1)[int(label_id)][:3] == tuple(SYNTHIA.colors[train_id])
 
 
+def test_own_ids_of_sixteen_bits_and_the_classes_are_in_the_file(tmp_path: Path) -> None:
+    """So it is read as a mask again by names."""
+    path = tiff(tmp_path / "in.tif", scene(40, 40))
+    own = replace(FOUR, ids=(7, 300, 0, 9), ignore_id=255)
+    predict_path(GreyLevels(4), own, path, tmp_path / "own", kinds=("index", "color"), ids="own")
+    predict_path(GreyLevels(4), own, path, tmp_path / "train", kinds=("index",))
+    train = read_index(tmp_path / "train" / "in.tif")
+    with rasterio.open(tmp_path / "own" / "in.tif") as made:
+        assert made.nodata == 255
+        assert (made.read(1) == np.array(own.ids)[train]).all()
+    for file, number in ((tmp_path / "own" / "in.tif", 300), (tmp_path / "train" / "in.tif", 1)):
+        stamp = read_stamp(file)
+        assert stamp is not None
+        assert stamp.values[number] == "b"
+    shown = read_stamp(tmp_path / "own" / "in_color.tif")
+    assert shown is not None
+    assert shown.colors[own.colors[3]] == "d"
+
+
 def test_only_some_rows_are_read_at_a_time_and_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a PNG too, which can only be read from the top down; it gives TIFF without a place."""
     monkeypatch.setattr("segadapt.evaluation.mosaic.MOSAIC_PIXELS", 1000)
@@ -208,12 +235,28 @@ def test_only_some_rows_are_read_at_a_time_and_each_once(tmp_path: Path, monkeyp
     assert {window.width for window in windows} == {96}
     assert {window.height for window in windows} <= set(range(1, 13))
     assert [row for w in windows for row in range(w.top, w.top + w.height)] == [*range(700)]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["mosaic.tif", "small.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["legend.json", "mosaic.tif", "small.png"]
     label, _ = predict_array(GreyLevels(4), picture)
     assert (read_index(tmp_path / "out" / "mosaic.tif") == label).mean() > 0.999
     with rasterio.open(tmp_path / "out" / "mosaic.tif") as made:
         assert made.crs is None
         assert made.transform.is_identity
+
+
+@pytest.mark.parametrize("side", [40_000, 70_000])
+def test_images_larger_than_any_decoder_takes_are_mosaics(
+    tmp_path: Path, side: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Judged by the header; the pixels of this PNG are missing."""
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "mosaic.png")
+    data = (tmp_path / "mosaic.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
+    (tmp_path / "mosaic.png").write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    assert is_mosaic(tmp_path / "mosaic.png")
+    assert not recwarn.list
+    with pytest.raises(RequestError, match=r"none of the 1 files .*mosaic\.png cannot be read"):
+        predict_path(GreyLevels(4), FOUR, tmp_path, tmp_path / "out", size=64)
+    assert list((tmp_path / "out").glob("*.tif")) == []
 
 
 def test_a_photograph_that_has_to_be_turned_is_no_mosaic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +307,7 @@ def test_damage_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
     assert summary.count == 1
     assert len(summary.skipped) == 1
     assert "a.tif cannot be read" in summary.skipped[0]
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.tif"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["b.tif", "legend.json"]
 
 
 def test_a_full_disk_is_said_and_leaves_no_file(tmp_path: Path) -> None:
@@ -313,3 +356,14 @@ def test_without_rasterio_large_images_are_refused_and_small_geotiff_are_picture
     monkeypatch.setattr("segadapt.evaluation.mosaic.MOSAIC_PIXELS", 1000)
     with pytest.raises(RequestError, match=r'large\.png .*pip install "segadapt\[geo\]"'):
         predict_path(GreyLevels(4), FOUR, tmp_path / "large.png", tmp_path / "out")
+
+
+def test_the_usual_size_is_the_median_of_what_can_be_read(tmp_path: Path) -> None:
+    for number, side in enumerate((20, 30, 40)):
+        Image.fromarray(scene(side, 2 * side)).save(tmp_path / f"{number}.png")
+    (tmp_path / "3.png").write_bytes(b"no image")
+    items = tuple(Item(path.name, path) for path in sorted(tmp_path.iterdir()))
+    dataset = Dataset("x", FOUR, items, read_picture, no_labels)
+    assert usual_size(dataset) == (30, 60)
+    assert usual_size(dataset.subset([])) is None
+    assert usual_size(in_memory("m", [(scene(9, 12), np.zeros((9, 12), np.uint8))], FOUR)) == (9, 12)

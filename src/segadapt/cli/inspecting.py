@@ -116,7 +116,9 @@ def tile(
         print_json(made.to_dict())
     elif not quiet:
         left_out = f"; {made.empty} without data left out" if made.empty else ""
-        console.print(f"{made.tiles} tiles of {made.images} images{left_out} -> {out}", soft_wrap=True)
+        console.print(
+            f"{made.tiles} tiles of {made.images} image{'s' * (made.images != 1)}{left_out} -> {out}", soft_wrap=True
+        )
 
 
 def toy(

@@ -53,14 +53,15 @@ class MaskFormat:
     def table(self) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Look-up from train ids: [256] uint8 or uint16 values, or [256, 3] uint8 colours."""
         if not self.values:
-            return self._color_table
+            return self.color_table
         kind = np.uint8 if max(*self.values, self.ignored) <= IGNORE else np.uint16
         table = np.full(256, self.ignored, kind)
         table[: len(self.values)] = self.values
         return table
 
     @cached_property
-    def _color_table(self) -> npt.NDArray[np.uint8]:
+    def color_table(self) -> npt.NDArray[np.uint8]:
+        """Look-up from train ids: [256, 3] uint8 colours."""
         table = np.array([self.ignored_color] * 256, np.uint8)
         table[: len(self.space)] = self.space.colors
         return table
@@ -87,7 +88,7 @@ class MaskFormat:
 
     def encode_colors(self, label: LabelMap) -> bytes:
         """Return the content of a colour PNG [H, W, 3] of a label map in train ids and IGNORE."""
-        content = encode_picture(".png", self._color_table[label])
+        content = encode_picture(".png", self.color_table[label])
         return self.color_stamp.into_png(content) if self.color_stamp.colors else content
 
     def legend(self, made_by: Mapping[str, Any] | None = None) -> dict[str, Any]:

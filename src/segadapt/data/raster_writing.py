@@ -67,6 +67,7 @@ def raster_rows(
     nodata: float | None = None,
     palette: npt.NDArray[np.uint8] | None = None,
     shift: Size = (0, 0),
+    description: str = "",
 ) -> Iterator[RasterRows]:
     """Write a GeoTIFF of which only some rows are in memory; it is there in whole, or not at all.
 
@@ -79,6 +80,7 @@ def raster_rows(
         nodata: number that stands for no data.
         palette: colours [256, 3] of the values of one band.
         shift: (row, column) in ``like`` of the first pixel.
+        description: ASCII text that the file says about itself.
 
     Yields:
         An object that takes all rows from the top down.
@@ -111,7 +113,7 @@ def raster_rows(
     with replacing(path) as temporary, gdal_environment():
         file = _written(lambda: rasterio.open(temporary, "w", **settings))
         try:
-            _written(lambda: _describe(file, colours, palette))
+            _written(lambda: _describe(file, colours, palette, description))
 
             def write(top: int, rows: npt.NDArray[Any]) -> None:
                 place = Rectangle(0, top, size[1], len(rows))
@@ -160,7 +162,7 @@ def write_raster(
         rows.add(values)
 
 
-def _describe(file: Any, colours: Sequence[str], palette: npt.NDArray[np.uint8] | None) -> None:
+def _describe(file: Any, colours: Sequence[str], palette: npt.NDArray[np.uint8] | None, description: str) -> None:
     """Tell an open file what its bands mean."""
     from rasterio.enums import ColorInterp
 
@@ -168,6 +170,8 @@ def _describe(file: Any, colours: Sequence[str], palette: npt.NDArray[np.uint8] 
         file.write_colormap(1, {n: tuple(map(int, colour)) for n, colour in enumerate(palette)})
     elif len(colours) > 1:
         file.colorinterp = [ColorInterp[colour] for colour in colours]
+    if description:
+        file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
 
 
 def _require_whole(path: Path, size: Size) -> None:

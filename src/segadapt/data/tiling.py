@@ -20,7 +20,7 @@ Numbers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TilingSummary:
-    """What was cut.
+    """The result of cutting.
 
     Attributes:
         images: number of images.

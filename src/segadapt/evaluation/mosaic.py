@@ -8,19 +8,22 @@ PNG or JPEG file can be read in no other order.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from segadapt.core.files import write_bytes
 from segadapt.core.types import Size
+from segadapt.data.bands import BandReader
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import picture_size
 from segadapt.data.raster import Raster, has_rasterio
@@ -74,11 +77,24 @@ def is_mosaic(path: Path) -> bool:
     if head is not None:
         large = head.size[0] * head.size[1] > MOSAIC_PIXELS
         return large or (head.georeferenced and (has_rasterio() or not head.plain))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as large as that is what is asked here
+        height, width = _size_of(path)
+        return height * width > MOSAIC_PIXELS and is_upright(path)
+
+
+def _size_of(path: Path) -> Size:
+    """Return (height, width) of an image, also of one that is too large to decode; (0, 0) of no image."""
     try:
-        height, width = picture_size(path)
+        return picture_size(path)
     except DamagedFile:
-        return False
-    return height * width > MOSAIC_PIXELS and is_upright(path)
+        if not has_rasterio():
+            return 0, 0
+    try:
+        with Raster(path) as raster:
+            return raster.size
+    except DamagedFile:
+        return 0, 0
 
 
 def with_rasters(places: Places, mosaics: Collection[Path]) -> Places:
@@ -94,20 +110,23 @@ def with_rasters(places: Places, mosaics: Collection[Path]) -> Places:
 def plan_mosaics(
     images: Iterable[Path],
     model: Segmenter,
-    config: InferenceConfig,
+    config: InferenceConfig | None = None,
     view: View | None = None,
     size: Resize = None,
-    reader: Reader | None = None,
-) -> tuple[dict[Path, Mosaic], dict[Path, str]]:
-    """Return the plans of those images that are mosaics, and a line for each of them that cannot be opened."""
-    plans, damaged = {}, {}
+    reader: BandReader | None = None,
+) -> tuple[dict[Path, Mosaic], dict[Path, str], list[Path]]:
+    """Return the plans of images that are mosaics, a line for each that cannot be opened, and all other images."""
+    plans, damaged, others = {}, {}, []
+    windows = reader.window if reader is not None else None
     for path in images:
         if is_mosaic(path):
             try:
-                plans[path] = Mosaic(path, model, config, view, size, reader)
+                plans[path] = Mosaic(path, model, config or InferenceConfig(), view, size, windows)
             except DamagedFile as problem:
                 damaged[path] = str(problem)
-    return plans, damaged
+        else:
+            others.append(path)
+    return plans, damaged, others
 
 
 def predict_mosaics(
@@ -288,29 +307,24 @@ class _Outputs:
     """The rasters that are written."""
 
     def __init__(self, stack: ExitStack, files: Mapping[str, Path], like: Raster, look: Look) -> None:
-        self._look = look
+        masks = look.masks
+        self._tables = {"index": masks.table, "color": masks.color_table}
         self._rows: dict[str, RasterRows] = {}
-        palette, nothing = look.masks.space.palette(), IGNORE
-        if look.masks.ids != "train":
-            colours = palette[: len(look.masks.space)]
-            palette, nothing = np.zeros_like(palette), int(look.masks.table[IGNORE])
-            palette[look.masks.table[: len(look.masks.space)]] = colours
         for kind, file in files.items():
-            if kind == "index":
-                rows = raster_rows(file, like.size, like, nodata=nothing, palette=palette)
-            elif kind == "confidence":
-                rows = raster_rows(file, like.size, like)
-            elif kind == "color":
-                rows = raster_rows(file, like.size, like, colours=RGB)
-            else:
-                continue
-            self._rows[kind] = stack.enter_context(rows)
+            table = self._tables.get(kind)
+            about: dict[str, Any] = {}
+            if table is not None and table.ndim == 2:
+                about = {"colours": RGB, "description": masks.color_stamp.text() if masks.color_stamp.colors else ""}
+            elif table is not None:
+                about = {"dtype": str(table.dtype), "nodata": masks.ignored, "description": masks.stamp.text()}
+                if table.dtype == np.uint8:
+                    palette = np.zeros((256, 3), np.uint8)
+                    palette[table] = masks.color_table
+                    about["palette"] = palette
+            if kind != "overlay":
+                self._rows[kind] = stack.enter_context(raster_rows(file, like.size, like, **about))
 
     def add(self, labels: LabelMap, confidence: npt.NDArray[np.uint8]) -> None:
         """Add rows of train ids and confidences below those that came before."""
-        table = None if self._look.masks.ids == "train" else self._look.masks.table
         for kind, rows in self._rows.items():
-            if kind == "index":
-                rows.add(labels if table is None else table[labels])
-            else:
-                rows.add(confidence if kind == "confidence" else self._look.masks.space.colorize(labels))
+            rows.add(self._tables[kind][labels] if kind in self._tables else confidence)

@@ -168,9 +168,7 @@ def predict_path(
     legend = look.masks.legend(made_by)
     inputs = find_inputs(given, output)
     image_kinds, video_kinds = kinds or IMAGE_KINDS, kinds or VIDEO_KINDS
-    mosaics, damaged = plan_mosaics(
-        inputs.images, model, config or InferenceConfig(), view, size, None if reader is None else reader.window
-    )
+    mosaics, damaged, plain = plan_mosaics(inputs.images, model, config, view, size, reader)
     places = with_rasters(result_places(inputs, output, image_kinds, video_kinds), mosaics)
     require_free((file for files in places.values() for file in files.values()), places, overwrite)
     require_legend_place(output, legend, overwrite)
@@ -178,20 +176,10 @@ def predict_path(
     def predicted(image: Picture) -> Prediction:
         return predict_array(model, image, config, device, size=size)
 
-    read: Callable[[Path], Picture] = reader or read_picture
-
-    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
-        try:
-            return path, read(path)
-        except DamagedFile as problem:
-            return path, problem
-
-    skipped = list(damaged.values())
     films: list[Film] = []
     steps = _Steps(inputs, every, progress, sum(mosaic.tiles - 1 for mosaic in mosaics.values()))
-    skipped += predict_mosaics(mosaics, places, look, steps.advance)
-    plain = [path for path in inputs.images if path not in mosaics and path not in damaged]
-    for path, image in ordered_map(read_or_problem, plain, threads=1, ahead=1):
+    skipped = [*damaged.values(), *predict_mosaics(mosaics, places, look, steps.advance)]
+    for path, image in ordered_map(_or_problem(reader or read_picture), plain, threads=1, ahead=1):
         if isinstance(image, DamagedFile):
             skipped.append(_with_path(image, path))
         else:
@@ -234,6 +222,16 @@ def class_ids(space: LabelSpace, named: Sequence[str]) -> frozenset[int]:
             own = int(name) if name.isdecimal() and name not in space.names else None
             found.add(space.ids.index(own) if own in space.ids and own is not None else space.index(name))
     return frozenset(found)
+
+
+def _or_problem(read: Callable[[Path], Picture]) -> Callable[[Path], tuple[Path, Picture | DamagedFile]]:
+    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
+        try:
+            return path, read(path)
+        except DamagedFile as problem:
+            return path, problem
+
+    return read_or_problem
 
 
 def _with_path(problem: DamagedFile, path: Path) -> str:
