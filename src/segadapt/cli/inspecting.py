@@ -60,6 +60,7 @@ def check(
 ) -> None:
     """Read every file of a data set and list its problems; exit status 2 if there are errors."""
     from segadapt.core.registry import load_plugins
+    from segadapt.data.bands import reader_in
     from segadapt.data.check import OTHER_NUMBER, Problem, check_dataset
     from segadapt.data.folder import describe_classes
     from segadapt.data.readers import reader_info
@@ -89,7 +90,8 @@ def check(
         if reader == "folder" and labelled:
             console.print(describe_classes(dataset), soft_wrap=True)
         *lines, verdict = report.lines()
-        for line in (*lines, *found["notices"], verdict):
+        reading = reader_in(dataset)
+        for line in (*([reading.described] if reading else []), *lines, *found["notices"], verdict):
             console.print(line, soft_wrap=True)
     if not report.ok:
         raise RequestError(report.verdict())

@@ -260,7 +260,7 @@ def _in_doubt(storages: Sequence[Storage | None]) -> bool:
     """Return whether, by their heads, masks may show the same number differently, or numbers as other greys."""
     known = [s for s in storages if s is not None]
     colors: dict[int, Color] = {}
-    for palette in (s.palette for s in known if s.palette is not None):
+    for palette in {s.palette.tobytes(): s.palette for s in known if s.palette is not None}.values():
         for value, (red, green, blue) in enumerate(palette.tolist()):
             if colors.setdefault(value, (red, green, blue)) != (red, green, blue):
                 return True

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.core.files import replace_file
+from segadapt.data.bands import reader_in
 from segadapt.data.dataset import DamagedFile, Dataset, Held
 from segadapt.data.labelling import label_key
 from segadapt.data.streaming import ordered_map
@@ -62,12 +63,16 @@ def content_key(dataset: Dataset, **settings: Any) -> str | None:
     None where nothing tells whether a label map is still the same: labels in memory, or read by an unknown function.
 
     It covers the class names, how label files are read, and for each item its id and the size and
-    time of change of its label file; not the place of the files, nor the images.
+    time of change of its label file; not the place of the files, nor the images, unless labels are ignored where
+    images have no data.
     """
     reading = label_key(dataset.read_label)
     if reading is None:
         return None
     head = [_VERSION, dataset.space.names, reading, sorted(settings.items())]
+    reader = reader_in(dataset)
+    if reader is not None:
+        head += [reader.key, [dataset.file_fingerprint(index) for index in range(len(dataset))]]
     digest = hashlib.sha256(json.dumps(head).encode())
     for item in dataset.items:
         if item.label is None:
