@@ -112,6 +112,8 @@ class Loop:
         folder = self.folder / "checkpoints"
         state = load_checkpoint(folder, self.record.warn)
         first, step = 0, 0
+        if state is not None and state["fingerprint"] != self.fingerprint and not state["steps_done"]:
+            state = None  # it holds the weights that the stage started with, which may be others now
         if state is not None:
             if state["fingerprint"] != self.fingerprint:
                 raise RequestError(

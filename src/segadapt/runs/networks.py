@@ -120,12 +120,12 @@ class Networks:
         Raises:
             RequestError: a file is missing or of other classes, or a method does not work with its networks.
         """
-        for number, stage in enumerate(self._config.stages):
+        for stage in self._config.stages:
             self.outside_files(stage)
             for origin in self.origins(stage):
                 if origin.file is not None and origin.stage is None:
                     self._load(stage, origin)
-            if number and not finished[stage.name]:  # the first stage would fail at once
+            if not finished[stage.name]:
                 self.method(stage, trained=False)
 
     # ---- networks ----

@@ -26,15 +26,13 @@ from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.store import PROTOTYPES, load_model
+from segadapt.runs.claim import CONFIG, DONE, claim_of, require_same_contents
 from segadapt.runs.config import RunConfig, build_config
-from segadapt.runs.fingerprint import Fingerprints, differing_settings, score_fingerprint
+from segadapt.runs.fingerprint import differing_settings, fingerprints_of, score_fingerprint
 from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import Given, OpenedData, check_files, open_data
 from segadapt.runs.results import results_of
 from segadapt.runs.stage import StageRunner
-from segadapt.version import __version__
-
-DONE = "done.json"
 
 
 @dataclass
@@ -47,6 +45,7 @@ class Run:
         opened: opened data of the run.
         runtime, record: runtime and record of this process.
         networks: builds the networks of the stages.
+        fingerprints: hash of everything that decides the numbers of a stage, by its name.
         reuse: folders of other runs; finished stages in them may be taken over.
     """
 
@@ -56,6 +55,7 @@ class Run:
     runtime: Runtime
     record: Record
     networks: Networks
+    fingerprints: Mapping[str, str]
     reuse: Sequence[Path] = ()
 
     @classmethod
@@ -87,34 +87,33 @@ class Run:
         runtime = Runtime(config.accelerator, config.precision)
         _require_one_config(config, runtime)
         opened = open_data(config.data, roots, out / "cache", given)
-        _refuse_other_run(config, out, reuse)
-        record = Record(out, runtime.main, quiet)
+        claim = claim_of(config, out)
+        _require_folders(reuse)
         networks = Networks(config, opened.space, roots, out / "stages")
-        run = cls(
+        finished = {stage.name: (out / "stages" / stage.name / DONE).exists() for stage in config.stages}
+        networks.check(finished)
+        fingerprints = fingerprints_of(config, opened, networks)
+        require_same_contents(out, fingerprints, score_fingerprint(config, opened))
+        warnings: list[str] = []
+        if runtime.main and not all(finished.values()):
+            check_files(opened.datasets, config.data.skip_damaged, warnings.append)
+        runtime.barrier()  # nothing is refused from here on: a refused request leaves the folder as it was
+        if runtime.main:
+            claim.write(config, roots)
+        runtime.barrier()
+        record = Record(out, runtime.main, quiet)
+        for line in [*([claim.line] if claim.line else []), *warnings]:
+            record.warn(line)
+        return cls(
             config=config,
             out=out,
             opened=opened,
             runtime=runtime,
             record=record,
             networks=networks,
+            fingerprints=fingerprints,
             reuse=reuse,
         )
-        finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
-        networks.check(finished)
-        if runtime.main and not all(finished.values()):
-            check_files(opened.datasets, config.data.skip_damaged, record.warn)
-        run._claim_folder(roots)
-        return run
-
-    def _claim_folder(self, roots: Mapping[str, str]) -> None:
-        """Write config.json; after all checks, so that a refused request can be corrected and made again."""
-        path = self.out / "config.json"
-        self.runtime.barrier()
-        if self.runtime.main and not path.exists():
-            absolute = {k: str(Path(v).expanduser().resolve()) for k, v in roots.items()}
-            config = self.config.model_dump(mode="json")
-            write_json(path, {"config": config, "roots": absolute, "segadapt": __version__})
-        self.runtime.barrier()
 
     # ---- stages ----
 
@@ -126,7 +125,7 @@ class Run:
             pictures: draw pictures for the report after each stage.
 
         Raises:
-            RequestError: there is no such stage, or a finished stage was made with other settings or data.
+            RequestError: there is no such stage.
             RunError: training failed or was stopped; calling again resumes it.
         """
         names = [s.name for s in self.config.stages]
@@ -134,11 +133,9 @@ class Run:
             raise RequestError(f"no stage '{only}' in this run; its stages: {', '.join(names)}")
         runner = StageRunner(self.config, self.opened, self.runtime, self.record)
         try:
-            fingerprints = Fingerprints(self.config, self.opened)
             for number, stage in enumerate(self.config.stages):
-                fingerprint = fingerprints.next(stage, self.networks.outside_files(stage))
                 if only in (None, stage.name):
-                    self._run_stage(runner, number, stage, fingerprint, pictures)
+                    self._run_stage(runner, number, stage, self.fingerprints[stage.name], pictures)
             return self._write_results()
         finally:
             self.record.close()
@@ -160,13 +157,8 @@ class Run:
                 write_json(folder / DONE, done)
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             self.runtime.barrier()
-        elif done["fingerprint"] == fingerprint:
-            self.record.say(f"{label}: done before, reused")
         else:
-            raise RequestError(
-                f"'{folder}' was made with other settings, weights or data; choose another folder for the run ('out'), "
-                "or remove it"
-            )
+            self.record.say(f"{label}: done before, reused")
         if self.runtime.main and pictures:
             runner.show(self.out / "pictures", stage, folder, done)
         if done["row"]["scores"] is not None:
@@ -223,7 +215,7 @@ def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = No
     Raises:
         RequestError: the folder does not hold a run; and see :meth:`Run.open`.
     """
-    held = read_json(out / "config.json")
+    held = read_json(out / CONFIG)
     if held is None:
         raise RequestError(
             f"'{out}' is not the folder of a run: it has no readable config.json; start one with 'segadapt adapt'"
@@ -243,16 +235,8 @@ def _require_one_config(config: RunConfig, runtime: Runtime) -> None:
         )
 
 
-def _refuse_other_run(config: RunConfig, out: Path, reuse: Sequence[Path]) -> None:
-    """Refuse a folder that holds another configuration, and stages to reuse that are not there."""
-    held = read_json(out / "config.json")
-    other = differing_settings(held["config"], config.model_dump(mode="json")) if held is not None else []
-    if other:
-        names = ", ".join([*other[:3], *["..."] * (len(other) > 3)])
-        raise RequestError(
-            f"'{out}' holds a run with other settings ({names}); choose another folder for the run "
-            f"('out'), or 'segadapt resume {out}'"
-        )
+def _require_folders(reuse: Sequence[Path]) -> None:
+    """Refuse stages to reuse that are not there."""
     missing = [str(folder) for folder in reuse if not folder.is_dir()]
     if missing:
         raise RequestError(f"reuse: there is no folder '{missing[0]}'; give the folder of a run, or one of runs")
