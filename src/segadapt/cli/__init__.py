@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from segadapt.cli import adapting, benching, importing, inspecting, looking, using
+from segadapt.core.faults import told_fault
 from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
 
@@ -104,6 +105,12 @@ def main() -> None:
     except OSError as problem:
         print(f"segadapt: {_of_files(problem)}", file=sys.stderr)
         sys.exit(1)
+    except (MemoryError, RuntimeError, ValueError) as problem:
+        told = told_fault(problem, "segadapt", {})
+        if told is None:
+            raise
+        print(f"{told}", file=sys.stderr)
+        sys.exit(2 if isinstance(told, RequestError) else 1)
     except KeyboardInterrupt:
         print("segadapt: interrupted", file=sys.stderr)
         sys.exit(1)

@@ -286,9 +286,7 @@ def _resolved(
     stages = shortened(request)
     # Stages that are left out stay known; overrides come again, as nothing may follow from them but they themselves.
     full = {name: stages[name].settings if name in stages else None for name in request.raw["stages"]}
-    raw, notes = on_other_networks(
-        apply_overrides({**request.raw, "stages": full}, overrides), overrides, request.said
-    )
+    raw, notes = on_other_networks(apply_overrides({**request.raw, "stages": full}, overrides), overrides, request.said)
     config = build_config({**raw, "plugins": list(named)}, where)
     return Resolved(config, {name: stage.published for name, stage in stages.items()}, tuple(notes))
 

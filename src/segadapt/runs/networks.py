@@ -17,6 +17,7 @@ from segadapt.models.multires import started_from
 from segadapt.models.plain import require_initial
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import load_model, require_same_classes
+from segadapt.models.weights import require_available
 from segadapt.runs.config import RunConfig
 from segadapt.runs.roots import resolve_root
 
@@ -127,6 +128,13 @@ class Networks:
                     self._load(stage, origin)
             if not finished[stage.name]:
                 self.method(stage, trained=False)
+                self._require_weights(stage)
+
+    def _require_weights(self, stage: StageConfig) -> None:
+        """Refuse a stage that starts from ImageNet weights which cannot be had here."""
+        spec = stage.network or self._config.model
+        if spec.weights == "imagenet" and any(origin.file is None for origin in self.origins(stage)):
+            require_available(self._initial(stage, weights=None), spec.name)
 
     # ---- networks ----
 

@@ -32,7 +32,7 @@ from segadapt.runs.fingerprint import differing_settings, fingerprints_of, score
 from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import Given, OpenedData, check_files, open_data
 from segadapt.runs.results import results_of
-from segadapt.runs.stage import StageRunner
+from segadapt.runs.stage import StageRunner, stage_in_words
 
 
 @dataclass
@@ -135,7 +135,8 @@ class Run:
         try:
             for number, stage in enumerate(self.config.stages):
                 if only in (None, stage.name):
-                    self._run_stage(runner, number, stage, self.fingerprints[stage.name], pictures)
+                    with stage_in_words(self.config, stage, self.networks.architecture(stage).name):
+                        self._run_stage(runner, number, stage, self.fingerprints[stage.name], pictures)
             return self._write_results()
         finally:
             self.record.close()
