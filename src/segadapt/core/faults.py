@@ -1,7 +1,7 @@
 """Exceptions of libraries that a person can mend, in one line: the one place that knows their words.
 
-A library says that 38 GB could not be allocated, or that it expected more than 1 value per channel. The person who reads
-it needs the sizes that led there and the settings that change them.
+A library says that 38 GB could not be allocated, or that it expected more than 1 value per channel. The person who
+reads it needs the sizes that led there and the settings that change them.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ class Ways(NamedTuple):
     workers: str = "data.workers=0"
 
 
+_ANYWHERE = Ways()
+
+
 @contextmanager
-def in_words(what: str, facts: Mapping[str, object], ways: Ways = Ways()) -> Iterator[None]:
+def in_words(what: str, facts: Mapping[str, object], ways: Ways = _ANYWHERE) -> Iterator[None]:
     """Turn exceptions of libraries that the block raises into one line; all others go on as they are.
 
     Args:
@@ -73,7 +76,7 @@ def in_words(what: str, facts: Mapping[str, object], ways: Ways = Ways()) -> Ite
 
 
 def told_fault(
-    problem: BaseException, what: str, facts: Mapping[str, object], ways: Ways = Ways()
+    problem: BaseException, what: str, facts: Mapping[str, object], ways: Ways = _ANYWHERE
 ) -> RequestError | RunError | None:
     """Return the exception that says it in one line, or None for one that is none of these; see :func:`in_words`."""
     if isinstance(problem, (RequestError, RunError)):
@@ -92,7 +95,8 @@ def told_fault(
         return None
     if any(words in said for words in _WORKER):
         return RunError(
-            f"{where}: a process that decodes images was ended by the system, mostly for want of memory; set {ways.workers}"
+            f"{where}: a process that decodes images was ended by the system, mostly for want of memory; "
+            f"set {ways.workers}"
         )
     if any(words in said for words in _ONE_VALUE):
         return RequestError(

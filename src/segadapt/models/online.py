@@ -1,4 +1,4 @@
-"""Whether weights can be downloaded, answered within seconds: libraries retry for a minute where there is no network."""
+"""Whether weights can be downloaded, answered in seconds: libraries retry for a minute where there is no network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def timm_weights_reachable(encoder: str) -> bool:
         if any(isinstance(try_to_load_from_cache(stated.hf_hub_id, name), str) for name in names):
             return True
         return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
-    return _in_torch_cache(stated.url) or answers(stated.url)
+    url = stated.url if isinstance(stated.url, str) else str((stated.url or ("",))[0])
+    return _in_torch_cache(url) or answers(url)
 
 
 def torchvision_weights_reachable(network: str) -> bool:

@@ -240,8 +240,8 @@ def resolve_folders(
 
     Args:
         method: name of the method.
-        data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there is one,
-            ``test``.
+        data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there are such,
+            ``oracle`` and ``test``.
         overrides, plugins, steps: see :func:`resolve`.
 
     Raises:
@@ -274,7 +274,7 @@ def _resolved(
     raw = {**start, **read_recipe(recipe, _methods_of_packages)}
     if data is not None:
         raw = merge(raw, {"data": data})
-        raw["data"] = {k: v for k, v in raw["data"].items() if k != "test" or "test" in data}
+        raw["data"] = {k: v for k, v in raw["data"].items() if k not in ("oracle", "test") or k in data}
     request = _request(raw, overrides, where)
     named = dict.fromkeys([*_listed(request.raw.get("plugins"), where), *plugins])
     load_plugins(list(named))  # before stages are checked, which may be of their methods

@@ -29,6 +29,7 @@ from segadapt.models.store import PROTOTYPES, load_model
 from segadapt.runs.claim import CONFIG, DONE, claim_of, require_same_contents
 from segadapt.runs.config import RunConfig, build_config
 from segadapt.runs.fingerprint import differing_settings, fingerprints_of, score_fingerprint
+from segadapt.runs.moved import Moved
 from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import Given, OpenedData, check_files, open_data
 from segadapt.runs.results import results_of
@@ -68,6 +69,7 @@ class Run:
         quiet: bool = False,
         reuse: Sequence[Path] = (),
         given: Given | None = None,
+        notes: Sequence[str] = (),
     ) -> Run:
         """Join the other processes, open the data, check everything that can be checked, and claim the folder.
 
@@ -78,6 +80,7 @@ class Run:
             quiet: print nothing but warnings.
             reuse: folders of other runs; finished stages in them may be taken over.
             given: data sets that a script gives instead of folders, by their part in the run.
+            notes: lines about the request, which the record shows once nothing is refused.
 
         Raises:
             RequestError: the folder holds another run, or data, files, networks or stages do not fit. Nothing of
@@ -102,7 +105,7 @@ class Run:
             claim.write(config, roots)
         runtime.barrier()
         record = Record(out, runtime.main, quiet)
-        for line in [*([claim.line] if claim.line else []), *warnings]:
+        for line in [*notes, *([claim.line] if claim.line else []), *warnings]:
             record.warn(line)
         return cls(
             config=config,
@@ -204,7 +207,13 @@ class Run:
         return results
 
 
-def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = None, given: Given | None = None) -> Run:
+def resumed(
+    out: Path,
+    quiet: bool = False,
+    roots: Mapping[str, str] | None = None,
+    given: Given | None = None,
+    moved: Moved | None = None,
+) -> Run:
     """Open the run in a folder again, as it was configured.
 
     Args:
@@ -212,6 +221,7 @@ def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = No
         quiet: print nothing but warnings.
         roots: where named data sets lie now; the others lie where they did.
         given: see :meth:`Run.open`.
+        moved: where folders and files lie now; the others lie where they did.
 
     Raises:
         RequestError: the folder does not hold a run; and see :meth:`Run.open`.
@@ -221,7 +231,7 @@ def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = No
         raise RequestError(
             f"'{out}' is not the folder of a run: it has no readable config.json; start one with 'segadapt adapt'"
         )
-    config = build_config(held["config"], held["config"]["title"])
+    config = build_config((moved or Moved()).applied(held["config"]), held["config"]["title"])
     return Run.open(config, out, {**held["roots"], **(roots or {})}, quiet=quiet, given=given)
 
 

@@ -48,8 +48,8 @@ def stage_in_words(config: RunConfig, stage: StageConfig, network: str) -> Abstr
         "norm": stage.norm,
     }
     ways = Ways(
-        memory=f"a smaller {name}.batch_size, {name}.augmentation.crop, data.source.size or data.target.size, a smaller "
-        "network (model.name), or less to data.workers and data.cache_mb",
+        memory=f"a smaller {name}.batch_size, {name}.augmentation.crop, data.source.size or data.target.size, a "
+        "smaller network (model.name), or less to data.workers and data.cache_mb",
         norm=f"give {name}.batch_size of at least 2, a larger {name}.augmentation.crop, or {name}.norm=affine, which "
         "keeps the statistics",
         size=f"a larger {name}.augmentation.crop, or larger data.source.size and data.target.size",
