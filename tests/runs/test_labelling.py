@@ -23,25 +23,30 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "x"
 
 
-def label(data: Path, out: Path, labels: Path | None) -> dict[str, Any]:
+def label(data: Path, out: Path, labels: Path | None, **more: Any) -> dict[str, Any]:
     model = build_segmenter("timm:resnet10t", 3, weights=None, width=16)
     loaded = LoadedModel(model.eval(), LabelSpace("tiny", NAMES[:3], COLORS[:3]), {})
     classes, runtime = data.parent / "classes.txt", Runtime("cpu")
-    return label_images(loaded, data / "images", out, portion=0.5, labels=labels, classes=classes, runtime=runtime)
+    given = {"labels": labels, "classes": classes, "runtime": runtime}
+    return label_images(loaded, data / "images", out, portion=0.5, **given, **more)
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_results_are_written_and_replaced_by_later_ones(data: Path, tmp_path: Path) -> None:
+def test_results_are_replaced_by_later_ones_where_that_is_asked_for(data: Path, tmp_path: Path) -> None:
     first = label(data, tmp_path / "out", data / "labels")
     names = {"labels.json", "labels/000.png", "labels/001.png", "labels/002.png"}
     assert set(content(tmp_path / "out")) == names
     assert 0 < first["accuracy"] < 1
     (tmp_path / "out/scores").mkdir()
     (tmp_path / "out/scores/mine").touch()
-    again = label(data, tmp_path / "out", None)
+    before = content(tmp_path / "out")
+    with pytest.raises(RequestError, match=r"labels\.json' exists; name another .*--overwrite"):
+        label(data, tmp_path / "out", None)
+    assert content(tmp_path / "out") == before
+    again = label(data, tmp_path / "out", None, overwrite=True)
     assert again["accuracy"] is None
     assert set(content(tmp_path / "out")) == {*names, "scores/mine"}
 
@@ -62,7 +67,7 @@ def test_masks_behind_an_earlier_result_are_not_replaced(data: Path, tmp_path: P
         path.symlink_to(data / "labels" / path.name)
     before = content(data)
     with pytest.raises(RequestError, match="would replace an image or a mask"):
-        label(data, tmp_path / "out", data / "labels")
+        label(data, tmp_path / "out", data / "labels", overwrite=True)
     assert content(data) == before
 
 

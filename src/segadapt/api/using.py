@@ -145,6 +145,7 @@ def label(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     inference: InferenceConfig | None = None,
+    overwrite: bool = False,
     accelerator: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -158,6 +159,7 @@ def label(
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         labels, classes: true masks and their classes file, only to report accuracy.
         inference: how to predict instead of as the run did.
+        overwrite: replace the results of an earlier call.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: print warnings only.
 
@@ -179,6 +181,7 @@ def label(
         size=loaded.working_size,
         inference=_inference(loaded, inference),
         runtime=runtime,
+        overwrite=overwrite,
         quiet=quiet,
     )
 

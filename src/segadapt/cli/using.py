@@ -202,6 +202,7 @@ def label(
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the results of an earlier call.")] = False,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -221,6 +222,7 @@ def label(
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
         runtime=runtime,
+        overwrite=overwrite,
         quiet=quiet or json,
     )
     if json:

@@ -37,11 +37,12 @@ def label_images(
     size: Resize = None,
     inference: InferenceConfig | None = None,
     runtime: Runtime,
+    overwrite: bool = False,
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Write ``out/labels/ID.png`` (index masks, 255 unlabelled) and ``out/labels.json``; return the summary.
 
-    Nothing in ``out`` changes before all labels are made; then they replace the results of an earlier call.
+    Nothing in ``out`` changes before all labels are made.
 
     Args:
         loaded: the model that predicts.
@@ -55,6 +56,7 @@ def label_images(
         size: working size of the images; None keeps them.
         inference: how images are predicted; the defaults of InferenceConfig if None.
         runtime: where to compute.
+        overwrite: replace the results of an earlier call.
         quiet: print warnings only.
 
     Raises:
@@ -70,7 +72,7 @@ def label_images(
         )
         if [i.id for i in truth.items] != [i.id for i in target.items]:
             raise RequestError(f"'{labels}' does not hold a mask for every image of '{images}'")
-    _require_free(truth or target, labels, out)
+    _require_free(truth or target, labels, out, overwrite)
     settings = {"name": STAGE, "portion": portion, "policy": policy, "inference": inference or InferenceConfig()}
     method = CBST(checked(CBSTConfig, settings, "label"), loaded.model, loaded.space).to(runtime.device).eval()
     out.mkdir(parents=True, exist_ok=True)
@@ -96,8 +98,8 @@ def label_images(
     return summary
 
 
-def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
-    """Refuse results that would replace an image, a true mask, or a file that is not an earlier result.
+def _require_free(dataset: Dataset, labels: Path | None, out: Path, overwrite: bool) -> None:
+    """Refuse results that would replace an image or a true mask, and without ``overwrite`` any other file.
 
     Raises:
         RequestError: names the file.
@@ -112,3 +114,5 @@ def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
             raise RequestError(f"the result '{file}' would replace an image or a mask; name another output folder")
         if file.exists() and not earlier:
             raise RequestError(f"'{file}' exists, and no earlier 'segadapt label' wrote it; name another output folder")
+        if file.exists() and not overwrite:
+            raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
