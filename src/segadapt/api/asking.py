@@ -1,4 +1,4 @@
-"""What :func:`segadapt.adapt` and :func:`segadapt.plan` are asked: a recipe, folders or data sets become settings."""
+"""From a request to settings: a recipe, folders or data sets, as :func:`segadapt.adapt` and ``plan`` take them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run would do and cost, before it starts: :func:`plan`."""
+"""Stages and cost of a run, before it starts: :func:`plan`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _WORKER = ("dataloader worker", "unable to open shared memory", "bus error")
 
 
 class Ways(NamedTuple):
-    """What to change, in the words of the place where it failed.
+    """Changes that help, in the words of the place where it failed.
 
     Attributes:
         memory: settings that lower the memory.

@@ -1,4 +1,4 @@
-"""Whether weights can be downloaded, answered in seconds: libraries retry for a minute where there is no network."""
+"""A quick look for downloads: libraries retry for a minute where there is no network, this answers in seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose folder is it: a request may go on with a run, take over one that trained nothing, or is refused.
+"""The claim on a folder: a request goes on with the run in it, takes over one that trained nothing, or is refused.
 
 A run is known by what decides its numbers. Where its files lie does not: data that moved are given again, and their
 contents are compared by fingerprint. A stage that has trained nothing yet, because it was refused or failed at its
@@ -34,7 +34,7 @@ _OF_THE_RECORD = ("title", "checkpoint_every", "checkpoint_minutes")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a request does with the folder of a run.
+    """The way of a request with the folder of a run.
 
     Attributes:
         out: the folder.
