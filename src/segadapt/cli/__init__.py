@@ -105,12 +105,12 @@ def main() -> None:
     except OSError as problem:
         print(f"segadapt: {_of_files(problem)}", file=sys.stderr)
         sys.exit(1)
-    except (MemoryError, RuntimeError, ValueError) as problem:
+    except KeyboardInterrupt:
+        print("segadapt: interrupted", file=sys.stderr)
+        sys.exit(1)
+    except Exception as problem:
         told = told_fault(problem, "segadapt", {})
         if told is None:
             raise
         print(f"{told}", file=sys.stderr)
         sys.exit(2 if isinstance(told, RequestError) else 1)
-    except KeyboardInterrupt:
-        print("segadapt: interrupted", file=sys.stderr)
-        sys.exit(1)

@@ -56,7 +56,8 @@ class Claim:
             (self.out / "log.jsonl").unlink(missing_ok=True)
             shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
         absolute = {k: str(Path(v).expanduser().resolve()) for k, v in roots.items()}
-        document = {"config": config.model_dump(mode="json"), "roots": absolute, "segadapt": __version__}
+        known = {**(self.held or {}).get("roots", {}), **absolute}
+        document = {"config": config.model_dump(mode="json"), "roots": known, "segadapt": __version__}
         if self.held is None or {**self.held, "segadapt": __version__} != document:
             write_json(self.out / CONFIG, document)
 
