@@ -33,7 +33,7 @@ from segadapt.models import plain
 from segadapt.models.build import build_segmenter
 from segadapt.models.store import save_model
 from segadapt.recipes import recipe_names
-from segadapt.runs.config import folder_config, load_config
+from segadapt.runs.config import load_config, resolve_folders
 from tests.evaluation.test_video import film
 from tests.test_api import QUICK
 from tests.tiny import scene, write_folder
@@ -78,7 +78,7 @@ def execute(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the blocks of a page in their order; return the names of the last one."""
 
     def short(method: str, data: Any, overrides: Any = (), plugins: Any = (), **more: Any) -> Any:
-        return folder_config(method, data, [*QUICK, *overrides], plugins, **more)
+        return resolve_folders(method, data, [*QUICK, *overrides], plugins, **more)
 
     names: dict[str, Any] = {}
     for number, (needs, text) in enumerate(blocks(page, "python")):
@@ -96,7 +96,7 @@ def execute(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             names = vars(module)
         with monkeypatch.context() as patch:
             if kind == "folders":
-                patch.setattr("segadapt.api.adapting.folder_config", short)
+                patch.setattr("segadapt.api.asking.resolve_folders", short)
                 names["image"] = scene(77, 3, 37, 61, 1.0)[0]
             exec(compile(text, f"{page.name}, block {number + 1}", "exec"), names)
     return names

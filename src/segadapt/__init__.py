@@ -15,7 +15,7 @@ from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
-    from segadapt.api import adapt, evaluate, export, label, load, predict, resume
+    from segadapt.api import adapt, evaluate, export, label, load, plan, predict, resume
 
 __all__ = [
     "RequestError",
@@ -26,6 +26,7 @@ __all__ = [
     "export",
     "label",
     "load",
+    "plan",
     "predict",
     "resume",
 ]

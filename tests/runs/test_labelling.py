@@ -67,7 +67,7 @@ def test_masks_behind_an_earlier_result_are_not_replaced(data: Path, tmp_path: P
         path.symlink_to(data / "labels" / path.name)
     before = content(data)
     with pytest.raises(RequestError, match="would replace an image or a mask"):
-        label(data, tmp_path / "out", data / "labels")
+        label(data, tmp_path / "out", data / "labels", overwrite=True)
     assert content(data) == before
 
 

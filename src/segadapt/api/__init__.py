@@ -8,9 +8,10 @@ from segadapt.core.exports import on_demand
 
 if TYPE_CHECKING:
     from segadapt.api.adapting import adapt, resume
+    from segadapt.api.planning import plan
     from segadapt.api.using import evaluate, export, label, load, predict
 
-__all__ = ["adapt", "evaluate", "export", "label", "load", "predict", "resume"]
+__all__ = ["adapt", "evaluate", "export", "label", "load", "plan", "predict", "resume"]
 
 _MODULES = {
     "adapt": "adapting",
@@ -18,6 +19,7 @@ _MODULES = {
     "export": "using",
     "label": "using",
     "load": "using",
+    "plan": "planning",
     "predict": "using",
     "resume": "adapting",
 }

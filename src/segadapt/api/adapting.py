@@ -8,16 +8,16 @@ from typing import Any
 
 from torch import nn
 
+from segadapt.api.asking import OwnData, asked
 from segadapt.core.files import require_writable
 from segadapt.data.bands import BandChoice
-from segadapt.data.dataset import Dataset
-from segadapt.errors import RequestError
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.report import write_report
 from segadapt.runs.before_after import compare
-from segadapt.runs.config import RunConfig, folder_config, listed, load_config
+from segadapt.runs.config import RunConfig, listed
 from segadapt.runs.consent import Accept
-from segadapt.runs.own_data import Classes, PathLike, own_data
+from segadapt.runs.moved import Moved
+from segadapt.runs.own_data import Classes, PathLike
 from segadapt.runs.own_network import with_network
 from segadapt.runs.results import RunResult
 from segadapt.runs.run import Run, resumed
@@ -30,6 +30,7 @@ def adapt(
     source_images: PathLike | None = None,
     source_labels: PathLike | None = None,
     target_images: PathLike | None = None,
+    target_labels: PathLike | None = None,
     test_images: PathLike | None = None,
     test_labels: PathLike | None = None,
     source: Any = None,
@@ -62,6 +63,8 @@ def adapt(
         overrides: settings to change, e.g. ``["adapt.rounds=2", "source.steps=400"]``.
         source_images, source_labels: folders of labelled images and of their masks.
         target_images: folder of images without labels.
+        target_labels: their masks, for ``method="oracle"`` and for ``data.measure_labels=true``; no other method
+            opens them.
         test_images, test_labels: labelled target images to score on; nothing trains on them.
         source, target, test: instead of folders, data sets: a :class:`segadapt.data.Dataset`, or any torch Dataset or
             list of (image, label) pairs, for the target of images alone. See :func:`segadapt.data.in_memory` for the
@@ -97,46 +100,47 @@ def adapt(
     (47.7, PosixPath('run/stages/adapt/model.safetensors'))
     """
     overrides, plugins, reuse = listed(overrides), listed(plugins), listed(reuse)
-    datasets = {p: v for p, v in {"source": source, "target": target, "test": test}.items() if v is not None}
     folders = {
         "source": (source_images, source_labels),
-        "target": (target_images, None),
+        "target": (target_images, target_labels),
         "test": (test_images, test_labels),
     }
+    datasets = {"source": source, "target": target, "test": test}
     numbers = {"seed": seed, "length": length}
     changes = [*overrides, *(f"{name}={value}" for name, value in numbers.items() if value is not None)]
     if bands is not None:
         chosen = bands if isinstance(bands, str) else list(bands)
         changes += [f"data.{part}.bands={chosen}" for part in ("source", "target")]
-    given: dict[str, Dataset] = {}
-    if recipe is not None:
-        if datasets or any(value is not None for pair in folders.values() for value in pair):
-            raise RequestError("a recipe names its own data; leave out the folders and data sets, or the recipe")
-        if method is not None or classes is not None or tuple(ignore_ids) != (255,):
-            raise RequestError("method, classes and ignored ids are for folders and data sets; a recipe has its own")
-        if isinstance(recipe, RunConfig):
-            if changes or plugins or steps is not None:
-                raise RequestError("a configuration is complete; other settings and plugins are for a recipe's name")
-            config = recipe
-        else:
-            config = load_config(recipe, changes, plugins, steps=steps)
-    else:
-        given, data = own_data(datasets, folders, classes, ignore_ids)
-        config = folder_config(method or "cbst", data, changes, plugins, steps=steps)
-    config = with_network(config, network, head, preprocessing, changes)
+    own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, method=method)
+    request = asked(recipe, changes, plugins, own, steps)
+    config = with_network(request.config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
     require_writable(where, "folder for the run ('out')")
-    opened = Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given, accept=accept)
-    return _executed(opened, stage)
+    how: dict[str, Any] = {"quiet": quiet, "reuse": [Path(r) for r in reuse], "accept": accept}
+    return _executed(Run.open(config, where, roots, given=request.given, notes=request.notes, **how), stage)
 
 
 def resume(
-    run: PathLike, *, stage: str | None = None, roots: Mapping[str, str] | None = None, quiet: bool = True
+    run: PathLike,
+    *,
+    source_images: PathLike | None = None,
+    source_labels: PathLike | None = None,
+    target_images: PathLike | None = None,
+    target_labels: PathLike | None = None,
+    test_images: PathLike | None = None,
+    test_labels: PathLike | None = None,
+    classes: PathLike | None = None,
+    stage: str | None = None,
+    roots: Mapping[str, str] | None = None,
+    quiet: bool = True,
 ) -> RunResult:
     """Go on with the run in a folder from its newest checkpoint; finished stages are not done again.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, wherever it lies now.
+        source_images, source_labels, target_images, target_labels, test_images, test_labels: where these folders lie
+            now; the others lie where they did. They hold the same files.
+        classes: where the classes file lies now.
         stage: run this stage alone.
         roots: where named data sets lie now; the others lie where they did.
         quiet: print warnings only.
@@ -149,7 +153,13 @@ def resume(
     >>> segadapt.resume("run").miou  # doctest: +SKIP
     47.7
     """
-    return _executed(resumed(Path(run), quiet, roots), stage)
+    folders = {
+        "source": {"images": source_images, "labels": source_labels},
+        "target": {"images": target_images},
+        "oracle": {"labels": target_labels},
+        "test": {"images": test_images, "labels": test_labels},
+    }
+    return _executed(resumed(Path(run), quiet, roots, moved=Moved(folders, classes)), stage)
 
 
 def _executed(run: Run, stage: str | None) -> RunResult:

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from segadapt.cli import adapting, benching, importing, inspecting, looking, using
+from segadapt.core.faults import told_fault
 from segadapt.core.text import one_printable_line
 from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
@@ -121,3 +122,9 @@ def main() -> None:
     except KeyboardInterrupt:
         _complain("interrupted")
         sys.exit(1)
+    except Exception as problem:
+        told = told_fault(problem, "segadapt", {})
+        if told is None:
+            raise
+        _complain(str(told))
+        sys.exit(2 if isinstance(told, RequestError) else 1)

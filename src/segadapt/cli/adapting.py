@@ -45,6 +45,9 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change,
 SourceImages = Annotated[Path | None, typer.Option(help="Folder of labelled images.")]
 SourceLabels = Annotated[Path | None, typer.Option(help="Folder of their masks (index or colour).")]
 TargetImages = Annotated[Path | None, typer.Option(help="Folder of images without labels.")]
+TargetLabels = Annotated[
+    Path | None, typer.Option(help="Their masks, for --method oracle and data.measure_labels; nothing else opens them.")
+]
 TestImages = Annotated[Path | None, typer.Option(help="Target images to score on, never trained on.")]
 TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.")]
 MethodName = Annotated[
@@ -61,6 +64,7 @@ def adapt(
     source_images: SourceImages = None,
     source_labels: SourceLabels = None,
     target_images: TargetImages = None,
+    target_labels: TargetLabels = None,
     test_images: TestImages = None,
     test_labels: TestLabels = None,
     classes: Classes = None,
@@ -83,19 +87,7 @@ def adapt(
     json: Json = False,
 ) -> None:
     """Adapt a model: by a recipe, or from two folders."""
-    changes = list(overrides or [])
-    folders = {"--source-images": source_images, "--source-labels": source_labels, "--target-images": target_images}
-    if any(folders.values()):
-        if recipe is not None and "=" in recipe:
-            changes, recipe = [recipe, *changes], None
-        _require_folders(folders, recipe)
-        if (test_images is None) != (test_labels is None):
-            raise RequestError("--test-images and --test-labels go together; give both or neither")
-    elif recipe is None:
-        raise RequestError(
-            "nothing to adapt: give a recipe ('segadapt recipes' lists them) or "
-            "--source-images, --source-labels and --target-images"
-        )
+    recipe, changes = _request(recipe, overrides, source_images, source_labels, target_images, test_images, test_labels)
     from segadapt.api import adapt as run
 
     result = run(
@@ -104,6 +96,7 @@ def adapt(
         source_images=source_images,
         source_labels=source_labels,
         target_images=target_images,
+        target_labels=target_labels,
         test_images=test_images,
         test_labels=test_labels,
         classes=classes,
@@ -122,6 +115,36 @@ def adapt(
         quiet=quiet or json,
     )
     _show(result, json)
+
+
+def _request(
+    recipe: str | None,
+    overrides: Sequence[str] | None,
+    source_images: Path | None,
+    source_labels: Path | None,
+    target_images: Path | None,
+    test_images: Path | None,
+    test_labels: Path | None,
+) -> tuple[str | None, list[str]]:
+    """Return the recipe, None for folders, and the settings to change.
+
+    Raises:
+        RequestError: the request is neither a recipe nor complete folders.
+    """
+    changes = list(overrides or [])
+    folders = {"--source-images": source_images, "--source-labels": source_labels, "--target-images": target_images}
+    if any(folders.values()):
+        if recipe is not None and "=" in recipe:
+            changes, recipe = [recipe, *changes], None
+        _require_folders(folders, recipe)
+        if (test_images is None) != (test_labels is None):
+            raise RequestError("--test-images and --test-labels go together; give both or neither")
+    elif recipe is None:
+        raise RequestError(
+            "nothing to adapt: give a recipe ('segadapt recipes' lists them) or "
+            "--source-images, --source-labels and --target-images"
+        )
+    return recipe, changes
 
 
 def _require_folders(folders: Mapping[str, Path | None], recipe: str | None) -> None:
@@ -162,37 +185,85 @@ def _show(result: RunResult, json: bool) -> None:
 
 def resume(
     run: Annotated[Path, typer.Argument(help="Folder of an interrupted or finished run.")],
+    source_images: SourceImages = None,
+    source_labels: SourceLabels = None,
+    target_images: TargetImages = None,
+    target_labels: TargetLabels = None,
+    test_images: TestImages = None,
+    test_labels: TestLabels = None,
+    classes: Classes = None,
     stage: Stage = None,
     root: Roots = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Go on with a run from its newest checkpoint."""
+    """Go on with a run from its newest checkpoint; folders that moved are given again."""
     from segadapt.api import resume as go_on
 
-    _show(go_on(run, stage=stage, roots=parse_roots(root), quiet=quiet or json), json)
+    result = go_on(
+        run,
+        source_images=source_images,
+        source_labels=source_labels,
+        target_images=target_images,
+        target_labels=target_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        classes=classes,
+        stage=stage,
+        roots=parse_roots(root),
+        quiet=quiet or json,
+    )
+    _show(result, json)
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(help="A recipe.")],
+    recipe: Recipe = None,
     overrides: Overrides = None,
+    source_images: SourceImages = None,
+    source_labels: SourceLabels = None,
+    target_images: TargetImages = None,
+    target_labels: TargetLabels = None,
+    test_images: TestImages = None,
+    test_labels: TestLabels = None,
+    classes: Classes = None,
+    ignore_id: IgnoreId = "255",
+    method: MethodName = None,
     root: Roots = None,
+    seed: Seed = None,
     length: Length = None,
     steps: TotalSteps = None,
     measure: Annotated[bool, typer.Option(help="Time a few steps of every stage on this machine.")] = True,
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Show the stages of a recipe with their cost, and what a shorter run changes, before anything starts."""
-    from segadapt.runs.config import resolve
-    from segadapt.runs.plan import plan_run
+    """Show the stages of a run with their cost, and what a shorter run changes, before anything starts."""
+    recipe, changes = _request(recipe, overrides, source_images, source_labels, target_images, test_images, test_labels)
+    from segadapt.api import plan as planning
 
-    changes = [*(overrides or []), *([f"length={length}"] if length is not None else [])]
-    config, published = resolve(recipe, changes, plugin or (), steps=steps)
-    planned = plan_run(config, parse_roots(root), measure, published)
+    planned = planning(
+        recipe,
+        changes,
+        source_images=source_images,
+        source_labels=source_labels,
+        target_images=target_images,
+        target_labels=target_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        classes=classes,
+        ignore_ids=parse_ids(ignore_id),
+        method=method,
+        plugins=plugin or (),
+        roots=parse_roots(root),
+        seed=seed,
+        length=length,
+        steps=steps,
+        measure=measure,
+    )
     if json:
         print_json(planned)
         return
+    for line in [*planned["notes"], *filter(None, [planned["advice"]])]:
+        console.print(line, soft_wrap=True)
     rows = []
     for row in planned["stages"]:
         minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
@@ -203,6 +274,8 @@ def plan(
     data = planned["data"]
     images = f"{data['source']} source, {data['target']} target, {data['test']} test images"
     console.print(f"data: {images}; {len(data['classes'])} classes")
+    if planned["minutes"] is not None:
+        console.print(f"{planned['minutes']:.1f} minutes here: steps, passes over the target, scores")
     _show_changes(planned["stages"])
 
 

@@ -196,6 +196,8 @@ def print_results(result: RunResult) -> None:
     print_rows(["stage", "mIoU", "MPA", "pixel acc.", "minutes"], rows, title)
     if result.stages:
         console.print(f"model   {result.model}", soft_wrap=True)
+        for oracle in [s for s in result.stages if s.role == "oracle" and result.result.role != "adapted"]:
+            console.print(f"oracle  {oracle.model}", soft_wrap=True)
     if result.report is not None:
         console.print(f"report  {result.report}", soft_wrap=True)
 

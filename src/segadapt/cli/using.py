@@ -252,8 +252,8 @@ def label(
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
         ids=ids,
-        overwrite=overwrite,
         runtime=runtime,
+        overwrite=overwrite,
         quiet=quiet or json,
     )
     if json:

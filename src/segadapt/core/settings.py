@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from segadapt.errors import RequestError, nearest
@@ -22,6 +23,7 @@ class Settings(BaseModel):
     """Base of all settings: typed, frozen, unknown keys refused.
 
     Settings inside settings are laid over their default: what a mapping does not name stays as the default has it.
+    A setting that cannot be null has its default where null is given, so that a recipe's value can be taken back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,9 +36,17 @@ class Settings(BaseModel):
         filled = dict(values)
         for name, value in values.items():
             default = cls.model_fields[name].default if name in cls.model_fields else None
-            if isinstance(value, Mapping) and isinstance(default, BaseModel):
+            if value is None and name in cls.model_fields and _has_default_for_null(cls.model_fields[name]):
+                del filled[name]
+            elif isinstance(value, Mapping) and isinstance(default, BaseModel):
                 filled[name] = {**default.model_dump(), **value}
         return filled
+
+
+def _has_default_for_null(field: FieldInfo) -> bool:
+    """Return whether a field takes no null, yet has a default."""
+    options = (field.annotation, *get_args(field.annotation))
+    return not field.is_required() and type(None) not in options and Any not in options[:1]
 
 
 def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
@@ -96,10 +106,11 @@ def _first_unknown(cls: type[BaseModel], values: Mapping[str, Any]) -> list[str]
 
 
 def _unknown(cls: type[BaseModel], location: Sequence[str], prefix: str = "") -> str:
-    """Return the complaint about an unknown setting, with the nearest known one."""
+    """Return the complaint about an unknown setting, with the nearest known one, or else all of them."""
     owner = class_at(cls, location[:-1])
     known = list(owner.model_fields) if owner is not None else []
-    return f"unknown key '{prefix}{'.'.join(location)}'{nearest(location[-1], known)}"
+    hint = nearest(location[-1], known) or (f"; there are: {', '.join(known)}" if known else "")
+    return f"unknown key '{prefix}{'.'.join(location)}'{hint}"
 
 
 def class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:

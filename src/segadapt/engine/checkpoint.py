@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,7 +32,8 @@ def save_checkpoint(folder: Path, position: int, state: dict[str, Any]) -> Path:
     path = folder / f"checkpoint-{position:09d}.pt"
     replace_file(path, lambda file: torch.save(state, file))
     entries = [e for e in _entries(folder) if e["position"] != position]
-    entries.append({"position": position, "file": path.name, "sha256": file_digest(path)})
+    made = {"position": position, "file": path.name, "fingerprint": state.get("fingerprint")}
+    entries.append({**made, "sha256": file_digest(path)})
     entries.sort(key=lambda e: int(e["position"]))
     write_json(folder / _MANIFEST, entries[-KEPT:])
     kept = {str(e["file"]) for e in entries[-KEPT:]}
@@ -40,6 +41,18 @@ def save_checkpoint(folder: Path, position: int, state: dict[str, Any]) -> Path:
         if old.name not in kept:
             old.unlink(missing_ok=True)
     return path
+
+
+class Newest(NamedTuple):
+    """The newest checkpoint of a stage: its position, and the fingerprint of what it was made with."""
+
+    position: int
+    fingerprint: str | None
+
+
+def newest_checkpoint(folder: Path) -> Newest | None:
+    """Return what the newest checkpoint in a folder is, without reading it; None without one."""
+    return next((Newest(int(e["position"]), e.get("fingerprint")) for e in reversed(_entries(folder))), None)
 
 
 def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
@@ -58,5 +71,5 @@ def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> dict[str, Any]
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:
-    """Read the manifest: position, file and SHA-256 of every checkpoint, oldest first."""
+    """Read the manifest: position, file, fingerprint and SHA-256 of every checkpoint, oldest first."""
     return list(read_json(folder / _MANIFEST) or [])

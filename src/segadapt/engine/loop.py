@@ -27,7 +27,7 @@ from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.step_log import Measured, StepLog
-from segadapt.engine.stopping import StopRequest
+from segadapt.engine.stopping import SaveRequest, StopRequest
 from segadapt.errors import Interrupted, RequestError
 from segadapt.methods.method import Method, Terms
 from segadapt.methods.stage_config import StageConfig
@@ -98,6 +98,7 @@ class Loop:
         self.online = OnlineRecord(data.truth, len(method.space), data.target_size, data.cache, runtime)
         self.log = StepLog(self.config.name, runtime, record, self.online, folder.parent.parent)
         self.stop = StopRequest(runtime.processes)
+        self.save = SaveRequest(runtime.processes, runtime.main, self.config.checkpoint_minutes)
         self._named: set[str] = set()
         set_norm_mode(method.model, self.config.norm)
 
@@ -112,6 +113,8 @@ class Loop:
         folder = self.folder / "checkpoints"
         state = load_checkpoint(folder, self.record.warn)
         first, step = 0, 0
+        if state is not None and state["fingerprint"] != self.fingerprint and not state["steps_done"]:
+            state = None  # it holds the weights that the stage started with, which may be others now
         if state is not None:
             if state["fingerprint"] != self.fingerprint:
                 raise RequestError(
@@ -240,7 +243,7 @@ class Loop:
                 self.steps_done += 1
                 note = ""
                 last = step + 1 == steps
-                due = (step + 1) % self.config.checkpoint_every == 0
+                due = self.save.decided() or (step + 1) % self.config.checkpoint_every == 0
                 stop = self.stop.decided()
                 if self.log.due or last or due or stop:
                     rate = float(next(iter(optimisers.values())).param_groups[0]["lr"])
@@ -295,13 +298,14 @@ class Loop:
     def _global_means(self, terms: Terms) -> dict[str, Tensor]:
         """Return this process's share of each weighted mean over the batch of all processes.
 
-        The counts are added over the processes in one message, which also carries the wish to stop.
+        The counts are added over the processes in one message, which also carries wishes to stop and to save.
         """
         device = self.runtime.device
         counts = [t.count.detach().to(device, torch.float32) for t in terms.values()]
-        message = torch.stack([*counts, self.stop.wish(device)])
+        message = torch.stack([*counts, self.stop.wish(device), self.save.wish(device)])
         self.runtime.sum([message])
-        self.stop.heard(message[-1])
+        self.stop.heard(message[-2])
+        self.save.heard(message[-1])
         message = message.clamp(min=torch.finfo(torch.float32).tiny)
         return {name: t.weight * t.total / message[i] for i, (name, t) in enumerate(terms.items())}
 
@@ -331,4 +335,5 @@ class Loop:
                 "steps_done": self.steps_done,
             }
             save_checkpoint(self.folder / "checkpoints", round_index * _ROUND + step, state)
+        self.save.saved()
         self.runtime.barrier()

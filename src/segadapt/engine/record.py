@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -28,25 +28,41 @@ class Record:
         folder: folder of the run; made where it is missing.
         active: whether to write at all; in a run of several processes, only the main one does.
         quiet: whether to keep progress from the terminal.
+        wait: whether to leave the folder as it is, and keep events in memory, until :meth:`begin`.
     """
 
-    def __init__(self, folder: Path, active: bool, quiet: bool = False):
+    def __init__(self, folder: Path, active: bool, quiet: bool = False, wait: bool = False):
         self.active = active
         self.quiet = quiet or not active
+        self._folder = folder
         self._board: SummaryWriter | None = None
-        if active:
+        self._waiting: list[str] | None = []
+        if not wait:
+            self.begin()
+
+    def begin(self) -> None:
+        """Make the folder and write what happened so far."""
+        if self.active and self._waiting is not None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import; commands without a run do without it
 
-            folder.mkdir(parents=True, exist_ok=True)
-            self._path = folder / "log.jsonl"
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._board = SummaryWriter(str(self._folder / "tensorboard"))
+            lines, self._waiting = self._waiting, None
+            self._append(lines)
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one JSON line with the kind of the event, the time and ``values``."""
         if not self.active:
             return
-        with self._path.open("a") as file:
-            file.write(json.dumps({"event": kind, "time": round(time.time(), 3), **values}) + "\n")
+        line = json.dumps({"event": kind, "time": round(time.time(), 3), **values}) + "\n"
+        if self._waiting is None:
+            self._append([line])
+        else:
+            self._waiting.append(line)
+
+    def _append(self, lines: Sequence[str]) -> None:
+        with (self._folder / "log.jsonl").open("a") as file:
+            file.writelines(lines)
 
     def scalars(self, tag: str, values: Mapping[str, float], position: int) -> None:
         """Add one point at ``position`` to each of the curves ``tag/name``."""

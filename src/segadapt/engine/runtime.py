@@ -148,6 +148,14 @@ class Runtime:
         self.sum([p.grad for p in parameters if p.grad is not None])
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all its work, so that a clock reads its time."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def peak_memory_mb(device: torch.device) -> int:
     """Return the peak memory in MB (2^20 bytes), of a GPU since :func:`forget_peak_memory`, else of the process."""
     if device.type == "cuda":

@@ -1,8 +1,9 @@
-"""A request from outside to stop a run, answered after a step, with its state saved."""
+"""Wishes that all processes of a run answer after the same step: to stop, and to save the state."""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -11,13 +12,58 @@ import torch
 from torch import Tensor
 
 
-class StopRequest:
+class Wish:
+    """A wish that one process may have, and that all processes decide on after the same step.
+
+    Processes come to a wish at different moments, or only one of them does. So it travels with a message that they
+    exchange in every step.
+
+    Args:
+        processes: number of processes of the run.
+        own: says whether this process wishes it now.
+    """
+
+    def __init__(self, processes: int, own: Callable[[], bool]) -> None:
+        self._processes, self._own = processes, own
+        self._wishes: Callable[[], float] = lambda: 0.0
+
+    def wish(self, device: torch.device) -> Tensor:
+        """Return 1 if this process wishes it, otherwise 0, as a part of the step's message."""
+        return torch.full((), float(self._own()), device=device)
+
+    def heard(self, wishes: Tensor) -> None:
+        """Take the sum of the wishes of all processes from the message of the step."""
+        if self._processes > 1:
+            self._wishes = _read_later(wishes)
+
+    def decided(self) -> bool:
+        """Return whether it is done after this step: the same in all processes if each asks once per step."""
+        return self._own() if self._processes == 1 else self._wishes() > 0
+
+
+class SaveRequest(Wish):
+    """The wish to save the state when some time has passed; the clock of the main process counts.
+
+    Args:
+        processes: number of processes of the run.
+        main: whether this is the main process.
+        minutes: time between two checkpoints; None never wishes one.
+    """
+
+    def __init__(self, processes: int, main: bool, minutes: float | None) -> None:
+        super().__init__(processes, lambda: main and minutes is not None and time.monotonic() >= self._due)
+        self._minutes = minutes or 0.0
+        self.saved()
+
+    def saved(self) -> None:
+        """Count the time from now on."""
+        self._due = time.monotonic() + 60 * self._minutes
+
+
+class StopRequest(Wish):
     """Turns SIGTERM and SIGINT into a request to stop after the current step; a second Ctrl-C stops at once.
 
     Used as a context manager around the training steps. A signal after the last step is re-raised on exit.
-
-    A signal reaches the processes of a run at different moments, or only one of them. For all to stop after the
-    same step, the wish to stop travels with a message that they exchange in every step.
 
     Args:
         processes: number of processes of the run.
@@ -27,9 +73,8 @@ class StopRequest:
     """
 
     def __init__(self, processes: int = 1) -> None:
+        super().__init__(processes, lambda: self.asked)
         self.asked = False
-        self._processes = processes
-        self._wishes: Callable[[], float] = lambda: 0.0
         self._old: dict[int, Any] = {}
         self._number = 0
 
@@ -51,19 +96,6 @@ class StopRequest:
             signal.signal(number, handler)
         if self.asked and kind is None:
             signal.raise_signal(self._number)
-
-    def wish(self, device: torch.device) -> Tensor:
-        """Return 1 if this process was asked to stop, otherwise 0, as a part of the step's message."""
-        return torch.full((), float(self.asked), device=device)
-
-    def heard(self, wishes: Tensor) -> None:
-        """Take the sum of the wishes of all processes from the message of the step."""
-        if self._processes > 1:
-            self._wishes = _read_later(wishes)
-
-    def decided(self) -> bool:
-        """Return whether to stop after this step: the same answer in all processes if each asks once per step."""
-        return self.asked if self._processes == 1 else self._wishes() > 0
 
 
 def _read_later(value: Tensor) -> Callable[[], float]:

@@ -96,7 +96,9 @@ class StageConfig(Settings):
             ``frozen`` (all of it frozen).
         gradient_clip: largest norm of a network's whole gradient; null does not clip.
         inference: how target images are predicted for pseudo labels: scales, mirror images, windows.
-        checkpoint_every: steps between two checkpoints.
+        checkpoint_every: steps between two checkpoints, at most.
+        checkpoint_minutes: minutes between two checkpoints, at most; null counts steps alone. When checkpoints are
+            written changes no number.
         length: share of the steps that the recipe names, in (0, 1]; what counts steps or belongs to one step follows by
             rule (``segadapt plan`` shows it). null is 1.
         short: settings of a stage with a ``length`` below 1, laid over what the rules give; null for none. They are
@@ -119,6 +121,7 @@ class StageConfig(Settings):
     gradient_clip: float | None = Field(default=None, gt=0)
     inference: InferenceConfig = InferenceConfig()
     checkpoint_every: int = Field(default=500, ge=1)
+    checkpoint_minutes: float | None = Field(default=10.0, gt=0)
     length: Annotated[Share, BeforeValidator(lambda given: 1.0 if given is None else given)] = 1.0
     short: Laid = Field(default_factory=dict)
 

@@ -168,6 +168,26 @@ def build_segmenter(
     return model
 
 
+def accepted_arguments(name: str) -> frozenset[str] | None:
+    """Return the names of the arguments that a network takes; None where that is not known before it is built.
+
+    Example:
+        >>> "stride_in" in accepted_arguments("deeplabv2_resnet101"), "stride_in" in accepted_arguments("lite")
+        (True, False)
+    """
+    family, colon, _ = name.partition(":")
+    builder: Any = _FAMILIES.get(family) if colon else _BUILDERS.get(name)
+    if isinstance(builder, partial) and builder.func is _around:
+        own = set(inspect.signature(builder.args[0]).parameters)
+        return frozenset(own | {"base", "preprocessing"})
+    if builder is None:
+        return None
+    parameters = inspect.signature(builder).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset({parameter.name for parameter in parameters} | {"preprocessing"})
+
+
 def _installed(
     name: str, classes: int, *, bands: int = 3, preprocessing: Preprocessing | None = None, **arguments: Any
 ) -> Segmenter:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from segadapt.core.faults import Ways, in_words
 from segadapt.core.settings import Settings
 from segadapt.core.types import Size
 from segadapt.models.segmenter import Segmenter
@@ -103,9 +104,11 @@ def scores(model: Segmenter, images: Tensor, config: InferenceConfig) -> Tensor:
         >>> probabilities = upsample(compact, (1024, 2048)).softmax(1)
     """
     # Cloned, because autograd refuses to save an inference tensor for a backward pass.
-    with evaluation_mode(model), torch.inference_mode():
-        result = _scores(model, images, config)
-    return result.clone()
+    # Cloned, because autograd refuses to save an inference tensor for a backward pass.
+    with _in_words(model, images, config):
+        with evaluation_mode(model), torch.inference_mode():
+            result = _scores(model, images, config)
+        return result.clone()
 
 
 def predict_labels(model: Segmenter, images: Tensor, size: Size, config: InferenceConfig) -> tuple[Tensor, Tensor]:
@@ -126,7 +129,26 @@ def predict_labels(model: Segmenter, images: Tensor, size: Size, config: Inferen
         >>> labels, confidence = predict_labels(model, images, (1024, 2048), InferenceConfig())
         >>> labels[confidence < 0.9] = 255  # ignore uncertain pixels
     """
-    return labels_and_confidence(scores(model, images, config), size, config.align_corners, torch.uint8)
+    with _in_words(model, images, config):
+        return labels_and_confidence(scores(model, images, config), size, config.align_corners, torch.uint8)
+
+
+def _in_words(model: Segmenter, images: Tensor, config: InferenceConfig) -> AbstractContextManager[None]:
+    """Name sizes and settings where memory runs out, or where images are too small for the network."""
+    facts = {
+        "network": model.architecture.get("name"),
+        "image": tuple(images.shape[-2:]),
+        "window": config.window or "none",
+        "scales": list(config.scales),
+    }
+    return in_words("prediction", facts, _WAYS)
+
+
+_WAYS = Ways(
+    memory="a window (--window 512x1024; in a run evaluation.window and STAGE.inference.window), fewer scales, or a "
+    "smaller size (--size, data.target.size, data.test.size)",
+    size="a larger --size, scale or window",
+)
 
 
 # ---- views ----

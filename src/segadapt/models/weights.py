@@ -22,6 +22,7 @@ from segadapt.models.deeplabv2 import DeepLabV2VGG, DilatedResNet
 from segadapt.models.fcn8s import FCN8s
 from segadapt.models.mit import MixTransformer
 from segadapt.models.multires import MultiRes
+from segadapt.models.online import timm_weights_reachable, torchvision_weights_reachable
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 from segadapt.models.widening import RGB, narrow, widen
@@ -67,9 +68,30 @@ def _load_multires(model: MultiRes, weights: str, name: str) -> None:
     load_initial(model.base, weights, name.removeprefix("hrda:"))
 
 
+def require_available(model: Segmenter, name: str) -> None:
+    """Refuse a network whose ImageNet weights are neither on this machine nor to be had from it, within seconds.
+
+    Args:
+        model: a freshly built network.
+        name: the network's name, for messages.
+
+    Raises:
+        RequestError: says what to give instead.
+    """
+    if isinstance(model, MultiRes):
+        require_available(model.base, name.removeprefix("hrda:"))
+    elif isinstance(model, (TimmSegmenter, DAFormerNet)):
+        own = str(model.architecture["name"])
+        if isinstance(model.encoder, MixTransformer):
+            raise RequestError(_mit_is_a_file(model.encoder.name, name))
+        if own not in ("lite", "daformer_lite") and not timm_weights_reachable(own.partition(":")[2]):
+            raise RequestError(_unreachable(name))
+    elif (source := _torchvision_name(model)) is not None and not torchvision_weights_reachable(source):
+        raise RequestError(_unreachable(name))
+
+
 def _load_imagenet(model: Segmenter, name: str) -> None:
-    if isinstance(model, DAFormerNet) and isinstance(model.encoder, MixTransformer):
-        raise RequestError(_mit_is_a_file(model.encoder.name, name))
+    require_available(model, name)
     if isinstance(model, (TimmSegmenter, DAFormerNet)):
         own = str(model.architecture["name"])
         if own in ("lite", "daformer_lite"):
@@ -114,8 +136,9 @@ def _mit_is_a_file(encoder: str, name: str) -> str:
 
 def _unreachable(name: str) -> str:
     return (
-        f"the ImageNet weights of '{name}' cannot be downloaded from here; "
-        "set model.weights to a file, or set model.name to 'lite', whose weights are a package"
+        f"the ImageNet weights of '{name}' are not on this machine, and there is no network to download them; give a "
+        "file of them with model.weights=FILE, start at random with model.weights=null, or set model.name=lite, whose "
+        "weights are a package"
     )
 
 

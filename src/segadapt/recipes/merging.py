@@ -12,6 +12,8 @@ from segadapt.errors import RequestError, nearest
 TWO_LENGTHS = "stage '{}' gets both steps and epochs, which say the same; give one of the two"
 OF_THE_STAGE = ("method", "like", "length", "short")
 """Settings of a stage that ``short`` of it does not hold."""
+FREE = ("arguments", "options", "merge", "extra")
+"""Mappings whose keys are no settings of the library's own: null takes an entry out of them."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -23,15 +25,19 @@ def parse_yaml(text: str) -> Any:
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay ``above`` over ``below``: mappings merge key by key, and ``epochs`` above replace ``steps`` below.
 
+    An empty mapping has nothing to merge, so it replaces.
+
     Example:
         >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
         {'a': {'b': 1, 'c': 3}}
+        >>> merge({"a": {"b": 1}}, {"a": {}})
+        {'a': {}}
     """
     result = dict(below)
     if above.get("epochs") is not None and result.get("steps") is not None:
         result["steps"] = None  # where both stand, steps would count
     for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+        if isinstance(value, Mapping) and value and isinstance(result.get(key), Mapping):
             result[key] = merge(result[key], value)
         else:
             result[key] = value
@@ -54,7 +60,8 @@ def laid_by_user(below: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
         for name, settings in said.items():
             if isinstance(settings, Mapping) and _has_length(name if name in before else settings.get("like"), before):
                 short = {key: value for key, value in settings.items() if key not in OF_THE_STAGE}
-                result["stages"][name] = merge(merge(result["stages"][name], {"short": short}), settings)
+                laid = merge(result["stages"][name], {"short": short} if short else {})
+                result["stages"][name] = merge(laid, settings)
     return result
 
 
@@ -75,7 +82,8 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collect
     Args:
         raw: settings as :func:`read_recipe` returns them.
         overrides: changes ``key.key=value``, with a YAML value. A key that starts with the name of a stage means that
-            stage: ``adapt.rounds=2``; ``adapt=null`` leaves it out.
+            stage: ``adapt.rounds=2``; ``adapt=null`` leaves it out. ``model.arguments={}`` empties a mapping, and
+            ``model.arguments.norm=null`` takes an entry out of one that is :data:`FREE`.
         settings: first keys that are not stages.
 
     Raises:
@@ -93,7 +101,7 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collect
             if path[0] not in stages:
                 raise RequestError(
                     f"override '{given}': no setting or stage '{path[0]}'{nearest(path[0], [*settings, *stages])}; "
-                    f"stages: {', '.join(stages) or 'none'}"
+                    f"stages: {', '.join(stages) or 'none'}; 'segadapt settings run' lists the settings"
                 )
             path = ["stages", *path]
         try:
@@ -103,9 +111,10 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collect
         length = path[-1] in ("steps", "epochs") and value is not None
         if length and lengths.setdefault(tuple(path[:-1]), path[-1]) != path[-1]:
             raise RequestError(f"override '{given}': {TWO_LENGTHS.format(path[-2])}")
+        entry = value is None and any(part in FREE for part in path[:-1])
         for part in reversed(path):
             value = {part: value}
-        result = merge(result, value)
+        result = _without(merge(result, value), path) if entry else merge(result, value)
     for name in (name for name, stage in stages.items() if stage is None):
         changed = result["stages"][name]
         if isinstance(changed, Mapping) and changed and not {"method", "like"} & set(changed):
@@ -114,6 +123,14 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collect
                 f"override '{name}.{next(iter(changed))}': the recipe has no stage '{name}'; its stages: {there}"
             )
     return result
+
+
+def _without(settings: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """Return settings, which hold a path of keys, without its last key."""
+    first, *rest = path
+    if not rest:
+        return {key: value for key, value in settings.items() if key != first}
+    return {**settings, first: _without(settings[first], rest)}
 
 
 def resolved_stages(raw: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:

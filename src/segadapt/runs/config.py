@@ -23,6 +23,7 @@ from segadapt.methods.stage_config import Laid, Share, StageConfig
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
+from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
 
 
@@ -174,10 +175,12 @@ class Resolved(NamedTuple):
     Attributes:
         config: the configuration.
         published: its stages before they were shortened, by name.
+        notes: lines about what follows from the request beyond its words.
     """
 
     config: RunConfig
     published: Mapping[str, StageConfig]
+    notes: tuple[str, ...] = ()
 
 
 def resolve(
@@ -224,12 +227,24 @@ def folder_config(
     *,
     steps: int | None = None,
 ) -> RunConfig:
+    """Return the configuration of an adaptation between data of one's own; see :func:`resolve_folders`."""
+    return resolve_folders(method, data, overrides, plugins, steps=steps).config
+
+
+def resolve_folders(
+    method: str,
+    data: Mapping[str, Mapping[str, Any]],
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    *,
+    steps: int | None = None,
+) -> Resolved:
     """Return the configuration of an adaptation between data of one's own, by a recipe ``folders/METHOD``.
 
     Args:
         method: name of the method.
-        data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there is one,
-            ``test``.
+        data: settings of :class:`DataSpec` by part of the run: ``source``, ``target`` and, where there are such,
+            ``oracle`` and ``test``.
         overrides, plugins, steps: see :func:`resolve`.
 
     Raises:
@@ -245,7 +260,7 @@ def folder_config(
             f"no method '{method}' for folders{nearest(method, known)}; there are: {', '.join(known)}; a method of "
             "another package needs its entry point installed, or the package among the plugins"
         )
-    return _resolved(name, {"title": name}, overrides, plugins, steps, data).config
+    return _resolved(name, {"title": name}, overrides, plugins, steps, data)
 
 
 def _resolved(
@@ -262,7 +277,7 @@ def _resolved(
     raw = {**start, **read_recipe(recipe, _methods_of_packages)}
     if data is not None:
         raw = merge(raw, {"data": data})
-        raw["data"] = {k: v for k, v in raw["data"].items() if k != "test" or "test" in data}
+        raw["data"] = {k: v for k, v in raw["data"].items() if k not in ("oracle", "test") or k in data}
     request = _request(raw, overrides, where)
     named = dict.fromkeys([*_listed(request.raw.get("plugins"), where), *plugins])
     load_plugins(list(named))  # before stages are checked, which may be of their methods
@@ -274,9 +289,9 @@ def _resolved(
     stages = shortened(request)
     # Stages that are left out stay known; overrides come again, as nothing may follow from them but they themselves.
     full = {name: stages[name].settings if name in stages else None for name in request.raw["stages"]}
-    raw = apply_overrides({**request.raw, "stages": full}, overrides)
+    raw, notes = on_other_networks(apply_overrides({**request.raw, "stages": full}, overrides), overrides, request.said)
     config = build_config({**raw, "plugins": list(named)}, where)
-    return Resolved(config, {name: stage.published for name, stage in stages.items()})
+    return Resolved(config, {name: stage.published for name, stage in stages.items()}, tuple(notes))
 
 
 def _request(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> Request:
@@ -319,32 +334,3 @@ def _listed(plugins: Any, where: str) -> list[str]:
     if plugins is not None and not isinstance(plugins, (str, Sequence)):
         raise RequestError(f"{where}: plugins is not a list of packages, e.g. plugins: [my_package]")
     return listed(plugins)
-
-
-def resolve_root(name: str, roots: Mapping[str, str], noun: str = "data set", kind: str = "FOLDER") -> Path:
-    """Return the folder or file that a named root stands for.
-
-    The first part of ``name`` is looked up in ``--root part=path`` and in the environment
-    (``SEGADAPT_<PART>``); the rest of it is a path inside. Otherwise ``name`` is a path itself.
-
-    Args:
-        name: as a recipe gives it.
-        roots: folders and files by name.
-        noun: word for it in the message.
-        kind: ``FOLDER`` or ``FILE``, for the message.
-
-    Raises:
-        RequestError: nothing is known by this name.
-    """
-    part, _, rest = name.partition("/")
-    variable = f"SEGADAPT_{part.upper()}"
-    known = roots.get(part) or os.environ.get(variable)
-    if known:
-        return Path(known).expanduser() / rest
-    path = Path(name).expanduser()
-    if path.is_absolute() or name.startswith(".") or path.exists():
-        return path
-    raise RequestError(
-        f"where is the {noun} '{part}'? give --root {part}={kind}, in Python roots={{'{part}': '{kind}'}}, or set "
-        f"{variable}={kind}"
-    )

@@ -12,6 +12,7 @@ from segadapt.data.bands import reader_in
 from segadapt.data.dataset import Dataset
 from segadapt.methods.stage_config import StageConfig
 from segadapt.runs.config import DataSpec, RunConfig
+from segadapt.runs.networks import Networks
 from segadapt.runs.opening import OpenedData
 
 
@@ -32,12 +33,12 @@ class Fingerprints:
         """Return the fingerprint of the stage that follows the stages asked for so far.
 
         Args:
-            stage: settings of the stage; ``title`` and ``checkpoint_every`` decide nothing.
+            stage: settings of the stage; ``title`` and when checkpoints are written decide nothing.
             files: weights and models outside the run that it starts or learns from.
         """
         data, oracle = self._config.data, self._data.oracle if stage.opens_target_labels else None
         decisive = {
-            "stage": stage.model_dump(mode="json", exclude={"title", "checkpoint_every"}),
+            "stage": stage.model_dump(mode="json", exclude={"title", "checkpoint_every", "checkpoint_minutes"}),
             "model": self._config.model.model_dump(mode="json"),
             "seed": self._config.seed,
             "precision": self._config.precision,
@@ -50,6 +51,17 @@ class Fingerprints:
         fingerprint = short_hash(decisive)
         self._made[stage.name] = self._made["previous"] = fingerprint
         return fingerprint
+
+
+def fingerprints_of(config: RunConfig, opened: OpenedData, networks: Networks) -> dict[str, str]:
+    """Return the fingerprints of all stages of a run, by name.
+
+    Args:
+        config, opened: see :class:`Fingerprints`.
+        networks: knows the files outside the run that a stage starts or learns from.
+    """
+    fingerprints = Fingerprints(config, opened)
+    return {stage.name: fingerprints.next(stage, networks.outside_files(stage)) for stage in config.stages}
 
 
 def data_fingerprint(opened: OpenedData) -> str:

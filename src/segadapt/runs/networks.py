@@ -18,7 +18,9 @@ from segadapt.models.multires import started_from
 from segadapt.models.plain import require_initial
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import load_model, stored_space
-from segadapt.runs.config import RunConfig, resolve_root
+from segadapt.models.weights import require_available
+from segadapt.runs.config import RunConfig
+from segadapt.runs.roots import resolve_root
 
 MODEL = "model.safetensors"
 
@@ -128,13 +130,20 @@ class Networks:
         Raises:
             RequestError: a file is missing or of other classes, or a method does not work with its networks.
         """
-        for number, stage in enumerate(self._config.stages):
+        for stage in self._config.stages:
             self.outside_files(stage)
             for origin in self.origins(stage):
                 if origin.file is not None and origin.stage is None:
                     self._load(stage, origin)
-            if number and not finished[stage.name]:  # the first stage would fail at once
+            if not finished[stage.name]:
                 self.method(stage, trained=False)
+                self._require_weights(stage)
+
+    def _require_weights(self, stage: StageConfig) -> None:
+        """Refuse a stage that starts from ImageNet weights which cannot be had here."""
+        spec = stage.network or self._config.model
+        if spec.weights == "imagenet" and any(origin.file is None for origin in self.origins(stage)):
+            require_available(self._initial(stage, weights=None), spec.name)
 
     # ---- networks ----
 

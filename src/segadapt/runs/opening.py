@@ -17,7 +17,8 @@ from segadapt.data.readers import open_dataset, reader_info
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
-from segadapt.runs.config import DataConfig, DataSpec, resolve_root
+from segadapt.runs.config import DataConfig, DataSpec
+from segadapt.runs.roots import resolve_root
 from segadapt.runs.spaces import in_space, require_several_classes
 
 PYTHON = "python"

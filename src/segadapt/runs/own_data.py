@@ -57,17 +57,21 @@ def own_data(
                 "data sets as source and target"
             )
         data[part] = {"images": os.fspath(images)} if images is not None else {}
-        if needs_labels and labels is not None:
+        if labels is not None:
             file = classes if isinstance(classes, (str, os.PathLike)) else None
             if part == "source" and classes is not None and file is None:
                 raise RequestError(
                     "classes must be a classes file, as the source is a folder of masks; see docs/data.md"
                 )
-            data[part] |= {
+            masks = {
                 "labels": os.fspath(labels),
                 "classes": os.fspath(file) if file is not None else None,
                 "ignore_ids": list(ignore_ids),
             }
+            if part == "target":  # the target itself has no paths to labels
+                data["oracle"] = {**data[part], **masks}
+            else:
+                data[part] |= masks
     return given, data
 
 

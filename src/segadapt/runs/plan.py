@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,18 +13,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segadapt.data.loader import Part, Stream
-from segadapt.engine.loop import Loop, stage_length
+from segadapt.data.dataset import Dataset
+from segadapt.data.loader import Feeder, Part, Stream
+from segadapt.data.resize import Resize, resize_image
+from segadapt.engine.loop import Loop, Optimisers, stage_length
 from segadapt.engine.record import Record
-from segadapt.engine.runtime import Runtime
-from segadapt.labels import LabelSpace
+from segadapt.engine.runtime import Runtime, wait_for
+from segadapt.methods.method import Method
 from segadapt.methods.stage_config import StageConfig
+from segadapt.models.inference import InferenceConfig, predict_labels
+from segadapt.pieces.images import to_batch
 from segadapt.runs.config import RunConfig
 from segadapt.runs.length import changed
 from segadapt.runs.networks import Networks
-from segadapt.runs.opening import open_data
+from segadapt.runs.opening import Given, OpenedData, open_data
+from segadapt.runs.stage import stage_in_words
 
-_TIMED = 3
+_TIMED = 4
+"""Steps of which the median counts, after those in which memory, caches and kernels get ready."""
+_PATIENCE = 15.0
+"""Seconds of timed steps after which no further one is timed."""
+LONG = 60.0
+"""Minutes of a run above which the plan offers a shorter one."""
 
 
 def plan_run(
@@ -32,10 +42,11 @@ def plan_run(
     roots: Mapping[str, str],
     measure: bool = True,
     published: Mapping[str, StageConfig] = MappingProxyType({}),
+    given: Given | None = None,
 ) -> dict[str, Any]:
     """Return the stages with rounds, steps and, if ``measure``, minutes extrapolated from a few steps here.
 
-    The minutes cover the training steps; passes over the target set come on top. Nothing is kept on the disk. Rates of
+    The minutes cover training steps, passes over the target set and scores. Nothing is kept on the disk. Rates of
     ``matched`` optimisers are measured on the weights that a run starts with and without pseudo labels, so that they
     show an order of magnitude; a run measures its own at the start of every round.
 
@@ -44,21 +55,30 @@ def plan_run(
         roots: folders of named data sets.
         measure: time steps, and measure rates.
         published: stages before they were shortened, by name, to say what the length of a stage changed.
+        given: data sets that a script gives, by their part in the run.
     """
     runtime = Runtime(config.accelerator, config.precision)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        opened = open_data(config.data, roots, folder)
+        opened = open_data(config.data, roots, folder, given)
         record = Record(folder / "record", active=False)
         networks = Networks(config, opened.space, roots, folder, opened.bands)
         stages = []
         for stage in config.stages:
-            method = networks.method(stage, trained=False)
-            loop = Loop(
-                method, opened.training, runtime=runtime, record=record, folder=folder / stage.name, seed=config.seed
-            )
-            planned = {**_planned(loop, opened.space, measure), **_changes(stage, published.get(stage.name))}
-            stages.append({**planned, "network": networks.architecture(stage).name})
+            network = networks.architecture(stage).name
+            with stage_in_words(config, stage, network):
+                method = networks.method(stage, trained=False)
+                loop = Loop(
+                    method,
+                    opened.training,
+                    runtime=runtime,
+                    record=record,
+                    folder=folder / stage.name,
+                    seed=config.seed,
+                )
+                planned = _planned(loop, opened, config, measure)
+            stages.append({**planned, **_changes(stage, published.get(stage.name)), "network": network})
+    minutes = sum(row["minutes"] for row in stages) if measure else None
     return {
         "title": config.title,
         "model": config.model.name,
@@ -69,17 +89,36 @@ def plan_run(
             "classes": list(opened.space.names),
         },
         "stages": stages,
+        "minutes": minutes,
+        "advice": advice(config, stages, minutes) if minutes is not None else "",
     }
 
 
-def _planned(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
+def advice(config: RunConfig, stages: Sequence[Mapping[str, Any]], minutes: float) -> str:
+    """Return a line about a run of more than :data:`LONG` minutes, with a length that takes about as long; else ""."""
+    if minutes <= LONG:
+        return ""
+    slow = max(stages, key=lambda row: float(row["minutes"]))
+    said = f"{minutes / 60:.1f} hours on this machine, {slow['step_seconds']:.1f} s a step in stage '{slow['name']}'"
+    lengths = {stage.name: stage.length for stage in config.stages}
+    shortened = [name for name, length in lengths.items() if length < 1] or list(lengths)
+    kept = sum(float(row["minutes"]) for row in stages if row["name"] not in shortened)
+    way = "a smaller network (model.name), crop or another method"
+    if kept < LONG / 2:
+        longest = max(lengths[name] for name in shortened)
+        way = f"about an hour with --length {longest * (LONG - kept) / (minutes - kept):.2g}, or {way}"
+    return f"{said}; {way}"
+
+
+def _planned(loop: Loop, opened: OpenedData, config: RunConfig, measure: bool) -> dict[str, Any]:
     method, stage = loop.method, loop.config
     steps: list[int] = []
     streams: dict[str, Stream] = {}
     for round_index in range(method.rounds):
         streams = method.streams(round_index, loop.environment(round_index))
         steps.append(stage_length(stage, streams))
-    seconds, rates = _measured(loop, streams, len(space)) if measure else (None, {})
+    seconds, rates = _measured(loop, streams, len(opened.space)) if measure else (None, {})
+    around = _around_the_steps(loop, opened, config) if measure else 0.0
     return {
         "name": stage.name,
         "method": stage.method,
@@ -88,7 +127,8 @@ def _planned(loop: Loop, space: LabelSpace, measure: bool) -> dict[str, Any]:
         "rounds": method.rounds,
         "steps": sum(steps),
         "batch_size": stage.batch_size,
-        "minutes": None if seconds is None else sum(steps) * seconds / 60,
+        "step_seconds": seconds,
+        "minutes": None if seconds is None else (sum(steps) * seconds + around) / 60,
         "rates": rates,
     }
 
@@ -114,13 +154,48 @@ def _measured(loop: Loop, streams: Mapping[str, Stream], classes: int) -> tuple[
     optimisers = loop.optimisers(0)
     rates = loop.match(0, optimisers, feeders)
     loop.method.train()
-    times = []
-    sources = [feeder.batches(0, _TIMED) for feeder in feeders.values()]
-    for step in range(_TIMED):
+    _timed_steps(loop, feeders, optimisers, 1)  # also fills the cache of decoded images
+    times = _timed_steps(loop, feeders, optimisers, 1 + _TIMED)[1:]
+    return sorted(times)[len(times) // 2], rates
+
+
+def _timed_steps(loop: Loop, feeders: Mapping[str, Feeder], optimisers: Optimisers, steps: int) -> list[float]:
+    """Return the seconds of each of the first steps; two at least, then none after :data:`_PATIENCE`."""
+    sources = [feeder.batches(0, steps) for feeder in feeders.values()]
+    times: list[float] = []
+    for step in range(steps):
+        if step > 1 and sum(times) > _PATIENCE:
+            break
         started = time.perf_counter()
         loop.step(0, step, {name: next(source) for name, source in zip(feeders, sources, strict=True)}, optimisers)
+        wait_for(loop.runtime.device)
         times.append(time.perf_counter() - started)
-    return sorted(times)[len(times) // 2], rates
+    return times
+
+
+def _around_the_steps(loop: Loop, opened: OpenedData, config: RunConfig) -> float:
+    """Return the seconds of passes over the target set and of scores, from one image of each."""
+    method, data = loop.method, opened.training
+    seconds = 0.0
+    if type(method).prepare is not Method.prepare:
+        one = _image_seconds(loop, data.target, data.target_size, loop.config.inference)
+        seconds += method.rounds * len(data.target) * one
+    if opened.test is not None:
+        one = _image_seconds(loop, opened.test, config.data.test_size, config.evaluation)
+        seconds += method.rounds * len(opened.test) * one
+    return seconds
+
+
+def _image_seconds(loop: Loop, dataset: Dataset, size: Resize, inference: InferenceConfig) -> float:
+    """Return the seconds in which an image is read and predicted, at the second time."""
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        image = resize_image(dataset.image(0), size)
+        predict_labels(loop.method.model, to_batch(image, loop.runtime.device), image.shape[:2], inference)
+        wait_for(loop.runtime.device)
+        seconds = time.perf_counter() - started
+    return seconds
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class RunResult:
 
     @property
     def result(self) -> StageResult:
-        """The stage with the model that is the result of the run: the last stage that is not an oracle."""
+        """The stage with the model that is the result of the run, see :func:`result_stage`."""
         chosen = result_stage(self.raw)
         return next(stage for stage in self.stages if stage.stage == chosen)
 
@@ -149,16 +149,21 @@ def results_of(
 
 
 def result_stage(results: Mapping[str, Any]) -> str:
-    """Return the name of the stage with the model that is the result: the last finished one that is not an oracle."""
-    rows = [r for r in results["rows"] if r["role"] != "oracle"] or results["rows"]
-    return str(rows[-1]["stage"])
+    """Return the name of the stage with the model that is the result: the last finished one that is adapted.
+
+    Where none is, it is the source-only model; an oracle only where it is alone.
+    """
+    rows = results["rows"]
+    found = next((of for role in ("adapted", "source") if (of := [r for r in rows if r["role"] == role])), rows)
+    return str(found[-1]["stage"])
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:
     """Return the model file behind a path: the path itself, or the result of the run in this folder.
 
     Raises:
-        RequestError: it is not a path, or the folder holds no finished stage.
+        RequestError: it is not a path, the folder holds no finished stage, or of a run that adapts only stages
+            before that are finished.
     """
     if not isinstance(path, (str, os.PathLike)):
         fix = "; give its attribute 'model'" if isinstance(path, RunResult) else ""
@@ -169,4 +174,17 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     results = read_json(path / "results.json")
     if not results or not results["rows"]:
         raise RequestError(f"'{path}' is a folder without a finished stage; give a model file or the folder of a run")
+    _require_adapted(path, results)
     return path / "stages" / result_stage(results) / MODEL
+
+
+def _require_adapted(run: Path, results: Mapping[str, Any]) -> None:
+    """Refuse to take the model of a comparison, source-only or oracle, for the adapted one that is not there yet."""
+    config = (read_json(run / "config.json") or {}).get("config", {})
+    adapted = [stage["name"] for stage in config.get("stages", []) if stage.get("role") == "adapted"]
+    if adapted and not any(row["role"] == "adapted" for row in results["rows"]):
+        there = run / "stages" / result_stage(results) / MODEL
+        raise RequestError(
+            f"'{run}' holds no adapted model yet: stage '{adapted[0]}' is not finished; go on with 'segadapt resume "
+            f"{run}', or give the model file of another stage, e.g. '{there}'"
+        )

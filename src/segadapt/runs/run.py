@@ -27,16 +27,15 @@ from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.store import PROTOTYPES, load_model
+from segadapt.runs.claim import CONFIG, DONE, claim_of, require_same_contents
 from segadapt.runs.config import RunConfig, build_config
 from segadapt.runs.consent import DATA, Accept, look_at
-from segadapt.runs.fingerprint import Fingerprints, differing_settings, score_fingerprint
+from segadapt.runs.fingerprint import differing_settings, fingerprints_of, score_fingerprint
+from segadapt.runs.moved import Moved
 from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import Given, OpenedData, open_data
 from segadapt.runs.results import results_of
-from segadapt.runs.stage import StageRunner
-from segadapt.version import __version__
-
-DONE = "done.json"
+from segadapt.runs.stage import StageRunner, stage_in_words
 
 
 @dataclass
@@ -49,6 +48,7 @@ class Run:
         opened: opened data of the run.
         runtime, record: runtime and record of this process.
         networks: builds the networks of the stages.
+        fingerprints: hash of everything that decides the numbers of a stage, by its name.
         reuse: folders of other runs; finished stages in them may be taken over.
     """
 
@@ -58,6 +58,7 @@ class Run:
     runtime: Runtime
     record: Record
     networks: Networks
+    fingerprints: Mapping[str, str]
     reuse: Sequence[Path] = ()
 
     @classmethod
@@ -71,6 +72,7 @@ class Run:
         reuse: Sequence[Path] = (),
         given: Given | None = None,
         accept: Accept = True,
+        notes: Sequence[str] = (),
     ) -> Run:
         """Join the other processes, open the data, check everything that can be checked, and claim the folder.
 
@@ -82,6 +84,7 @@ class Run:
             reuse: folders of other runs; finished stages in them may be taken over.
             given: data sets that a script gives instead of folders, by their part in the run.
             accept: whether to go on, with warnings, where the data are dubious; see :mod:`segadapt.runs.consent`.
+            notes: lines about the request, which the record shows once nothing is refused.
 
         Raises:
             RequestError: the folder holds another run, or data, files, networks or stages do not fit. Nothing of
@@ -91,9 +94,26 @@ class Run:
         runtime = Runtime(config.accelerator, config.precision)
         _require_one_config(config, runtime)
         opened = open_data(config.data, roots, out / "cache", given)
-        _refuse_other_run(config, out, reuse)
-        record = Record(out, runtime.main, quiet)
+        claim = claim_of(config, out)
+        _require_folders(reuse)
         networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
+        finished = {stage.name: (out / "stages" / stage.name / DONE).exists() for stage in config.stages}
+        networks.check(finished)
+        fingerprints = fingerprints_of(config, opened, networks)
+        require_same_contents(out, fingerprints, score_fingerprint(config, opened))
+        record = Record(out, runtime.main, quiet, wait=True)
+        for part, line in opened.readings.items():
+            record.say(f"{part}: {line}")
+        shown = None if all(finished.values()) else look_at(config.data, opened, runtime, record, accept, out)
+        runtime.barrier()  # nothing is refused from here on: a refused request leaves the folder as it was
+        if runtime.main:
+            claim.write(config, roots)
+        runtime.barrier()
+        record.begin()
+        if shown is not None:
+            write_json(out / DATA, shown)
+        for line in [*notes, *([claim.line] if claim.line else [])]:
+            record.warn(line)
         run = cls(
             config=config,
             out=out,
@@ -101,30 +121,11 @@ class Run:
             runtime=runtime,
             record=record,
             networks=networks,
+            fingerprints=fingerprints,
             reuse=reuse,
         )
-        for part, line in opened.readings.items():
-            record.say(f"{part}: {line}")
-        finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
-        networks.check(finished)
-        shown = None
-        if not all(finished.values()):
-            shown = look_at(config.data, opened, runtime, record, accept, out)
-        run._claim_folder(roots)
-        if shown is not None:
-            write_json(out / DATA, shown)
         run._tell()
         return run
-
-    def _claim_folder(self, roots: Mapping[str, str]) -> None:
-        """Write config.json; after all checks, so that a refused request can be corrected and made again."""
-        path = self.out / "config.json"
-        self.runtime.barrier()
-        if self.runtime.main and not path.exists():
-            absolute = {k: str(Path(v).expanduser().resolve()) for k, v in roots.items()}
-            config = self.config.model_dump(mode="json")
-            write_json(path, {"config": config, "roots": absolute, "segadapt": __version__})
-        self.runtime.barrier()
 
     def _tell(self) -> None:
         """Print what the networks have to say about model files from outside the run."""
@@ -141,7 +142,7 @@ class Run:
             pictures: draw pictures for the report after each stage.
 
         Raises:
-            RequestError: there is no such stage, or a finished stage was made with other settings or data.
+            RequestError: there is no such stage.
             RunError: training failed or was stopped; calling again resumes it.
         """
         names = [s.name for s in self.config.stages]
@@ -149,11 +150,10 @@ class Run:
             raise RequestError(f"no stage '{only}' in this run; its stages: {', '.join(names)}")
         runner = StageRunner(self.config, self.opened, self.runtime, self.record)
         try:
-            fingerprints = Fingerprints(self.config, self.opened)
             for number, stage in enumerate(self.config.stages):
-                fingerprint = fingerprints.next(stage, self.networks.outside_files(stage))
                 if only in (None, stage.name):
-                    self._run_stage(runner, number, stage, fingerprint, pictures)
+                    with stage_in_words(self.config, stage, self.networks.architecture(stage).name):
+                        self._run_stage(runner, number, stage, self.fingerprints[stage.name], pictures)
             return self._write_results()
         finally:
             self.record.close()
@@ -177,13 +177,8 @@ class Run:
                 write_json(folder / DONE, done)
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             self.runtime.barrier()
-        elif done["fingerprint"] == fingerprint:
-            self.record.say(f"{label}: done before, reused")
         else:
-            raise RequestError(
-                f"'{folder}' was made with other settings, weights or data; choose another folder for the run ('out'), "
-                "or remove it"
-            )
+            self.record.say(f"{label}: done before, reused")
         if self.runtime.main and pictures:
             runner.show(self.out / "pictures", stage, folder, done)
         if done["row"]["scores"] is not None:
@@ -228,7 +223,13 @@ class Run:
         return results
 
 
-def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = None, given: Given | None = None) -> Run:
+def resumed(
+    out: Path,
+    quiet: bool = False,
+    roots: Mapping[str, str] | None = None,
+    given: Given | None = None,
+    moved: Moved | None = None,
+) -> Run:
     """Open the run in a folder again, as it was configured.
 
     Args:
@@ -236,16 +237,17 @@ def resumed(out: Path, quiet: bool = False, roots: Mapping[str, str] | None = No
         quiet: print nothing but warnings.
         roots: where named data sets lie now; the others lie where they did.
         given: see :meth:`Run.open`.
+        moved: where folders and files lie now; the others lie where they did.
 
     Raises:
         RequestError: the folder does not hold a run; and see :meth:`Run.open`.
     """
-    held = read_json(out / "config.json")
+    held = read_json(out / CONFIG)
     if held is None:
         raise RequestError(
             f"'{out}' is not the folder of a run: it has no readable config.json; start one with 'segadapt adapt'"
         )
-    config = build_config(held["config"], held["config"]["title"])
+    config = build_config((moved or Moved()).applied(held["config"]), held["config"]["title"])
     return Run.open(config, out, {**held["roots"], **(roots or {})}, quiet=quiet, given=given)
 
 
@@ -260,16 +262,8 @@ def _require_one_config(config: RunConfig, runtime: Runtime) -> None:
         )
 
 
-def _refuse_other_run(config: RunConfig, out: Path, reuse: Sequence[Path]) -> None:
-    """Refuse a folder that holds another configuration, and stages to reuse that are not there."""
-    held = read_json(out / "config.json")
-    other = differing_settings(held["config"], config.model_dump(mode="json")) if held is not None else []
-    if other:
-        names = ", ".join([*other[:3], *["..."] * (len(other) > 3)])
-        raise RequestError(
-            f"'{out}' holds a run with other settings ({names}); choose another folder for the run "
-            f"('out'), or 'segadapt resume {out}'"
-        )
+def _require_folders(reuse: Sequence[Path]) -> None:
+    """Refuse stages to reuse that are not there."""
     missing = [str(folder) for folder in reuse if not folder.is_dir()]
     if missing:
         raise RequestError(f"reuse: there is no folder '{missing[0]}'; give the folder of a run, or one of runs")

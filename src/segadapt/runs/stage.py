@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segadapt.core.faults import Ways, in_words
 from segadapt.core.files import read_json
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import Dataset
@@ -28,6 +30,35 @@ from segadapt.runs.config import RunConfig
 from segadapt.runs.networks import MODEL
 from segadapt.runs.opening import OpenedData
 from segadapt.runs.results import SELECTION
+
+
+def stage_in_words(config: RunConfig, stage: StageConfig, network: str) -> AbstractContextManager[None]:
+    """Return a context that says in one line what a stage's sizes are too large or too small for.
+
+    Args:
+        config: configuration of the run.
+        stage: one of its stages.
+        network: name of the network that the stage trains.
+    """
+    name, data = stage.name, config.data
+    facts = {
+        "network": network,
+        "batch": stage.batch_size,
+        "crop": stage.augmentation.crop or "whole images",
+        "source size": data.source.size,
+        "target size": data.target.size,
+        "window": stage.inference.window,
+        "norm": stage.norm,
+    }
+    ways = Ways(
+        memory=f"a smaller {name}.batch_size, {name}.augmentation.crop, data.source.size or data.target.size, a "
+        "smaller network (model.name), or less to data.workers and data.cache_mb",
+        norm=f"give {name}.batch_size of at least 2, a larger {name}.augmentation.crop, or {name}.norm=affine, which "
+        "keeps the statistics",
+        size=f"a larger {name}.augmentation.crop, or larger data.source.size and data.target.size",
+        workers="data.workers=0, or a smaller data.cache_mb",
+    )
+    return in_words(f"stage '{name}'", facts, ways)
 
 
 @dataclass(frozen=True)

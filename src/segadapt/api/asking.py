@@ -1,0 +1,115 @@
+"""From a request to settings: a recipe, folders or data sets, as :func:`segadapt.adapt` and ``plan`` take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segadapt.data.dataset import Dataset
+from segadapt.errors import RequestError
+from segadapt.methods.stage_config import StageConfig
+from segadapt.runs.config import Resolved, RunConfig, resolve, resolve_folders
+from segadapt.runs.own_data import Classes, PathLike, own_data
+
+ORACLE = "oracle"
+"""Method that trains on the labels of the target."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as settings.
+
+    Attributes:
+        config: settings of the run.
+        published: stages before they were shortened, by name.
+        given: data sets that a script gives, by their part in the run.
+        notes: lines about what follows from the request beyond its words.
+    """
+
+    config: RunConfig
+    published: Mapping[str, StageConfig]
+    given: Mapping[str, Dataset]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """Data that a request gives itself instead of naming a recipe.
+
+    Attributes:
+        folders: folder of images and folder of masks, by part: ``source``, ``target``, ``test``.
+        datasets: data sets of a script by the same parts; None where there is none.
+        classes, ignore_ids: see :func:`segadapt.adapt`.
+        method: name of the method; None for the default.
+    """
+
+    folders: Mapping[str, tuple[PathLike | None, PathLike | None]]
+    datasets: Mapping[str, Any]
+    classes: Classes | None
+    ignore_ids: Sequence[int]
+    method: str | None
+
+
+def asked(
+    recipe: PathLike | RunConfig | None,
+    changes: Sequence[str],
+    plugins: Sequence[str],
+    own: OwnData,
+    steps: int | None,
+) -> Asked:
+    """Return the settings of a request.
+
+    Args:
+        recipe: name or file of a recipe, or a configuration; None for data of one's own.
+        changes: overrides.
+        plugins: packages to import.
+        own: data of one's own, without any where a recipe is given.
+        steps: about so many steps of all stages together.
+
+    Raises:
+        RequestError: the request is contradictory or incomplete.
+    """
+    datasets = {part: value for part, value in own.datasets.items() if value is not None}
+    given: dict[str, Dataset] = {}
+    if recipe is not None:
+        if datasets or any(value is not None for pair in own.folders.values() for value in pair):
+            raise RequestError("a recipe names its own data; leave out the folders and data sets, or the recipe")
+        if own.method is not None or own.classes is not None or tuple(own.ignore_ids) != (255,):
+            raise RequestError("method, classes and ignored ids are for folders and data sets; a recipe has its own")
+        if isinstance(recipe, RunConfig):
+            if changes or plugins or steps is not None:
+                raise RequestError("a configuration is complete; other settings and plugins are for a recipe's name")
+            resolved = Resolved(recipe, {})
+        else:
+            resolved = resolve(recipe, changes, plugins, steps=steps)
+    else:
+        given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids)
+        if own.method == ORACLE and ORACLE not in data:
+            raise RequestError(_WITHOUT_LABELS.format("method 'oracle'"))
+        resolved = resolve_folders(own.method or "cbst", data, changes, plugins, steps=steps)
+    return Asked(resolved.config, resolved.published, given, (*resolved.notes, *_about_target_labels(resolved.config)))
+
+
+def _about_target_labels(config: RunConfig) -> list[str]:
+    """Return a line where the target's labels are given and nothing opens them.
+
+    Raises:
+        RequestError: a stage needs them, and they are not given.
+    """
+    opening = [stage.name for stage in config.stages if stage.opens_target_labels]
+    folders = config.data.oracle is not None and config.data.oracle.reader == "folder"
+    if opening and config.data.oracle is None:
+        raise RequestError(_WITHOUT_LABELS.format(f"stage '{opening[0]}'"))
+    if opening or not folders or config.data.measure_labels:
+        return []
+    return [
+        "the labels of the target are not opened: only method oracle trains on them, and data.measure_labels=true "
+        "compares pseudo labels with them in the report"
+    ]
+
+
+_WITHOUT_LABELS = (
+    "{} trains on the labels of the target: give --target-labels FOLDER (in Python target_labels), the masks of the "
+    "target images; in a recipe data.oracle"
+)
