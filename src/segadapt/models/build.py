@@ -176,16 +176,15 @@ def accepted_arguments(name: str) -> frozenset[str] | None:
         (True, False)
     """
     family, colon, _ = name.partition(":")
-    builder: Any = _FAMILIES.get(family) if colon else _BUILDERS.get(name)
-    if isinstance(builder, partial) and builder.func is _around:
-        own = set(inspect.signature(builder.args[0]).parameters)
-        return frozenset(own | {"base", "preprocessing"})
+    if colon and family in _WRAPPERS:
+        return frozenset({*inspect.signature(_WRAPPERS[family]).parameters, "base", "bands", "preprocessing"})
+    builder: Any = _ENCODERS.get(family) if colon else _BUILDERS.get(name)
     if builder is None:
         return None
     parameters = inspect.signature(builder).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
-    return frozenset({parameter.name for parameter in parameters} | {"preprocessing"})
+    return frozenset({parameter.name for parameter in parameters} | {"bands", "preprocessing"})
 
 
 def _installed(
