@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from segadapt.data.bands import BandReader, as_rgb, in_bands, reader_in, reader_of
 from segadapt.data.dataset import DamagedFile, Dataset
@@ -189,6 +191,29 @@ def in_range(high: float) -> Any:
     from segadapt.data.scaling import Range
 
     return Range((0.0,) * 3, (high,) * 3)
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
+def test_bands_lie_as_a_viewer_shows_them(tmp_path: Path, orientation: int) -> None:
+    from segadapt.data.decode import picture_size
+    from segadapt.data.orientation import turned
+
+    for number, kind in enumerate(("a.tif", "b.png")):
+        values = random(200, 3000, 3, "uint16", number)
+        tags = Image.Exif()
+        tags[274] = orientation
+        if kind == "a.tif":
+            content = io.BytesIO()
+            Image.fromarray(values[..., 0]).save(content, "TIFF", tiffinfo={274: orientation})
+            (tmp_path / kind).write_bytes(content.getvalue())
+        else:
+            Image.fromarray(values[..., 0]).save(tmp_path / kind, exif=tags)
+        reader = reader_in(in_bands(opened(tmp_path).subset([number]), "all"))
+        assert reader is not None
+        seen = reader(tmp_path / kind)
+        assert seen.shape[:2] == picture_size(tmp_path / kind)
+        upright = turned(values[..., 0], orientation)
+        assert np.corrcoef(seen[..., 0].ravel(), upright.ravel())[0, 1] > 0.99
 
 
 def test_a_measured_band_that_is_named_alpha_is_one_of_all(tmp_path: Path) -> None:

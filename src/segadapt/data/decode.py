@@ -86,6 +86,11 @@ def picture_size(path: Path) -> Size:
     return (width, height) if swaps_sides(orientation) else (height, width)
 
 
+def stored_orientation(path: Path) -> int:
+    """Return the orientation tag of an image file, 1 to 8; see :func:`segadapt.data.orientation.turned`."""
+    return _stored_size(path)[2]
+
+
 def stored_otherwise(path: Path) -> bool:
     """Return whether an orientation tag turns an image file, so that height and width are not those stored."""
     return swaps_sides(_stored_size(path)[2])

@@ -18,7 +18,8 @@ from PIL import Image
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import decode, picture_size
+from segadapt.data.decode import decode, picture_size, stored_orientation
+from segadapt.data.orientation import turned
 from segadapt.data.raster import ALPHA, UNDEFINED, Bands, Raster, has_rasterio, import_rasterio, read_bands
 from segadapt.data.tiff_head import TiffHead, tiff_head
 from segadapt.errors import RequestError
@@ -69,7 +70,7 @@ def stored(path: Path) -> Stored | None:
 
 
 def read_stored(path: Path, bands: Sequence[int], shape: Size | None = None) -> Bands:
-    """Read bands of a file as they are stored.
+    """Read the numbers of bands of a file, turned as its orientation tag says.
 
     Args:
         path: an image file.
@@ -81,7 +82,7 @@ def read_stored(path: Path, bands: Sequence[int], shape: Size | None = None) -> 
         RequestError: it is a TIFF file that only rasterio can read, which is not installed.
     """
     if has_rasterio() and tiff_head(path) is not None:
-        return read_bands(path, bands, shape)
+        return _upright(read_bands(path, bands, shape), path)
     values = _numbers(path, max(bands))
     if shape is not None:
         rows, columns = (np.arange(n) * size // n for n, size in zip(shape, values.shape, strict=False))
@@ -133,4 +134,12 @@ def _numbers(path: Path, most: int) -> npt.NDArray[Any]:
     if values.ndim == 2:
         return np.asarray(values[..., None])
     order = [2, 1, 0, *range(3, values.shape[2])] if values.shape[2] >= 3 else [*range(values.shape[2])]
-    return np.asarray(values[..., order])
+    return turned(values[..., order], 1 if raster else stored_orientation(path))  # OpenCV turns TIFF alone
+
+
+def _upright(read: Bands, path: Path) -> Bands:
+    """Turn what GDAL read, which leaves pictures as they are stored."""
+    orientation = stored_orientation(path)
+    if orientation == 1:
+        return read
+    return Bands(turned(read.values, orientation), None if read.valid is None else turned(read.valid, orientation))
