@@ -367,3 +367,27 @@ def test_the_usual_size_is_the_median_of_what_can_be_read(tmp_path: Path) -> Non
     assert usual_size(dataset) == (30, 60)
     assert usual_size(dataset.subset([])) is None
     assert usual_size(in_memory("m", [(scene(9, 12), np.zeros((9, 12), np.uint8))], FOUR)) == (9, 12)
+
+
+def test_the_command_takes_the_scale_of_the_run_and_says_so(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from segadapt.cli import app
+    from segadapt.models.build import build_segmenter
+    from segadapt.models.store import save_model
+
+    torch.manual_seed(0)
+    model = tmp_path / "model.safetensors"
+    network = build_segmenter("timm:resnet10t", len(FOUR), weights=None, width=16)
+    save_model(model, network, FOUR, {"pictures": [64, 64], "size": 32})
+    path = tiff(tmp_path / "ortho.tif", scene(100, 130))
+
+    def said(*options: str) -> str:
+        arguments = ["predict", str(model), str(path), "--out", str(tmp_path / "out"), "--overwrite", *options]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert "scale 0.5, at which its run showed images of 64x64" in said("--kinds", "index")
+    assert "one tile, 65x50 to the network; scale 0.5, the whole brought to 65x50" in said("--size", "65")
+    assert (tmp_path / "out" / "ortho.tif").exists()

@@ -184,8 +184,20 @@ class Mosaic:
         """Number of tiles."""
         return len(self._y.starts) * len(self._x.starts)
 
+    @property
+    def _alone(self) -> bool:
+        """Whether one tile shows all, of a size that any image may have."""
+        return self.tiles == 1 and self.size[0] * self.size[1] <= MOSAIC_PIXELS
+
+    @property
+    def _shown(self) -> Size:
+        """Size of the whole to the network."""
+        height, width = (max(1, round(self.size[a] * self._view.scale[a])) for a in (0, 1))
+        return height, width
+
     def __str__(self) -> str:
-        tile = f"{self._x.tile * self._x.shown}x{self._y.tile * self._y.shown}"
+        high, wide = self._shown if self._alone else (a.tile * a.shown for a in (self._y, self._x))
+        tile = f"{wide}x{high}"
         count = f"{self.tiles} tiles, each" if self.tiles > 1 else "one tile,"
         scale = " and ".join(dict.fromkeys(f"{axis.scale:.3g}" for axis in (self._y, self._x)))
         return (
@@ -228,7 +240,7 @@ class Mosaic:
 
     def _rows(self, raster: Raster, reader: Reader, overview: Overview, progress: Callable[[], None]) -> Iterator[Rows]:
         """Yield all rows of pixels in their order, as soon as all tiles that show them are predicted."""
-        if self.tiles == 1 and self.size[0] * self.size[1] <= MOSAIC_PIXELS:
+        if self._alone:
             yield self._whole(raster, reader, overview)
             progress()
             return
@@ -254,8 +266,7 @@ class Mosaic:
         """Predict an image that one tile shows, exactly as any other image is predicted."""
         picture, valid = reader(raster, None)
         overview.add_picture(0, picture)
-        height, width = (max(1, round(self.size[a] * self._view.scale[a])) for a in (0, 1))
-        batch = to_batch(resize_image(picture, (height, width)), self._device)
+        batch = to_batch(resize_image(picture, self._shown), self._device)
         label, confidence = predict_labels(self._model, batch, self.size, self._config)
         return Rows(0, label[0].cpu().numpy(), _bytes(confidence[0]), valid)
 
