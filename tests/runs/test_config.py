@@ -10,7 +10,8 @@ import yaml
 from segadapt.errors import RequestError
 from segadapt.methods.cbst import CBSTConfig
 from segadapt.recipes import merge, read_recipe, recipe_names
-from segadapt.runs.config import apply_overrides, build_config, folder_config, load_config, resolve_root
+from segadapt.runs.config import apply_overrides, build_config, folder_config, load_config
+from segadapt.runs.roots import resolve_root
 from tests.tiny import raw_config
 
 

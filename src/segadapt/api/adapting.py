@@ -34,6 +34,7 @@ def adapt(
     test: Any = None,
     classes: Classes | None = None,
     ignore_ids: Sequence[int] = (255,),
+    pair: str | Mapping[str, str] | None = None,
     method: str | None = None,
     network: nn.Module | None = None,
     head: str | None = None,
@@ -55,7 +56,8 @@ def adapt(
     Args:
         recipe: name or file of a recipe, or a configuration; None for folders or data sets.
         overrides: settings to change, e.g. ``["adapt.rounds=2", "source.steps=400"]``.
-        source_images, source_labels: folders of labelled images and of their masks.
+        source_images, source_labels: folders of labelled images and of their masks; or their annotations, a file or a
+            folder (docs/data.md).
         target_images: folder of images without labels.
         test_images, test_labels: labelled target images to score on; nothing trains on them.
         source, target, test: instead of folders, data sets: a :class:`segadapt.data.Dataset`, or any torch Dataset or
@@ -64,6 +66,8 @@ def adapt(
         classes: classes file of the masks; for data sets the class names in order of their train ids, or a label
             space. Folders without one get classes from the values of their masks.
         ignore_ids: mask values in folders that belong to no class.
+        pair: names of images and masks, ``IMAGE=MASK`` with ``{}`` for what both share; for source and test, or by
+            part: ``{"source": "{}_training.tif={}_manual1.gif"}``.
         method: for folders and data sets; ``cbst`` if None.
         network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
             scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
@@ -101,8 +105,10 @@ def adapt(
     if recipe is not None:
         if datasets or any(value is not None for pair in folders.values() for value in pair):
             raise RequestError("a recipe names its own data; leave out the folders and data sets, or the recipe")
-        if method is not None or classes is not None or tuple(ignore_ids) != (255,):
-            raise RequestError("method, classes and ignored ids are for folders and data sets; a recipe has its own")
+        if method is not None or classes is not None or pair is not None or tuple(ignore_ids) != (255,):
+            raise RequestError(
+                "method, classes, pair and ignored ids are for folders and data sets; a recipe has its own"
+            )
         if isinstance(recipe, RunConfig):
             if changes or plugins or steps is not None:
                 raise RequestError("a configuration is complete; other settings and plugins are for a recipe's name")
@@ -110,7 +116,7 @@ def adapt(
         else:
             config = load_config(recipe, changes, plugins, steps=steps)
     else:
-        given, data = own_data(datasets, folders, classes, ignore_ids)
+        given, data = own_data(datasets, folders, classes, ignore_ids, pair)
         config = folder_config(method or "cbst", data, changes, plugins, steps=steps)
     config = with_network(config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from segadapt.cli import adapting, benching, importing, inspecting, looking, using
+from segadapt.cli import adapting, benching, converting, importing, inspecting, looking, using
 from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
 
@@ -23,7 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at data sets and make the toy world.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Look at data sets, convert labels, make the toy world.", no_args_is_help=True, rich_markup_mode=None
+)
 bench_app = typer.Typer(help="Measure speed, memory and methods.", no_args_is_help=True, rich_markup_mode=None)
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -45,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "check": inspecting.check,
+    "convert": converting.convert,
     "readers": inspecting.readers,
     "toy": inspecting.toy,
 }

@@ -21,6 +21,7 @@ from segadapt.cli.common import (
     console,
     out_folder,
     parse_ids,
+    parse_pairs,
     parse_roots,
     print_json,
     print_results,
@@ -39,7 +40,17 @@ Recipe = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, e.g. adapt.rounds=2 seed=1.")]
 SourceImages = Annotated[Path | None, typer.Option(help="Folder of labelled images.")]
-SourceLabels = Annotated[Path | None, typer.Option(help="Folder of their masks (index or colour).")]
+SourceLabels = Annotated[
+    Path | None, typer.Option(help="Folder of their masks (index or colour), or annotations (docs/data.md).")
+]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pair",
+        help="Names of images and masks: IMAGE=MASK, {} for what both share, e.g. '{}_rgb.tif={}_m.gif'; of one part: "
+        "source:IMAGE=MASK.",
+    ),
+]
 TargetImages = Annotated[Path | None, typer.Option(help="Folder of images without labels.")]
 TestImages = Annotated[Path | None, typer.Option(help="Target images to score on, never trained on.")]
 TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.")]
@@ -49,6 +60,10 @@ MethodName = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Stage = Annotated[str | None, typer.Option(help="Run this stage alone.")]
+Reuse = Annotated[
+    list[Path] | None,
+    typer.Option(help="Runs to take finished stages over from, where settings, seed and training data are equal."),
+]
 
 
 def adapt(
@@ -61,6 +76,7 @@ def adapt(
     test_labels: TestLabels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    pair: Pairs = None,
     method: MethodName = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
     root: Roots = None,
@@ -68,10 +84,7 @@ def adapt(
     length: Length = None,
     steps: TotalSteps = None,
     stage: Stage = None,
-    reuse: Annotated[
-        list[Path] | None,
-        typer.Option(help="Runs to take finished stages over from, where settings, seed and training data are equal."),
-    ] = None,
+    reuse: Reuse = None,
     plugin: Plugins = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -109,6 +122,7 @@ def adapt(
         test_labels=test_labels,
         classes=classes,
         ignore_ids=parse_ids(ignore_id),
+        pair=parse_pairs(pair),
         method=method,
         plugins=plugin or (),
         out=out,

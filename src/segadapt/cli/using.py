@@ -15,11 +15,14 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    ListFile,
+    Pair,
     Plugins,
     Quiet,
     Reader,
     Roots,
     Split,
+    Unannotated,
     console,
     data_spec,
     out_file,
@@ -90,6 +93,9 @@ def evaluate(
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
+    list_file: ListFile = None,
+    pair: Pair = None,
+    unannotated: Unannotated = None,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -109,7 +115,7 @@ def evaluate(
 
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
-    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
+    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, None, list_file, pair, unannotated)
     opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test")
     dataset = in_space(opened, loaded.space, "labels")
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
@@ -124,6 +130,8 @@ def evaluate(
     if json:
         print_json(scores.to_dict())
         return
+    for remark in dataset.remarks:
+        console.print(f"labels: {remark.text}", soft_wrap=True)
     rows = [[name, "-" if value is None else f"{value:.1f}"] for name, value in scores.to_dict()["iou"].items()]
     print_rows(["class", "IoU"], rows)
     summary = f"mIoU {scores.miou:.2f}  MPA {scores.mpa:.2f}  pixel accuracy {scores.pixel_accuracy:.2f}"
@@ -199,6 +207,7 @@ def label(
         Path | None, typer.Option(help="True masks, only to report accuracy; never used for labelling.")
     ] = None,
     classes: Classes = None,
+    pair: Pair = None,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -218,6 +227,7 @@ def label(
         policy=policy,
         labels=labels,
         classes=classes,
+        pair=pair,
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
         runtime=runtime,

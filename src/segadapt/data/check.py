@@ -27,7 +27,7 @@ from segadapt.labels import LabelMap
 DAMAGED_IMAGE, DAMAGED_LABEL = "damaged image", "damaged label"
 SIZES_DIFFER, UNKNOWN_LABEL = "sizes differ", "unknown label"
 DUPLICATE, EMPTY_LABEL, ABSENT_CLASS = "duplicate image", "empty label", "absent class"
-OTHER_NUMBER = "other number of images"
+OTHER_NUMBER, LEFT_OUT = "other number of images", "left out"
 _SHOWN = 20
 _JPEG_QUALITY = 90
 
@@ -171,6 +171,7 @@ def check_dataset(
     labels = sum(item.label is not None for item in dataset.items)
     zeros = np.zeros(len(space), np.int64)
     report = CheckReport(dataset.name, len(dataset), labels, space.names, zeros, zeros.copy())
+    report.warnings += [Problem(LEFT_OUT, dataset.name, remark.text) for remark in dataset.remarks]
     chosen: set[int] = set()
     if pictures is not None and len(dataset):
         pictures.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,8 @@ Four ways to write it:
 
 A class named ``void`` or ``ignore`` marks pixels that belong to no class. The id or colour ``others`` stands for all
 that no class names: ``ignore: others``. In an entry, ids and colours may differ between the parts of a run:
-``{name: road, ids: {source: [7, 8], test: 0}}``; see :data:`PARTS`.
+``{name: road, ids: {source: [7, 8], test: 0}}``; see :data:`PARTS`. ``labels`` lists further names that the class has
+in annotations: ``{name: vehicle, labels: [car, bus]}``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 _LARGEST_ID = 65535
 _FORMATS = "a list of names, or name: id, or name: [r, g, b], or entries with name, ids and colors"
 _KEYS = {"id": "ids", "ids": "ids", "color": "colors", "colour": "colors", "colors": "colors", "colours": "colors"}
+_KEYS["labels"] = "labels"
 
 T = TypeVar("T")
 
@@ -54,12 +56,14 @@ class MaskClass:
         ids: its values in index masks, none where it does not occur; None when only colours are given.
         colors: its RGB colours in colour masks, the first one also in pictures; None when only ids are given.
         others: whether all values and colours that no class has belong to it.
+        labels: its other names in annotations (COCO, labelme, ...).
     """
 
     name: str
     ids: tuple[int, ...] | None = None
     colors: tuple[Color, ...] | None = None
     others: bool = False
+    labels: tuple[str, ...] = ()
 
     @property
     def ignored(self) -> bool:
@@ -88,7 +92,7 @@ def read_classes(path: Path, part: str | None = None) -> tuple[MaskClass, ...]:
         raise RequestError(f"classes file {path} is not a text file") from None
     classes = _parser(path)(text, _Place(path, part))
     if all(c.ids is None and c.colors is None for c in classes):
-        classes = tuple(MaskClass(c.name, (i,)) for i, c in enumerate(classes))
+        classes = tuple(replace(c, ids=(i,)) for i, c in enumerate(classes))
     _check(classes, path)
     return classes
 
@@ -150,7 +154,7 @@ def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
     name, given = str(entry["name"]), {}
     for key, value in entry.items():
         if key != "name" and key not in _KEYS:
-            raise place.wrong(name, f"has the unknown key '{key}'; the keys are name, ids and colors")
+            raise place.wrong(name, f"has the unknown key '{key}'; the keys are name, ids, colors and labels")
         if key == "name" or value is None:
             continue
         if _KEYS[key] in given:
@@ -161,6 +165,7 @@ def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
         _several(given["ids"], _id, name, place) if "ids" in given else None,
         _several(given["colors"], _color, name, place) if "colors" in given else None,
         OTHERS in given.values(),
+        _several(given["labels"], lambda label, *_: str(label), name, place) if "labels" in given else (),
     )
 
 
@@ -245,6 +250,7 @@ def _check(classes: Sequence[MaskClass], path: Path) -> None:
         "name": [c.name for c in classes],
         "id": [i for c in classes for i in c.ids or ()],
         "color": [color for c in classes for color in c.colors or ()],
+        "name in annotations": [label for c in classes for label in dict.fromkeys((c.name, *c.labels))],
         "place of all others": [OTHERS for c in classes if c.others],
     }
     for kind, values in kinds.items():
@@ -255,8 +261,8 @@ def _check(classes: Sequence[MaskClass], path: Path) -> None:
             )
     if not kinds["id"] and not kinds["color"]:
         raise RequestError(f"classes file {path}: no class has an id or colour of these masks; give them ids")
-    ids_lacking = [c.name for c in classes if c.ids is None and not c.others]
-    colors_lacking = [c.name for c in classes if c.colors is None and not c.others]
+    ids_lacking = [c.name for c in classes if c.ids is None and not (c.others or c.labels)]
+    colors_lacking = [c.name for c in classes if c.colors is None and not (c.others or c.labels)]
     for kind, lacking in (("id", ids_lacking), ("color", colors_lacking)):
         if kinds[kind] and lacking and (kind == "id" or not kinds["id"]):
             raise RequestError(

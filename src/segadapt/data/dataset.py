@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,17 +45,47 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """The place of a label that is drawn from annotations, where other data sets have a file.
+
+    Args:
+        image: file of the image, whose size the label has.
+        file: the annotation file, for messages.
+        digest: of what the file says about this image.
+    """
+
+    image: Path
+    file: Path
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.file} (annotations of {self.image.name})"
+
+
+@dataclass(frozen=True)
 class Item:
     """One image and, where known, its label. ``id`` is unique within the data set."""
 
     id: str
     image: Path | Held
-    label: Path | Held | None = None
+    label: Path | Held | Drawn | None = None
 
     @property
     def files(self) -> list[Path]:
         """The image file and the label file, as far as they are files and known."""
         return [place for place in (self.image, self.label) if isinstance(place, Path)]
+
+
+class Remark(NamedTuple):
+    """Tells a person something about a data set beside its images.
+
+    Attributes:
+        text: one line, e.g. what lies in its folder and is not read.
+        dubious: whether it may well not be meant; then a run asks before it goes on.
+    """
+
+    text: str
+    dubious: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +98,7 @@ class Dataset:
         items: sorted by id, so equal seeds give equal sequences on every disk.
         read_image: decodes the image at ``Item.image``; raises DamagedFile.
         read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
+        remarks: what opening it left out.
     """
 
     name: str
@@ -75,6 +106,7 @@ class Dataset:
     items: tuple[Item, ...]
     read_image: Callable[[Any], Picture]
     read_label: Callable[[Any], LabelMap]
+    remarks: tuple[Remark, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -96,10 +128,14 @@ class Dataset:
         return self.read_label(place)
 
     def file_fingerprint(self, index: int) -> list[str | int]:
-        """Return the id of one item with the sizes of its files in bytes, or a hash of its pixels in memory."""
+        """Return the id of one item with the sizes of its files in bytes, or a hash of its pixels in memory.
+
+        A label that is drawn counts by what it is drawn from.
+        """
         item = self.items[index]
         if not isinstance(item.image, Held):
-            return [item.id, *(path.stat().st_size for path in item.files)]
+            drawn = [item.label.digest] if isinstance(item.label, Drawn) else []
+            return [item.id, *(path.stat().st_size for path in item.files), *drawn]
         digest = hashlib.sha256()
         for array in (self.image(index), *(() if item.label is None else (self.label(index),))):
             digest.update(f"{array.shape}".encode())

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from segadapt.data.annotations.drawn import DrawnLabels, open_annotated
+from segadapt.data.annotations.find import annotations_at
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
-from segadapt.data.dataset import Dataset, Item
+from segadapt.data.dataset import Dataset, Item, Remark
 from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import chosen
-from segadapt.data.pairing import image_ids, images_in, masks_of
+from segadapt.data.pair_pattern import PairPattern
+from segadapt.data.pairing import image_ids, images_by, images_in, left_out_by, masks_by, masks_of
+from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
 
@@ -100,8 +104,10 @@ def open_folder(
     like: Sequence[str] = (),
     part: str | None = None,
     list_file: Path | None = None,
+    pair: str | None = None,
+    unannotated: str | None = None,
 ) -> Dataset:
-    """Open a folder of images and a folder of masks as a data set.
+    """Open a folder of images and their masks or annotations as a data set.
 
     Both are searched with their sub-folders. A mask has the name of its image, perhaps with one of
     :data:`~segadapt.data.pairing.MASK_ENDINGS` behind it, in the same sub-folder (or, if names are unique, anywhere).
@@ -109,7 +115,8 @@ def open_folder(
 
     Args:
         images: folder of .jpg, .png, .bmp, .tif or .webp files.
-        labels: folder of masks; None leaves the data set without labels.
+        labels: folder of masks; or a file or folder of annotations, see :mod:`segadapt.data.annotations`; None leaves
+            the data set without labels.
         classes: classes file, see :mod:`segadapt.data.classes_file`. Without one, all masks are
             read once and every value or colour found becomes a class.
         ignore_ids: values of index masks that belong to no class, unless the classes file names them.
@@ -118,34 +125,50 @@ def open_folder(
             masks here are read with the same classes and no others.
         part: part of the run whose ids in the classes file count, see :func:`read_classes`.
         list_file: file that names the images to use, one per line; see :func:`~segadapt.data.listing.chosen`.
+        pair: pattern of the names of images and masks, see :class:`~segadapt.data.pair_pattern.PairPattern`; other
+            files are left out, which the notes of the data set say.
+        unannotated: class of what no annotation covers, see :func:`~segadapt.data.annotations.drawn.classes_of`.
 
     Raises:
         RequestError: folder missing or empty, image without mask, ambiguous or unusable masks, wrong list.
     """
-    found = images_in(images, labels, name)
-    if list_file is not None:
-        found = chosen(list_file, images, found, name)
+    pattern = PairPattern(pair) if pair else None
+    annotations = annotations_at(labels, images) if labels is not None else None
+    if annotations and pattern:
+        raise RequestError(f"{name}: a pair pattern is for masks, but {labels} holds annotations; leave it out")
+    found = images_by(pattern, images, name) if pattern else images_in(images, None if annotations else labels, name)
+    listed = found if list_file is None else chosen(list_file, images, found, name)
+    if annotations and labels is not None:
+        known = read_classes(classes, part) if classes else None
+        wanted = dict(zip(listed, image_ids(images, listed), strict=True))
+        return open_annotated(name, images, found, wanted, annotations, labels, known, unannotated)
+    if unannotated is not None and labels is not None:
+        raise RequestError(f"{name}: {labels} holds masks, where every pixel has a value; leave out 'unannotated'")
+    everything, found = found, listed
     ids = image_ids(images, found)
     if labels is None:
         names = read_classes(classes, part or "source") if classes else ()  # their order is the same in every part
         space = space_of(name, names) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
-        return Dataset(
-            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels
-        )
-    masks = masks_of(images, found, labels, name)
+        unpaired = left_out_by(pattern, images, everything) if pattern else ()
+        items = _sorted(Item(i, p) for i, p in zip(ids, found, strict=True))
+        return Dataset(name, space, items, read_picture, no_labels, unpaired)
+    if pattern is None:
+        masks, remarks = masks_of(images, found, labels, name), tuple[Remark, ...]()
+    else:
+        masks = masks_by(pattern, images, found, labels, name)
+        remarks = left_out_by(pattern, images, everything, masks, labels) if list_file is None else ()
     known = read_classes(classes, part) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = FolderLabels(known, tuple(ignore_ids))
-    return Dataset(
-        name, space_of(name, known), items, read_picture, SizedLabels(read, dict(zip(masks, found, strict=True)))
-    )
+    sized = SizedLabels(read, dict(zip(masks, found, strict=True)))
+    return Dataset(name, space_of(name, known), items, read_picture, sized, remarks)
 
 
 def describe_classes(dataset: Dataset) -> str:
     """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
     read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
     classes = read.classes if isinstance(read, FolderLabels) else ()
-    own = {c.name: _shown(c) for c in classes}
+    own = read.described() if isinstance(read, DrawnLabels) else {c.name: _shown(c) for c in classes}
     lines = [f"{dataset.name}: {len(dataset.space)} classes"]
     lines += [f"  {train_id:3d}  {name}{own.get(name, '')}" for train_id, name in enumerate(dataset.space.names)]
     return "\n".join([*lines, *(f"       {c.name}{_shown(c)}" for c in classes if c.ignored)])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from segadapt.data.dataset import Remark
+from segadapt.data.labelling import some
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.pair_pattern import SUFFIXES, PairPattern, files_below, propose
 from segadapt.errors import RequestError
 
 MASK_ENDINGS = (
@@ -66,31 +70,136 @@ def image_ids(folder: Path, images: Sequence[Path]) -> list[str]:
     return [i if seen[i] == 1 else path.relative_to(folder).as_posix() for i, path in zip(plain, images, strict=True)]
 
 
+# ---- by a pattern ----
+
+
+def images_by(pattern: PairPattern, folder: Path, name: str) -> list[Path]:
+    """List the images of a folder that fit a pattern, sorted.
+
+    Raises:
+        RequestError: the folder is missing, or no image fits.
+    """
+    _require_folder(folder, "image", name)
+    files = files_below(folder)
+    found = [path for inside, path in files.items() if pattern.mask_of(inside) is not None]
+    if not found:
+        raise RequestError(
+            f"{name}: none of {len(files)} images in {folder} fits '{pattern.text}'; there are {some(list(files))}"
+        )
+    return found
+
+
+def masks_by(pattern: PairPattern, folder: Path, images: Sequence[Path], labels: Path, name: str) -> list[Path]:
+    """Find the mask of each image by a pattern.
+
+    Args:
+        pattern: that the images fit.
+        folder: above the images.
+        images: by :func:`images_by`.
+        labels: folder of the masks.
+        name: for messages.
+
+    Raises:
+        RequestError: a mask is missing, it names the nearest file; or a mask may be several files, or of two images.
+    """
+    _require_folder(labels, "mask", name)
+    files = files_below(labels)
+    by_key: dict[str, list[str]] = {}
+    for inside in files:
+        by_key.setdefault(pattern.key(inside, 1), []).append(inside)
+    wanted = [(image.relative_to(folder).as_posix(), image) for image in images]
+    keys = [pattern.mask_of(inside) or "" for inside, _ in wanted]
+    lacking = [(inside, key) for (inside, _), key in zip(wanted, keys, strict=True) if key not in by_key]
+    if lacking:
+        inside, key = lacking[0]
+        raise RequestError(
+            f"{name}: by '{pattern.text}', {len(lacking)} of {len(images)} images have no mask in {labels}: {inside} "
+            f"has no {key}{_there_is(key, list(files))}"
+        )
+    masks = []
+    for (inside, image), key in zip(wanted, keys, strict=True):
+        several = [entry for entry in by_key[key] if files[entry] != image]
+        if len(several) != 1:
+            said = f"may have the mask {some(by_key[key])}; write the suffix" if several else "would be its own mask"
+            raise RequestError(f"{name}: by '{pattern.text}', {inside} {said}")
+        masks.append(files[several[0]])
+    _require_own_masks(images, masks, name)
+    return masks
+
+
+def left_out_by(
+    pattern: PairPattern, folder: Path, images: Sequence[Path], masks: Sequence[Path] = (), labels: Path | None = None
+) -> tuple[Remark, ...]:
+    """Return remarks on the pictures in the folders of images and masks that are neither, by a pattern."""
+    used = {path.resolve() for path in (*images, *masks)}
+    remarks = []
+    for place in dict.fromkeys((folder, labels or folder)):
+        others = [inside for inside, path in files_below(place).items() if path.resolve() not in used]
+        if others:
+            said = f"{len(others)} files in {place} do not fit '{pattern.text}' and are left out: {some(others)}"
+            remarks.append(Remark(said))
+    return tuple(remarks)
+
+
+# ---- by names alone ----
+
+
 def masks_of(folder: Path, images: Sequence[Path], labels: Path, name: str) -> list[Path]:
-    """Find the mask of each image; RequestError naming the first image without one."""
+    """Find the mask of each image.
+
+    Raises:
+        RequestError: an image has no mask; it names the nearest file, and the pattern that would pair all.
+    """
     same = labels.resolve() == folder.resolve()
     by_path: dict[str, Path] = {}
     by_name: dict[str, list[Path]] = {}
-    for mask in walk(labels):
+    for mask in walk(labels, SUFFIXES):
         if same and not mask.stem.endswith(MASK_ENDINGS):
             continue
         key = mask.relative_to(labels).with_suffix("").as_posix()
         if key in by_path:
             raise RequestError(
-                f"{name}: two masks have the same name, {by_path[key]} and {mask.name}; remove one of them"
+                f"{name}: two masks have the same name, {by_path[key]} and {mask.name}; remove one of them, or say "
+                f"which with a pattern: --pair '{{}}{images[0].suffix}={{}}{mask.suffix}'"
             )
         by_path[key] = mask
         by_name.setdefault(mask.stem, []).append(mask)
     found = [_mask_of(path.relative_to(folder), by_path, by_name) for path in images]
     lacking = [path for path, mask in zip(images, found, strict=True) if mask is None]
     if lacking:
-        raise RequestError(
-            f"{name}: {len(lacking)} of {len(images)} images have no mask in {labels}, the first is {lacking[0]}; "
-            "a mask has the name of its image, perhaps with _label, _L, _mask or _gt behind it"
-        )
+        raise RequestError(_no_masks(folder, images, labels, lacking, name))
     masks = [mask for mask in found if mask is not None]
     _require_own_masks(images, masks, name)
     return masks
+
+
+def _no_masks(folder: Path, images: Sequence[Path], labels: Path, lacking: Sequence[Path], name: str) -> str:
+    """Return the message on images without a mask, with what would help."""
+    files = [inside for inside, path in files_below(labels).items() if path not in lacking]
+    first = lacking[0].relative_to(folder).as_posix()
+    said = (
+        f"{name}: {len(lacking)} of {len(images)} images have no mask in {labels}, the first is {lacking[0]}"
+        f"{_there_is(first, files)}"
+    )
+    same = labels.resolve() == folder.resolve()
+    if same:
+        patterns = propose(list(files_below(folder)))
+    else:
+        patterns = propose([path.relative_to(folder).as_posix() for path in images], list(files_below(labels)))
+    if len(patterns) == 1:
+        return f"{said}; to pair them all: --pair '{patterns[0].text}'"
+    if patterns:
+        ways = " or ".join(f"--pair '{p.text}'" for p in patterns[:3])
+        return f"{said}; there is more than one mask for each image, say which: {ways}"
+    return (
+        f"{said}; a mask has the name of its image, perhaps with _label, _L, _mask or _gt behind it, or is named by a "
+        "pattern: --pair '{}.jpg={}_mask.png'"
+    )
+
+
+def _there_is(wanted: str, files: Sequence[str]) -> str:
+    near = difflib.get_close_matches(wanted, files[:5000], n=2, cutoff=0.3)
+    return f"; there is {' and '.join(near)}" if near else ""
 
 
 def _require_own_masks(images: Sequence[Path], masks: Sequence[Path], name: str) -> None:
@@ -104,7 +213,7 @@ def _require_own_masks(images: Sequence[Path], masks: Sequence[Path], name: str)
 
 
 def _mask_of(image: Path, by_path: dict[str, Path], by_name: dict[str, list[Path]]) -> Path | None:
-    stems = [image.stem, *(image.stem.removesuffix(e) for e in IMAGE_ENDINGS if image.stem.endswith(e))]
+    stems = [image.stem, *(image.stem.removesuffix(e) for e in IMAGE_ENDINGS if image.stem.endswith(e)), image.name]
     names = [stem + ending for stem in stems for ending in ("", *MASK_ENDINGS)]
     for candidate in names:
         mask = by_path.get((image.parent / candidate).as_posix())

@@ -35,11 +35,17 @@ class DataSpec(Settings):
         split: split of the data set, as its reader names it; empty takes the first one.
         options: further settings of the reader, e.g. ``{condition: fog}`` of ``acdc``.
         images: image folder, for ``folder``; kept as an absolute path.
-        labels: mask folder, for ``folder``; kept as an absolute path.
+        labels: mask folder, for ``folder``, or annotations (COCO, YOLO, labelme, Supervisely, CVAT): a file, or the
+            folder of the files; kept as an absolute path.
         classes: classes file, for ``folder``; kept as an absolute path. Without one the mask values are the classes.
         list_file: for ``folder``: file that names the images to use, one per line: a path below the image folder or
             the end of one, with or without suffix; null uses all; kept as an absolute path.
         ignore_ids: for ``folder``: mask values that belong to no class.
+        pair: for ``folder``: names of images and masks as ``IMAGE=MASK``, paths below their folders with ``{}`` for
+            what both share, e.g. ``{}_training.tif={}_manual1.gif``; other files are left out, and said. null pairs by
+            name. Without labels only the image's side counts.
+        unannotated: for annotations: name of the class of what they do not cover, or ``ignore`` for no class; null is
+            the class ``background``, or that of all others in the classes file.
         merge: its classes that count as a class of another name in the run's label space, e.g.
             ``{truck: car}``; the others are matched by name, and ignored where that fails.
         size: working size in pixels: height and width, where ``[null, width]`` keeps the proportions, or one number
@@ -56,6 +62,8 @@ class DataSpec(Settings):
     classes: str | None = None
     list_file: str | None = None
     ignore_ids: tuple[int, ...] = (255,)
+    pair: str | None = None
+    unannotated: str | None = None
     merge: dict[str, str] = Field(default_factory=dict)
     size: Resize = None
     limit: int | None = Field(default=None, ge=1)
@@ -316,32 +324,3 @@ def _listed(plugins: Any, where: str) -> list[str]:
     if plugins is not None and not isinstance(plugins, (str, Sequence)):
         raise RequestError(f"{where}: plugins is not a list of packages, e.g. plugins: [my_package]")
     return listed(plugins)
-
-
-def resolve_root(name: str, roots: Mapping[str, str], noun: str = "data set", kind: str = "FOLDER") -> Path:
-    """Return the folder or file that a named root stands for.
-
-    The first part of ``name`` is looked up in ``--root part=path`` and in the environment
-    (``SEGADAPT_<PART>``); the rest of it is a path inside. Otherwise ``name`` is a path itself.
-
-    Args:
-        name: as a recipe gives it.
-        roots: folders and files by name.
-        noun: word for it in the message.
-        kind: ``FOLDER`` or ``FILE``, for the message.
-
-    Raises:
-        RequestError: nothing is known by this name.
-    """
-    part, _, rest = name.partition("/")
-    variable = f"SEGADAPT_{part.upper()}"
-    known = roots.get(part) or os.environ.get(variable)
-    if known:
-        return Path(known).expanduser() / rest
-    path = Path(name).expanduser()
-    if path.is_absolute() or name.startswith(".") or path.exists():
-        return path
-    raise RequestError(
-        f"where is the {noun} '{part}'? give --root {part}={kind}, in Python roots={{'{part}': '{kind}'}}, or set "
-        f"{variable}={kind}"
-    )

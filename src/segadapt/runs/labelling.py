@@ -34,6 +34,7 @@ def label_images(
     policy: str = "class_balanced",
     labels: Path | None = None,
     classes: Path | None = None,
+    pair: str | None = None,
     size: Resize = None,
     inference: InferenceConfig | None = None,
     runtime: Runtime,
@@ -52,6 +53,7 @@ def label_images(
         labels: true masks that the pseudo labels are compared with afterwards; thresholds and selection never see
             them.
         classes: classes file of ``labels``.
+        pair: pattern of the names of images and masks; see :class:`~segadapt.data.pair_pattern.PairPattern`.
         size: working size of the images; None keeps them.
         inference: how images are predicted; the defaults of InferenceConfig if None.
         runtime: where to compute.
@@ -60,11 +62,11 @@ def label_images(
     Raises:
         RequestError: other files are in the way of the results, the masks do not fit, or no image could be labelled.
     """
-    target = open_folder(images, None, None, name="label")
+    target = open_folder(images, None, None, name="label", pair=pair)
     truth = None
     if labels is not None:
         truth = in_space(
-            open_folder(images, labels, classes, name="label", like=loaded.space.names, part="target"),
+            open_folder(images, labels, classes, name="label", like=loaded.space.names, part="target", pair=pair),
             loaded.space,
             "label",
         )

@@ -17,7 +17,8 @@ from segadapt.models.multires import started_from
 from segadapt.models.plain import require_initial
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import load_model, require_same_classes
-from segadapt.runs.config import RunConfig, resolve_root
+from segadapt.runs.config import RunConfig
+from segadapt.runs.roots import resolve_root
 
 MODEL = "model.safetensors"
 

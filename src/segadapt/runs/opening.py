@@ -18,7 +18,8 @@ from segadapt.data.readers import open_dataset, reader_info, to_space
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
-from segadapt.runs.config import DataConfig, DataSpec, resolve_root
+from segadapt.runs.config import DataConfig, DataSpec
+from segadapt.runs.roots import resolve_root
 
 PYTHON = "python"
 """Reader of data sets that a script gives."""
@@ -50,6 +51,11 @@ def open_spec(
             raise RequestError(f"{where}: a folder data set needs 'images'")
         if labelled and spec.labels is None:
             raise RequestError(f"{where}: labels are needed here; give 'labels', the folder of the masks")
+        if spec.split:
+            raise RequestError(
+                f"{where}: a folder has no split '{spec.split}'; name its images in a file, one per line, and give "
+                "that as list_file"
+            )
         dataset = open_folder(
             Path(spec.images),
             Path(spec.labels) if labelled and spec.labels else None,
@@ -59,6 +65,8 @@ def open_spec(
             like=like.names if like is not None else (),
             part=part,
             list_file=Path(spec.list_file) if spec.list_file else None,
+            pair=spec.pair,
+            unannotated=spec.unannotated if labelled else None,
         )
     else:
         reader_info(spec.reader)
@@ -174,7 +182,7 @@ class _Opener:
 
 
 def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Callable[[str], None]) -> None:
-    """Read every file of small data sets before hours are spent on them.
+    """Say what opening the data sets left out, and read every file of small ones before hours are spent on them.
 
     Larger ones than :data:`CHECKED_AT_START` are left to ``segadapt data check`` and to training,
     which names a bad file when it meets it.
@@ -184,6 +192,8 @@ def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Calla
             ``skip_damaged``.
     """
     for where, dataset in datasets.items():
+        for remark in dataset.remarks:
+            warn(f"{where}: {remark.text}")
         if len(dataset) > CHECKED_AT_START:
             continue
         report = check_dataset(dataset)
