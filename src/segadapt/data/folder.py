@@ -136,7 +136,11 @@ def open_folder(
     annotations = annotations_at(labels, images) if labels is not None else None
     if annotations and pattern:
         raise RequestError(f"{name}: a pair pattern is for masks, but {labels} holds annotations; leave it out")
-    found = images_by(pattern, images, name) if pattern else images_in(images, None if annotations else labels, name)
+    found = (
+        images_by(pattern, images, labels, name)
+        if pattern
+        else images_in(images, None if annotations else labels, name)
+    )
     listed = found if list_file is None else chosen(list_file, images, found, name)
     if annotations and labels is not None:
         known = read_classes(classes, part) if classes else None

@@ -94,9 +94,9 @@ class PairPattern:
         return _small_suffix(path) if _suffix(self._sides[side]) else path[: len(path) - len(_suffix(path))]
 
 
-def files_below(folder: Path) -> dict[str, Path]:
+def pictures_below(folder: Path, leave_out: Path | None = None) -> dict[str, Path]:
     """Return all pictures below a folder, by their path in it."""
-    return {path.relative_to(folder).as_posix(): path for path in walk(folder, SUFFIXES)}
+    return {path.relative_to(folder).as_posix(): path for path in walk(folder, SUFFIXES, leave_out)}
 
 
 def propose(images: Sequence[str], masks: Sequence[str] | None = None) -> list[PairPattern]:
@@ -104,20 +104,20 @@ def propose(images: Sequence[str], masks: Sequence[str] | None = None) -> list[P
 
     Args:
         images: paths below their folder.
-        masks: the same; None where they lie among the images, and are half of them or more.
+        masks: the same; None where they lie among the images. Then the patterns count that pair most of the files, and
+            of these the ones that tell masks by a word such as ``label``.
     """
     known = images if masks is None else masks
     if not images or not known:
         return []
-    among, first, found = set(known), images[0], dict[str, PairPattern]()
+    among, first, found = set(known), images[0], dict[str, tuple[int, bool, int]]()
     tokens = list(_TOKEN.finditer(first))[-_MOST_TOKENS:]
     spans = [(a.start(), b.end()) for i, a in enumerate(tokens) for b in tokens[i:]]
     for start, end in sorted(spans, key=lambda span: span[0] - span[1]):
         before, key, behind = first[:start], first[start:end], first[end:]
         fitting = [p for p in images if p.startswith(before) and p.endswith(behind) and len(p) > len(before + behind)]
-        if not _suffix(behind) or (2 * len(fitting) > len(images)) is (masks is None):
-            continue
-        if masks is not None and len(fitting) < len(images):
+        most = len(images) if masks is not None else len(images) // 2
+        if not _suffix(behind) or len(fitting) > most or (masks is not None and len(fitting) < most):
             continue
         keys = [p[len(before) : len(p) - len(behind)] for p in fitting]
         for mask in known:
@@ -128,10 +128,10 @@ def propose(images: Sequence[str], masks: Sequence[str] | None = None) -> list[P
                     sides = [f"{before}{{}}{behind}", f"{front}{{}}{back}"]
                     text = "=".join(sides if masks is not None else sorted(sides, key=_mask_like))
                     if text.count("=") == 1 and text.count("{") == 2:
-                        found.setdefault(text, PairPattern(text))
-        if found:
-            break
-    return list(found.values())
+                        told = [_mask_like(side)[0] for side in text.split("=")] == [False, True]
+                        found.setdefault(text, (len(fitting), told and masks is None, len(key)))
+    best = max(found.values(), default=None)
+    return [PairPattern(text) for text, score in found.items() if score == best]
 
 
 def _mask_like(side: str) -> tuple[bool, int]:
@@ -142,8 +142,8 @@ def _mask_like(side: str) -> tuple[bool, int]:
 
 
 def _suffix(path: str) -> str:
-    suffix = Path(path).suffix
-    return suffix if suffix.lower() in SUFFIXES else ""
+    dot = path.rfind(".")
+    return path[dot:] if dot >= 0 and path[dot:].lower() in SUFFIXES else ""
 
 
 def _small_suffix(path: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from segadapt.data.dataset import Remark
 from segadapt.data.labelling import some
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
-from segadapt.data.pair_pattern import SUFFIXES, PairPattern, files_below, propose
+from segadapt.data.pair_pattern import SUFFIXES, PairPattern, pictures_below, propose
 from segadapt.errors import RequestError
 
 MASK_ENDINGS = (
@@ -73,15 +73,25 @@ def image_ids(folder: Path, images: Sequence[Path]) -> list[str]:
 # ---- by a pattern ----
 
 
-def images_by(pattern: PairPattern, folder: Path, name: str) -> list[Path]:
+def images_by(pattern: PairPattern, folder: Path, labels: Path | None, name: str) -> list[Path]:
     """List the images of a folder that fit a pattern, sorted.
+
+    Args:
+        pattern: of images and masks. A mask that lies among the images is no image, even if it fits.
+        folder: of the images.
+        labels: folder of the masks; None where none are wanted, and they may lie among the images.
+        name: for messages.
 
     Raises:
         RequestError: the folder is missing, or no image fits.
     """
     _require_folder(folder, "image", name)
-    files = files_below(folder)
-    found = [path for inside, path in files.items() if pattern.mask_of(inside) is not None]
+    files = pictures_below(folder, leave_out=labels)
+    masks = {inside: mask for inside in files if (mask := pattern.mask_of(inside)) is not None}
+    if labels is None or labels.resolve() == folder.resolve():
+        owners = {mask: inside for inside, mask in masks.items()}
+        masks = {i: m for i, m in masks.items() if owners.get(pattern.key(i, 1), i) == i}
+    found = [path for inside, path in files.items() if inside in masks]
     if not found:
         raise RequestError(
             f"{name}: none of {len(files)} images in {folder} fits '{pattern.text}'; there are {some(list(files))}"
@@ -103,7 +113,7 @@ def masks_by(pattern: PairPattern, folder: Path, images: Sequence[Path], labels:
         RequestError: a mask is missing, it names the nearest file; or a mask may be several files, or of two images.
     """
     _require_folder(labels, "mask", name)
-    files = files_below(labels)
+    files = pictures_below(labels)
     by_key: dict[str, list[str]] = {}
     for inside in files:
         by_key.setdefault(pattern.key(inside, 1), []).append(inside)
@@ -134,7 +144,7 @@ def left_out_by(
     used = {path.resolve() for path in (*images, *masks)}
     remarks = []
     for place in dict.fromkeys((folder, labels or folder)):
-        others = [inside for inside, path in files_below(place).items() if path.resolve() not in used]
+        others = [inside for inside, path in pictures_below(place).items() if path.resolve() not in used]
         if others:
             said = f"{len(others)} files in {place} do not fit '{pattern.text}' and are left out: {some(others)}"
             remarks.append(Remark(said))
@@ -175,7 +185,7 @@ def masks_of(folder: Path, images: Sequence[Path], labels: Path, name: str) -> l
 
 def _no_masks(folder: Path, images: Sequence[Path], labels: Path, lacking: Sequence[Path], name: str) -> str:
     """Return the message on images without a mask, with what would help."""
-    files = [inside for inside, path in files_below(labels).items() if path not in lacking]
+    files = [inside for inside, path in pictures_below(labels).items() if path not in lacking]
     first = lacking[0].relative_to(folder).as_posix()
     said = (
         f"{name}: {len(lacking)} of {len(images)} images have no mask in {labels}, the first is {lacking[0]}"
@@ -183,9 +193,9 @@ def _no_masks(folder: Path, images: Sequence[Path], labels: Path, lacking: Seque
     )
     same = labels.resolve() == folder.resolve()
     if same:
-        patterns = propose(list(files_below(folder)))
+        patterns = propose(list(pictures_below(folder)))
     else:
-        patterns = propose([path.relative_to(folder).as_posix() for path in images], list(files_below(labels)))
+        patterns = propose([path.relative_to(folder).as_posix() for path in images], list(pictures_below(labels)))
     if len(patterns) == 1:
         return f"{said}; to pair them all: --pair '{patterns[0].text}'"
     if patterns:

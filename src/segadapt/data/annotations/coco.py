@@ -37,9 +37,7 @@ def read_coco(file: Path, tree: Mapping[str, Any]) -> Annotations:
     for entry in annotations:
         for key, known in (("category_id", categories), ("image_id", pictures)):
             if entry[key] not in known:
-                raise RequestError(
-                    f"{file}: annotation {_number(entry)} has the {key} {entry[key]}, which is not there"
-                )
+                raise RequestError(f"{file}: annotation {_number(entry)} has the unknown {key} {entry[key]}")
         of[entry["image_id"]].append(entry)
     used = {entry["category_id"] for entry in annotations}
     parents = {str(c.get("supercategory")) for c in tree["categories"] if c["id"] in used}

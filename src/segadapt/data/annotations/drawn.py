@@ -180,20 +180,41 @@ def classes_of(
         classes.insert(0, rest)
     classes = _with_ids(classes, known)
     ids = {c.name: i for i, c in enumerate(c for c in classes if not c.ignored)}
-    others = next((c.name for c in classes if c.others), None)
-    owners = {label: c.name for c in classes for label in (*c.labels, c.name)}
     used = {r.name for picture in found.pictures.values() for r in picture.regions}
+    owner = _owners(found, classes if known is None else known)
     train_ids = {}
     for name in found.names:
-        owner = owners.get(name, None if _ignored(name) else others)
-        if owner is None and not _ignored(name) and name in used:
+        if owner[name] is None and not _ignored(name) and name in used:
             raise RequestError(
                 f"{labels} names the class '{name}'{nearest(name, names)}, which the classes file lacks "
                 f"({some(names)}); add it, list it among the labels of a class (labels: ['{name}']), or say "
                 "'ignore: others'"
             )
-        train_ids[name] = ids.get(owner, IGNORE) if owner is not None else IGNORE
+        train_ids[name] = ids.get(owner[name] or "", IGNORE)
     return tuple(classes), train_ids, ids.get(rest.name, IGNORE) if rest is not None else IGNORE
+
+
+def _owners(found: Annotations, classes: Sequence[MaskClass]) -> dict[str, str | None]:
+    """Return the class of each name in annotations: by name, by number where there is no name, else that of all others.
+
+    Raises:
+        RequestError: a number is the id of the background, as in masks.
+    """
+    others = next((c.name for c in classes if c.others), None)
+    by_name = {label: c.name for c in classes for label in (*c.labels, c.name)}
+    by_id = {i: c.name for c in classes for i in c.ids or ()}
+    owners: dict[str, str | None] = {}
+    for name in found.names:
+        owners[name] = by_name.get(name, None if _ignored(name) else others)
+        number = found.numbers.get(name)
+        if name not in by_name and number in by_id:
+            owners[name] = by_id[number]
+            if _background(by_id[number]):
+                raise RequestError(
+                    f"number {number} of {found.tool} is '{by_id[number]}' in the classes file, but its numbers are "
+                    "those of objects; give the numbers as ids there, and 'ids: []' for the background"
+                )
+    return owners
 
 
 def _with_ids(classes: Sequence[MaskClass], known: Sequence[MaskClass] | None) -> list[MaskClass]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
@@ -64,6 +65,7 @@ class Annotations(NamedTuple):
         pictures: by path of the image: below the image folder, or the end of that; with or without suffix.
         absent_is_empty: whether an image without an entry has no objects, rather than not being annotated yet.
         notes: what was left out, one line each.
+        numbers: number of each class that has no name but one made of its number.
     """
 
     tool: str
@@ -71,6 +73,7 @@ class Annotations(NamedTuple):
     pictures: Mapping[str, Annotated]
     absent_is_empty: bool = False
     notes: tuple[str, ...] = ()
+    numbers: Mapping[str, int] = MappingProxyType({})
 
 
 def digest_of(raw: Any) -> str:

@@ -56,7 +56,8 @@ def read_yolo(texts: Mapping[Path, str], folder: Path, names: Mapping[int, str])
         key = file.relative_to(folder).with_suffix("").as_posix()
         pictures[key] = Annotated(file, small_on_top(region for _, region in objects), None, digest_of(text.split()))
     named = [_name(number, names) for number in sorted(numbers)]
-    return Annotations(TOOL, tuple(dict.fromkeys(named)), pictures, absent_is_empty=True)
+    numbered = {_name(number, names): number for number in numbers if number not in names}
+    return Annotations(TOOL, tuple(dict.fromkeys(named)), pictures, absent_is_empty=True, numbers=numbered)
 
 
 def names_near(places: Sequence[Path]) -> dict[int, str]:
