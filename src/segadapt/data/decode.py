@@ -65,7 +65,8 @@ def decode(path: Path) -> Decoded:
     """Decode any image or label file.
 
     This is the only rule by which files become numbers. Pillow decodes everything, except that OpenCV decodes colours
-    of 16 bits, of which Pillow keeps 8. Palette files give their indices. Transparency is dropped; CMYK, YCbCr and
+    of 16 bits, of which Pillow keeps 8. Palette files give their indices, but a GIF, which cannot be without a palette,
+    gives the greys where it shows nothing else. Transparency is dropped; CMYK, YCbCr and
     other models become RGB. The orientation tag of photographs is not obeyed, see :func:`_upright`. Of several frames
     or pages the first counts.
 
@@ -89,8 +90,11 @@ def decode(path: Path) -> Decoded:
     _guarded(image.load, data, path)
     image = _upright(image)
     if image.mode in ("P", "PA"):
-        indices = np.asarray(image)
-        return Decoded((indices if indices.ndim == 2 else indices[..., 0]).copy(), _palette_of(image), bits, kind)
+        indices, palette = np.asarray(image), _palette_of(image)
+        indices = (indices if indices.ndim == 2 else indices[..., 0]).copy()
+        if kind == "GIF" and _greys_only(indices, palette):
+            return Decoded(np.ascontiguousarray(palette[indices, 0]), None, 8, kind)
+        return Decoded(indices, palette, bits, kind)
     return Decoded(_unstretched(_numbers(image, path), raw), None, bits, kind)
 
 
@@ -273,6 +277,12 @@ def _whole(values: npt.NDArray[Any], path: Path) -> Values:
     if values.dtype.kind == "f" or not np.array_equal(narrow, values):
         raise DamagedFile(f"{path} holds {values.dtype} numbers; labels are whole numbers from 0 to 65535")
     return narrow
+
+
+def _greys_only(indices: Values, palette: Palette) -> bool:
+    """Return whether a palette shows the indices that occur as greys."""
+    used = np.unique(indices)
+    return bool(used.size and used[-1] < len(palette) and (palette[used] == palette[used, :1]).all())
 
 
 def _palette_of(image: Image.Image) -> Palette:
