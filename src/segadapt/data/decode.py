@@ -66,9 +66,8 @@ def decode(path: Path) -> Decoded:
 
     This is the only rule by which files become numbers. Pillow decodes everything, except that OpenCV decodes colours
     of 16 bits, of which Pillow keeps 8. Palette files give their indices, but a GIF, which cannot be without a palette,
-    gives the greys where it shows nothing else. Transparency is dropped; CMYK, YCbCr and
-    other models become RGB. The orientation tag of photographs is not obeyed, see :func:`_upright`. Of several frames
-    or pages the first counts.
+    gives the greys where it shows nothing else. Transparency is dropped; CMYK, YCbCr and other models become RGB. The
+    orientation tag of photographs is not obeyed, see :func:`_upright`. Of several frames or pages the first counts.
 
     Args:
         path: a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file with any suffix.
