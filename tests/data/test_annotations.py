@@ -352,6 +352,7 @@ def test_without_a_list_numbers_of_yolo_are_ids_of_the_classes_file(tmp_path: Pa
         ("0 0.1 0.1 0.2 0.2 0.3", "5 numbers behind the class"),
         ("0 0.1 0.1 0.2 0.2", "holds a box"),
         ("0 10 10 20 20 30 5", "outside 0 .. 1"),
+        ("2 0.1 0.1 0.2 0.2 0.3 0.1", "the class 2, which the list of classes lacks: it has 0, 1"),
         ("-1 0.1 0.1 0.2 0.2 0.3 0.1", "not the number of a class"),
     ],
 )

@@ -12,7 +12,7 @@ from segadapt.cli.common import parse_pairs
 from segadapt.data.folder import open_folder
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
-from segadapt.runs.config import DataSpec
+from segadapt.runs.config import DataSpec, folder_config
 from segadapt.runs.fingerprint import labels_read
 from segadapt.runs.opening import open_spec
 from segadapt.runs.own_data import own_data
@@ -115,6 +115,14 @@ def test_patterns_of_parts() -> None:
         assert {part: spec["pair"] for part, spec in data.items() if "pair" in spec} == expected
     with pytest.raises(RequestError, match=r"no part 'tset' \(did you mean 'test'\?\) to pair"):
         own_data({}, folders, None, (255,), {"tset": "{}={}"})
+
+
+@pytest.mark.parametrize("pattern", ["{}_t.tif={}_m.gif", "{a}/{b}.png={b}.{a}.png", "a/{}.tif={}"])
+def test_a_pattern_is_a_setting_of_one_part(pattern: str) -> None:
+    data = {"source": {"images": "a", "labels": "b"}, "target": {"images": "c"}}
+    config = folder_config("cbst", data, [f"data.target.pair={pattern}", "data.source.pair=null"])
+    assert config.data.target.pair == pattern
+    assert config.data.source.pair is None
 
 
 def test_settings_of_labels_decide_whether_a_stage_is_reused() -> None:

@@ -191,8 +191,9 @@ def _no_masks(folder: Path, images: Sequence[Path], labels: Path, lacking: Seque
         f"{name}: {len(lacking)} of {len(images)} images have no mask in {labels}, the first is {lacking[0]}"
         f"{_there_is(first, files)}"
     )
-    same = labels.resolve() == folder.resolve()
-    if same:
+    if len(lacking) < len(images):
+        return f"{said}; add the masks, or name the images to use in a list file (list_file)"
+    if labels.resolve() == folder.resolve():
         patterns = propose(list(pictures_below(folder)))
     else:
         patterns = propose([path.relative_to(folder).as_posix() for path in images], list(pictures_below(labels)))

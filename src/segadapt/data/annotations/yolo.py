@@ -30,7 +30,7 @@ from segadapt.errors import RequestError
 
 TOOL = "YOLO"
 _LISTS = ("classes.txt", "obj.names", "labels.txt")
-_FOLDERS_UP = 3
+_FOLDERS_UP = 2
 
 
 def is_yolo(text: str) -> bool:
@@ -44,7 +44,7 @@ def read_yolo(texts: Mapping[Path, str], folder: Path, names: Mapping[int, str])
     Args:
         texts: content of each file.
         folder: above the files.
-        names: of classes by their number; others are named by their number.
+        names: of classes by their number; without any they are named by their number.
 
     Raises:
         RequestError: a file holds boxes, or numbers that are no polygon.
@@ -122,6 +122,9 @@ def _object(row: Sequence[str], where: str, names: Mapping[int, str]) -> tuple[i
     points = np.array(numbers[1:]).reshape(-1, 2)
     if points.min() < -0.01 or points.max() > 1.01:
         raise RequestError(f"{where} has numbers outside 0 .. 1; YOLO gives points in shares of width and height")
+    if names and int(row[0]) not in names:
+        known = ", ".join(map(str, sorted(names)))
+        raise RequestError(f"{where} has the class {row[0]}, which the list of classes lacks: it has {known}")
     return int(row[0]), Region(_name(int(row[0]), names), partial(_draw, points), area_of(points))
 
 
