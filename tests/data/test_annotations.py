@@ -202,6 +202,13 @@ def test_an_image_that_is_annotated_with_nothing_is_background(tmp_path: Path, t
     assert "1 of 2 images have no annotation and are all 'background': a/one" in dataset.remarks[0].text
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\ud800"])
+def test_classes_have_names(tmp_path: Path, name: str) -> None:
+    images, labels = write_images(tmp_path / "images"), labelme(tmp_path)
+    tree_of(labels / "a/one.json", lambda tree: tree["shapes"][0].update(label=name))
+    assert "without a name that can be printed" in message(images, labels)
+
+
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     images, labels = write_images(tmp_path / "images"), labelme(tmp_path, {name: [] for name in SCENES})
     assert "gives 1 classes (background); at least two are needed" in message(images, labels)
@@ -542,3 +549,67 @@ def test_masks_come_before_annotations_and_patterns_are_for_masks(tmp_path: Path
         save(tmp_path / "labels" / f"{name}.png", np.eye(HEIGHT, WIDTH, dtype=np.uint8))
     assert open_folder(images, labels.parent).space.names == ("class_0", "class_1")
     assert "every pixel has a value" in message(images, labels.parent, unannotated="ignore")
+
+
+# ---- whatever a file holds, it is read or refused ----
+
+ODD: tuple[Any, ...] = (None, "x", "", -1, 0, 3.7, [], {}, [1], [[1, 2]], {"a": 1}, True, float("nan"), 10**12, "../x")
+
+
+def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of everything in parsed JSON."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [path, *(place for key, value in inner for place in _places(value, (*path, key)))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(tool=st.sampled_from(["coco", "labelme", "supervisely"]), where=st.floats(0, 1), odd=st.sampled_from(ODD))
+def test_odd_values_in_json_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, tool: str, where: float, odd: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    labels = TOOLS[tool](folder)
+    file = labels if labels.is_file() else labels / ("a/one.json" if tool == "labelme" else "a/one.png.json")
+
+    def change(tree: Any) -> None:
+        *above, last = (places := _places(tree)[1:])[int(where * (len(places) - 1))]
+        for key in above:
+            tree = tree[key]
+        tree[last] = odd
+
+    tree_of(file, change)
+    _read_or_refused(write_images(folder / "images"), labels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tool=st.sampled_from(["yolo", "cvat"]),
+    where=st.floats(0, 1),
+    odd=st.sampled_from(["", "x", "-", "9" * 12, "\n", " ", "."]),
+)
+def test_odd_signs_in_text_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, tool: str, where: float, odd: str
+) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    labels = TOOLS[tool](folder)
+    file = labels if labels.is_file() else labels / "a/one.txt"
+    text = file.read_text()
+    place = int(where * (len(text) - 1))
+    file.write_text(text[:place] + odd + text[place + 1 :])
+    _read_or_refused(write_images(folder / "images"), labels)
+
+
+def _read_or_refused(images: Path, labels: Path) -> None:
+    try:
+        dataset = open_folder(images, labels)
+        for index in range(len(dataset)):
+            assert dataset.label(index).shape == (HEIGHT, WIDTH)
+    except RequestError:
+        return
+
+
+@pytest.mark.parametrize("tool", ["coco", "labelme", "supervisely", "cvat"])
+def test_points_far_outside_are_refused_before_they_are_painted(tmp_path: Path, tool: str) -> None:
+    far: dict[str, list[Shape]] = {"x": [("lake", [[0, 0], [10**9, 0], [5, 9]])]}
+    text = message(write_images(tmp_path / "images", {"x": None}), TOOLS[tool](tmp_path, far))
+    assert "has points far outside its image of 32 x 24 pixels" in text

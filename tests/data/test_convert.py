@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from segadapt.cli.common import parse_pairs
+from segadapt.data.classes_file import IGNORED_NAMES, read_classes
+from segadapt.data.convert import classes_text
 from segadapt.data.folder import open_folder
 from segadapt.errors import RequestError
-from segadapt.labels import IGNORE
+from segadapt.labels import IGNORE, LabelSpace, distinct_colors
 from segadapt.runs.config import DataSpec, folder_config
 from segadapt.runs.fingerprint import labels_read
 from segadapt.runs.opening import open_spec
@@ -76,6 +80,18 @@ def test_masks_of_any_kind_become_index_masks(
     assert again.space.names == ("a b", "yes", "c")
     assert again.space.colors == (RED, GREEN, BLUE)
     assert again.label(0).tolist() == [[0, 1, 2], [0, 0, IGNORE]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(names=st.sets(st.text(min_size=1, max_size=6).filter(lambda t: t.isprintable() and t.strip() == t), min_size=2))
+@example(names={"yes", "~", "1", "a: b", "- c", "[d]", "#e", "é", "{}"})
+def test_the_classes_file_has_the_names_as_they_are(tmp_path_factory: pytest.TempPathFactory, names: set[str]) -> None:
+    kept = tuple(sorted(name for name in names if name.lower() not in IGNORED_NAMES))
+    space = LabelSpace("own", kept, distinct_colors(len(kept)))
+    file = tmp_path_factory.mktemp("names") / "classes.yaml"
+    file.write_text(classes_text(space), encoding="utf-8")
+    read = [c for c in read_classes(file) if not c.ignored]
+    assert [(c.name, c.ids) for c in read] == [(name, (i,)) for i, name in enumerate(kept)]
 
 
 def test_what_cannot_be_converted_leaves_nothing_behind(

@@ -201,7 +201,7 @@ def _no_masks(folder: Path, images: Sequence[Path], labels: Path, lacking: Seque
         return f"{said}; to pair them all: --pair '{patterns[0].text}'"
     if patterns:
         ways = " or ".join(f"--pair '{p.text}'" for p in patterns[:3])
-        return f"{said}; there is more than one mask for each image, say which: {ways}"
+        return f"{said}; several patterns would pair them all, say which: {ways}"
     return (
         f"{said}; a mask has the name of its image, perhaps with _label, _L, _mask or _gt behind it, or is named by a "
         "pattern: --pair '{}.jpg={}_mask.png'"

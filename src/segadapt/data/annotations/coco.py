@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 
 from segadapt.core.types import Size
-from segadapt.data.annotations.regions import Annotated, Annotations, Mask, Region, digest_of, size_of, small_on_top
+from segadapt.data.annotations.regions import (
+    Annotated,
+    Annotations,
+    Mask,
+    Region,
+    digest_of,
+    require_near,
+    size_of,
+    small_on_top,
+)
 from segadapt.errors import RequestError
 
 TOOL = "COCO"
@@ -42,7 +51,11 @@ def read_coco(file: Path, tree: Mapping[str, Any]) -> Annotations:
     used = {entry["category_id"] for entry in annotations}
     parents = {str(c.get("supercategory")) for c in tree["categories"] if c["id"] in used}
     # Some exports have a category that is only the name of the group of all others.
-    names = [name for i, name in sorted(categories.items()) if i in used or name not in parents]
+    names = [
+        name
+        for i, name in sorted(categories.items(), key=lambda c: (isinstance(c[0], str), c[0]))
+        if i in used or name not in parents
+    ]
     return Annotations(
         TOOL,
         tuple(dict.fromkeys(names)),
@@ -55,7 +68,9 @@ def read_coco(file: Path, tree: Mapping[str, Any]) -> Annotations:
 
 def _entries(tree: Mapping[str, Any], key: str, needed: tuple[str, ...], file: Path) -> list[Mapping[str, Any]]:
     entries = tree.get(key)
-    if not isinstance(entries, list) or not all(isinstance(e, Mapping) and set(needed) <= set(e) for e in entries):
+    if not isinstance(entries, list) or not all(
+        isinstance(e, Mapping) and all(isinstance(e.get(name), int | str) for name in needed) for e in entries
+    ):
         raise RequestError(f"{file}: '{key}' must be a list of entries with {' and '.join(needed)}; export it again")
     if key != "annotations" and len({str(entry["id"]) for entry in entries}) < len(entries):
         raise RequestError(f"{file}: two entries of '{key}' have the same id; export it again")
@@ -124,6 +139,7 @@ def _encoded(segmentation: Any, size: Size, where: str) -> dict[str, Any]:
         for polygon in segmentation:
             if not (isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 and _finite(polygon)):
                 raise RequestError(f"{where} has a polygon that is not x, y, x, y, ... of three points or more")
+            require_near(max(map(abs, polygon)), size, where)
         return of_polygons(segmentation, size)
     counts = segmentation.get("counts") if isinstance(segmentation, Mapping) else None
     given = segmentation.get("size") if isinstance(segmentation, Mapping) else None

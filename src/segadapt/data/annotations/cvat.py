@@ -18,6 +18,8 @@ from segadapt.data.annotations.regions import (
     digest_of,
     placed,
     points_of,
+    reach_of,
+    require_near,
     size_of,
 )
 from segadapt.errors import RequestError
@@ -65,10 +67,13 @@ def _region(shape: ElementTree.Element, size: Size, where: str) -> Region:
     try:
         if shape.tag == "polygon":
             corners = [[float(v) for v in pair.split(",")] for pair in shape.get("points", "").split(";")]
-            polygon = points_of(corners, where, 3).ravel().tolist()
+            points = points_of(corners, where, 3)
+            require_near(reach_of(points), size, where)
+            polygon = points.ravel().tolist()
             return Region(name, partial(decoded, of_polygons([polygon], size)))
         left, top, width, height = (int(float(shape.get(key, ""))) for key in ("left", "top", "width", "height"))
         lengths = [int(v) for v in shape.get("rle", "").split(",")]
+        require_near(max(width, height), size, where)
     except ValueError:
         raise RequestError(f"{where} has numbers that cannot be read; export it again") from None
     return Region(name, partial(placed, _unpacked(lengths, (height, width), where), left, top, where=where))
@@ -76,6 +81,6 @@ def _region(shape: ElementTree.Element, size: Size, where: str) -> Region:
 
 def _unpacked(lengths: list[int], size: Size, where: str) -> Mask:
     """Return the mask of run lengths that go along rows, outside and inside by turns, outside first."""
-    if min(lengths) < 0 or sum(lengths) != size[0] * size[1]:
+    if min(lengths) < 0 or min(size) < 1 or sum(lengths) != size[0] * size[1]:
         raise RequestError(f"{where} has run lengths that do not add up to its box; export it again")
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size)

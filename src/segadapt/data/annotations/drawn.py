@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segadapt.data.annotations.regions import Annotated, Annotations, Mask
+from segadapt.data.annotations.regions import Annotated, Annotations, Mask, require_near
 from segadapt.data.classes_file import MaskClass, space_of
 from segadapt.data.dataset import Dataset, Drawn, Item, Remark
 from segadapt.data.decode import picture_size, read_picture
@@ -89,6 +89,7 @@ class DrawnLabels:
         label = np.full(size, self.rest, np.uint8)
         covered, contested = np.zeros(size, bool), np.zeros(size, bool)
         for region in picture.regions:
+            require_near(region.reach, size, f"{place}: a region of '{region.name}'")
             mask, train_id = region.draw(size), self.train_ids[region.name]
             contested |= mask & covered & (label != train_id)
             label[mask] = train_id
@@ -166,6 +167,8 @@ def classes_of(
     Raises:
         RequestError: a name belongs to no class of the file, or there is no class ``unannotated``.
     """
+    if any(not name.strip() or not name.isprintable() for name in found.names):
+        raise RequestError(f"{labels} has a class without a name that can be printed; give it one")
     classes = list(known) if known is not None else [MaskClass(n) for n in found.names if not _ignored(n)]
     names = [c.name for c in classes]
     rest = next((c for c in classes if c.name == unannotated), None)

@@ -27,6 +27,7 @@ from segadapt.data.annotations.regions import (
     digest_of,
     placed,
     points_of,
+    reach_of,
     size_of,
 )
 from segadapt.errors import RequestError
@@ -77,13 +78,13 @@ def _region(shape: Any, where: str) -> Region:
         raise RequestError(f"{where} has no label and points; save it with labelme again")
     kind = shape.get("shape_type") or "polygon"
     where = f"{where} ('{shape['label']}', {kind})"
-    if kind not in _LEAST:
+    if not isinstance(kind, str) or kind not in _LEAST:
         raise RequestError(f"{where} is of a type that cannot be read; known are {', '.join(_LEAST)}")
     points = points_of(shape["points"], where, _LEAST[kind])
     if kind == "mask":
         left, top = (int(v) for v in points[0].round())
         return Region(shape["label"], partial(placed, _png(shape.get("mask"), where), left, top, where=where))
-    return Region(shape["label"], partial(_draw, kind, points))
+    return Region(shape["label"], partial(_draw, kind, points), reach=reach_of(points))
 
 
 def _png(text: Any, where: str) -> Mask:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +31,13 @@ class Region:
         name: of its class.
         draw: (height, width) of the image -> its :data:`Mask`; a plain function or a partial of one.
         area: in pixels, about; orders regions where the tool gives no order.
+        reach: largest coordinate of its points, whatever their sign.
     """
 
     name: str
     draw: Callable[[Size], Mask]
     area: float = 0.0
+    reach: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class Annotated:
     regions: tuple[Region, ...]
     size: Size | None
     digest: str
+
+
+LONGEST_SIDE = 1 << 20
+"""Sides of images above this are no sizes."""
 
 
 class Annotations(NamedTuple):
@@ -106,6 +111,19 @@ def points_of(values: Any, where: str, least: int = 1) -> Points:
     return points
 
 
+def reach_of(points: Points) -> float:
+    """Return the largest coordinate of points, whatever their sign."""
+    return float(np.abs(points).max(initial=0))
+
+
+def require_near(reach: float, size: Size, where: str) -> None:
+    """Raise RequestError where a region reaches far beyond its image, which painters take long for, or forever."""
+    if reach > 4 * max(size) + 1000:
+        raise RequestError(
+            f"{where} has points far outside its image of {size[1]} x {size[0]} pixels; draw it again, or remove it"
+        )
+
+
 def area_of(points: Points) -> float:
     """Return the area of a polygon in square pixels."""
     x, y = points[:, 0], points[:, 1]
@@ -145,5 +163,5 @@ def placed(part: Mask, x: int, y: int, size: Size, where: str) -> Mask:
 
 def size_of(height: Any, width: Any) -> Size | None:
     """Return (height, width) of an entry; None where it does not say them."""
-    known = all(isinstance(v, int | float) and math.isfinite(v) and v > 0 for v in (height, width))
+    known = all(isinstance(v, int | float) and 1 <= v <= LONGEST_SIDE for v in (height, width))
     return (int(height), int(width)) if known else None

@@ -24,6 +24,7 @@ from segadapt.data.annotations.regions import (
     filled,
     placed,
     points_of,
+    reach_of,
     size_of,
 )
 from segadapt.errors import RequestError
@@ -54,7 +55,8 @@ def supervisely_picture(file: Path, tree: Mapping[str, Any]) -> Annotated:
     Raises:
         RequestError: an object is neither bitmap nor polygon, or cannot be used.
     """
-    objects, size = tree["objects"], tree.get("size") or {}
+    objects, said = tree["objects"], tree.get("size")
+    size: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
     regions = tuple(_region(thing, f"{file}: object {number}") for number, thing in enumerate(objects, 1))
     shape = size_of(size.get("height"), size.get("width"))
     kept = [[o["classTitle"], o.get("bitmap"), o.get("points")] for o in objects]
@@ -82,9 +84,10 @@ def _region(thing: Any, where: str) -> Region:
         return Region(name, partial(placed, _png(given.get("data"), where), int(left), int(top), where=where))
     if kind == "polygon":
         given = thing["points"] if isinstance(thing.get("points"), Mapping) else {}
-        holes: Sequence[Any] = given.get("interior") or ()
+        holes: Sequence[Any] = given["interior"] if isinstance(given.get("interior"), list) else ()
         outer = points_of(given.get("exterior"), where, 3).round()
-        return Region(name, partial(filled, outer, [points_of(hole, where, 3).round() for hole in holes]))
+        inner = [points_of(hole, where, 3).round() for hole in holes]
+        return Region(name, partial(filled, outer, inner), reach=max(map(reach_of, (outer, *inner))))
     raise RequestError(f"{where} cannot be read; known are bitmap and polygon: turn it into one of them, or remove it")
 
 
