@@ -18,17 +18,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from segadapt.cli import app
 from segadapt.data.augmentations import AUGMENTATIONS
 from segadapt.data.readers import READERS
 from segadapt.errors import RequestError
+from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.methods.registry import METHODS
 from segadapt.models import plain
+from segadapt.models.build import build_segmenter
+from segadapt.models.store import save_model
 from segadapt.recipes import recipe_names
 from segadapt.runs.config import folder_config, load_config
+from tests.evaluation.test_video import film
 from tests.test_api import QUICK
 from tests.tiny import scene, write_folder
 
@@ -127,6 +133,22 @@ def test_the_page_on_extending_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(re.findall(r'entry-points\."([\w.]+)"', declared)) == groups
 
 
+@pytest.mark.usefixtures("_apart")
+def test_the_page_on_predicting_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    (kind, code), (example, script) = blocks(ROOT / "docs/predict.md", "python")
+    assert kind == "predict"
+    space = LabelSpace("three", ("ground", "box", "disc"), distinct_colors(3))
+    save_model(Path("model.safetensors"), build_segmenter("timm:resnet10t", 3, weights=None, width=16), space, {})
+    Path("B/images").rename("photos")
+    Image.open("photos/000.png").save("photo.jpg")
+    film(Path("drive.mp4"), 3)
+    names: dict[str, Any] = {}
+    exec(compile(code, "predict.md", "exec"), names)
+    assert capsys.readouterr().out.splitlines() == ["(40, 56) ('ground', 'box', 'disc')", "4 3 ()"]
+    assert all(np.array_equal(names["several"][0].labels, one.labels) for one in names["several"])
+    assert script in (ROOT / "examples" / example).read_text()
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
@@ -146,7 +168,12 @@ def test_modules_of_the_page_are_the_ones_that_are_tested(file: str, source: str
 
 
 def test_every_page_with_python_is_tested() -> None:
-    tested = {"README.md", "docs/extending.md", "CONTRIBUTING.md"}  # the last by tests/methods/test_contributing.py
+    tested = {
+        "README.md",
+        "docs/extending.md",
+        "docs/predict.md",
+        "CONTRIBUTING.md",
+    }  # the last by tests/methods/test_contributing.py
     indented = re.compile(r"^ *```python$", re.MULTILINE)
     assert {name_of(page) for page in PAGES if indented.search(page.read_text())} == tested
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import segadapt
 from segadapt.data.augmentations import AUGMENTATIONS
+from segadapt.evaluation.onnx_metadata import add_metadata, onnx_metadata
+from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.methods.registry import METHODS
 from segadapt.models import plain
-from segadapt.models.store import load_model
+from segadapt.models.inference import InferenceConfig
+from segadapt.models.store import LoadedModel, load_model
+from tests.evaluation.tiny import GreyLevels
 from tests.tiny import write_folder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -47,8 +55,9 @@ def test_an_example_is_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 120
 
 
-def test_there_are_three() -> None:
-    assert [p.name for p in sorted(EXAMPLES.glob("*.py"))] == ["dacs.py", "own_method.py", "own_network_and_data.py"]
+def test_there_are_four() -> None:
+    names = ["dacs.py", "onnx_predict.py", "own_method.py", "own_network_and_data.py"]
+    assert [p.name for p in sorted(EXAMPLES.glob("*.py"))] == names
 
 
 def test_dacs_in_plain_pytorch(
@@ -82,3 +91,26 @@ def test_a_network_and_a_dataset_of_ones_own(
     before, after = lines[1].split()[-1], lines[3].split(";")[0].split()[-1]
     assert before == after, "the model file gives the scores of the run"
     assert (tmp_path / "run/report.html").exists()
+
+
+def test_an_exported_model_without_segadapt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At every kind of working size its masks are those of the library, up to the borders of classes."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    space = LabelSpace("four", ("dark", "dim", "light", "bright"), distinct_colors(4))
+    blocks = np.kron(np.random.default_rng(0).integers(0, 4, (4, 6)), np.ones((15, 16))).astype(np.uint8)
+    Image.fromarray(np.repeat((32 + 64 * blocks)[..., None], 3, axis=2)).save(tmp_path / "a.png")
+    files = [str(tmp_path / name) for name in ("m.onnx", "a.png", "mask.png")]
+    sizes: list[Any] = [None, 40, 4000, [30, 50], [None, 45], [30, None], [90, 112]]
+    for size in sizes:
+        loaded = LoadedModel(GreyLevels(4).eval(), space, {"run": "r", "size": size})
+        if size is None:
+            segadapt.export(loaded, files[0], 32, 48)
+        add_metadata(tmp_path / "m.onnx", onnx_metadata(loaded, InferenceConfig(), None))
+        assert run(monkeypatch, "onnx_predict.py", *files) == 0
+        mask = Image.open(tmp_path / "mask.png")
+        assert (np.asarray(mask) == segadapt.predict(loaded, files[1]).labels).mean() > 0.85, size
+        assert np.array_equal(np.asarray(mask.convert("RGB")), space.colorize(np.asarray(mask)))
+        assert "dark: " in capsys.readouterr().out

@@ -8,9 +8,11 @@ other module knows how many classes a data set has.
 from __future__ import annotations
 
 import colorsys
+import difflib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,10 @@ from segadapt.errors import RequestError, nearest
 
 IGNORE = 255
 MAX_CLASSES = IGNORE
+IGNORED_NAMES = ("void", "ignore", "__ignore__")
+"""Names of pixels that belong to no class; labelme writes the last one."""
+LARGEST_ID = 65535
+"""Largest id that masks can hold: they have at most 16 bits."""
 
 Color = tuple[int, int, int]
 LabelMap = npt.NDArray[np.uint8]
@@ -35,10 +41,14 @@ class LabelSpace:
         colors: one RGB triple (0..255) per class, for pictures.
         subsets: named selections of class names for a mean IoU besides the mean over all classes,
             e.g. the 16 and 13 classes of SYNTHIA.
+        ids: one per class, its value in the masks of whoever named the classes; None for a class that they show by
+            colour alone. Empty where that is not known, as in model files of earlier versions.
+        ignore_id: value of pixels of no class in these masks; None where they have none.
+        ignore_color: colour of such pixels in colour masks; None where they have none.
 
     Raises:
-        RequestError: the number of classes is not in 1 .. 255, a name occurs twice, the number of colours
-            differs, or a subset has an unknown class.
+        RequestError: the number of classes is not in 1 .. 255, a name or an id occurs twice, the number of colours or
+            ids differs, an id is not in 0 .. 65535, or a subset has an unknown class.
 
     Example:
         >>> space = LabelSpace("two", ("road", "sky"), ((128, 64, 128), (70, 130, 180)))
@@ -50,6 +60,9 @@ class LabelSpace:
     names: tuple[str, ...]
     colors: tuple[Color, ...]
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ids: tuple[int | None, ...] = ()
+    ignore_id: int | None = None
+    ignore_color: Color | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MAX_CLASSES:
@@ -63,9 +76,17 @@ class LabelSpace:
             raise RequestError(
                 f"label space '{self.name}' has {len(self.names)} classes but {len(self.colors)} colours"
             )
+        self._require_ids()
         for subset in self.subsets.values():
             for name in subset:
                 self.index(name)
+
+    def _require_ids(self) -> None:
+        known = [i for i in self.ids if i is not None]
+        if self.ids and len(self.ids) != len(self.names):
+            raise RequestError(f"label space '{self.name}' has {len(self.names)} classes but {len(self.ids)} ids")
+        if len(set(known)) != len(known) or not all(0 <= i <= LARGEST_ID for i in known):
+            raise RequestError(f"label space '{self.name}': ids are different numbers from 0 to {LARGEST_ID}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -107,13 +128,32 @@ class LabelSpace:
         """Tell whether the two spaces give every train id the same name."""
         return self.names == other.names
 
+    def numbered(self) -> LabelSpace:
+        """Return the space with its train ids as ids where none are known, as in data that hold train ids."""
+        return self if self.ids else replace(self, ids=tuple(range(len(self))), ignore_id=IGNORE)
+
+    def reordered(self, names: Sequence[str]) -> LabelSpace:
+        """Return the space with its classes in the order of ``names``, which are the same ones."""
+        if tuple(names) == self.names:
+            return self
+        order = [self.index(name) for name in names]
+        ids = tuple(self.ids[i] for i in order) if self.ids else ()
+        return replace(self, names=tuple(names), colors=tuple(self.colors[i] for i in order), ids=ids)
+
+    def numbered_as(self, other: LabelSpace) -> LabelSpace:
+        """Return the space with the ids of ``other``, by name, where that has all of its classes and ids."""
+        if not other.ids or not set(self.names) <= set(other.names):
+            return self
+        ids = tuple(other.ids[other.index(name)] for name in self.names)
+        return replace(self, ids=ids, ignore_id=other.ignore_id, ignore_color=other.ignore_color)
+
     def mapping_to(self, other: LabelSpace, merge: Mapping[str, str] | None = None) -> LabelMap:
         """Build a look-up table [256] from train ids of this space to train ids of ``other``.
 
         Args:
             other: the space to map to. Classes are matched by name.
             merge: maps a class of this space to a differently named class of ``other``, e.g.
-                ``{"truck": "car"}``.
+                ``{"truck": "car"}``; to ``ignore`` where its pixels belong to no class.
 
         Returns:
             [256] uint8; IGNORE for labels without a counterpart.
@@ -129,7 +169,7 @@ class LabelSpace:
             goal = merge.get(name, name)
             if goal in other.names:
                 table[train_id] = other.index(goal)
-            elif name in merge:
+            elif name in merge and goal.lower() not in IGNORED_NAMES:
                 other.index(goal)
         return table
 
@@ -141,19 +181,46 @@ class LabelSpace:
                 "names": list(self.names),
                 "colors": [list(c) for c in self.colors],
                 "subsets": {k: list(v) for k, v in self.subsets.items()},
+                "ids": list(self.ids),
+                "ignore_id": self.ignore_id,
+                "ignore_color": list(self.ignore_color) if self.ignore_color is not None else None,
             }
         )
 
     @classmethod
     def from_json(cls, text: str) -> LabelSpace:
-        """Read a space that :meth:`to_json` wrote."""
+        """Read a space that :meth:`to_json` wrote, here or in an earlier version, which knew no ids."""
         raw: dict[str, Any] = json.loads(text)
+        ignore_color = raw.get("ignore_color")
         return cls(
             name=str(raw["name"]),
             names=tuple(raw["names"]),
             colors=tuple((int(r), int(g), int(b)) for r, g, b in raw["colors"]),
             subsets={k: tuple(v) for k, v in raw.get("subsets", {}).items()},
+            ids=tuple(raw.get("ids", ())),
+            ignore_id=raw.get("ignore_id"),
+            ignore_color=tuple(ignore_color) if ignore_color is not None else None,
         )
+
+
+def alike(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of ``names`` that ``name`` is probably meant to be; None if none is near.
+
+    Case, spaces, dashes and underscores do not count. Names with other numbers (``class_1``, ``class_11``) are not
+    taken for each other.
+
+    Example:
+        >>> alike("Traffic_Light", ["road", "traffic light"]), alike("class_1", ["class_2", "class_11"])
+        ('traffic light', None)
+    """
+    plain = {_plain(other): other for other in names}
+    wanted = _plain(name)
+    near = [wanted] if wanted in plain else difflib.get_close_matches(wanted, plain, n=3, cutoff=0.8)
+    return next((plain[n] for n in near if re.sub(r"\D", "", n) == re.sub(r"\D", "", wanted)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 def distinct_colors(count: int) -> tuple[Color, ...]:
@@ -170,35 +237,37 @@ def _without(names: Sequence[str], *gone: str) -> tuple[str, ...]:
     return tuple(n for n in names if n not in gone)
 
 
-_CITYSCAPES: tuple[tuple[str, Color], ...] = (
-    ("road", (128, 64, 128)),
-    ("sidewalk", (244, 35, 232)),
-    ("building", (70, 70, 70)),
-    ("wall", (102, 102, 156)),
-    ("fence", (190, 153, 153)),
-    ("pole", (153, 153, 153)),
-    ("traffic light", (250, 170, 30)),
-    ("traffic sign", (220, 220, 0)),
-    ("vegetation", (107, 142, 35)),
-    ("terrain", (152, 251, 152)),
-    ("sky", (70, 130, 180)),
-    ("person", (220, 20, 60)),
-    ("rider", (255, 0, 0)),
-    ("car", (0, 0, 142)),
-    ("truck", (0, 0, 70)),
-    ("bus", (0, 60, 100)),
-    ("train", (0, 80, 100)),
-    ("motorcycle", (0, 0, 230)),
-    ("bicycle", (119, 11, 32)),
+_CITYSCAPES: tuple[tuple[str, int, Color], ...] = (
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
 )
-_CITYSCAPES_NAMES = tuple(name for name, _ in _CITYSCAPES)
+"""Name, label id and colour of the evaluated classes, as the data set's own scripts have them."""
+_CITYSCAPES_NAMES = tuple(name for name, _, _ in _CITYSCAPES)
 _SYNTHIA_NAMES = _without(_CITYSCAPES_NAMES, "terrain", "truck", "train")
 _COMMON_NAMES = _without(_SYNTHIA_NAMES, "wall", "fence", "pole")
 
 
 def _cityscapes_like(name: str, names: tuple[str, ...], subsets: Mapping[str, tuple[str, ...]]) -> LabelSpace:
-    colors = dict(_CITYSCAPES)
-    return LabelSpace(name, names, tuple(colors[n] for n in names), subsets)
+    own = {n: (label_id, color) for n, label_id, color in _CITYSCAPES}
+    ids = tuple(own[n][0] for n in names)
+    return LabelSpace(name, names, tuple(own[n][1] for n in names), subsets, ids, ignore_id=0)
 
 
 CITYSCAPES = _cityscapes_like(
@@ -228,6 +297,8 @@ CAMVID = LabelSpace(
         (64, 64, 0),
         (0, 128, 192),
     ),
+    ids=tuple(range(11)),
+    ignore_id=11,
 )
 """The 11 classes of CamVid in the order of the SegNet release."""
 
@@ -243,6 +314,8 @@ IDD_LITE = LabelSpace(
         (107, 142, 35),
         (70, 130, 180),
     ),
+    ids=tuple(range(7)),
+    ignore_id=IGNORE,
 )
 """The 7 classes of IDD-Lite, the coarsest level of the India Driving Dataset, in train-id order."""
 

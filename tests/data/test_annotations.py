@@ -109,7 +109,7 @@ def test_every_tool_gives_its_own_pixels(tmp_path: Path, tool: str) -> None:
         assert np.array_equal(dataset.label(index), expected)
         assert np.array_equal(copy.label(index), expected)
     assert "background  (all that no annotation covers)" in describe_classes(dataset)
-    assert dataset.remarks == ()
+    assert dataset.notices == ()
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -166,14 +166,14 @@ def test_images_and_entries_that_do_not_meet_are_named(tmp_path: Path, tool: str
     images, labels = write_images(tmp_path / "images", {"a/one": None}), TOOLS[tool](tmp_path)
     dataset = open_folder(images, labels)
     assert len(dataset) == 1
-    (remark,) = dataset.remarks
-    assert "1 annotated images are not in" in remark.text
-    assert "b.two" in remark.text
+    (notice,) = dataset.notices
+    assert "1 annotated images are not in" in notice.text
+    assert "b.two" in notice.text
     write_images(images, {**SCENES, "third": None})
     if tool == "yolo":  # no text file, no objects
         dataset = open_folder(images, labels)
         assert (dataset.label(2) == 0).all()
-        assert dataset.remarks[0].text == "1 of 3 images have no annotation and are all 'background': third"
+        assert dataset.notices[0].text == "1 of 3 images have no annotation and are all 'background': third"
     else:
         text = message(images, labels)
         assert "1 of 3 images have no" in text
@@ -199,7 +199,7 @@ def test_an_image_that_is_annotated_with_nothing_is_background(tmp_path: Path, t
     images = write_images(tmp_path / "images")
     dataset = open_folder(images, TOOLS[tool](tmp_path, {**SCENES, "a/one": []}))
     assert (dataset.label(0) == 0).all()
-    assert "1 of 2 images have no annotation and are all 'background': a/one" in dataset.remarks[0].text
+    assert "1 of 2 images have no annotation and are all 'background': a/one" in dataset.notices[0].text
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "\ud800"])
@@ -422,7 +422,7 @@ def test_files_of_labelme_lie_beside_the_images(tmp_path: Path) -> None:
     write_json(images / "notes.json", {"by": "me"})
     dataset = open_folder(images, images)
     assert np.array_equal(dataset.label(0), truth("labelme", SCENES["a/one"], dataset.space.names))
-    assert [r.text for r in dataset.remarks] == [
+    assert [r.text for r in dataset.notices] == [
         f"1 files in {images} hold no annotations and are left out: notes.json"
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from segadapt.data.check import check_dataset
 from segadapt.data.dataset import Dataset
@@ -85,6 +86,18 @@ def test_everything_wrong_is_found_at_once(tmp_path: Path) -> None:
     assert found["classes"][0]["name"] == "a"
     # labels 0, 5 and 6 are whole; that of the damaged image counts as a label all the same
     assert found["classes"][0]["images"] == 3
+
+
+def test_whole_files_of_other_kinds_are_not_called_damaged(tmp_path: Path) -> None:
+    write(tmp_path)
+    for folder in ("images", "masks"):
+        for number in ("2", "4") if folder == "images" else ("1",):
+            (tmp_path / folder / f"{number}.png").unlink()
+            pages = [Image.fromarray(picture(20, 30)[..., 0])] * 3
+            pages[0].save(tmp_path / folder / f"{number}.tif", save_all=True, append_images=pages[1:])
+    report = check_dataset(open_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "classes.txt"))
+    assert report.to_dict()["error_counts"] == {"unsupported label": 1, "unsupported image": 2}
+    assert "2.tif has 3 pages" in report.errors[1].message
 
 
 def test_without_labels(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from segadapt.runs.config import DataSpec, folder_config
 from segadapt.runs.fingerprint import labels_read
 from segadapt.runs.opening import open_spec
 from segadapt.runs.own_data import own_data
-from tests.data.annotating import SCENES, labelme, write_images, yolo
+from tests.data.annotating import SCENES, write_images, yolo
 from tests.data.writing import odd_palette, picture, save
 from tests.test_cli import call
 
@@ -51,8 +51,7 @@ def test_annotations_become_masks_that_other_commands_read(
     code, direct, err = call(monkeypatch, capsys, "data", "check", *arguments[:4], "--json")
     assert code == 0, err
     assert json.loads(read)["classes"] == json.loads(direct)["classes"]
-    (warning,) = json.loads(direct)["warnings"]
-    assert warning["kind"] == "left out"
+    assert json.loads(direct)["notices"] == [note]
     code, _, err = call(monkeypatch, capsys, "data", "convert", *arguments)
     assert code == 2
     assert "classes.yaml' exists" in err
@@ -152,13 +151,3 @@ def test_folders_have_list_files_and_no_splits(tmp_path: Path) -> None:
     save(tmp_path / "i/a.png", picture(2, 3))
     with pytest.raises(RequestError, match=r"source: a folder has no split 'day\.txt'; name its images in a file"):
         open_spec(DataSpec(images=str(tmp_path / "i"), split="day.txt"), False, {}, "source")
-
-
-def test_a_run_says_what_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    """The remarks of each data set are warnings of the run, before anything trains."""
-    from segadapt.runs.opening import check_files
-
-    images, labels = write_images(tmp_path / "images", {"a/one": None}), labelme(tmp_path)
-    said: list[str] = []
-    check_files({"source": open_folder(images, labels)}, False, said.append)
-    assert said == [f"source: 1 annotated images are not in {images}: b.two"]

@@ -49,15 +49,9 @@ def test_sixteen_bit_pictures_keep_their_high_byte(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(path), picture())
 
 
-def test_orientation_tag_is_not_obeyed(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(picture(6, 8)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_picture(tmp_path / "turned.jpg").shape == (6, 8, 3)
-    assert picture_size(tmp_path / "turned.jpg") == (6, 8)
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif", "a.webp"])
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.jpg", "a.bmp", "a.tif", "a.webp", "a.gif", "a.ppm", "a.jp2", "a.dib", "a.jfif"]
+)
 def test_size_from_header(tmp_path: Path, name: str) -> None:
     assert picture_size(save(tmp_path / name, picture(13, 29))) == (13, 29)
 
@@ -220,7 +214,7 @@ def test_the_end_of_a_jpeg_may_not_be_zeros(tmp_path: Path, share: float) -> Non
 @pytest.mark.parametrize(("name", "bits"), [("p.bmp", 8), ("p.tif", 8), ("p.png", 8)])
 def test_palettes_of_every_format_give_indices(tmp_path: Path, name: str, bits: int) -> None:
     path = save(tmp_path / name, INDICES, odd_palette())
-    values, palette, depth, kind = decode(path)
+    values, palette, depth, kind = decode(path)[:4]
     assert np.array_equal(values, INDICES)
     assert palette is not None
     assert palette[:48].tolist() == np.array(odd_palette(), np.uint8).reshape(-1, 3)[:48].tolist()
@@ -234,17 +228,6 @@ def test_facts_are_those_of_the_content_and_not_of_the_suffix(tmp_path: Path) ->
     assert decode(save_16bit_rgb(tmp_path / "deep.png", picture().astype(np.uint16))).bits == 16
     Image.fromarray(INDICES > 7).save(tmp_path / "one.png")
     assert decode(tmp_path / "one.png").bits == 1
-
-
-def test_whole_numbers_of_32_bits_are_labels_and_others_are_not(tmp_path: Path) -> None:
-    Image.fromarray(INDICES.astype(np.int32) + 300).save(tmp_path / "a.tif")
-    assert np.array_equal(decode(tmp_path / "a.tif").values, INDICES.astype(np.uint16) + 300)
-    with pytest.raises(DamagedFile, match=r"a\.tif holds 32-bit numbers; images have 8 or 16 bits per channel"):
-        read_picture(tmp_path / "a.tif")
-    for values in (INDICES.astype(np.int32) - 1, INDICES.astype(np.float32)):
-        Image.fromarray(values).save(tmp_path / "b.tif")
-        with pytest.raises(DamagedFile, match=r"b\.tif holds .* numbers; labels are whole numbers from 0 to 65535"):
-            decode(tmp_path / "b.tif")
 
 
 def test_arrays_can_be_written_to(tmp_path: Path) -> None:
@@ -262,7 +245,7 @@ def test_arrays_can_be_written_to(tmp_path: Path) -> None:
 
 
 def test_images_too_large_to_decode_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segadapt.data.decode._MOST_PIXELS", 40)
+    monkeypatch.setattr("segadapt.data.formats.MOST_PIXELS", 40)
     path = save(tmp_path / "mosaic.png", picture(6, 8))
     with pytest.raises(DamagedFile, match=r"mosaic\.png has 8 x 6 pixels, too many to decode; cut it into tiles"):
         read_picture(path)

@@ -232,8 +232,10 @@ def test_several_colours_for_a_class_and_a_class_of_all_others(tmp_path: Path) -
     text = "a: {colors: [[200, 10, 20], '#0ab41e']}\nrest: others\nvoid: [9, 9, 9]\n"
     assert open_folder(images, masks, write(tmp_path / "c.yaml", text)).label(0).tolist() == [[0, 0, 1, IGNORE, 1]]
     with pytest.raises(UnknownLabel, match="belong to no class"):
-        open_folder(images, masks, write(tmp_path / "c.yaml", text.replace("rest: others\n", ""))).label(0)
-    by_part = "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nignore: {colors: others}\n"
+        open_folder(images, masks, write(tmp_path / "c.yaml", text.replace("others", "[7, 7, 7]"))).label(0)
+    by_part = (
+        "a: {colors: {source: '#c80a14', test: [[10, 180, 30], [1, 2, 3]]}}\nb: '#ffffff'\nignore: {colors: others}\n"
+    )
     classes = write(tmp_path / "c.yaml", by_part)
     assert open_folder(images, masks, classes, part="source").label(0).tolist() == [[0] + [IGNORE] * 4]
     assert open_folder(images, masks, classes, part="test").label(0).tolist() == [[IGNORE, 0, IGNORE, IGNORE, 0]]
@@ -253,7 +255,7 @@ def test_all_others_of_grey_pictures_saved_as_colours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["c.txt", "c.csv"])
 def test_all_others_in_a_table(tmp_path: Path, name: str) -> None:
-    classes = write(tmp_path / name, "a,2\nignore,others\n")
+    classes = write(tmp_path / name, "a,2\nb,9\nignore,others\n")
     assert open_folder(*folder(tmp_path, MASK), classes).label(0).tolist() == [[IGNORE, IGNORE, 0], [0, 0, IGNORE]]
 
 
@@ -390,13 +392,13 @@ def test_colour_masks_without_colours(tmp_path: Path) -> None:
     assert "is a colour mask" in text
     assert "[r, g, b]" in text
     with pytest.raises(UnknownLabel, match="pixels"):
-        open_folder(images, masks, write(tmp_path / "c.yaml", "{a: [1, 2, 3]}")).label(0)
+        open_folder(images, masks, write(tmp_path / "c.yaml", "{a: [1, 2, 3], b: [3, 2, 1]}")).label(0)
 
 
 def test_deep_colour_masks(tmp_path: Path) -> None:
     images, masks = folder(tmp_path, MASK)
     save_16bit_rgb(masks / "0.png", np.arange(18, dtype=np.uint16).reshape(2, 3, 3) * 300)
-    assert "16-bit colours" in message(images, masks, write(tmp_path / "c.yaml", "{a: [1, 2, 3]}"))
+    assert "16-bit colours" in message(images, masks, write(tmp_path / "c.yaml", "{a: [1, 2, 3], b: [3, 2, 1]}"))
 
 
 def test_photographs_are_no_masks(tmp_path: Path) -> None:
@@ -434,7 +436,7 @@ def test_damaged_mask_is_named_while_inferring(tmp_path: Path) -> None:
         ("c.yaml", "{a: -1}", "an id is a number"),
         ("c.yaml", "{a: 0, b: [1, 2, 3]}", "'b' has no id"),
         ("c.yaml", "a: {ids: [1, 2]}\nb: {ids: [3, 1]}", "the id '1' stands there twice"),
-        ("c.yaml", "a:\nb: 1", "'a' has the id 'None'"),
+        ("c.yaml", "a:\nb: 1", "'a' has no id or colour"),
         ("c.yaml", "a: {ids: [1, x]}", "'a' has the id 'x'"),
         ("c.yaml", "{a: [9, 10]}", "several ids as {ids: [1, 2]}"),
         ("c.yaml", "{a: {colors: [[1, 2, 3], [1, 2]]}}", "'a' has the color '[1, 2]'"),
@@ -445,12 +447,13 @@ def test_damaged_mask_is_named_while_inferring(tmp_path: Path) -> None:
         ("c.yaml", "{a: {ids: []}, b: {ids: []}}", "no class has an id or colour of these masks"),
         ("c.yaml", "5", "expected a list of names"),
         ("c.yaml", "a: [1", "cannot be parsed"),
-        ("c.json", '[{"name": "a", "idx": 0}]', "unknown key 'idx'"),
+        ("c.json", '[{"name": "a", "idz": 0}]', "unknown key 'idz'"),
         ("c.yaml", "[]", "names no class"),
         ("c.yaml", "[void]", "names no class"),
         ("c.txt", "", "is empty"),
         ("c.txt", "a,b,c\n", "is not name, name,id or name,r,g,b"),
-        ("c.xml", "<a/>", "write it as .yaml"),
+        ("c.xml", "<a/>", "is an XML file"),
+        ("c.doc", "a", "write it as .yaml"),
     ],
 )
 def test_bad_classes_files(tmp_path: Path, name: str, text: str, expected: str) -> None:
@@ -497,10 +500,27 @@ def test_jpeg_masks_do_not_say_what_their_classes_are(tmp_path: Path) -> None:
     cv2.imwrite(str(masks / "0.jpg"), MASK)
     (masks / "0.png").unlink()
     said = message(images, masks)
-    assert "1 masks are JPEG files" in said
-    assert f"{masks / '0.jpg'}; save masks as PNG" in said
+    assert "1 of 2 masks are JPEG files" in said
+    assert f"{masks / '0.jpg'}; export them again as PNG" in said
 
 
 def test_a_class_may_be_called_like_a_column(tmp_path: Path) -> None:
     classes = read_classes(write(tmp_path / "c.csv", "class,0\nname,1\n"))
     assert [(c.name, c.ids) for c in classes] == [("class", (0,)), ("name", (1,))]
+
+
+def test_a_palette_that_gives_values_to_other_classes_is_refused(tmp_path: Path) -> None:
+    """As a prediction has that another program saved anew; a palette of other colours says nothing."""
+    text = "[{name: a, id: 1, color: [9, 9, 9]}, {name: b, id: 0, color: [7, 7, 9]}]"
+    mask = np.array([[0, 1, 255]], np.uint8)
+    palettes = {"other": [9, 9, 9, 7, 7, 9], "same": [7, 7, 9, 9, 9, 9], "strange": [9, 9, 9, 1, 2, 3]}
+    for name, palette in palettes.items():
+        classes = write(tmp_path / "c.yaml", text)
+        images, masks = folder(tmp_path / name, mask, palette=palette + [0] * (768 - 6))
+        if name != "other":
+            assert open_folder(images, masks, classes).label(0).tolist() == [[1, 0, 255]]
+            continue
+        with pytest.raises(
+            UnknownLabel, match="shows value 0 in the colour of 'a', but the classes file gives 0 to 'b'"
+        ):
+            open_folder(images, masks, classes).label(0)

@@ -259,3 +259,14 @@ def test_a_cache_is_sent_without_what_it_holds() -> None:
     assert sent.get(("b", None), lambda: np.zeros(40, np.uint8)).nbytes == 40
     assert sent.get(("b", None), lambda: np.ones(40, np.uint8))[0] == 0
     assert cache.get(("a", None), lambda: np.ones(60, np.uint8))[0] == 0
+
+
+def test_a_file_may_be_image_and_label_at_once(tmp_path: Path) -> None:
+    """Masks given as images: what is kept in memory of a file is told apart by its use."""
+    cache = DecodedCache(1 << 20)
+    path = tmp_path / "a.png"
+    image = cache.get(("image", path, None), lambda: np.zeros((2, 3, 3), np.uint8))
+    label = cache.get(("label", path, None), lambda: np.ones((2, 3), np.uint8))
+    assert image.shape == (2, 3, 3)
+    assert label.shape == (2, 3)
+    assert cache.get(("image", path, None), lambda: label) is image

@@ -173,12 +173,13 @@ def test_check_reads_every_element() -> None:
 @pytest.mark.parametrize(
     ("element", "message"),
     [
-        ((IMAGE[..., 0], LABEL), r"is an image of shape \[4, 5\]; expected an RGB image"),
+        ((IMAGE.reshape(2, 5, 6), LABEL), r"is an image of shape \[2, 5, 6\]; expected an image"),
+        ((IMAGE[None], LABEL), r"shape \[1, 4, 5, 3\]; .*images of a batch are given as a list"),
         ((IMAGE.astype(np.int64), LABEL), "is an image of int64; expected"),
         ((IMAGE.astype(np.float32), LABEL), r"values from 4 to 248; expected floats in \[0, 1\]"),
         ((np.full((4, 5, 3), np.nan), LABEL), r"expected floats in \[0, 1\]"),
-        (("a.png", LABEL), "holds a str; expected an RGB image"),
-        (({"image": IMAGE}), "holds a dict; expected an RGB image"),
+        (("a.png", LABEL), "is a str; expected an image"),
+        (({"image": IMAGE}), "is a dict; expected an image"),
         ((IMAGE, LABEL, 3), r"has 3 parts; expected an image, or a pair \(image, label\)"),
         (IMAGE, "has no label; expected a pair"),
         ((IMAGE, LABEL.astype(np.float32)), "has a label of float32"),
@@ -186,7 +187,7 @@ def test_check_reads_every_element() -> None:
         ((IMAGE, LABEL[:3]), r"has a label of shape \[3, 5\]; its image is \[4, 5\] pixels"),
         ((IMAGE, LABEL + 1), "has the label 3; expected train ids from 0 to 2, and 255 for ignored pixels"),
         ((IMAGE, LABEL - 1), "has the label -1; expected train ids"),
-        ((Image.fromarray(IMAGE[..., 0].astype(np.uint16)), LABEL), "mode I;16; expected 8 bits per channel"),
+        ((Image.fromarray(IMAGE[..., 0].astype(np.int32)), LABEL), "mode I .32 bits.; expected 8 or 16 bits"),
     ],
 )
 def test_wrong_elements_are_named(element: Any, message: str) -> None:

@@ -68,7 +68,7 @@ LAYOUTS: list[tuple[str, dict[str, str]]] = [
 def test_a_pattern_pairs_two_folders(tmp_path: Path, pattern: str, expected: dict[str, str]) -> None:
     images, labels = layout(tmp_path, [*expected, "else.bmp"], [*expected.values(), "other.bmp"])
     assert pairs(images, labels, pattern) == expected
-    said = [remark.text for remark in open_folder(images, labels, pair=pattern).remarks]
+    said = [notice.text for notice in open_folder(images, labels, pair=pattern).notices]
     assert said == [
         f"1 files in {images} do not fit '{pattern}' and are left out: else.bmp",
         f"1 files in {labels} do not fit '{pattern}' and are left out: other.bmp",
@@ -83,7 +83,7 @@ def test_a_pattern_pairs_one_folder(tmp_path: Path, pattern: str, expected: dict
         image(tmp_path / name)
         mask(tmp_path / partner)
     assert pairs(tmp_path, tmp_path, pattern) == expected
-    assert open_folder(tmp_path, tmp_path, pair=pattern).remarks == ()
+    assert open_folder(tmp_path, tmp_path, pair=pattern).notices == ()
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,23 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+import segadapt
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluation import export
 from segadapt.evaluation.export import export_onnx
+from segadapt.evaluation.onnx_metadata import input_line, onnx_metadata
 from segadapt.evaluation.predict import predict_array
+from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.prototype_net import Kind, PrototypeNet
+from segadapt.models.store import LoadedModel
 from tests.evaluation.tiny import TinySegmenter
 
 pytest.importorskip("onnxruntime")
@@ -127,3 +132,38 @@ def test_missing_libraries_and_bad_sizes(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
     with pytest.raises(RequestError, match=r'onnxscript; install with: pip install "segadapt\[export\]"'):
         export_onnx(TinySegmenter(3), tmp_path / "m.onnx", 8, 8)
+
+
+def test_the_file_says_what_it_needs(tmp_path: Path) -> None:
+    import onnxruntime
+
+    space = LabelSpace("own", ("sky", "a, b", "Straße"), distinct_colors(3), ids=(7, None, 300))
+    provenance = {"run": "r", "stage": "adapt", "size": [24, 40], "inference": {"align_corners": True, "flip": True}}
+    loaded = LoadedModel(TinySegmenter(3).eval(), space, provenance)
+
+    made = segadapt.export(loaded, str(tmp_path / "m.onnx"))
+    entries = onnxruntime.InferenceSession(str(tmp_path / "m.onnx")).get_modelmeta().custom_metadata_map
+    about = json.loads(entries["segadapt"])
+    assert made.shapes[0] == (1, 3, 24, 40), "the working size, unless another is asked for"
+    assert about["classes"] == json.loads(entries["classes"]) == list(space.names)
+    assert about["ids"] == [7, None, 300]
+    assert [tuple(color) for color in about["colors"]] == list(space.colors)
+    assert about["input"]["size"] == {"height": 24, "width": 40, "longest": None}
+    assert (about["input"]["range"], about["input"]["layout"], about["input"]["channels"]) == ([0, 1], "NCHW", "RGB")
+    assert about["output"]["align_corners"] is True
+    assert about["inference"]["flip"] is True
+    assert about["provenance"] == provenance
+    assert about["version"] == segadapt.__version__
+    assert made.input == entries["input"]
+    assert "working size (height x width): 24 x 40" in made.input
+    fixed = json.loads(onnx_metadata(loaded, InferenceConfig(), (16, 32))["segadapt"])["input"]
+    assert (fixed["size"]["height"], fixed["size"]["width"], fixed["any_size"]) == (16, 32, False)
+    assert "fixed size (height x width): 16 x 32" in input_line((16, 32), (16, 32))
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(None, "the size of the image"), (960, "longest side at most 960"), ((None, 64), "in proportion x 64")],
+)
+def test_working_sizes_in_words(size: Any, words: str) -> None:
+    assert words in input_line(size, None)

@@ -14,10 +14,12 @@ from PIL import Image
 
 from segadapt.core.files import write_bytes
 from segadapt.data.decode import read_index
+from segadapt.data.mask_format import mask_format
 from segadapt.data.writing import encode_index_png
 from segadapt.errors import RequestError
-from segadapt.evaluation.predict import find_images, label_id_table, predict_array, predict_path
-from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace, distinct_colors
+from segadapt.evaluation.inputs import find_inputs
+from segadapt.evaluation.predict import predict_array, predict_path
+from segadapt.labels import CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace, distinct_colors
 from segadapt.models.inference import InferenceConfig, predict_labels
 from tests.evaluation.test_scoring import FOUR, blocks, grey_image
 from tests.evaluation.tiny import GreyLevels, TinySegmenter
@@ -53,7 +55,8 @@ def test_folder(folder: Path, tmp_path: Path) -> None:
         GreyLevels(4), FOUR, folder, out, config, "cpu", progress=lambda done, total: calls.append((done, total))
     )
     bases = ["plain", "town/deep/last", "town/first.jpg", "town/first.png"]
-    assert names(out) == sorted(f"{b}{end}" for b in bases for end in (".png", "_overlay.jpg", "_confidence.png"))
+    files = [f"{b}{end}" for b in bases for end in (".png", "_overlay.jpg", "_confidence.png")]
+    assert names(out) == sorted([*files, "legend.json"])
     assert summary.count == 4
     assert len(summary.skipped) == 1
     assert "damaged.png" in summary.skipped[0]
@@ -79,7 +82,7 @@ def test_known_prediction_and_single_file(tmp_path: Path) -> None:
     write(tmp_path / "in" / "bands.png", grey_image(label))
     out = tmp_path / "out"
     predict_path(GreyLevels(4), FOUR, tmp_path / "in" / "bands.png", out, kinds=("index", "color"))
-    assert names(out) == ["bands.png", "bands_color.png"]
+    assert names(out) == ["bands.png", "bands_color.png", "legend.json"]
     assert (read_index(out / "bands.png") == label).mean() > 0.9
     color = cv2.cvtColor(cv2.imread(str(out / "bands_color.png")), cv2.COLOR_BGR2RGB)
     assert np.array_equal(color, FOUR.colorize(read_index(out / "bands.png")))
@@ -91,7 +94,7 @@ def test_results_do_not_land_on_each_other(tmp_path: Path) -> None:
         write(tmp_path / "in" / name, grey_image(blocks(16, 16 + number, number)))
     summary = predict_path(GreyLevels(4), FOUR, tmp_path / "in", tmp_path / "out", kinds=("index", "confidence"))
     assert summary.count == 4
-    written = names(tmp_path / "out")
+    written = [name for name in names(tmp_path / "out") if name != "legend.json"]
     assert len({name.casefold() for name in written}) == 8
     for number, name in enumerate(["a.png", "a_confidence.png", "B.png", "b.jpg"]):
         assert read_index(tmp_path / "out" / f"{name}.png").shape == (16, 16 + number)
@@ -117,10 +120,10 @@ def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.png").write_bytes(b"no image")
     for path, message in (
-        (tmp_path / "nowhere", "no image or folder"),
-        (tmp_path / "empty", "no images in"),
-        (folder / "notes.txt", "not an image file"),
-        (tmp_path / "broken", "none of the 1 images"),
+        (tmp_path / "nowhere", "there is no image, video or folder"),
+        (tmp_path / "empty", "no images or videos in"),
+        (folder / "notes.txt", "neither an image nor a video"),
+        (tmp_path / "broken", "none of the 1 files"),
     ):
         with pytest.raises(RequestError, match=message):
             predict_path(model, FOUR, path, out)
@@ -141,19 +144,16 @@ def test_cityscapes_ids(tmp_path: Path) -> None:
     from cityscapesscripts.helpers.labels import name2label
 
     for space in (CITYSCAPES, SYNTHIA, NTHU):
-        table = label_id_table(space, "cityscapes")
-        assert table is not None
+        table = mask_format(space, "cityscapes").table
         assert [int(table[i]) for i in range(len(space))] == [name2label[name].id for name in space.names]
         assert table[IGNORE] == 0
-    assert label_id_table(CAMVID, "train") is None
     write(tmp_path / "in.png", grey_image(blocks(32, 48, 0), 16))
     model = TinySegmenter(len(SYNTHIA))
     predict_path(model, SYNTHIA, tmp_path / "in.png", tmp_path / "out", ids="cityscapes", kinds=("index",))
     predict_path(model, SYNTHIA, tmp_path / "in.png", tmp_path / "train", kinds=("index",))
     stored = Image.open(tmp_path / "out" / "in.png")
     assert stored.mode == "L"
-    table = label_id_table(SYNTHIA, "cityscapes")
-    assert table is not None
+    table = mask_format(SYNTHIA, "cityscapes").table
     assert np.array_equal(np.asarray(stored), table[read_index(tmp_path / "train" / "in.png")])
 
 
@@ -196,6 +196,6 @@ def test_linked_and_hidden_files(folder: Path, tmp_path: Path) -> None:
     write(folder / "._plain.png", grey_image(blocks(8, 8, 0)))
     write(tmp_path / "elsewhere" / "y.png", grey_image(blocks(8, 8, 0)))
     (folder / "link").symlink_to(tmp_path / "elsewhere")
-    found = [p.relative_to(folder.resolve()).as_posix() for p in find_images(folder)]
+    found = [p.relative_to(folder.resolve()).as_posix() for p in find_inputs(folder).images]
     assert "link/y.png" in found
     assert not any("hidden" in name or "._" in name for name in found)

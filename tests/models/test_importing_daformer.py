@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from segadapt.cli import main
+from segadapt.cli.importing import _space
 from segadapt.errors import RequestError
-from segadapt.labels import CITYSCAPES, SYNTHIA
+from segadapt.labels import CITYSCAPES, SYNTHIA, LabelSpace
 from segadapt.models.build import build_segmenter
 from segadapt.models.importing import import_checkpoint
 from segadapt.models.mit_names import from_mit
@@ -185,3 +186,34 @@ def test_the_command(
         summary = json.loads(capsys.readouterr().out)
         assert (summary["network"], summary["layout"]) == ("daformer_mit_b0", "daformer")
         assert_holds(load_model(out), state)
+
+
+def test_classes_that_the_file_names_count(student: State, tmp_path: Path) -> None:
+    """In whatever order the file has them; ``space`` gives the order wanted, and other names are refused."""
+    backwards = CITYSCAPES.names[::-1]
+    content = {"state_dict": named(student, ""), "meta": {"CLASSES": list(backwards), "PALETTE": [[1, 2, 3]] * 19}}
+    path = saved(tmp_path / "latest.pth", content)
+    loaded = import_checkpoint(path)
+    assert_holds(loaded, student)
+    assert loaded.space.names == backwards
+    assert loaded.space.ids == CITYSCAPES.ids[::-1]
+    assert loaded.space.colors == CITYSCAPES.colors[::-1]
+    ordered = import_checkpoint(path, space="cityscapes19")
+    assert ordered.space == CITYSCAPES
+    key = "decode_head.conv_seg.weight"
+    assert torch.equal(ordered.model.state_dict()[key], student[key].flip(0))
+    ours = LabelSpace("ours", ("Road", *backwards[:-1]), CITYSCAPES.colors)
+    with pytest.raises(RequestError, match=r"lacks 'Road' \(its 'road'\?\) and has 'road' besides"):
+        import_checkpoint(path, space=ours)
+    content["meta"] = {"dataset_meta": {"classes": tuple(f"c{i}" for i in range(19))}}
+    assert import_checkpoint(saved(path, content)).space.names[:2] == ("c0", "c1")
+
+
+def test_a_classes_file_gives_rows_by_ids(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("{sky: 2, road: 0, car: 1}")
+    (tmp_path / "b.yaml").write_text("{sky: 23, road: 7, car: 26}")
+    spaces = [_space(str(tmp_path / name)) for name in ("a.yaml", "b.yaml")]
+    assert [space.names for space in spaces if isinstance(space, LabelSpace)] == [
+        ("road", "car", "sky"),
+        ("sky", "road", "car"),
+    ]

@@ -181,3 +181,31 @@ def test_a_narrow_page_does_not_scroll_sideways(browser: Any, report: Path) -> N
     heads = page.locator("#curves figcaption")
     assert all(heads.nth(i).bounding_box()["height"] < 90 for i in range(heads.count()))
     page.close()
+
+
+def test_a_class_is_shown_without_its_colour(page: Any) -> None:
+    """Pixels of the class become transparent, those of others stay; the share of right pixels does not change."""
+    shown = """() => createImageBitmap(document.getElementById("right")).then((image) => {
+        const canvas = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height });
+        const context = canvas.getContext("2d");
+        context.drawImage(image, 0, 0);
+        const data = context.getImageData(0, 0, image.width, image.height).data, found = {};
+        for (let i = 0; i < data.length; i += 4) {
+            const color = data[i + 3] < 128 ? "none" : data.slice(i, i + 3).join(",");
+            found[color] = (found[color] || 0) + 1;
+        }
+        return found;
+    })"""
+    before, said = page.evaluate(shown), page.text_content("#agreement")
+    color = next(c for c in before if c != "none")
+    source = page.get_attribute("#right", "src")
+    page.click(f'#class-legend button[data-color="{color}"]')
+    page.wait_for_function("(old) => document.getElementById('right').src !== old", arg=source)
+    page.wait_for_function("() => document.getElementById('right').complete")
+    after = page.evaluate(shown)
+    assert after.pop("none") == before.get("none", 0) + before.pop(color)
+    before.pop("none", None)
+    assert after == before
+    assert page.text_content("#agreement") == said
+    page.click(f'#class-legend button[data-color="{color}"]')
+    page.wait_for_function("(old) => document.getElementById('right').src === old", arg=source)

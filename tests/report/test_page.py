@@ -13,7 +13,7 @@ import pytest
 
 from segadapt.errors import RequestError
 from segadapt.report import write_report
-from segadapt.report.page import gap_closed
+from segadapt.report.page import gap_closed, unpainted
 from tests.report.making import SPACE, online_labels, results, row, scores, write_results, write_run
 
 pytest.importorskip("jinja2")
@@ -235,3 +235,25 @@ def test_where_the_page_goes(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match="nothing can be written into"):
         write_report(tmp_path / "run", tmp_path / "file" / "page.html")
+
+
+def test_a_mean_counts_the_classes_that_occur(tmp_path: Path) -> None:
+    """``train`` is in neither the truth nor the predictions."""
+    page = page_with(tmp_path)
+    assert "mean IoU in percent over 2 of 3 classes (tiny3); the others are in neither the truth nor" in page.text
+    rows = results()["rows"]
+    rows[0]["scores"]["iou"]["train"] = 0.0
+    assert "over 2 to 3 of 3 classes" in page_with(tmp_path, rows=rows).text
+    for entry in rows:
+        entry["scores"]["iou"]["train"] = 1.0
+    assert "over 3 classes (tiny3) " in page_with(tmp_path, rows=rows).text
+
+
+def test_classes_around_things_begin_without_colour(tmp_path: Path) -> None:
+    assert unpainted(["_background_", "cell", "Other"]) == ["_background_", "Other"]
+    assert unpainted(["road", "backgrounds"]) == unpainted(["background"]) == []
+    space = {"name": "s", "names": ["road", "background", "train"], "colors": SPACE.colors, "subsets": {}}
+    run = write_run(tmp_path)
+    write_results(run, {**results(), "space": space})
+    pressed = re.findall(r'aria-pressed="(true|false)" data-color="([0-9,]+)"', page_of(run).html)
+    assert pressed == [("true", "128,64,128"), ("false", "70,130,180"), ("true", "0,80,100")]

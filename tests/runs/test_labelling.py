@@ -23,25 +23,30 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "x"
 
 
-def label(data: Path, out: Path, labels: Path | None) -> dict[str, Any]:
+def label(data: Path, out: Path, labels: Path | None, overwrite: bool = False) -> dict[str, Any]:
     model = build_segmenter("timm:resnet10t", 3, weights=None, width=16)
     loaded = LoadedModel(model.eval(), LabelSpace("tiny", NAMES[:3], COLORS[:3]), {})
     classes, runtime = data.parent / "classes.txt", Runtime("cpu")
-    return label_images(loaded, data / "images", out, portion=0.5, labels=labels, classes=classes, runtime=runtime)
+    how: dict[str, Any] = {"labels": labels, "classes": classes, "overwrite": overwrite, "runtime": runtime}
+    return label_images(loaded, data / "images", out, portion=0.5, **how)
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_results_are_written_and_replaced_by_later_ones(data: Path, tmp_path: Path) -> None:
+def test_results_are_written_and_replaced_if_that_is_allowed(data: Path, tmp_path: Path) -> None:
     first = label(data, tmp_path / "out", data / "labels")
-    names = {"labels.json", "labels/000.png", "labels/001.png", "labels/002.png"}
+    names = {"labels.json", "legend.json", "labels/000.png", "labels/001.png", "labels/002.png"}
     assert set(content(tmp_path / "out")) == names
     assert 0 < first["accuracy"] < 1
     (tmp_path / "out/scores").mkdir()
     (tmp_path / "out/scores/mine").touch()
-    again = label(data, tmp_path / "out", None)
+    before = content(tmp_path / "out")
+    with pytest.raises(RequestError, match="--overwrite"):
+        label(data, tmp_path / "out", None)
+    assert content(tmp_path / "out") == before
+    again = label(data, tmp_path / "out", None, overwrite=True)
     assert again["accuracy"] is None
     assert set(content(tmp_path / "out")) == {*names, "scores/mine"}
 

@@ -9,13 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
+from segadapt.data.memory import in_memory
 from segadapt.data.readers import open_dataset
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
-from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, LabelSpace
+from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, SYNTHIA, LabelSpace
 from segadapt.runs.config import DataConfig, DataSpec, load_config
 from segadapt.runs.fingerprint import labels_read
-from segadapt.runs.opening import check_files, in_space, open_data
+from segadapt.runs.opening import open_data
+from segadapt.runs.overview import read_parts
+from segadapt.runs.spaces import in_space
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
 from tests.tiny import write_folder
 
@@ -107,7 +110,7 @@ def test_test_masks_are_read_as_those_of_the_source(tmp_path: Path) -> None:
     test = open_data(config, {}, tmp_path / "cache").test
     assert test is not None
     with pytest.raises(RequestError, match=r"001\.png holds 9, which are not ids of this data set .*--ignore-id"):
-        check_files({"test": test}, False, lambda _: None)
+        read_parts({"test": test}, {"test": True}, False, lambda _: None)
 
 
 def test_what_is_merged_is_scored_and_what_is_not_is_named(tmp_path: Path) -> None:
@@ -123,9 +126,86 @@ def test_what_is_merged_is_scored_and_what_is_not_is_named(tmp_path: Path) -> No
     vehicles = LabelSpace("vehicles", ("vehicle", "boat"), ((0, 0, 0), (1, 1, 1)))
     some = in_space(plain, vehicles, "source", {"truck": "vehicle"})
     assert some.space.subsets["the 1 classes labelled here"] == ("vehicle",)
-    with pytest.raises(RequestError, match="no name in common"):
+    with pytest.raises(RequestError, match=r"'road', .* of the masks are none of vehicle, boat; .*=ignore leaves out"):
         in_space(plain, vehicles, "source")
     with pytest.raises(RequestError, match="no class 'lorry' in label space 'cityscapes19'"):
         in_space(plain, vehicles, "source", {"lorry": "vehicle"})
     with pytest.raises(RequestError, match=r"no class 'vehicles' in label space 'vehicles' .did you mean 'vehicle'"):
         in_space(plain, vehicles, "source", {"truck": "vehicles"})
+
+
+def with_classes(root: Path, text: str, masks: int = 3) -> DataSpec:
+    write_folder(root, 2, classes=masks)
+    (root / "classes.yaml").write_text(text)
+    return DataSpec(images=str(root / "images"), labels=str(root / "labels"), classes=str(root / "classes.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("Ground", "box", "disc"), r"the class 'Ground' \(did you mean 'ground'\?\) of the masks is none of"),
+        (("ground", "b o-x", "disc"), r"'b o-x' \(did you mean 'box'\?\).*merge \(b o-x=box; =ignore leaves out\)"),
+        (("ground", "box", "discs"), r"'discs' \(did you mean 'disc'\?\)"),
+        (("ground", "box", "lorry"), r"the class 'lorry' of the masks is none of ground, box, disc"),
+        (("a", "b", "c"), r"the classes 'a', 'b', 'c' of the masks are none of"),
+    ],
+)
+def test_a_class_without_a_counterpart_is_named(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    source = with_classes(tmp_path / "source", "{ground: 0, box: 1, disc: 2}")
+    test = with_classes(tmp_path / "test", f"{{{names[0]}: 0, {names[1]}: 1, {names[2]}: 2}}")
+    config = DataConfig(source=source, target=DataSpec(images=test.images), test=test)
+    with pytest.raises(RequestError, match=f"test: .*{words}"):
+        open_data(config, {}, tmp_path / "cache")
+    merge = {a: b for a, b in zip(names, ("ground", "box", "ignore"), strict=True) if a != b}
+    mended = config.model_copy(update={"test": test.model_copy(update={"merge": merge})})
+    opened = open_data(mended, {}, tmp_path / "cache")
+    assert opened.test is not None
+    assert set(np.unique(opened.test.label(0))) <= {0, 1, 2 if "disc" in names else IGNORE, IGNORE}
+
+
+def test_numbers_of_names_are_not_mistakes_of_spelling(tmp_path: Path) -> None:
+    source = with_classes(tmp_path / "source", "{class_1: 0, class_2: 1, class_3: 2}")
+    test = with_classes(tmp_path / "test", "{class_1: 0, class_2: 1, class_4: 2}")
+    with pytest.raises(RequestError, match="the class 'class_4' of the masks is none of") as caught:
+        open_data(DataConfig(source=source, target=DataSpec(images=test.images), test=test), {}, tmp_path / "cache")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_what_a_published_set_has_besides_is_told(tmp_path: Path) -> None:
+    write_gta5(tmp_path)
+    plain = open_dataset("gta5", tmp_path)
+    some = in_space(plain, SYNTHIA, "test")
+    assert some.notices == (
+        "test: pixels of terrain, truck, train are ignored, as these are no classes of 'synthia16'",
+    )
+    assert in_space(plain, SYNTHIA, "test", {"terrain": "vegetation", "truck": "car", "train": "ignore"}).notices == ()
+
+
+def test_predictions_are_written_in_the_ids_of_the_target(tmp_path: Path) -> None:
+    source = with_classes(tmp_path / "source", "{ground: 0, box: 1, disc: 2}")
+    test = with_classes(tmp_path / "test", "{disc: 20, box: 10, more: 7, ground: 0, ignore: others}")
+    test = test.model_copy(update={"merge": {"more": "ignore"}})
+    target = DataSpec(images=test.images)
+    assert open_data(DataConfig(source=source, target=target), {}, tmp_path / "cache").space.ids == (0, 1, 2)
+    space = open_data(DataConfig(source=source, target=target, test=test), {}, tmp_path / "cache").space
+    assert (space.names, space.ids) == (("ground", "box", "disc"), (0, 10, 20))
+    parts = "ground: {ids: {source: 0, target: 5}}\nbox: {ids: {source: 1, test: 0}}\ndisc: {ids: {source: [2, 3]}}\n"
+    source = with_classes(tmp_path / "parts", parts)
+    assert open_data(DataConfig(source=source, target=target), {}, tmp_path / "cache").space.ids == (5, 0, 2)
+
+
+def test_one_class_is_refused_wherever_data_become_a_run(tmp_path: Path) -> None:
+    one, two = (LabelSpace("x", names, ((0, 0, 0),) * len(names)) for names in (("crack",), ("crack", "rest")))
+    pixels = [(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))]
+    dataset = in_memory("source", pixels, one)
+    with pytest.raises(RequestError, match=r"labels: there is one class, 'crack'; .*\{background: 0, crack: 1\}"):
+        in_space(dataset, one, "labels")
+    given = {"source": dataset, "target": dataset.unlabelled()}
+    python = DataConfig(source=DataSpec(reader="python"), target=DataSpec(reader="python"))
+    with pytest.raises(RequestError, match="source: there is one class, 'crack'"):
+        open_data(python, {}, tmp_path, given)
+    given["source"] = in_memory("source", pixels, two)
+    assert open_data(python, {}, tmp_path, given).space.ids == (0, 1)
+    merged = python.model_copy(update={"source": DataSpec(reader="python", merge={"rest": "crack"})})
+    with pytest.raises(RequestError, match="of the classes crack, rest, its masks label 'crack' alone"):
+        open_data(merged, {}, tmp_path, given)

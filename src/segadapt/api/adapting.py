@@ -9,11 +9,14 @@ from typing import Any
 from torch import nn
 
 from segadapt.core.files import require_writable
+from segadapt.data.bands import BandChoice
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.report import write_report
+from segadapt.runs.before_after import compare
 from segadapt.runs.config import RunConfig, folder_config, listed, load_config
+from segadapt.runs.consent import Accept
 from segadapt.runs.own_data import Classes, PathLike, own_data
 from segadapt.runs.own_network import with_network
 from segadapt.runs.results import RunResult
@@ -35,6 +38,7 @@ def adapt(
     classes: Classes | None = None,
     ignore_ids: Sequence[int] = (255,),
     pair: str | Mapping[str, str] | None = None,
+    bands: BandChoice = None,
     method: str | None = None,
     network: nn.Module | None = None,
     head: str | None = None,
@@ -47,6 +51,7 @@ def adapt(
     steps: int | None = None,
     stage: str | None = None,
     reuse: PathLike | Sequence[PathLike] = (),
+    accept: Accept = False,
     quiet: bool = True,
 ) -> RunResult:
     """Adapt a model by a recipe, between two folders, or between two data sets of one's own.
@@ -68,6 +73,8 @@ def adapt(
         ignore_ids: mask values in folders that belong to no class.
         pair: names of images and masks, ``IMAGE=MASK`` with ``{}`` for what both share; for source and test, or by
             part: ``{"source": "{}_training.tif={}_manual1.gif"}``.
+        bands: bands to read of source and target images that have other than red, green and blue: ``all``, or numbers
+            from 1 in the order wanted; see ``data.source.bands``.
         method: for folders and data sets; ``cbst`` if None.
         network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
             scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
@@ -81,10 +88,11 @@ def adapt(
         length, steps: share of the published steps, in (0, 1], or about so many steps of all stages together.
         stage: run this stage alone.
         reuse: runs to take finished stages over from, where settings, seed and training data are equal.
+        accept: go on where the data are dubious; or a function that is told the findings and answers whether to.
         quiet: print warnings only.
 
     Raises:
-        RequestError: the request is wrong; the message says where and how to fix it.
+        RequestError: the request is wrong, or the data are dubious; the message says where and how to fix it.
         RunError: training failed or was stopped; calling again resumes it.
 
     >>> import segadapt  # doctest: +SKIP
@@ -101,6 +109,9 @@ def adapt(
     }
     numbers = {"seed": seed, "length": length}
     changes = [*overrides, *(f"{name}={value}" for name, value in numbers.items() if value is not None)]
+    if bands is not None:
+        chosen = bands if isinstance(bands, str) else list(bands)
+        changes += [f"data.{part}.bands={chosen}" for part in ("source", "target")]
     given: dict[str, Dataset] = {}
     if recipe is not None:
         if datasets or any(value is not None for pair in folders.values() for value in pair):
@@ -121,7 +132,8 @@ def adapt(
     config = with_network(config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
     require_writable(where, "folder for the run ('out')")
-    return _executed(Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given), stage)
+    opened = Run.open(config, where, roots, quiet=quiet, reuse=[Path(r) for r in reuse], given=given, accept=accept)
+    return _executed(opened, stage)
 
 
 def resume(
@@ -148,5 +160,12 @@ def resume(
 
 def _executed(run: Run, stage: str | None) -> RunResult:
     results = run.execute(stage)
-    report = write_report(run.out) if run.runtime.main else None
+    report = None
+    if run.runtime.main:
+        compared = compare(run.out, results, run.opened.training.target, str(run.runtime.device))
+        if compared is not None:
+            results, warnings = compared
+            for text in warnings:
+                run.record.warn(text)
+        report = write_report(run.out)
     return RunResult.of(results, run.out, report)

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from segadapt.core.settings import checked
-from segadapt.data.dataset import Dataset
+from segadapt.data.bands import in_bands, reader_of
+from segadapt.data.dataset import Dataset, Picture
+from segadapt.data.decode import read_picture
 from segadapt.data.folder import open_folder
+from segadapt.data.given import as_picture
 from segadapt.data.memory import in_memory
+from segadapt.data.raster import Bands
 from segadapt.engine.runtime import Runtime, device_named
 from segadapt.errors import RequestError
 from segadapt.evaluation.export import ExportReport, export_onnx
 from segadapt.evaluation.metrics import Scores
+from segadapt.evaluation.onnx_metadata import onnx_metadata
 from segadapt.evaluation.predict import predict_array
+from segadapt.evaluation.results import Prediction
 from segadapt.evaluation.scoring import evaluate as score
+from segadapt.evaluation.video import VIDEO_SUFFIXES
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
-from segadapt.runs.opening import in_space
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
+from segadapt.runs.spaces import in_space
 
 Model = LoadedModel | PathLike
+OneImage = PathLike | Image.Image | npt.NDArray[Any] | Tensor
 
 
 def load(
@@ -65,27 +75,52 @@ def load(
     return by_prototypes(loaded, file) if prototypes else loaded
 
 
+@overload
+def predict(  # type: ignore[overload-overlap]  # a text and an array can be gone through, too; both are one image
+    model: Model, image: OneImage, inference: InferenceConfig | None = None
+) -> Prediction: ...
+
+
+@overload
+def predict(model: Model, image: Iterable[OneImage], inference: InferenceConfig | None = None) -> list[Prediction]: ...
+
+
 def predict(
-    model: Model, image: npt.NDArray[np.uint8] | Image.Image, inference: InferenceConfig | None = None
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Predict one image, at the working size and with the inference of the run that made the model.
+    model: Model, image: OneImage | Iterable[OneImage], inference: InferenceConfig | None = None
+) -> Prediction | list[Prediction]:
+    """Predict an image, or several, at the working size and with the inference of the run that made the model.
+
+    Files and videos are predicted into files by :func:`segadapt.evaluation.predict_path`, in constant memory.
 
     Args:
         model: a loaded model, or the path of one.
-        image: RGB [H, W, 3] uint8, or a PIL image.
+        image: the path of an image file; a PIL image of any mode but I; or a NumPy array or torch tensor of grey, RGB
+            or RGBA values, [H, W], [H, W, C] or [C, H, W], as uint8, uint16 or floats in [0, 1]. Or a list or other
+            iterable of these. Files and PIL images are turned as viewers turn them; transparency is dropped. A model of
+            other bands, or of a measured range, takes files as those of its target, arrays [H, W, C] of the same type,
+            and arrays of C bands of 8 bits.
         inference: how to predict instead.
 
     Returns:
-        Label map [H, W] uint8 of train ids, and confidence [H, W] float32 in (0, 1].
+        The label map [H, W] uint8 of train ids, and the confidence [H, W] float32 in (0, 1]; a list of these for
+        several images.
 
-    >>> labels, confidence = segadapt.predict("run", image)  # doctest: +SKIP
+    Raises:
+        RequestError: what was given is not an image, or its file cannot be read.
+
+    >>> labels, confidence = segadapt.predict("run", "photo.jpg")  # doctest: +SKIP
+    >>> masks = [made.labels for made in segadapt.predict("run", ["a.jpg", array])]  # doctest: +SKIP
     """
     loaded = _opened(model)
-    if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise RequestError(f"an image must be an RGB array [height, width, 3] of uint8, not a {type(image).__name__}")
-    return predict_array(loaded.model, image, _inference(loaded, inference), size=loaded.working_size)
+    config = _inference(loaded, inference)
+
+    def one(value: Any, who: str) -> Prediction:
+        return predict_array(loaded.model, _picture(value, who, loaded), config, size=loaded.working_size)
+
+    if _is_one(image):
+        return one(image, "the image")
+    several: Iterable[Any] = image  # type: ignore[assignment]
+    return [one(value, f"image {number}") for number, value in enumerate(several)]
 
 
 def evaluate(
@@ -97,6 +132,7 @@ def evaluate(
     classes: PathLike | None = None,
     ignore_ids: Sequence[int] = (255,),
     pair: str | None = None,
+    merge: Mapping[str, str] | None = None,
     inference: InferenceConfig | None = None,
     device: str = "cpu",
 ) -> Scores:
@@ -110,6 +146,7 @@ def evaluate(
         classes: classes file of the masks; without one they are read as the model's classes.
         ignore_ids: mask values that belong to no class.
         pair: names of images and masks, ``IMAGE=MASK`` with ``{}`` for what both share.
+        merge: class name of the masks -> class of the model that it counts as, or ``ignore``.
         inference: how to predict instead of as the run did.
         device: where to compute.
 
@@ -128,11 +165,14 @@ def evaluate(
         file = Path(classes) if classes is not None else None
         options: dict[str, Any] = {"name": "labels", "like": loaded.space.names, "part": "test", "pair": pair}
         dataset = open_folder(Path(images), Path(labels), file, tuple(ignore_ids), **options)
+        dataset = in_bands(dataset, None, reader_of(loaded.input))
     elif not isinstance(dataset, Dataset):
-        dataset = in_memory("labels", dataset, loaded.space)
+        dataset = in_memory("labels", dataset, loaded.space, bands=loaded.model.bands)
     if not dataset.labelled:
         raise RequestError("nothing to score on: the data set is empty or has no labels")
-    dataset = in_space(dataset, loaded.space, "labels")
+    dataset = in_space(dataset, loaded.space, "labels", merge)
+    for notice in dataset.notices:
+        warnings.warn(notice.text, stacklevel=2)
     return score(loaded.model, dataset, _inference(loaded, inference), device_named(device), size=loaded.working_size)
 
 
@@ -147,6 +187,8 @@ def label(
     classes: PathLike | None = None,
     pair: str | None = None,
     inference: InferenceConfig | None = None,
+    ids: str = "train",
+    overwrite: bool = False,
     accelerator: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -155,12 +197,14 @@ def label(
     Args:
         model: a loaded model, or the path of one.
         images: folder of unlabelled images.
-        out: folder of ``labels/ID.png`` and ``labels.json``.
+        out: folder of ``labels/ID.png``, ``legend.json`` and ``labels.json``.
         portion: share of the pixels to label, in (0, 1].
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         labels, classes: true masks and their classes file, only to report accuracy.
         pair: names of images and masks, ``IMAGE=MASK`` with ``{}`` for what both share.
         inference: how to predict instead of as the run did.
+        ids: values of the labels: ``train`` ids, the ``own`` ids of your masks, or ``cityscapes`` ids.
+        overwrite: replace the labels of an earlier call.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: print warnings only.
 
@@ -182,6 +226,8 @@ def label(
         pair=pair,
         size=loaded.working_size,
         inference=_inference(loaded, inference),
+        ids=ids,
+        overwrite=overwrite,
         runtime=runtime,
         quiet=quiet,
     )
@@ -190,18 +236,22 @@ def label(
 def export(
     model: Model,
     out: PathLike = "model.onnx",
-    height: int = 512,
-    width: int = 1024,
+    height: int | None = None,
+    width: int | None = None,
     *,
     dynamic: bool = True,
     inference: InferenceConfig | None = None,
 ) -> ExportReport:
     """Export a model to ONNX and compare it with torch; see :func:`segadapt.evaluation.export.export_onnx`.
 
+    The file says what it needs: classes, colours, input range, working size, see
+    :func:`segadapt.evaluation.onnx_metadata.onnx_metadata`.
+
     Args:
         model: a loaded model, or the path of one.
         out: the ONNX file.
-        height, width: size of the images in pixels.
+        height, width: size of the images in pixels; None: the working size of the model, or 512 x 1024 if it has none
+            of two numbers.
         dynamic: let batch, height and width vary.
         inference: how the model predicts instead of as in its run.
 
@@ -209,10 +259,37 @@ def export(
     True
     """
     loaded = _opened(model)
-    return export_onnx(loaded.model, Path(out), height, width, dynamic, _inference(loaded, inference))
+    config = _inference(loaded, inference)
+    usual = loaded.working_size if isinstance(loaded.working_size, tuple) else (None, None)
+    high = height if height is not None else usual[0] or 512
+    wide = width if width is not None else usual[1] or 1024
+    metadata = onnx_metadata(loaded, config, None if dynamic else (high, wide))
+    return export_onnx(loaded.model, Path(out), high, wide, dynamic, config, metadata)
 
 
 # ---- parts ----
+
+
+def _is_one(value: Any) -> bool:
+    """Return whether a value stands for one image, be it a wrong one, rather than for several."""
+    if isinstance(value, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor | Mapping):
+        return True
+    return not (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
+
+
+def _picture(value: Any, who: str, loaded: LoadedModel) -> Picture:
+    """Return the picture, of the bands of the model, of what :func:`predict` takes as one image."""
+    reader = reader_of(loaded.input)
+    if not isinstance(value, str | os.PathLike):
+        if reader is not None and isinstance(value, np.ndarray) and reader.takes(value):
+            return reader.picture(Bands(value, None))
+        return as_picture(value, who, loaded.model.bands)
+    path = Path(value)
+    if path.is_dir():
+        raise RequestError(f"'{path}' is a folder; give its images: sorted(Path('{path}').glob('*.jpg'))")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise RequestError(f"'{path}' is a video; predict it with segadapt.evaluation.predict_path, or in a terminal")
+    return (reader or read_picture)(path)
 
 
 def _opened(model: Model) -> LoadedModel:

@@ -6,6 +6,7 @@ with one line and no traceback.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import typer
 
 from segadapt.cli import adapting, benching, converting, importing, inspecting, looking, using
+from segadapt.core.text import one_printable_line
 from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
 
@@ -49,6 +51,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "check": inspecting.check,
     "convert": converting.convert,
     "readers": inspecting.readers,
+    "tile": inspecting.tile,
     "toy": inspecting.toy,
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
@@ -77,9 +80,9 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 def _of_usage(mistake: Any) -> str:
-    """Return one line about a wrong call; or the help, where nothing was given."""
+    """Return one line about a wrong call."""
     said = mistake.format_message()
-    if mistake.ctx is None or "\n" in said:
+    if mistake.ctx is None:
         return str(said)
     return f"{said.rstrip('.')}; see '{mistake.ctx.command_path} --help'"
 
@@ -91,22 +94,33 @@ def _of_files(problem: OSError) -> str:
     return f"{said}; fix that, or choose another place, and start again"
 
 
+def _complain(message: str) -> None:
+    """Print one line on standard error, whatever characters the names in it have."""
+    print(f"segadapt: {one_printable_line(message)}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets escapes instead of an exception
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(app(prog_name="segadapt", standalone_mode=False))
     except _UsageError as mistake:
-        print(f"segadapt: {_of_usage(mistake)}", file=sys.stderr)
+        if type(mistake).__name__ == "NoArgsIsHelpError":  # the help, in several lines
+            print(mistake.format_message(), file=sys.stderr)
+        else:
+            _complain(_of_usage(mistake))
         sys.exit(2)
     except RequestError as mistake:
-        print(f"segadapt: {' '.join(str(mistake).split())}", file=sys.stderr)
+        _complain(str(mistake))
         sys.exit(2)
     except RunError as failure:
-        print(f"segadapt: {' '.join(str(failure).split())}", file=sys.stderr)
+        _complain(str(failure))
         sys.exit(1)
     except OSError as problem:
-        print(f"segadapt: {_of_files(problem)}", file=sys.stderr)
+        _complain(_of_files(problem))
         sys.exit(1)
     except KeyboardInterrupt:
-        print("segadapt: interrupted", file=sys.stderr)
+        _complain("interrupted")
         sys.exit(1)

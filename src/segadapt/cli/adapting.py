@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segadapt.cli.common import (
+    Bands,
     Classes,
     IgnoreId,
     Json,
@@ -20,6 +23,7 @@ from segadapt.cli.common import (
     TotalSteps,
     console,
     out_folder,
+    parse_bands,
     parse_ids,
     parse_pairs,
     parse_roots,
@@ -77,6 +81,7 @@ def adapt(
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
     pair: Pairs = None,
+    bands: Bands = "",
     method: MethodName = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
     root: Roots = None,
@@ -86,6 +91,7 @@ def adapt(
     stage: Stage = None,
     reuse: Reuse = None,
     plugin: Plugins = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on where the data are dubious, without being asked.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -95,14 +101,7 @@ def adapt(
     if any(folders.values()):
         if recipe is not None and "=" in recipe:
             changes, recipe = [recipe, *changes], None
-        if recipe is not None:
-            raise RequestError(
-                f"'{recipe}' is not a setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
-                "(--source-images ...)"
-            )
-        missing = [option for option, value in folders.items() if value is None]
-        if missing:
-            raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
+        _require_folders(folders, recipe)
         if (test_images is None) != (test_labels is None):
             raise RequestError("--test-images and --test-labels go together; give both or neither")
     elif recipe is None:
@@ -123,6 +122,7 @@ def adapt(
         classes=classes,
         ignore_ids=parse_ids(ignore_id),
         pair=parse_pairs(pair),
+        bands=parse_bands(bands),
         method=method,
         plugins=plugin or (),
         out=out,
@@ -132,9 +132,36 @@ def adapt(
         steps=steps,
         stage=stage,
         reuse=reuse or (),
+        accept=yes or partial(_asked, quiet=quiet or json),
         quiet=quiet or json,
     )
     _show(result, json)
+
+
+def _require_folders(folders: Mapping[str, Path | None], recipe: str | None) -> None:
+    """Refuse folders that lack one, or that come with a recipe."""
+    if recipe is not None:
+        raise RequestError(
+            f"'{recipe}' is not a setting: give KEY=VALUE, e.g. adapt.rounds=2; a recipe goes without folders "
+            "(--source-images ...)"
+        )
+    missing = [option for option, value in folders.items() if value is None]
+    if missing:
+        raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
+
+
+def _asked(findings: Sequence[str], quiet: bool) -> bool:
+    """Print what is dubious, and ask on a terminal whether to go on; elsewhere the answer is no."""
+    from segadapt.engine.record import console as errors
+
+    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    if terminal or (not quiet and len(findings) > 1):
+        for finding in findings:
+            errors.print(f"dubious: {finding}", style="yellow", soft_wrap=True)
+    if not terminal:
+        return False
+    errors.print("go on? [y/N] ", end="", soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _show(result: RunResult, json: bool) -> None:
@@ -142,7 +169,7 @@ def _show(result: RunResult, json: bool) -> None:
     if result.report is None:
         return
     if json:
-        print_json({**result.raw, "run": str(result.out), "report": str(result.report)})
+        print_json({**result.raw, "data": result.data, "run": str(result.out), "report": str(result.report)})
     else:
         print_results(result)
 
@@ -224,7 +251,7 @@ def demo(
     from segadapt.api import adapt as run
     from segadapt.api import load
     from segadapt.engine.record import Steps
-    from segadapt.evaluation.predict import find_images, predict_path
+    from segadapt.evaluation.predict import predict_path
     from segadapt.models.inference import InferenceConfig
     from segadapt.toy import write_world
 
@@ -234,7 +261,7 @@ def demo(
     _show(result, json)
     loaded = load(result.model)
     images = out / "toy" / "cityscapes" / "leftImg8bit" / "val"
-    with Steps("predict", len(find_images(images)), quiet=quiet or json) as steps:
+    with Steps("predict", 0, quiet=quiet or json) as steps:
         predict_path(
             loaded.model,
             loaded.space,
@@ -243,7 +270,7 @@ def demo(
             InferenceConfig(**loaded.inference),
             size=loaded.working_size,
             overwrite=True,
-            progress=lambda *_: steps.advance(),
+            progress=lambda _, total: steps.advance(total=total),
         )
     if not json:
         console.print(f"predictions on {images} are in {out / 'predictions'}", soft_wrap=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
+from segadapt.core.text import TextConsole, one_printable_line, printable
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
+    from segadapt.data.dataset import Dataset
     from segadapt.runs.config import DataSpec
     from segadapt.runs.results import RunResult
 
-console = Console(highlight=False, markup=False, emoji=False)  # paths and class names are text
+console = TextConsole()
 
 Plugins = Annotated[
     list[str] | None,
@@ -41,6 +42,12 @@ Labels = Annotated[
     ),
 ]
 Classes = Annotated[Path | None, typer.Option(help="Classes file: names, ids or colours (YAML, JSON, TXT, CSV).")]
+Merge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--merge", help="Class of the masks that counts as one of the model: truck=car; =ignore leaves it out."
+    ),
+]
 IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
 Part = Annotated[
     str | None, typer.Option(help="Part of a run whose ids in the classes file count: source, target or test.")
@@ -52,6 +59,10 @@ Pair = Annotated[
 ListFile = Annotated[Path | None, typer.Option(help="Use only the images that this file lists, one per line.")]
 Unannotated = Annotated[
     str | None, typer.Option(help="Class of what annotations do not cover, or 'ignore'; background if left out.")
+]
+Bands = Annotated[
+    str,
+    typer.Option(help="Bands of source and target to read: 'all', or numbers as 4,3,2; empty: red, green and blue."),
 ]
 Reader = Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")]
 DataRoot = Annotated[str, typer.Option(help="Its folder, or a name given by --root.")]
@@ -103,6 +114,16 @@ def parse_pairs(pairs: Sequence[str] | None) -> str | dict[str, str] | None:
             )
         parts[key] = pattern if key else entry
     return parts.get("", parts or None)
+
+
+def parse_bands(text: str) -> Literal["all"] | tuple[int, ...] | None:
+    """Return the bands that an option gives: ``all``, numbers from 1, or None for an empty text."""
+    if text.strip().lower() == "all":
+        return "all"
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise RequestError(f"--bands '{text}' is neither 'all' nor a list of numbers from 1, e.g. 4,3,2")
+    return tuple(int(part) for part in parts) or None
 
 
 def data_spec(
@@ -158,6 +179,23 @@ def out_file(option: typer.CallbackParam, file: Path | None) -> Path | None:
     return file
 
 
+def print_notices(dataset: Dataset) -> None:
+    """Print on standard error what somebody who uses the data set should be told."""
+    for notice in dataset.notices:
+        typer.echo(f"segadapt: {one_printable_line(notice.text)}", err=True)
+
+
+def parse_merge(merge: Sequence[str] | None) -> dict[str, str]:
+    """Return ``CLASS=CLASS`` options as a mapping."""
+    parsed = {}
+    for entry in merge or []:
+        name, sign, goal = (part.strip() for part in entry.partition("="))
+        if not sign or not name or not goal:
+            raise RequestError(f"--merge {entry} is not of the form CLASS=CLASS, e.g. --merge truck=car")
+        parsed[name] = goal
+    return parsed
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
     typer.echo(json.dumps(value, indent=1))
@@ -171,9 +209,9 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
         console.print(title, style="italic", soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console.print(table)
 
 

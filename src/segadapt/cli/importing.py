@@ -74,12 +74,15 @@ def import_(
 
 
 def _space(text: str) -> LabelSpace | str | None:
-    """Return a name, or the classes of a file in its order."""
+    """Return a name, or the classes of a file: by their ids where these are 0, 1, ..., else in the file's order."""
     from segadapt.data.classes_file import read_classes, space_of
 
     if not text or text in SPACES or not Path(text).is_file():
         return text or None
-    return space_of(Path(text).stem, read_classes(Path(text), "source"))  # names are the same in every part
+    space = space_of(Path(text).stem, read_classes(Path(text), "source"))  # names are the same in every part
+    numbered = sorted(zip((-1 if i is None else i for i in space.ids), space.names, strict=True))
+    in_file = [number for number, _ in numbered] != list(range(len(space)))
+    return space if in_file else space.reordered([name for _, name in numbered])
 
 
 def _input(preprocessing: dict[str, object]) -> str:

@@ -49,6 +49,14 @@ def check(
     pictures: Annotated[
         Path | None, typer.Option(help="Write overlay pictures into this folder.", callback=out_folder)
     ] = None,
+    show_classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead, write a picture of each value or colour of the masks into this folder, with or without "
+            "classes.",
+            callback=out_folder,
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Check only this many images, evenly spaced.")] = None,
     root: Roots = None,
     plugin: Plugins = None,
@@ -63,6 +71,9 @@ def check(
     from segadapt.runs.opening import open_spec
 
     load_plugins(plugin or ())
+    if show_classes is not None:
+        _show_classes(images, labels, show_classes, list_file, json)
+        return
     labelled = not unlabelled and not (reader == "folder" and labels is None)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit, list_file, pair, unannotated)
     dataset = open_spec(spec, labelled, parse_roots(root), reader, part=part)
@@ -75,16 +86,33 @@ def check(
         if len(dataset) != expected:
             missing = f"'{split}' has {len(dataset)} images here and {expected} as published; is the download complete?"
             report.warnings.append(Problem(OTHER_NUMBER, split, missing))
-    found = report.to_dict()
+    found = {**report.to_dict(), "notices": [notice.text for notice in dataset.notices]}
     if json:
         print_json(found)
     else:
         if reader == "folder" and labelled:
             console.print(describe_classes(dataset), soft_wrap=True)
-        for line in report.lines():
+        *lines, verdict = report.lines()
+        for line in (*lines, *found["notices"], verdict):
             console.print(line, soft_wrap=True)
     if not report.ok:
         raise RequestError(report.verdict())
+
+
+def _show_classes(images: Path | None, labels: Path | None, folder: Path, list_file: Path | None, json: bool) -> None:
+    """Write a picture of each value or colour of masks, and list them."""
+    from segadapt.data.value_pictures import show_signs
+
+    if images is None or labels is None:
+        raise RequestError("--show-classes needs folders: give --images and --labels")
+    signs, total = show_signs(images, labels, folder, list_file)
+    if json:
+        print_json({"total": total, "shown": [sign.to_dict() for sign in signs]})
+        return
+    rows = [[s.sign, f"{100 * s.share:.3f} %", str(s.masks), Path(s.picture).name, s.image] for s in signs]
+    print_rows(["in the masks", "of pixels", "masks", "picture", "most in"], rows)
+    more = f", the {len(signs)} most frequent are shown" if total > len(signs) else ""
+    console.print(f"{total} values or colours{more}; pictures in {folder}", soft_wrap=True)
 
 
 def readers(json: Json = False) -> None:
@@ -95,6 +123,30 @@ def readers(json: Json = False) -> None:
         print_json({name: {"summary": info.summary, "splits": list(info.splits)} for name, info in READERS.items()})
         return
     print_rows(["reader", "splits", "what"], [[n, ", ".join(i.splits), i.summary] for n, i in READERS.items()])
+
+
+def tile(
+    images: Annotated[Path, typer.Argument(help="Folder of images, or one image; GeoTIFF, and whatever GDAL reads.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder of their masks, or the mask of the one image.")] = None,
+    out: Annotated[Path, typer.Option(help="Gets images/ and labels/.", callback=out_folder)] = Path("tiles"),
+    size: Annotated[int, typer.Option("--tile", min=1, help="Height and width of a tile in pixels.")] = 1024,
+    overlap: Annotated[float, typer.Option(min=0, max=0.99, help="Share of a tile that the next shows again.")] = 0.0,
+    overwrite: Annotated[bool, typer.Option(help="Replace tiles that exist.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Cut images too large to train on, and their masks, into GeoTIFF tiles."""
+    from segadapt.data.tiling import cut_into_tiles
+    from segadapt.engine.record import Steps
+
+    with Steps("tile", 0, quiet=quiet or json) as steps:
+        progress = lambda _, total: steps.advance(total=total)  # noqa: E731
+        made = cut_into_tiles(images, labels, out, size, overlap, overwrite=overwrite, progress=progress)
+    if json:
+        print_json(made.to_dict())
+    elif not quiet:
+        left_out = f"; {made.empty} without data left out" if made.empty else ""
+        console.print(f"{made.tiles} tiles of {made.images} images{left_out} -> {out}", soft_wrap=True)
 
 
 def toy(

@@ -16,6 +16,7 @@ from segadapt.cli.common import (
     Json,
     Labels,
     ListFile,
+    Merge,
     Pair,
     Plugins,
     Quiet,
@@ -27,14 +28,18 @@ from segadapt.cli.common import (
     data_spec,
     out_file,
     out_folder,
+    parse_merge,
     parse_roots,
     parse_size,
     print_json,
+    print_notices,
     print_rows,
 )
+from segadapt.cli.predicting import Every, Kinds, Lists, Unpainted, What, kinds_of, said_of, wanted_inputs
 from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
+    from segadapt.data.bands import BandReader
     from segadapt.data.resize import Resize
     from segadapt.engine.runtime import Runtime
     from segadapt.models.inference import InferenceConfig
@@ -46,6 +51,9 @@ Flip = Annotated[bool | None, typer.Option(help="Average with the mirrored image
 Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: as the model does.")]
 ByPrototypes = Annotated[
     bool, typer.Option("--prototypes", help="Predict by the prototypes of its stage (MPCL), not by its classifier.")
+]
+IdsOption = Annotated[
+    str, typer.Option(help="Values written: 'train' ids 0, 1, ..., the 'own' ids of your masks, or 'cityscapes' ids.")
 ]
 SizeOption = Annotated[
     str, typer.Option(help="Working size: HEIGHTxWIDTH, or one number for the longest side; empty keeps the images.")
@@ -79,6 +87,13 @@ def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[Load
     return load(model, str(runtime.device), prototypes), runtime
 
 
+def _reader(loaded: LoadedModel) -> BandReader | None:
+    """Return what reads image files as those were read that the model was adapted to; None for ordinary images."""
+    from segadapt.data.bands import reader_of
+
+    return reader_of(loaded.input)
+
+
 def working_size_of(loaded: LoadedModel, size: str) -> Resize:
     """Return the size asked for, or the one the model was evaluated at in its run."""
     return parse_size(size, "--size") if size else loaded.working_size
@@ -90,6 +105,7 @@ def evaluate(
     labels: Labels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    merge: Merge = None,
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
@@ -109,15 +125,18 @@ def evaluate(
 ) -> None:
     """Score a model on labelled images."""
     from segadapt.core.registry import load_plugins
+    from segadapt.data.bands import reader_of
     from segadapt.engine.record import Steps
     from segadapt.evaluation.scoring import evaluate as score
-    from segadapt.runs.opening import in_space, open_spec
+    from segadapt.runs.opening import open_spec
+    from segadapt.runs.spaces import in_space
 
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, None, list_file, pair, unannotated)
-    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test")
-    dataset = in_space(opened, loaded.space, "labels")
+    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
+    dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
+    print_notices(dataset)
     with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
         scores = score(
             loaded.model,
@@ -130,8 +149,6 @@ def evaluate(
     if json:
         print_json(scores.to_dict())
         return
-    for remark in dataset.remarks:
-        console.print(f"labels: {remark.text}", soft_wrap=True)
     rows = [[name, "-" if value is None else f"{value:.1f}"] for name, value in scores.to_dict()["iou"].items()]
     print_rows(["class", "IoU"], rows)
     summary = f"mIoU {scores.miou:.2f}  MPA {scores.mpa:.2f}  pixel accuracy {scores.pixel_accuracy:.2f}"
@@ -142,13 +159,17 @@ def evaluate(
 
 def predict(
     model: Model,
-    images: Annotated[Path, typer.Argument(help="An image or a folder of images, any sizes.")],
+    what: What = None,
+    lists: Lists = None,
     out: Annotated[Path, typer.Option(help="Where the predictions go.", callback=out_folder)] = Path("predictions"),
+    kinds: Kinds = "",
+    unpainted: Unpainted = None,
+    every: Every = 1,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
     window: Window = "",
-    ids: Annotated[str, typer.Option(help="Label values: 'train' ids, or 'cityscapes' ids.")] = "train",
+    ids: IdsOption = "train",
     submission: Annotated[
         str, typer.Option(help="Write the files of a test server: cityscapes, acdc or dark_zurich.")
     ] = "",
@@ -159,29 +180,37 @@ def predict(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Predict images: index PNG, overlay and confidence for each; or the files that a test server wants."""
+    """Predict images and videos: index PNG, overlay and confidence; or the files that a test server wants."""
     if submission and ids != "train":
         raise RequestError("--submission decides on the label values itself; leave out --ids")
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
     from segadapt.engine.record import Steps
-    from segadapt.evaluation.predict import find_images, predict_path
-    from segadapt.evaluation.submission import predict_submission, submission_images
+    from segadapt.evaluation.predict import predict_path
+    from segadapt.evaluation.submission import predict_submission
+    from segadapt.evaluation.tiling import view_of
 
+    wanted = wanted_inputs(what, lists)
+    if submission and (len(wanted) != 1 or kinds or unpainted):
+        raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
     loaded, runtime = _open(model, accelerator, prototypes)
-    found = submission_images(images, out, submission) if submission else find_images(images, out)
-    with Steps("predict", len(found), quiet=quiet or json) as steps:
+    with Steps("predict", 0, quiet=quiet or json) as steps:
         how: dict[str, Any] = {
             "config": inference(loaded, scales, flip, window),
             "device": runtime.device,
             "size": working_size_of(loaded, size),
             "overwrite": overwrite,
-            "progress": lambda *_: steps.advance(),
+            "progress": lambda _, total: steps.advance(total=total),
         }
         if submission:
-            sent = predict_submission(loaded.model, loaded.space, images, out, submission, archive=archive, **how)
+            sent = predict_submission(
+                loaded.model, loaded.space, Path(wanted[0]), out, submission, archive=archive, **how
+            )
         else:
-            made = predict_path(loaded.model, loaded.space, images, out, ids=ids, **how)
+            how |= {"kinds": kinds_of(kinds), "unpainted": unpainted or ()}
+            how |= {"ids": ids, "every": every, "made_by": loaded.provenance, "reader": _reader(loaded)}
+            how["view"] = None if size else view_of(loaded, how["config"].window)
+            made = predict_path(loaded.model, loaded.space, wanted, out, **how)
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
@@ -190,9 +219,7 @@ def predict(
             console.print(f"the server of {sent.benchmark} asks for {sent.expected} images; these are {sent.count}")
         said = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}"
     else:
-        for line in made.skipped:
-            console.print(f"skipped: {line}")
-        said = f"{made.count} images in {made.seconds:.1f} s -> {out}"
+        said = said_of(made, bool(kinds))
     if not quiet:
         console.print(said, soft_wrap=True)
 
@@ -211,6 +238,8 @@ def label(
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
+    ids: IdsOption = "train",
+    overwrite: Annotated[bool, typer.Option(help="Replace the labels of an earlier call.")] = False,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -230,6 +259,8 @@ def label(
         pair=pair,
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
+        ids=ids,
+        overwrite=overwrite,
         runtime=runtime,
         quiet=quiet or json,
     )
@@ -248,6 +279,8 @@ def label(
         for c in summary["classes"]
     ]
     print_rows(["class", "predicted px", "threshold", "selected", "of all px", "right"], rows)
+    for line in summary["left_out"]:
+        console.print(line, soft_wrap=True)
     right = "" if summary["accuracy"] is None else f", {summary['accuracy']:.1%} of them right"
     console.print(f"{summary['density']:.1%} of the pixels labelled{right} -> {out}", soft_wrap=True)
 
@@ -269,8 +302,12 @@ def report(
 def export(
     model: Model,
     out: Annotated[Path, typer.Option(help="The ONNX file.", callback=out_file)] = Path("model.onnx"),
-    height: Annotated[int, typer.Option(min=1)] = 512,
-    width: Annotated[int, typer.Option(min=1)] = 1024,
+    height: Annotated[
+        int | None, typer.Option(min=1, help="Of the images; the model's working size, or 512, if left out.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Of the images; the model's working size, or 1024, if left out.")
+    ] = None,
     dynamic: Annotated[bool, typer.Option(help="Let batch, height and width vary.")] = True,
     prototypes: ByPrototypes = False,
     json: Json = False,
@@ -282,9 +319,11 @@ def export(
     loaded = load(model, prototypes=prototypes)
     if not json:
         slow = "; where this takes minutes, --no-dynamic is quicker" if dynamic else ""
-        typer.echo(f"exporting, and comparing with torch at {height}x{width}{slow}", err=True)
+        typer.echo(f"exporting, and comparing with torch{slow}", err=True)
     made = write_onnx(loaded, out, height, width, dynamic=dynamic)
     if json:
         print_json(made.to_dict())
     else:
         console.print(f"{out}: agrees with torch, largest relative difference {made.max_error:.2g}", soft_wrap=True)
+        console.print(f"takes {made.input}", soft_wrap=True)
+        console.print("classes, colours and input are in the file; examples/onnx_predict.py uses them", soft_wrap=True)

@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".part{path.suffix}")
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -61,8 +61,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8 atomically; see :func:`replace_file`."""
-    write_bytes(path, text.encode())
+    """Write text in UTF-8 atomically, halves of surrogate pairs as escapes; see :func:`replace_file`."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

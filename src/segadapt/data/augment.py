@@ -93,10 +93,10 @@ def pad_batch(arrays: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, list[Siz
     """Put images or label maps of any sizes into one uint8 tensor, with zeros at the bottom and the right.
 
     Args:
-        arrays: all [H, W, 3] or all [H, W].
+        arrays: all [H, W, C] or all [H, W].
 
     Returns:
-        [B, 3, H, W] or [B, H, W], and the (height, width) of each array.
+        [B, C, H, W] or [B, H, W], and the (height, width) of each array.
     """
     sizes = [(int(a.shape[0]), int(a.shape[1])) for a in arrays]
     height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
@@ -115,13 +115,13 @@ def crop_batch(images: Tensor, windows: Sequence[Window], sizes: Sequence[Size],
     padding of the batch.
 
     Args:
-        images: [B, 3, H, W] uint8 as from :func:`pad_batch`.
+        images: [B, C, H, W] uint8 as from :func:`pad_batch`.
         windows: one window per image, in pixels of the image.
         sizes: (height, width) of each image within the batch.
         output: (height, width) of the result.
 
     Returns:
-        [B, 3, height, width] float32 in [0, 1].
+        [B, C, height, width] float32 in [0, 1].
     """
     rows, columns = _centres(windows, output)
     inside = _on(images.device, _inside(rows, sizes, 0)[:, :, None] & _inside(columns, sizes, 1)[:, None, :])

@@ -26,7 +26,7 @@ class RegisteredAugmentation:
 
     Attributes:
         name: in recipes.
-        apply: ``apply(images [B, 3, h, w] float32 in [0, 1], draws [B, n] uniform in [0, 1), **settings)``, which
+        apply: ``apply(images [B, C, h, w] float32 in [0, 1], draws [B, n] uniform in [0, 1), **settings)``, which
             returns images of the same shape. It must treat each image by itself.
         draws: n, the random numbers that one sample needs.
     """
@@ -51,7 +51,7 @@ class RegisteredAugmentation:
                 raise RequestError(f"augmentation '{self.name}' needs the setting '{parameter.name}'")
 
     def __call__(self, images: Tensor, draws: Tensor, settings: Mapping[str, Any]) -> Tensor:
-        """Return the changed images [B, 3, h, w], clamped to [0, 1].
+        """Return the changed images [B, C, h, w], clamped to [0, 1].
 
         Raises:
             RequestError: the function failed, or did not return images of the same shape.

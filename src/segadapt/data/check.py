@@ -16,7 +16,10 @@ import numpy.typing as npt
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import UnknownLabel
+from segadapt.data.folder import folder_labels
+from segadapt.data.formats import Unsupported
 from segadapt.data.labelling import SizeMismatch
+from segadapt.data.mask_values import count_values, shown
 from segadapt.data.overlay import contact_picture
 from segadapt.data.statistics import count_classes
 from segadapt.data.streaming import ordered_map
@@ -25,10 +28,12 @@ from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
 DAMAGED_IMAGE, DAMAGED_LABEL = "damaged image", "damaged label"
+UNSUPPORTED_IMAGE, UNSUPPORTED_LABEL = "unsupported image", "unsupported label"
 SIZES_DIFFER, UNKNOWN_LABEL = "sizes differ", "unknown label"
 DUPLICATE, EMPTY_LABEL, ABSENT_CLASS = "duplicate image", "empty label", "absent class"
-OTHER_NUMBER, LEFT_OUT = "other number of images", "left out"
+OTHER_NUMBER = "other number of images"
 _SHOWN = 20
+_SIGNS_SHOWN = 256
 _JPEG_QUALITY = 90
 
 
@@ -61,6 +66,8 @@ class CheckReport:
         errors: files that cannot be used.
         warnings: files that can be used but may not be meant.
         pictures: overlay pictures that were written.
+        unknown: share in all pixels of each value or colour that no class has, in the masks with ``UNKNOWN_LABEL``.
+        contents: hashes of the images.
     """
 
     name: str
@@ -74,6 +81,8 @@ class CheckReport:
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
+    unknown: dict[str, float] = field(default_factory=dict)
+    contents: Counter[bytes] = field(default_factory=Counter)
 
     @property
     def ok(self) -> bool:
@@ -106,11 +115,25 @@ class CheckReport:
                 for i, name in enumerate(self.classes)
             ]
             out.append(f"       {'(ignored)':<{wide}}  {100 * self.ignored / total:6.2f} % of pixels")
-        for title, problems in (("error", self.errors), ("warning", self.warnings)):
+        errors = self.errors
+        if self.unknown:
+            errors = [p for p in errors if p.kind != UNKNOWN_LABEL]
+            out.append(f"error: {UNKNOWN_LABEL}: {self._unknown_line()}")
+        for title, problems in (("error", errors), ("warning", self.warnings)):
             out += [f"{title}: {p.kind}: {p.message}" for p in problems[:_SHOWN]]
             if len(problems) > _SHOWN:
                 out.append(f"... and {len(problems) - _SHOWN} more {title}s")
         return [*out, self.verdict()]
+
+    def _unknown_line(self) -> str:
+        wrong = [p for p in self.errors if p.kind == UNKNOWN_LABEL]
+        order = sorted(self.unknown.items(), key=lambda item: -item[1])
+        found = ", ".join(f"{sign} ({100 * share:.2f} %)" for sign, share in order[:_SIGNS_SHOWN])
+        more = f" and {len(order) - _SIGNS_SHOWN} more" if len(order) > _SIGNS_SHOWN else ""
+        return (
+            f"{len(wrong)} masks hold what no class has, with its share of their pixels: {found}{more}; the first: "
+            f"{wrong[0].message}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -126,6 +149,7 @@ class CheckReport:
                 for i, name in enumerate(self.classes)
             ],
             "ignored_pixels": self.ignored,
+            "unknown": self.unknown,
             "error_counts": _counted(self.errors),
             "errors": [p._asdict() for p in self.errors],
             "warning_counts": _counted(self.warnings),
@@ -171,7 +195,6 @@ def check_dataset(
     labels = sum(item.label is not None for item in dataset.items)
     zeros = np.zeros(len(space), np.int64)
     report = CheckReport(dataset.name, len(dataset), labels, space.names, zeros, zeros.copy())
-    report.warnings += [Problem(LEFT_OUT, dataset.name, remark.text) for remark in dataset.remarks]
     chosen: set[int] = set()
     if pictures is not None and len(dataset):
         pictures.mkdir(parents=True, exist_ok=True)
@@ -186,6 +209,7 @@ def check_dataset(
             report.pictures.append(str(file))
         if progress:
             progress(index + 1, len(dataset))
+    report.unknown = _unknown_signs(dataset, {p.id for p in report.errors if p.kind == UNKNOWN_LABEL})
     if labels and report.pixels.any():
         for name, count in zip(space.names, report.pixels.tolist(), strict=True):
             if count == 0:
@@ -198,6 +222,7 @@ def _add(report: CheckReport, checked: _Checked, item: str, first_with: dict[byt
     if checked.size is not None:
         report.sizes[checked.size] += 1
     if checked.digest is not None:
+        report.contents[checked.digest] += 1
         twin = first_with.setdefault(checked.digest, item)
         if twin != item:
             report.warnings.append(Problem(DUPLICATE, item, f"the images '{twin}' and '{item}' are the same file"))
@@ -222,7 +247,8 @@ def _check_item(dataset: Dataset, index: int, want_picture: bool) -> _Checked:
         content = item.image.read_bytes() if isinstance(item.image, Path) else image.tobytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
     except RequestError as problem:
-        errors.append(Problem(DAMAGED_IMAGE, item.id, str(problem)))
+        kind = UNSUPPORTED_IMAGE if isinstance(problem, Unsupported) else DAMAGED_IMAGE
+        errors.append(Problem(kind, item.id, str(problem)))
     if item.label is not None:
         try:
             label = dataset.label(index)
@@ -245,11 +271,24 @@ def _check_item(dataset: Dataset, index: int, want_picture: bool) -> _Checked:
     )
 
 
+def _unknown_signs(dataset: Dataset, ids: set[str]) -> dict[str, float]:
+    """Return the share of each value and colour that no class has in the pixels of the masks of these items."""
+    read = folder_labels(dataset)
+    masks = [item.label for item in dataset.items if item.id in ids and isinstance(item.label, Path)]
+    if read is None or not masks:
+        return {}
+    found = count_values(masks, colors=not read.ids())
+    known = {*read.ids(), *read.colors()}
+    return {shown(sign): found.share(sign) for sign in found.counts if sign not in known}
+
+
 def _kind(problem: RequestError) -> str:
     if isinstance(problem, SizeMismatch):
         return SIZES_DIFFER
     if isinstance(problem, UnknownLabel):
         return UNKNOWN_LABEL
+    if isinstance(problem, Unsupported):
+        return UNSUPPORTED_LABEL
     return DAMAGED_LABEL if isinstance(problem, DamagedFile) else UNKNOWN_LABEL
 
 

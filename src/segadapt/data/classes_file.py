@@ -1,48 +1,45 @@
 """The small file that names the class of each value or colour in a user's masks.
 
-Four ways to write it:
+Four ways to write it, besides those of other tools (:mod:`segadapt.data.class_lists`):
 
 * YAML or JSON list of names: ``[road, car, sky]`` means ids 0, 1, 2.
 * YAML or JSON mapping: ``{background: 0, tumour: 255}``, ``{0: background, 255: tumour}`` or
   ``{road: [128, 64, 128], car: [0, 0, 142]}``.
 * YAML or JSON list of entries: ``[{name: road, ids: [7, 8], colors: [[128, 64, 128]]}, ...]``; ``id`` and ``color``
   mean the same.
-* TXT or CSV, one class per line: ``name``, ``name,id`` or ``name,r,g,b``, also with semicolons or tabs; a CSV may
-  have a header with ``name`` or ``class``, ``id``, ``r``, ``g``, ``b``.
+* TXT or CSV, one class per line: ``name``, ``name,id`` or ``name,r,g,b``, also with semicolons or tabs, and with a
+  header that names the columns.
 
-A class named ``void`` or ``ignore`` marks pixels that belong to no class. The id or colour ``others`` stands for all
-that no class names: ``ignore: others``. In an entry, ids and colours may differ between the parts of a run:
+Names are text as it stands there: ``no``, ``1e3`` and ``2024-01-01`` are names. A class named ``void`` or ``ignore``
+marks pixels that belong to no class. The id or colour ``others`` stands for all that no class names:
+``ignore: others``. In an entry, ids and colours may differ between the parts of a run:
 ``{name: road, ids: {source: [7, 8], test: 0}}``; see :data:`PARTS`. ``labels`` lists further names that the class has
 in annotations: ``{name: vehicle, labels: [car, bus]}``.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from segadapt.data.class_lists import FORMATS, color_parts, entries_of
+from segadapt.data.class_tables import OTHERS
 from segadapt.errors import RequestError, nearest
-from segadapt.labels import Color, LabelSpace, distinct_colors
+from segadapt.labels import IGNORE, IGNORED_NAMES, LARGEST_ID, MAX_CLASSES, Color, LabelSpace, distinct_colors
 
-IGNORED_NAMES = ("void", "ignore")
-OTHERS = "others"
-"""Stands for all ids or colours that no class names."""
 PARTS: dict[str, tuple[str, ...]] = {
     "source": ("source",),
     "target": ("target", "test"),
     "test": ("test", "target"),
 }
 """Each part of a run, and the parts whose ids its masks may have; the first one that a class names counts."""
-_LARGEST_ID = 65535
-_FORMATS = "a list of names, or name: id, or name: [r, g, b], or entries with name, ids and colors"
-_KEYS = {"id": "ids", "ids": "ids", "color": "colors", "colour": "colors", "colors": "colors", "colours": "colors"}
-_KEYS["labels"] = "labels"
+_OWN_PARTS = ("test", "target", "source")
+"""Parts whose id or colour is a class's own, in which predictions are written; the first one that has one counts."""
+_MOST_LISTED = 4096
 
 T = TypeVar("T")
 
@@ -57,6 +54,8 @@ class MaskClass:
         colors: its RGB colours in colour masks, the first one also in pictures; None when only ids are given.
         others: whether all values and colours that no class has belong to it.
         labels: its other names in annotations (COCO, labelme, ...).
+        own_id: the id in which it is written, the same in every part of a run; None for the first of ``ids``.
+        own_color: its colour in the same sense.
     """
 
     name: str
@@ -64,11 +63,23 @@ class MaskClass:
     colors: tuple[Color, ...] | None = None
     others: bool = False
     labels: tuple[str, ...] = ()
+    own_id: int | None = None
+    own_color: Color | None = None
 
     @property
     def ignored(self) -> bool:
         """Whether its pixels belong to no class."""
         return self.name.lower() in IGNORED_NAMES
+
+    @property
+    def first_id(self) -> int | None:
+        """The id in which it is written; None where it has none."""
+        return self.own_id if self.own_id is not None else next(iter(self.ids or ()), None)
+
+    @property
+    def first_color(self) -> Color | None:
+        """The colour in which it is written; None where it has none."""
+        return self.own_color if self.own_color is not None else next(iter(self.colors or ()), None)
 
 
 def read_classes(path: Path, part: str | None = None) -> tuple[MaskClass, ...]:
@@ -84,26 +95,54 @@ def read_classes(path: Path, part: str | None = None) -> tuple[MaskClass, ...]:
     """
     if part is not None and part not in PARTS:
         raise RequestError(f"no part '{part}'{nearest(part, PARTS)} of a run has masks; parts: {', '.join(PARTS)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as problem:
-        raise RequestError(f"classes file {path} cannot be read: {problem.strerror}") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"classes file {path} is not a text file") from None
-    classes = _parser(path)(text, _Place(path, part))
-    if all(c.ids is None and c.colors is None for c in classes):
+    entries = entries_of(path)
+    if len(entries) > _MOST_LISTED:
+        raise RequestError(f"classes file {path} lists {len(entries)} classes; 1 to {MAX_CLASSES} can be used")
+    classes = tuple(_entry(entry, _Place(path, part)) for entry in entries)
+    if classes and all(c.ids is None and c.colors is None for c in classes):
+        if len(entries) > 1 and any(e.keys() & {"id", "color"} for e in entries):
+            raise RequestError(f"classes file {path}: no class has an id or colour; give each one")
         classes = tuple(replace(c, ids=(i,)) for i, c in enumerate(classes))
     _check(classes, path)
     return classes
 
 
-def space_of(name: str, classes: Sequence[MaskClass]) -> LabelSpace:
-    """Return the label space of the classes that are not ignored; colours are made up where none are given."""
+def space_of(name: str, classes: Sequence[MaskClass], ignore_ids: Sequence[int] = (IGNORE,)) -> LabelSpace:
+    """Return the label space of the classes that are not ignored; colours are made up where none are given.
+
+    Args:
+        name: of the space.
+        classes: of a file or of masks.
+        ignore_ids: further values of pixels of no class.
+    """
     kept = [c for c in classes if not c.ignored]
-    spare = distinct_colors(len(kept))
+    left_out = [c for c in classes if c.ignored]
+    colors = _colors(kept)
+    ids = _without_repeats(c.first_id for c in kept)
+    free = [i for i in (*(c.first_id for c in left_out), *ignore_ids) if i is not None and i not in ids]
     return LabelSpace(
-        name, tuple(c.name for c in kept), tuple(c.colors[0] if c.colors else spare[i] for i, c in enumerate(kept))
+        name,
+        tuple(c.name for c in kept),
+        colors,
+        ids=ids,
+        ignore_id=next((i for i in free if 0 <= i <= LARGEST_ID), None),
+        ignore_color=next((c.first_color for c in left_out if c.first_color is not None), None),
     )
+
+
+def _colors(classes: Sequence[MaskClass]) -> tuple[Color, ...]:
+    """Return a colour for each class; made-up ones differ from those that are given."""
+    given = {c.first_color for c in classes}
+    spare = iter(color for color in distinct_colors(2 * len(classes)) if color not in given)
+    return tuple(c.first_color or next(spare) for c in classes)
+
+
+def _without_repeats(ids: Iterable[int | None]) -> tuple[int | None, ...]:
+    """Return ids with None for one that a class before has; it may have it in another part of the run."""
+    kept: list[int | None] = []
+    for number in ids:
+        kept.append(None if number in kept else number)
+    return tuple(kept)
 
 
 @dataclass(frozen=True)
@@ -117,56 +156,34 @@ class _Place:
         return RequestError(f"classes file {self.path}: '{name}' {what}")
 
 
-def _parser(path: Path) -> Callable[[str, _Place], tuple[MaskClass, ...]]:
-    if path.suffix.lower() in (".yaml", ".yml", ".json"):
-        return _from_tree
-    if path.suffix.lower() in (".txt", ".csv"):
-        return _from_lines
-    raise RequestError(f"classes file {path}: write it as .yaml, .json, .txt or .csv")
-
-
-def _from_tree(text: str, place: _Place) -> tuple[MaskClass, ...]:
-    path = place.path
-    try:
-        tree = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as problem:
-        raise RequestError(f"classes file {path} cannot be parsed: {' '.join(str(problem).split())}") from None
-    if isinstance(tree, Mapping) and list(tree) == ["classes"]:
-        tree = tree["classes"]
-    if isinstance(tree, Mapping) and tree and all(str(k).isdigit() and isinstance(v, str) for k, v in tree.items()):
-        return tuple(_entry({"name": name, "id": number}, place) for number, name in tree.items())
-    if isinstance(tree, Mapping):
-        return tuple(_named(str(name), value, place) for name, value in tree.items())
-    if isinstance(tree, list) and all(isinstance(entry, str) for entry in tree):
-        return tuple(MaskClass(name) for name in tree)
-    if isinstance(tree, list) and all(isinstance(entry, Mapping) and "name" in entry for entry in tree):
-        return tuple(_entry(entry, place) for entry in tree)
-    raise RequestError(f"classes file {path}: expected {_FORMATS}")
-
-
-def _named(name: str, value: Any, place: _Place) -> MaskClass:
-    if isinstance(value, Mapping):
-        return _entry({"name": name, **value}, place)
-    return _entry({"name": name, "color": value} if _is_color(value) else {"name": name, "id": str(value)}, place)
-
-
 def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
-    name, given = str(entry["name"]), {}
-    for key, value in entry.items():
-        if key != "name" and key not in _KEYS:
-            raise place.wrong(name, f"has the unknown key '{key}'; the keys are name, ids, colors and labels")
-        if key == "name" or value is None:
-            continue
-        if _KEYS[key] in given:
-            raise place.wrong(name, f"has {_KEYS[key]} twice, in the singular and in the plural")
-        given[_KEYS[key]] = _of_part(value, name, place)
+    name = entry["name"]
+    if not name.isprintable():
+        raise RequestError(
+            f"classes file {place.path}: the name {ascii(name)[:60]} has signs that cannot be printed; write "
+            "another one"
+        )
+    given = {key: _of_part(entry[key], name, place) for key in ("id", "color", "labels") if key in entry}
+    labels = given.pop("labels", ())
+    own_id = _own(entry.get("id"), _id, name, place)
+    own_color = _own(entry.get("color"), _color, name, place)
     return MaskClass(
         name,
-        _several(given["ids"], _id, name, place) if "ids" in given else None,
-        _several(given["colors"], _color, name, place) if "colors" in given else None,
-        OTHERS in given.values(),
-        _several(given["labels"], lambda label, *_: str(label), name, place) if "labels" in given else (),
+        _several(given["id"], _id, name, place) if "id" in given else None,
+        _several(given["color"], _color, name, place) if "color" in given else None,
+        any(isinstance(value, str) and value == OTHERS for value in given.values()),
+        tuple(map(str, labels)) if isinstance(labels, list | tuple) else (str(labels),),
+        own_id,
+        own_color,
     )
+
+
+def _own(value: Any, read: Callable[[Any, str, _Place], T], name: str, place: _Place) -> T | None:
+    """Return the id or colour in which a class is written where they differ between parts; else None."""
+    if not isinstance(value, Mapping):
+        return None
+    found = (_several(value[part], read, name, place) for part in _OWN_PARTS if part in value)
+    return next((several[0] for several in found if several), None)
 
 
 def _of_part(value: Any, name: str, place: _Place) -> Any:
@@ -185,67 +202,46 @@ def _of_part(value: Any, name: str, place: _Place) -> Any:
 
 def _several(value: Any, read: Callable[[Any, str, _Place], T], name: str, place: _Place) -> tuple[T, ...]:
     """Return one id or colour, or each of a list of them; none of its own for a class of all others."""
-    if value == OTHERS:
+    if isinstance(value, str) and value == OTHERS:
         return ()
     single = not isinstance(value, list | tuple) or (read is _color and value and not _is_color(value[0]))
-    return tuple(read(one, name, place) for one in ([value] if single else value))
-
-
-def _from_lines(text: str, place: _Place) -> tuple[MaskClass, ...]:
-    path = place.path
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    delimiter = next((d for d in ("\t", ";") if any(d in line for line in lines)), ",")
-    rows = [[field.strip() for field in row] for row in csv.reader(lines, delimiter=delimiter)]
-    if not rows:
-        raise RequestError(f"classes file {path} is empty; write one class per line")
-    header = ["name" if field.lower() == "class" else field.lower() for field in rows[0]]
-    if len(header) > 1 and "name" in header and not any(field.isdigit() for field in header):
-        return tuple(_from_row(dict(zip(header, row, strict=False)), place) for row in rows[1:])
-    columns = {1: ["name"], 2: ["name", "id"], 4: ["name", "r", "g", "b"]}
-    for row in rows:
-        if len(row) not in columns:
-            raise RequestError(f"classes file {path}: '{','.join(row)}' is not name, name,id or name,r,g,b")
-    return tuple(_from_row(dict(zip(columns[len(row)], row, strict=True)), place) for row in rows)
-
-
-def _from_row(row: Mapping[str, str], place: _Place) -> MaskClass:
-    color = [row[key] for key in ("r", "g", "b") if row.get(key)]
-    return _entry({"name": row.get("name", ""), "id": row.get("id") or None, "color": color or None}, place)
+    return tuple(dict.fromkeys(read(one, name, place) for one in ([value] if single else value)))
 
 
 def _is_color(value: Any) -> bool:
-    return isinstance(value, list | tuple) or (isinstance(value, str) and value.startswith("#"))
+    return isinstance(value, list | tuple) or (isinstance(value, str) and not value.isdigit())
 
 
 def _id(value: Any, name: str, place: _Place) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = -1
-    if not 0 <= number <= _LARGEST_ID:
-        raise place.wrong(name, f"has the id '{value}'; an id is a number from 0 to {_LARGEST_ID}")
-    return number
+    text = re.sub(r"\.0+$", "", str(value).strip()) if isinstance(value, str | int) else ""  # 7.0 of a spreadsheet
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST_ID):
+        shown = str(value)[:40]
+        raise place.wrong(name, f"has the id '{shown}'; an id is a number from 0 to {LARGEST_ID}")
+    return int(text)
 
 
 def _color(value: Any, name: str, place: _Place) -> Color:
-    try:
-        if isinstance(value, str) and len(value) == 7:
-            parts = [int(value[i : i + 2], 16) for i in (1, 3, 5)]
-        else:
-            parts = [int(str(v)) for v in value]
-    except (ValueError, TypeError):
-        parts = []
-    if len(parts) != 3 or not all(0 <= p <= 255 for p in parts):
+    parts = [str(v).strip() for v in color_parts(value)]
+    if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) < 20 and int(p) <= IGNORE for p in parts):
         raise place.wrong(
             name,
-            f"has the color '{value}'; write [r, g, b] with numbers from 0 to 255, and several ids as {{ids: [1, 2]}}",
+            f"has the color '{_shown(value)}'; write [r, g, b] with numbers from 0 to 255, and several ids as "
+            "{ids: [1, 2]}",
         )
-    return parts[0], parts[1], parts[2]
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def _shown(value: Any) -> str:
+    text = f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
+    return text[:60]
 
 
 def _check(classes: Sequence[MaskClass], path: Path) -> None:
-    if not any(not c.ignored for c in classes):
-        raise RequestError(f"classes file {path} names no class; write {_FORMATS}")
+    kept = sum(not c.ignored for c in classes)
+    if not kept:
+        raise RequestError(f"classes file {path} names no class; write {FORMATS}")
+    if kept > MAX_CLASSES:
+        raise RequestError(f"classes file {path} lists {kept} classes; 1 to {MAX_CLASSES} can be used")
     kinds: dict[str, list[Any]] = {
         "name": [c.name for c in classes],
         "id": [i for c in classes for i in c.ids or ()],
@@ -254,10 +250,10 @@ def _check(classes: Sequence[MaskClass], path: Path) -> None:
         "place of all others": [OTHERS for c in classes if c.others],
     }
     for kind, values in kinds.items():
-        twice = [v for i, v in enumerate(values) if v in values[:i]]
-        if twice:
+        value, count = next(iter(Counter(values).most_common(1)), (None, 0))
+        if count > 1:
             raise RequestError(
-                f"classes file {path}: the {kind} '{twice[0]}' stands there twice; each class needs its own"
+                f"classes file {path}: the {kind} '{value}' stands there twice; each class needs its own"
             )
     if not kinds["id"] and not kinds["color"]:
         raise RequestError(f"classes file {path}: no class has an id or colour of these masks; give them ids")
@@ -268,5 +264,3 @@ def _check(classes: Sequence[MaskClass], path: Path) -> None:
             raise RequestError(
                 f"classes file {path}: '{lacking[0]}' has no {kind} but others have; give all of them one"
             )
-    if any(not c.name for c in classes):
-        raise RequestError(f"classes file {path}: a class has no name")

@@ -44,7 +44,7 @@ class Extra(NamedTuple):
 
 
 class Recoloured(NamedTuple):
-    """Samples of a batch that take the colours of other images, and the statistics [N, 2, 2, 3] of both images."""
+    """Samples of a batch that take the colours of other images, and the statistics [N, 2, 2, C] of both images."""
 
     samples: list[int]
     statistics: Tensor

@@ -1,5 +1,7 @@
 """Colour transfer: mean and deviation of each LAB channel of one image are moved to another.
 
+Images of other bands than RGB have no LAB; theirs are mean and deviation of each band itself, of 255.
+
 Reinhard, Ashikhmin, Gooch, Shirley: *Color Transfer between Images*, IEEE CG&A 2001, in CIE LAB as the code of CPSL
 does it. Statistics are those of whole images, so that all crops of an image change alike; the change itself is made on
 the device, on a batch of crops.
@@ -74,19 +76,19 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def lab_statistics(image: Picture) -> npt.NDArray[np.float32]:
-    """Return mean and standard deviation of each LAB channel of an image.
+    """Return mean and standard deviation of each LAB channel of an image, or of each band of one that is not RGB.
 
     Large images are read on a regular grid of about 65 000 pixels.
 
     Args:
-        image: [H, W, 3] uint8 RGB.
+        image: [H, W, C] uint8.
 
     Returns:
-        [2, 3] float32: means, deviations.
+        [2, C] float32: means, deviations.
     """
     step = max(1, math.isqrt(image.shape[0] * image.shape[1] // _MOST_PIXELS))
     pixels = torch.from_numpy(np.ascontiguousarray(image[::step, ::step])).permute(2, 0, 1)[None]
-    lab = rgb_to_lab(pixels.float() / 255)[0].flatten(1).double()
+    lab = _opened(pixels.float() / 255)[0].flatten(1).double()
     return np.stack([lab.mean(1).numpy(), lab.std(1, correction=0).numpy()]).astype(np.float32)
 
 
@@ -94,16 +96,21 @@ def transfer_colours(images: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
     """Give crops the colours of other images: ``(x - mean) / deviation`` of each LAB channel, scaled and moved.
 
     Args:
-        images: [B, 3, h, w] RGB in [0, 1], crops of the images that ``own`` describes.
-        own, wanted: [B, 2, 3] statistics as of :func:`lab_statistics`, on the device of the images; a channel without
+        images: [B, C, h, w] in [0, 1], crops of the images that ``own`` describes.
+        own, wanted: [B, 2, C] statistics as of :func:`lab_statistics`, on the device of the images; a channel without
             deviation of its own gets the wanted mean.
 
     Returns:
-        [B, 3, h, w] in [0, 1].
+        [B, C, h, w] in [0, 1].
     """
     mean, deviation = own[:, 0, :, None, None], own[:, 1, :, None, None].clamp(min=_LEAST_DEVIATION)
-    moved = (rgb_to_lab(images) - mean) / deviation * wanted[:, 1, :, None, None] + wanted[:, 0, :, None, None]
-    return lab_to_rgb(moved)
+    moved = (_opened(images) - mean) / deviation * wanted[:, 1, :, None, None] + wanted[:, 0, :, None, None]
+    return lab_to_rgb(moved) if images.shape[1] == 3 else (moved / 255).clamp(0, 1)
+
+
+def _opened(images: Tensor) -> Tensor:
+    """Return RGB as LAB, and other bands in 0 .. 255."""
+    return rgb_to_lab(images) if images.shape[1] == 3 else images * 255
 
 
 def _like(images: Tensor, values: Sequence[Any]) -> Tensor:

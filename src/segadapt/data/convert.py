@@ -114,7 +114,7 @@ def _written(
     drawn = dataset.read_label if isinstance(dataset.read_label, DrawnLabels) else None
     classes = len(dataset.space)
     made = Conversion(
-        out, dataset.space.names, np.zeros(classes, np.int64), notes=tuple(remark.text for remark in dataset.remarks)
+        out, dataset.space.names, np.zeros(classes, np.int64), notes=tuple(notice.text for notice in dataset.notices)
     )
     made.regions = None if drawn is None else Counter()
     palette = dataset.space.palette()

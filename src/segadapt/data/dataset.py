@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from segadapt.errors import RequestError
-from segadapt.labels import LabelMap, LabelSpace
+from segadapt.labels import IGNORE, LabelMap, LabelSpace
 
 Picture = npt.NDArray[np.uint8]
-"""RGB image [H, W, 3], uint8."""
+"""Image [H, W, C], uint8: RGB, or the C bands of its data set."""
 
 
 class DamagedFile(RequestError):
@@ -76,7 +77,7 @@ class Item:
         return [place for place in (self.image, self.label) if isinstance(place, Path)]
 
 
-class Remark(NamedTuple):
+class Notice(NamedTuple):
     """Tells a person something about a data set beside its images.
 
     Attributes:
@@ -90,7 +91,7 @@ class Remark(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images [H, W, 3] uint8 RGB with label maps [H, W] uint8 in train ids of ``space``.
+    """Images [H, W, C] uint8, RGB unless it says otherwise, with label maps [H, W] uint8 in train ids of ``space``.
 
     Args:
         name: for messages and reports, e.g. ``gta5``.
@@ -98,7 +99,10 @@ class Dataset:
         items: sorted by id, so equal seeds give equal sequences on every disk.
         read_image: decodes the image at ``Item.image``; raises DamagedFile.
         read_label: decodes the label at ``Item.label`` to train ids and IGNORE; raises DamagedFile.
-        remarks: what opening it left out.
+        notices: what somebody who uses the data set should be told, e.g. what opening it left out.
+        bands: number C of bands of every image.
+        read_valid: reads where the image at ``Item.image`` has data, [H, W] bool, or None for everywhere; labels are
+            IGNORE elsewhere. None where all images have data everywhere.
     """
 
     name: str
@@ -106,7 +110,9 @@ class Dataset:
     items: tuple[Item, ...]
     read_image: Callable[[Any], Picture]
     read_label: Callable[[Any], LabelMap]
-    remarks: tuple[Remark, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    bands: int = 3
+    read_valid: Callable[[Any], npt.NDArray[np.bool_] | None] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -121,11 +127,18 @@ class Dataset:
         return self.read_image(self.items[index].image)
 
     def label(self, index: int) -> LabelMap:
-        """Decode the label of one item; RequestError when it has none."""
+        """Decode the label of one item, IGNORE where its image has no data; RequestError when it has none."""
         place = self.items[index].label
         if place is None:
             raise RequestError(f"{self.name}: '{self.items[index].id}' has no label")
-        return self.read_label(place)
+        label = self.read_label(place)
+        valid = self.read_valid(self.items[index].image) if self.read_valid is not None else None
+        if valid is None or valid.all():
+            return label
+        if valid.shape != label.shape:  # of a pseudo label, which has the working size
+            small = cv2.resize(valid.astype(np.uint8), label.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            valid = np.asarray(small, bool)
+        return np.where(valid, label, IGNORE).astype(np.uint8)
 
     def file_fingerprint(self, index: int) -> list[str | int]:
         """Return the id of one item with the sizes of its files in bytes, or a hash of its pixels in memory.

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segadapt.data.annotations.drawn import DrawnLabels, open_annotated
 from segadapt.data.annotations.find import annotations_at
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
-from segadapt.data.dataset import Dataset, Item, Remark
+from segadapt.data.dataset import Dataset, Item, Notice
 from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
+from segadapt.data.few_classes import require_two_classes
+from segadapt.data.gathering import images_in, unused_masks
 from segadapt.data.infer_classes import classes_named, infer_classes
 from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.listing import chosen
+from segadapt.data.mask_storage import require_lossless, settle
+from segadapt.data.own_output import classes_in, notice_of, read_by_names, require_known, stamps_of
 from segadapt.data.pair_pattern import PairPattern
-from segadapt.data.pairing import image_ids, images_by, images_in, left_out_by, masks_by, masks_of
+from segadapt.data.pairing import image_ids, images_by, left_out_by, masks_by, masks_of
+from segadapt.data.stamp import Stamp, read_stamp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
 
 @dataclass(frozen=True)
 class FolderLabels:
-    """Masks to train ids.
+    """Masks to train ids; those that segadapt wrote by the names in them.
 
     Args:
         classes: each with its value or colour in masks; train ids follow their order.
@@ -41,11 +47,16 @@ class FolderLabels:
 
     def __call__(self, path: Path) -> LabelMap:
         """Read the label map [H, W] of one mask."""
-        stored = decode(path)
+        stored = decode(path, self.ignore_ids)
+        stamp = read_stamp(path)
+        if stamp is not None:
+            known = {c.name: train_id for c, train_id in self._trained()}
+            return read_by_names(stored.values, stamp, known, self.others(), path)
         ids, colors, others = self.ids(), self.colors(), self.others()
         if stored.values.ndim == 2:
             if ids:
-                return self._from_indices(stored.values, path)
+                self._require_palette_agrees(stored, path)
+                return self._from_indices(stored.values, path, stored.no_data)
             return self._from_colors(_expanded(stored, path), path, others)
         indices = as_indices(stored.values) if ids else None
         if colors:
@@ -61,10 +72,32 @@ class FolderLabels:
             "give each class its color [r, g, b] in the classes file"
         )
 
-    def _from_indices(self, values: Values, path: Path) -> LabelMap:
-        ids = self.ids()
+    def _require_palette_agrees(self, stored: Decoded, path: Path) -> None:
+        """Refuse a file whose palette gives its values the colours of other classes than the classes file does."""
+        colors, ids = self.colors(), self.ids()
+        if stored.palette is None or not colors:
+            return
+        seen = {value: tuple(stored.palette[value].tolist()) for value in self._values_in(stored)}
+        if not all(color in colors for color in seen.values()):
+            return  # colours of the program that wrote it
+        names = {train_id: c.name for c, train_id in self._trained()}
+        for value, color in seen.items():
+            if value in ids and ids[value] != colors[color]:
+                raise UnknownLabel(
+                    f"{path}: its palette shows value {value} in the colour of '{names[colors[color]]}', but the "
+                    f"classes file gives {value} to '{names.get(ids[value], 'no class')}'; give the classes the ids of "
+                    "these masks"
+                )
+
+    def _values_in(self, stored: Decoded) -> list[int]:
+        size = 0 if stored.palette is None else len(stored.palette)
+        present = np.flatnonzero(np.bincount(stored.values.ravel())).tolist()
+        return [value for value in present if value < size and value not in self.ignore_ids]
+
+    def _from_indices(self, values: Values, path: Path, no_data: int | None = None) -> LabelMap:
+        ids = self.ids() if no_data is None else {no_data: IGNORE, **self.ids()}
         known = ", ".join(str(i) for i in sorted(ids))
-        fix = "add them to the classes file, or ignore them with --ignore-id"
+        fix = "give them a class in the classes file, such as 'background: 0', or leave them out with --ignore-id"
         read = IndexLabels(ids, f"ids of this data set ({known})", fix=fix, others=self.others())
         return read.look_up(values, path)
 
@@ -136,43 +169,89 @@ def open_folder(
     annotations = annotations_at(labels, images) if labels is not None else None
     if annotations and pattern:
         raise RequestError(f"{name}: a pair pattern is for masks, but {labels} holds annotations; leave it out")
-    found = (
-        images_by(pattern, images, labels, name)
-        if pattern
-        else images_in(images, None if annotations else labels, name)
-    )
-    listed = found if list_file is None else chosen(list_file, images, found, name)
+    notices: tuple[Notice, ...] = ()
+    if pattern is not None:
+        every = images_by(pattern, images, labels, name)
+    else:
+        every, notices = images_in(images, None if annotations else labels, name)
+    found = chosen(list_file, images, every, name) if list_file is not None else every
     if annotations and labels is not None:
         known = read_classes(classes, part) if classes else None
-        wanted = dict(zip(listed, image_ids(images, listed), strict=True))
-        return open_annotated(name, images, found, wanted, annotations, labels, known, unannotated)
+        wanted = dict(zip(found, image_ids(images, found), strict=True))
+        drawn = open_annotated(name, images, every, wanted, annotations, labels, known, unannotated)
+        return replace(drawn, notices=(*notices, *drawn.notices))
     if unannotated is not None and labels is not None:
         raise RequestError(f"{name}: {labels} holds masks, where every pixel has a value; leave out 'unannotated'")
-    everything, found = found, listed
     ids = image_ids(images, found)
     if labels is None:
         names = read_classes(classes, part or "source") if classes else ()  # their order is the same in every part
         space = space_of(name, names) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
-        unpaired = left_out_by(pattern, images, everything) if pattern else ()
+        notices = left_out_by(pattern, images, every) if pattern else notices
         items = _sorted(Item(i, p) for i, p in zip(ids, found, strict=True))
-        return Dataset(name, space, items, read_picture, no_labels, unpaired)
+        return Dataset(name, space, items, read_picture, no_labels, notices)
     if pattern is None:
-        masks, remarks = masks_of(images, found, labels, name), tuple[Remark, ...]()
+        masks = masks_of(images, found, labels, name)
+        notices = (*notices, *unused_masks(labels, masks, every))
     else:
         masks = masks_by(pattern, images, found, labels, name)
-        remarks = left_out_by(pattern, images, everything, masks, labels) if list_file is None else ()
-    known = read_classes(classes, part) if classes else classes_named(like) or infer_classes(masks, ignore_ids, name)
+        notices = left_out_by(pattern, images, every, masks, labels) if list_file is None else ()
+    return _masked(name, found, ids, masks, classes, ignore_ids, like, part, notices)
+
+
+def _masked(
+    name: str,
+    found: Sequence[Path],
+    ids: Sequence[str],
+    masks: Sequence[Path],
+    classes: Path | None,
+    ignore_ids: Sequence[int],
+    like: Sequence[str],
+    part: str | None,
+    notices: tuple[Notice, ...],
+) -> Dataset:
+    """Return the data set of images with a mask each; see :func:`open_folder`."""
+    storages = require_lossless(masks, name)
+    stamps = stamps_of(masks)
+    known = read_classes(classes, part) if classes else _classes_of(masks, stamps, ignore_ids, name, like)
+    theirs = [(mask, storage) for mask, storage in zip(masks, storages, strict=True) if mask not in stamps]
+    known = settle([m for m, _ in theirs], [s for _, s in theirs], known, ignore_ids, name)
+    require_two_classes(known, masks, name)
+    require_known(stamps, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
-    read = FolderLabels(known, tuple(ignore_ids))
-    sized = SizedLabels(read, dict(zip(masks, found, strict=True)))
-    return Dataset(name, space_of(name, known), items, read_picture, sized, remarks)
+    read = SizedLabels(FolderLabels(known, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
+    if stamps:
+        notices = (*notices, Notice(notice_of(stamps, len(masks), name)))
+    return Dataset(name, space_of(name, known, ignore_ids), items, read_picture, read, notices)
+
+
+def _classes_of(
+    masks: Sequence[Path], stamps: Mapping[Path, Stamp], ignore_ids: Sequence[int], name: str, like: Sequence[str]
+) -> tuple[MaskClass, ...]:
+    """Return the classes of masks that no file names: as another data set has them, or as the masks tell."""
+    plain = [mask for mask in masks if mask not in stamps]
+    return classes_named(like) or (infer_classes(plain, ignore_ids, name) if plain else classes_in(stamps.values()))
+
+
+def folder_labels(dataset: Dataset) -> FolderLabels | None:
+    """Return how the masks of a folder become train ids, below whatever was laid on top; None for other data."""
+    read: Any = dataset.read_label
+    while read is not None and not isinstance(read, FolderLabels):
+        read = getattr(read, "read", None)
+    return read
+
+
+def mask_signs(dataset: Dataset) -> dict[str, str]:
+    """Return how the masks of a folder show each class, by its name there, e.g. ``value 7 in the masks``."""
+    read = folder_labels(dataset)
+    return {c.name: _shown(c).strip(" ()") for c in read.classes} if read is not None else {}
 
 
 def describe_classes(dataset: Dataset) -> str:
     """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
-    read = dataset.read_label.read if isinstance(dataset.read_label, SizedLabels) else dataset.read_label
-    classes = read.classes if isinstance(read, FolderLabels) else ()
-    own = read.described() if isinstance(read, DrawnLabels) else {c.name: _shown(c) for c in classes}
+    read = folder_labels(dataset)
+    classes = read.classes if read is not None else ()
+    drawn = dataset.read_label if isinstance(dataset.read_label, DrawnLabels) else None
+    own = drawn.described() if drawn is not None else {c.name: _shown(c) for c in classes}
     lines = [f"{dataset.name}: {len(dataset.space)} classes"]
     lines += [f"  {train_id:3d}  {name}{own.get(name, '')}" for train_id, name in enumerate(dataset.space.names)]
     return "\n".join([*lines, *(f"       {c.name}{_shown(c)}" for c in classes if c.ignored)])
@@ -196,7 +275,8 @@ def _sorted(items: Iterator[Item]) -> tuple[Item, ...]:
 def _expanded(stored: Decoded, path: Path) -> Values:
     """Return the colours [H, W, 3] that a palette or grey file shows."""
     if stored.palette is None:
-        return np.repeat(stored.values[..., None], 3, axis=2)
+        grey = stored.values * (255 // stored.white) if stored.bits < 8 else stored.values
+        return np.repeat(grey[..., None], 3, axis=2)
     if stored.values.size and stored.values.max() >= len(stored.palette):
         raise UnknownLabel(
             f"{path} has the index {stored.values.max()} but only {len(stored.palette)} palette colours; save it again"

@@ -10,10 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, Color, LabelSpace
 
-CITYSCAPES_TRAIN_ID: dict[int, int] = {
-    label_id: train_id
-    for train_id, label_id in enumerate((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33))
-}
+CITYSCAPES_TRAIN_ID: dict[int, int] = {i: train_id for train_id, i in enumerate(CITYSCAPES.ids) if i is not None}
 """Label id of Cityscapes and GTA5 -> train id of ``cityscapes19``."""
 
 SYNTHIA_TRAIN_ID: dict[int, int] = {

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from segadapt.data.classes_file import MaskClass
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import as_indices, decode
-from segadapt.data.labelling import color_codes, color_of
+from segadapt.data.decode import decode
+from segadapt.data.decoded import Values
+from segadapt.data.labelling import color_of, some
+from segadapt.data.mask_storage import Signs, different_palettes, hex_color
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color
 
@@ -21,62 +22,46 @@ MOST_CLASSES = 64
 """Masks with more values or colours than this are taken for photographs."""
 
 
-class _Found:
-    """Values, colours and palette of the masks seen so far."""
-
-    def __init__(self) -> None:
-        self.values: set[int] = set()
-        self.codes: set[int] = set()
-        self.palette: npt.NDArray[np.uint8] | None = None
-        self.index_mask: Path | None = None
-        self.color_mask: Path | None = None
-
-    def add(self, path: Path) -> None:
-        stored = decode(path)
-        indices = as_indices(stored.values)
-        if stored.values.ndim == 3:
-            self.codes.update(_distinct(color_codes(stored.values)))
-            if indices is None:
-                self.color_mask = self.color_mask or path
-        else:
-            self.index_mask = self.index_mask or path
-        if indices is not None:
-            self.values.update(_distinct(indices))
-        if self.palette is None:
-            self.palette = stored.palette
-
-
 def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -> tuple[MaskClass, ...]:
     """Make one class of each value (``class_7``) or colour (``#804080``) that occurs in any of the masks.
 
     Names say the value, so that masks of another folder that lack a class still agree on the rest.
     Reads every mask once, one at a time. Damaged masks are passed over; reading them later names them.
 
+    Palettes count as numbers, unless they differ in a way that shows that colours tell the classes, or others of the
+    masks are RGB.
+
     Raises:
         DamagedFile: no mask can be read.
-        RequestError: a JPEG; more than :data:`MOST_CLASSES` values; values 0 and 255 alone, which may mean
-            one class and ignored pixels or two classes; fewer than two classes; colour and index
-            masks together.
+        RequestError: more than :data:`MOST_CLASSES` values; values 0 and 255 alone, which may
+            mean one class and ignored pixels or two classes; fewer than two classes; colour and index masks together;
+            palettes or depths that do not fit together; smoothed edges.
     """
-    _require_lossless(masks, name)
-    found = _Found()
+    found, solid = Signs(), set[int]()
     damaged: list[DamagedFile] = []
     for path in masks:
         try:
-            found.add(path)
+            stored = decode(path, ignore_ids)
+            found.add(path, stored)
+            solid.update(_solid(stored.values))
         except DamagedFile as problem:
             damaged.append(problem)
         _few_enough(found, path, name)
     if damaged and len(damaged) == len(masks):
         raise damaged[0]
-    if found.color_mask and found.index_mask:
+    clash = found.clash()
+    if clash and not found.color_mask and (found.plain_mask or not found.colors_move()):
+        raise different_palettes(clash, name)
+    if found.color_mask and found.plain_mask:
         raise RequestError(
-            f"{name}: {found.color_mask} is a colour mask but {found.index_mask} an index mask; "
+            f"{name}: {found.color_mask} is a colour mask but {found.plain_mask} an index mask; "
             "save all masks alike, or give a classes file with id and color of each class"
         )
-    if found.color_mask:
-        colors = [color_of(code) for code in sorted(found.codes)]
-        return tuple(MaskClass(_hex(color), colors=(color,)) for color in colors)
+    if found.color_mask or clash:
+        colors = [color_of(code) for code in sorted(found.codes | found.by_palette())]
+        return tuple(MaskClass(hex_color(color), colors=(color,)) for color in colors)
+    found.require_one_scale(name)
+    _require_sharp(found, solid, name)
     return _index_classes(found, ignore_ids, name)
 
 
@@ -92,7 +77,7 @@ def _class_named(name: str) -> MaskClass:
     return MaskClass(name, (int(name.removeprefix("class_")),))
 
 
-def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple[MaskClass, ...]:
+def _index_classes(found: Signs, ignore_ids: Sequence[int], name: str) -> tuple[MaskClass, ...]:
     if found.values == {0, IGNORE} and IGNORE in ignore_ids:
         raise RequestError(
             f"{name}: the masks hold the values 0 and 255 alone, and 255 usually means 'ignore'; if it is a class, "
@@ -102,13 +87,15 @@ def _index_classes(found: _Found, ignore_ids: Sequence[int], name: str) -> tuple
     if len(values) < 2:
         shown, left_out = (", ".join(map(str, sorted(some))) for some in (found.values, found.values - set(values)))
         cause = f", of which --ignore-id leaves out {left_out}" if left_out else ""
+        cause += " beside pixels that the files declare to be without data" if found.void else ""
         raise RequestError(
-            f"{name}: the masks hold only {shown}{cause}; at least two classes are needed, or a classes file"
+            f"{name}: the masks hold only {shown}{cause}; at least two classes are needed, so leave out fewer "
+            "values, or name each value in a classes file, such as {background: 0, crack: 255}"
         )
     return tuple(MaskClass(f"class_{value}", (value,), _palette_color(found, value)) for value in values)
 
 
-def _palette_color(found: _Found, value: int) -> tuple[Color] | None:
+def _palette_color(found: Signs, value: int) -> tuple[Color] | None:
     """Return the palette's colour of a value, unless the palette is a plain grey ramp."""
     palette = found.palette
     if palette is None or value >= len(palette) or (palette == palette[:, :1]).all():
@@ -117,31 +104,32 @@ def _palette_color(found: _Found, value: int) -> tuple[Color] | None:
     return ((red, green, blue),)
 
 
-def _require_lossless(masks: Sequence[Path], name: str) -> None:
-    """Refuse JPEG masks: compression changes values, and each new value would become a class."""
-    lossy = [path for path in masks if path.suffix.lower() in (".jpg", ".jpeg")]
-    if lossy:
+def _solid(values: Values) -> list[int]:
+    """List the values of a map [H, W] that have a pixel with four neighbours of the same value."""
+    if values.ndim == 3:
+        return []
+    inner = values[1:-1, 1:-1]
+    same = (inner == values[:-2, 1:-1]) & (inner == values[2:, 1:-1])
+    same &= (inner == values[1:-1, :-2]) & (inner == values[1:-1, 2:])
+    return [int(value) for value in np.flatnonzero(np.bincount(inner[same]))]
+
+
+def _require_sharp(found: Signs, solid: set[int], name: str) -> None:
+    """Refuse masks most of whose values are thin lines between areas of two other ones, as smoothing makes them."""
+    thin = {v for v in found.values - solid if solid and min(solid) < v < max(solid)}
+    if found.palette is None and len(thin) > max(2, len(solid)):
         raise RequestError(
-            f"{name}: {len(lossy)} masks are JPEG files, which do not keep the values that were saved, the first is "
-            f"{lossy[0]}; save masks as PNG, or give a classes file if these files do hold their ids or colours"
+            f"{name}: {len(thin)} of {len(found.values)} values in the masks ({some(sorted(thin))}) occur in thin "
+            f"lines alone, between areas of {some(sorted(solid))}; masks were smoothed when they were resized or "
+            "turned, so save them without (nearest neighbour), or give a classes file that names the values"
         )
 
 
-def _few_enough(found: _Found, path: Path, name: str) -> None:
+def _few_enough(found: Signs, path: Path, name: str) -> None:
     many, kind = (len(found.codes), "colours") if found.color_mask else (len(found.values), "values")
+    many = max(many, len(found.by_palette()) if found.clash() else 0)
     if many > MOST_CLASSES:
         raise RequestError(
             f"{name}: the masks hold more than {MOST_CLASSES} different {kind} (up to {path}); masks must be saved "
             "without compression loss or smoothing (PNG), or give a classes file"
         )
-
-
-def _distinct(values: npt.NDArray[np.generic]) -> list[int]:
-    """List the distinct values of a map [H, W]; only the first pixel of each horizontal run is looked at."""
-    starts = np.ones(values.shape, bool)
-    starts[:, 1:] = values[:, 1:] != values[:, :-1]
-    return [int(v) for v in np.unique(values[starts])]
-
-
-def _hex(color: Color) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color)

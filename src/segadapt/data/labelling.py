@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 import cv2
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import UnknownLabel, Values, picture_size, read_index
+from segadapt.data.decode import UnknownLabel, Values, picture_size, read_index, stored_otherwise
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap
 
@@ -77,7 +78,7 @@ class IndexLabels:
         """Look up the label map of the raw values [H, W] of a file."""
         table = np.full(np.iinfo(raw.dtype).max + 1, _UNKNOWN if self.others is None else self.others, np.uint16)
         for value, train_id in self.ids.items():
-            if value < len(table):
+            if 0 <= value < len(table):
                 table[value] = train_id
         label = table[raw]
         if label.size and label.max() == _UNKNOWN:
@@ -116,6 +117,11 @@ class SizedLabels:
             return label
         if self.resize:
             return np.asarray(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+        if label.shape == (width, height) and stored_otherwise(image):
+            raise SizeMismatch(
+                f"{path} fits {image.name} as stored but not as seen: a tag turns the image to {width} x {height}; "
+                f"turn the label too, or remove the tag before labelling: exiftool -Orientation= {quote(image.name)}"
+            )
         raise SizeMismatch(
             f"{path} is {label.shape[1]} x {label.shape[0]} pixels but its image {image.name} is {width} x {height}; "
             "export the label at the size of the image"

@@ -8,21 +8,23 @@ from pathlib import Path
 
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.decode import read_picture
+from segadapt.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from segadapt.data.labelling import ReadLabel, SizedLabels, no_labels
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
+def files_below(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
+    """Yield all that lies below ``folder`` and is no folder, sorted; not what is hidden, nor what is in ``leave_out``.
 
-def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path | None = None) -> Iterator[Path]:
-    """Yield the files below ``folder`` with one of the suffixes, sorted; not hidden files, nor files in ``leave_out``.
+    Links are followed, but each folder is entered once, so that a link to a folder above it ends. Links that lead
+    nowhere, pipes and devices are yielded too.
 
-    Links are followed, but each folder is entered once, so that a link to a folder above it ends.
+    Raises:
+        RequestError: a folder below cannot be listed.
     """
-    endings = tuple(suffix.lower() for suffix in suffixes)
     entered = {leave_out.resolve()} - {folder.resolve()} if leave_out is not None else set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         here = Path(place)
         real = here.resolve()
         if real in entered:
@@ -31,8 +33,20 @@ def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path
         entered.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(endings):
+            if not name.startswith("."):
                 yield here / name
+
+
+def walk(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, leave_out: Path | None = None) -> Iterator[Path]:
+    """Yield those of :func:`files_below` that have one of the suffixes and are files."""
+    endings = tuple(suffix.lower() for suffix in suffixes)
+    for path in files_below(folder, leave_out):
+        if path.name.lower().endswith(endings) and path.is_file():
+            yield path
+
+
+def _refuse_folder(problem: OSError) -> None:
+    raise RequestError(f"the folder {problem.filename} cannot be read: {problem.strerror or problem}") from None
 
 
 def folder_in(root: Path, *parts: str, who: str, hint: str = "") -> Path:

@@ -44,7 +44,7 @@ class Samples(NamedTuple):
     """A training batch on the device.
 
     Attributes:
-        images: [B, 3, h, w] float32 RGB in [0, 1].
+        images: [B, C, h, w] float32 in [0, 1].
         labels: [B, h, w] int64 train ids and IGNORE.
         domain: [B] int64, 0 source and 1 target.
         windows: the rectangle of each sample in its own image.
@@ -52,7 +52,7 @@ class Samples(NamedTuple):
         scores: [B, K, h', w'] compact class scores of the whole images, or None.
         ids: names of the samples, for messages.
         strong: strong views of ``images``, if the stream makes them.
-        whole: [B, 3, H, W] the whole images at working size, zeros beside smaller ones, if asked for.
+        whole: [B, C, H, W] the whole images at working size, zeros beside smaller ones, if asked for.
     """
 
     images: Tensor
@@ -136,7 +136,7 @@ class _Pool(torch.utils.data.Dataset[Raw]):
         )
 
     def _colours(self, member: Member, image: Picture, number: int, damaged: list[str]) -> npt.NDArray[np.float32]:
-        """Return the LAB statistics [2, 2, 3] of an image and of the image whose colours its crop takes."""
+        """Return the LAB statistics [2, 2, C] of an image and of the image whose colours its crop takes."""
         part = member.part
         if not part.colours:
             raise RequestError(

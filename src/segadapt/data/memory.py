@@ -7,21 +7,19 @@ from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
-from torch import Tensor
+from PIL import Image, ImageOps
 
 from segadapt.data.dataset import DamagedFile, Dataset, Held, Item, Picture
+from segadapt.data.given import as_array, as_picture
 from segadapt.data.labelling import some
 from segadapt.errors import RequestError, one_line
 from segadapt.labels import IGNORE, LabelMap, LabelSpace
 
-_IMAGE = "an RGB image: a PIL image, a uint8 array [H, W, 3] or [3, H, W], or floats in [0, 1] of these shapes"
 _LABEL = "a label map: a PIL image, or an array [H, W] of whole numbers"
 _NUMBERS = count()
 
 
-def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True) -> Dataset:
+def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True, bands: int = 3) -> Dataset:
     """Turn a list, or a torch Dataset that can be indexed, into a data set.
 
     Elements are read when they are needed, possibly in several processes, and must be the same each time: random
@@ -30,12 +28,13 @@ def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True)
     Args:
         name: for messages.
         dataset: has ``len(dataset)`` and ``dataset[index]``. An element is an image, or a pair (image, label). The
-            image is a PIL image, a uint8 array or tensor [H, W, 3] or [3, H, W], or a float array or tensor in [0, 1]
-            of either shape. The label is a PIL image, or an array or tensor [H, W] of integers: train ids of
-            ``space``, and 255 for ignored pixels.
+            image is a PIL image, an array or a tensor, see :func:`segadapt.data.given.as_picture`. The label is a PIL
+            image, or an array or tensor [H, W] of integers: train ids of ``space``, and 255 for ignored pixels. PIL
+            images are turned as their orientation tag says.
         space: label space of the labels.
         labelled: whether the labels are wanted. Without, the label of a pair is dropped as soon as the pair is
             unpacked.
+        bands: number C of bands where images are not RGB; they then are arrays or tensors [H, W, C] or [C, H, W].
 
     Returns:
         A data set of ``len(dataset)`` items with ids ``000000``, ``000001``, ...
@@ -61,11 +60,11 @@ def in_memory(name: str, dataset: Any, space: LabelSpace, labelled: bool = True)
         raise RequestError(
             f"{name}: a {type(dataset).__name__} has no length; give a list, or a data set with len() and an index"
         ) from None
-    elements, collection = _Elements(dataset, len(space), labelled), next(_NUMBERS)
+    elements, collection = _Elements(dataset, len(space), labelled, bands), next(_NUMBERS)
     width = max(6, len(str(length)))
     places = [Held(name, index, collection) for index in range(length)]
     items = tuple(Item(f"{p.index:0{width}d}", p, p if labelled else None) for p in places)
-    return Dataset(name, space, items, _Images(elements), _Labels(elements))
+    return Dataset(name, space, items, _Images(elements), _Labels(elements), bands=bands)
 
 
 class _Pair(NamedTuple):
@@ -77,8 +76,8 @@ class _Pair(NamedTuple):
 class _Elements:
     """The elements of a collection as images and label maps; the last one is kept, as its label follows its image."""
 
-    def __init__(self, dataset: Any, classes: int, labelled: bool):
-        self._dataset, self._classes, self._labelled = dataset, classes, labelled
+    def __init__(self, dataset: Any, classes: int, labelled: bool, bands: int):
+        self._dataset, self._classes, self._labelled, self._bands = dataset, classes, labelled, bands
         self._last: _Pair | None = None
 
     def pair(self, held: Held) -> _Pair:
@@ -102,7 +101,7 @@ class _Elements:
             element, paired = element[0], False
         if paired and len(element) != 2:
             raise RequestError(f"{held} has {len(element)} parts; expected an image, or a pair (image, label)")
-        image = _image(element[0] if paired else element, held)
+        image = as_picture(element[0] if paired else element, held, self._bands)
         if not self._labelled:
             return _Pair(held, image, None)
         if not paired:
@@ -139,42 +138,11 @@ class _Labels:
         return label
 
 
-def _array(value: Any, held: Held, expected: str) -> npt.NDArray[Any]:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        return np.asarray((value.float() if value.is_floating_point() else value).numpy())
-    if isinstance(value, np.ndarray):
-        return value
-    raise RequestError(f"{held} holds a {type(value).__name__}; expected {expected}")
-
-
-def _image(value: Any, held: Held) -> Picture:
-    if isinstance(value, Image.Image):
-        if value.mode[0] in "IF":
-            raise RequestError(f"{held} is a PIL image of mode {value.mode}; expected 8 bits per channel")
-        value = np.array(value.convert("RGB"))
-    array = _array(value, held, _IMAGE)
-    if array.ndim == 3 and array.shape[2] != 3 and array.shape[0] == 3:
-        array = array.transpose(1, 2, 0)
-    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise RequestError(f"{held} is an image of shape {list(array.shape)}; expected {_IMAGE}")
-    if array.dtype.kind == "f":
-        if not (array.min() >= 0 and array.max() <= 1):  # also false for NaN
-            raise RequestError(
-                f"{held} is an image with values from {array.min():g} to {array.max():g}; expected floats in [0, 1], "
-                "or uint8 from 0 to 255"
-            )
-        array = np.rint(array * 255).astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise RequestError(f"{held} is an image of {array.dtype}; expected {_IMAGE}")
-    return np.require(array, requirements=["C", "W"])
-
-
 def _label(value: Any, held: Held, classes: int, size: tuple[int, ...]) -> LabelMap:
     if isinstance(value, Image.Image):
-        value = np.asarray(value)
+        value = np.asarray(ImageOps.exif_transpose(value))
         value = value.astype(np.uint8) if value.dtype == bool else value
-    array = _array(value, held, _LABEL)
+    array = as_array(value, held, _LABEL)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise RequestError(f"{held} has a label of {array.dtype} and shape {list(array.shape)}; expected {_LABEL}")
     if array.shape != size:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.data.bands import as_rgb
 from segadapt.data.dataset import Picture
 from segadapt.labels import LabelMap, LabelSpace
 
@@ -14,10 +17,19 @@ _LINE, _COLUMN, _MARGIN = 22, 190, 8
 _INK, _PAPER = (30, 30, 30), 245
 
 
-def blend(image: Picture, label: LabelMap, space: LabelSpace, opacity: float = 0.55) -> Picture:
-    """Lay the label's colours, ``opacity`` (0 to 1) strong, over the image [H, W, 3]; ignored pixels show it alone."""
+def blend(
+    image: Picture, label: LabelMap, space: LabelSpace, opacity: float = 0.55, unpainted: Collection[int] = ()
+) -> Picture:
+    """Lay the label's colours, ``opacity`` (0 to 1) strong, over the image [H, W, C].
+
+    Ignored pixels, and those of the train ids ``unpainted``, show the image alone.
+    """
+    painted = np.zeros(256, bool)
+    painted[: len(space)] = True
+    painted[list(unpainted)] = False
+    image = as_rgb(image)
     mixed = cv2.addWeighted(space.colorize(label), opacity, image, 1.0 - opacity, 0.0)
-    return np.where((label < len(space))[..., None], mixed, image).astype(np.uint8)
+    return np.where(painted[label][..., None], mixed, image).astype(np.uint8)
 
 
 def legend(shares: npt.NDArray[np.float64], space: LabelSpace, width: int) -> Picture:
@@ -41,6 +53,7 @@ def contact_picture(image: Picture, label: LabelMap | None, space: LabelSpace) -
 
     Large images are shown at 960 pixels width.
     """
+    image = as_rgb(image)
     scale = min(1.0, _WIDEST / image.shape[1])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

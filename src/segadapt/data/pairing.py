@@ -1,4 +1,4 @@
-"""Finding the images of a folder and the mask of each one."""
+"""Finding the mask of each image of a folder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from segadapt.data.dataset import Remark
+from segadapt.data.dataset import Notice
 from segadapt.data.labelling import some
-from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.listing import walk
 from segadapt.data.pair_pattern import SUFFIXES, PairPattern, pictures_below, propose
 from segadapt.errors import RequestError
 
@@ -33,34 +33,6 @@ IMAGE_ENDINGS = ("_leftImg8bit", "_rgb_anon", "_image", "_img", "_rgb")
 """Endings that an image's name may have behind the name that it shares with its mask."""
 
 
-def images_in(folder: Path, labels: Path | None, name: str) -> list[Path]:
-    """List the images of a folder and its sub-folders, sorted, without the masks where these lie there too.
-
-    Args:
-        folder: of the images.
-        labels: folder of the masks; None where none are wanted.
-        name: for messages.
-
-    Raises:
-        RequestError: a folder is missing, or there are no images.
-    """
-    _require_folder(folder, "image", name)
-    if labels is not None:
-        _require_folder(labels, "mask", name)
-    found = list(walk(folder, leave_out=labels))
-    if labels is not None and labels.resolve() == folder.resolve():
-        found = [path for path in found if not path.stem.endswith(MASK_ENDINGS)]
-    if not found:
-        raise RequestError(f"{name}: there are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
-    return found
-
-
-def _require_folder(folder: Path, kind: str, name: str) -> None:
-    if not folder.is_dir():
-        wrong = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise RequestError(f"{name}: the {kind} folder {folder} {wrong}; check the path")
-
-
 def image_ids(folder: Path, images: Sequence[Path]) -> list[str]:
     """Return paths below the folder without suffix; with it where two images differ in the suffix alone."""
     plain = [path.relative_to(folder).with_suffix("").as_posix() for path in images]
@@ -68,6 +40,13 @@ def image_ids(folder: Path, images: Sequence[Path]) -> list[str]:
     for i in plain:
         seen[i] = seen.get(i, 0) + 1
     return [i if seen[i] == 1 else path.relative_to(folder).as_posix() for i, path in zip(plain, images, strict=True)]
+
+
+def require_folder(folder: Path, kind: str, name: str) -> None:
+    """Raise RequestError where the folder of images or masks (``kind``) is missing."""
+    if not folder.is_dir():
+        wrong = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise RequestError(f"{name}: the {kind} folder {folder} {wrong}; check the path")
 
 
 # ---- by a pattern ----
@@ -85,7 +64,7 @@ def images_by(pattern: PairPattern, folder: Path, labels: Path | None, name: str
     Raises:
         RequestError: the folder is missing, or no image fits.
     """
-    _require_folder(folder, "image", name)
+    require_folder(folder, "image", name)
     files = pictures_below(folder, leave_out=labels)
     masks = {inside: mask for inside in files if (mask := pattern.mask_of(inside)) is not None}
     if labels is None or labels.resolve() == folder.resolve():
@@ -112,7 +91,7 @@ def masks_by(pattern: PairPattern, folder: Path, images: Sequence[Path], labels:
     Raises:
         RequestError: a mask is missing, it names the nearest file; or a mask may be several files, or of two images.
     """
-    _require_folder(labels, "mask", name)
+    require_folder(labels, "mask", name)
     files = pictures_below(labels)
     by_key: dict[str, list[str]] = {}
     for inside in files:
@@ -139,16 +118,16 @@ def masks_by(pattern: PairPattern, folder: Path, images: Sequence[Path], labels:
 
 def left_out_by(
     pattern: PairPattern, folder: Path, images: Sequence[Path], masks: Sequence[Path] = (), labels: Path | None = None
-) -> tuple[Remark, ...]:
-    """Return remarks on the pictures in the folders of images and masks that are neither, by a pattern."""
+) -> tuple[Notice, ...]:
+    """Return notices on the pictures in the folders of images and masks that are neither, by a pattern."""
     used = {path.resolve() for path in (*images, *masks)}
-    remarks = []
+    notices = []
     for place in dict.fromkeys((folder, labels or folder)):
         others = [inside for inside, path in pictures_below(place).items() if path.resolve() not in used]
         if others:
             said = f"{len(others)} files in {place} do not fit '{pattern.text}' and are left out: {some(others)}"
-            remarks.append(Remark(said))
-    return tuple(remarks)
+            notices.append(Notice(said))
+    return tuple(notices)
 
 
 # ---- by names alone ----

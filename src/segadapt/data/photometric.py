@@ -7,7 +7,7 @@ nothing here waits for the device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,19 +23,21 @@ HUE_SHARE = 0.5
 def color_jitter(images: Tensor, strength: Tensor, draws: Tensor, hue_share: float = HUE_SHARE) -> Tensor:
     """Change brightness, contrast, saturation and hue at random, in this order.
 
+    Saturation and hue are those of the first three bands; images of fewer bands have none.
+
     Sample b multiplies brightness, contrast and saturation by factors from
     U[max(0, 1 - s_b), 1 + s_b] each and turns its hue by U[-t, t], t = min(hue_share * s_b, 1/2)
     turns. A sample of strength 0 stays as it is.
 
     Args:
-        images: [B, 3, H, W] float RGB in [0, 1].
+        images: [B, C, H, W] float in [0, 1]; where C is at least 3, the first three bands are RGB.
         strength: [B] s, on the CPU, at least 0.
         draws: [B, 4] uniform in [0, 1), on the CPU: one number for each change. The caller draws
             them, so that they can belong to the sample and not to its place in the batch.
         hue_share: 0.5 as in semi-supervised segmentation (0.5, 0.5, 0.5, 0.25); 1 as in DAFormer.
 
     Returns:
-        [B, 3, H, W] in [0, 1].
+        [B, C, H, W] in [0, 1].
     """
     draws = draws.T
     low = (1 - strength).clamp(min=0)
@@ -56,25 +58,43 @@ def grey(images: Tensor) -> Tensor:
     return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue)[:, None]
 
 
+def on_colours(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Change the first three bands of images [B, C, H, W]; further ones stay, and so do images of fewer bands."""
+    if images.shape[1] <= 3:
+        return change(images) if images.shape[1] == 3 else images
+    return torch.cat([change(images[:, :3]), images[:, 3:]], 1)
+
+
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Multiply by ``factor`` [B, 1, 1, 1]."""
     return (images * factor).clamp(0, 1)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Move away from the mean luma of the image by ``factor`` [B, 1, 1, 1]."""
-    mean = grey(images).mean((2, 3), keepdim=True)
+    """Move away from the mean luma of the image by ``factor`` [B, 1, 1, 1]; bands beside RGB from their own means."""
+    if images.shape[1] == 3:
+        mean = grey(images).mean((2, 3), keepdim=True)
+    else:
+        mean = on_colours(images.mean((2, 3), keepdim=True), lambda rgb: grey(rgb).expand_as(rgb))
     return (mean + factor * (images - mean)).clamp(0, 1)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Move away from the luma of each pixel by ``factor`` [B, 1, 1, 1]."""
-    luma = grey(images)
-    return (luma + factor * (images - luma)).clamp(0, 1)
+
+    def adjusted(rgb: Tensor) -> Tensor:
+        luma = grey(rgb)
+        return (luma + factor * (rgb - luma)).clamp(0, 1)
+
+    return on_colours(images, adjusted)
 
 
 def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue of the HSV model by ``turn`` [B, 1, 1, 1], in full turns."""
+    return on_colours(images, lambda rgb: _turned(rgb, turn))
+
+
+def _turned(images: Tensor, turn: Tensor) -> Tensor:
     red, green, blue = images.unbind(1)
     value, low = images.amax(1), images.amin(1)
     chroma = value - low

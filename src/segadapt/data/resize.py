@@ -55,12 +55,16 @@ def working_size(height: int, width: int, resize: Resize) -> Size:
 
 
 def resize_image(image: npt.NDArray[np.uint8], resize: Resize) -> npt.NDArray[np.uint8]:
-    """Bring an image [H, W] or [H, W, 3] to its working size; area averaging when it shrinks, cubic when it grows."""
+    """Bring an image [H, W] or [H, W, C] to its working size; area averaging when it shrinks, cubic when it grows."""
     height, width = working_size(image.shape[0], image.shape[1], resize)
     if image.shape[:2] == (height, width):
         return image
     method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+    if image.ndim == 2 or image.shape[2] == 3:
+        return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+    few = [image[..., start : start + 4] for start in range(0, image.shape[2], 4)]  # OpenCV averages up to four bands
+    resized = [cv2.resize(part, (width, height), interpolation=method).reshape(height, width, -1) for part in few]
+    return np.asarray(np.concatenate(resized, axis=2), np.uint8)
 
 
 def resize_label(label: LabelMap, resize: Resize) -> LabelMap:

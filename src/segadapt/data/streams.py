@@ -43,13 +43,13 @@ class Augmentation(Settings):
             size.
         flip: mirror half of the samples.
         jitter: strength of brightness, contrast, saturation and hue changes, in [0, 1] (0 is none; 0.5 is the
-            strength that the field calls strong).
+            strength that the field calls strong); saturation and hue are those of the first three bands.
         max_class_share: draw the crop again, up to 10 times, until it shows more than one class and
             none covers so large a share of its labelled pixels, in (0, 1] (DAFormer: 0.75 of source crops);
             null takes the first crop, and so do images without labels.
         colour_transfer: ``lab`` moves the mean and the standard deviation of each LAB channel of a random target image
             to every crop of a source image, before everything else (the code of CPSL); ``none`` leaves colours.
-            Target images stay as they are.
+            Target images stay as they are. Of other bands than RGB, each band counts as a channel.
         extra: further augmentations by registered name with their settings, e.g. ``{fog: {density: 0.3}}``. They
             change the colours of the crop after ``jitter``, in the alphabetical order of their names; labels stay as
             they are.
@@ -85,11 +85,11 @@ class Augmentation(Settings):
         """Apply the further augmentations.
 
         Args:
-            images: [B, 3, h, w] in [0, 1].
+            images: [B, C, h, w] in [0, 1].
             draws: [B, ``extra_draws``] uniform in [0, 1), on the device of the images.
 
         Returns:
-            [B, 3, h, w] in [0, 1].
+            [B, C, h, w] in [0, 1].
         """
         first = 0
         for name in sorted(self.extra):

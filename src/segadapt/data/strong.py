@@ -90,7 +90,7 @@ class Strong(NamedTuple):
     """Strong views and how they lie in the weak ones.
 
     Attributes:
-        images: [B, 3, h, w].
+        images: [B, C, h, w].
         theta: [B, 2, 3] affine map from places of the strong view to places of the weak one, in
             coordinates -1 .. 1 from edge to edge (``affine_grid`` with ``align_corners=False``).
         cutout: [B, 4] top, left, bottom, right of the square without content, as shares of height and width.
@@ -114,7 +114,7 @@ def strong_view(images: Tensor, draws: npt.NDArray[np.float32], options: StrongA
     ones, then the cut-out.
 
     Args:
-        images: [B, 3, h, w] RGB in [0, 1].
+        images: [B, C, h, w] in [0, 1].
         draws: [B, ``options.numbers``] uniform in [0, 1).
         options: see :class:`StrongAugmentation`.
     """
@@ -206,7 +206,7 @@ def _square(x: float, y: float, share: float, height: int, width: int) -> _Matri
     return np.array([top, left, bottom, right])
 
 
-# ---- colours: each takes [B, 3, h, w] in [0, 1] and a level [B, 1, 1, 1] of 0.1 to 0.9 ----
+# ---- colours: each takes [B, C, h, w] in [0, 1] and a level [B, 1, 1, 1] of 0.1 to 0.9 ----
 
 
 def _noisy(images: Tensor, draws: Tensor, options: StrongAugmentation) -> Tensor:
@@ -269,9 +269,10 @@ def _sharpness(images: Tensor, level: Tensor) -> Tensor:
     """Move towards a smoothed image; the outermost pixels stay as they are."""
     kernel = torch.ones(3, 3, device=images.device, dtype=images.dtype)
     kernel[1, 1] = 5
-    kernel = (kernel / kernel.sum()).expand(3, 1, 3, 3)
+    bands = images.shape[1]
+    kernel = (kernel / kernel.sum()).expand(bands, 1, 3, 3)
     smooth = images.clone()
-    smooth[..., 1:-1, 1:-1] = F.conv2d(images, kernel, groups=3)
+    smooth[..., 1:-1, 1:-1] = F.conv2d(images, kernel, groups=bands)
     return (smooth + _enhancement(level) * (images - smooth)).clamp(0, 1)
 
 

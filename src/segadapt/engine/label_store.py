@@ -19,6 +19,7 @@ from torch import Tensor
 from segadapt.core.files import write_bytes, write_json
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
+from segadapt.data.mask_format import mask_format
 from segadapt.data.writing import encode_picture
 from segadapt.engine.damaged import DamagedFiles
 from segadapt.engine.runtime import Runtime
@@ -52,13 +53,14 @@ class LabelStore:
         damaged: DamagedFiles,
     ):
         self._folder, self._target, self._space, self._runtime, self._damaged = folder, target, space, runtime, damaged
+        self._stamp = mask_format(space, "train").stamp
         self._truth = None if truth is None else TrueLabels(truth)
         self._counts = LabelCounts.none(len(space))
         self._reported: dict[str, Any] = {}
         self._shown = set(np.linspace(0, len(target) - 1, min(SHOWN, len(target))).astype(int).tolist())
 
     def keep(self, index: int, label: Tensor, confidence: Tensor | None = None) -> None:
-        """Write the pseudo label [H, W] of a target image as an index PNG, and count it.
+        """Write the pseudo label [H, W] of a target image as an index PNG that names its classes, and count it.
 
         Args:
             index: position of the image in the target data set.
@@ -69,7 +71,7 @@ class LabelStore:
             RunError: a file cannot be written.
         """
         label = label.to("cpu", torch.uint8)
-        write_bytes(self._file(index), encode_picture(".png", label.numpy()))
+        write_bytes(self._file(index), self._stamp.into_png(encode_picture(".png", label.numpy())))
         self._counts += LabelCounts.of(label, self._true_label(index, label), len(self._space))
         if index in self._shown and confidence is not None:
             grey = (confidence.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()

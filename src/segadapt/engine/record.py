@@ -11,13 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from segadapt.core.text import TextConsole, printable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-console = Console(stderr=True, highlight=False, markup=False, emoji=False)  # paths are text, not markup
+console = TextConsole(stderr=True)
 
 
 class Record:
@@ -51,7 +52,7 @@ class Record:
         """Add one point at ``position`` to each of the curves ``tag/name``."""
         if self._board is not None:
             for name, value in values.items():
-                self._board.add_scalar(f"{tag}/{name}", value, position)
+                self._board.add_scalar(printable(f"{tag}/{name}"), value, position)
 
     def say(self, text: str) -> None:
         """Print a line, unless output is off."""
@@ -88,17 +89,17 @@ class Steps(AbstractContextManager["Steps"]):
         self._title, self._total, self._first = title, total, done
         self._done, self._start, self._said = done, time.monotonic(), time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=self._hidden,
             transient=True,
         )
-        self._task: TaskID = self._bar.add_task(title, total=total, completed=done, rate="", note="")
+        self._task: TaskID = self._bar.add_task(printable(title), total=total, completed=done, rate="", note="")
 
     def __enter__(self) -> Steps:
         self._bar.start()
@@ -109,14 +110,22 @@ class Steps(AbstractContextManager["Steps"]):
     ) -> None:
         self._bar.stop()
 
-    def advance(self, note: str = "") -> None:
-        """Count one more step; ``note``: the latest numbers, kept until the next note."""
+    def advance(self, note: str = "", total: int | None = None) -> None:
+        """Count one more step.
+
+        Args:
+            note: the latest numbers, kept until the next note.
+            total: number of steps, where it is known better now.
+        """
         self._done += 1
+        if total is not None and total != self._total:
+            self._total = total
+            self._bar.update(self._task, total=total)
         now = time.monotonic()
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
         if note:
-            self._bar.update(self._task, note=note)
+            self._bar.update(self._task, note=printable(note))
         self._bar.update(self._task, advance=1, rate=shown)
         if self._plain and now - self._said > 30:
             self._said = now

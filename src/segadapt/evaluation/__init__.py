@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from segadapt.evaluation.export import export_onnx
     from segadapt.evaluation.metrics import ConfusionMatrix, Scores
     from segadapt.evaluation.predict import predict_array, predict_path
+    from segadapt.evaluation.results import Prediction
     from segadapt.evaluation.scoring import evaluate
 
-__all__ = ["ConfusionMatrix", "Scores", "evaluate", "export_onnx", "predict_array", "predict_path"]
+__all__ = ["ConfusionMatrix", "Prediction", "Scores", "evaluate", "export_onnx", "predict_array", "predict_path"]
 
 _MODULES = {
     "ConfusionMatrix": "metrics",
+    "Prediction": "results",
     "Scores": "metrics",
     "evaluate": "scoring",
     "export_onnx": "export",

@@ -7,7 +7,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from segadapt.core.files import replacing
 from segadapt.errors import RequestError, RunError, first_line
+from segadapt.evaluation.onnx_metadata import add_metadata
 from segadapt.models.inference import InferenceConfig, evaluation_mode, predict_labels
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
@@ -39,9 +40,10 @@ class ExportReport:
         path: the ONNX file.
         max_error: largest difference of the logits as a share of the largest logit.
         disagreement: share of the pixels that get another class.
-        shapes: the input shapes [B, 3, H, W] that were compared.
+        shapes: the input shapes [B, C, H, W] that were compared.
         exporter: ``dynamo`` or ``torchscript``.
         bytes: size of the file.
+        input: what the model takes, in words, if its ``metadata`` say that.
     """
 
     path: str
@@ -50,6 +52,7 @@ class ExportReport:
     shapes: tuple[Shape, ...]
     exporter: str
     bytes: int
+    input: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -59,8 +62,8 @@ class ExportReport:
 class Deployed(nn.Module):
     """The network as it is exported: with its preprocessing, and class scores at the size of the image.
 
-    Input ``images`` [B, 3, H, W] float32 RGB in [0, 1]; outputs ``logits`` [B, K, H, W] float32 and
-    ``labels`` [B, H, W] uint8 train ids. Scores are enlarged as in all predictions of the model.
+    Input ``images`` [B, C, H, W] float32 in [0, 1], RGB or the bands of the network; outputs ``logits`` [B, K, H, W]
+    float32 and ``labels`` [B, H, W] uint8 train ids. Scores are enlarged as in all predictions of the model.
     """
 
     def __init__(self, model: Segmenter, align_corners: bool):
@@ -81,6 +84,7 @@ def export_onnx(
     width: int,
     dynamic: bool = False,
     inference: InferenceConfig | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Write ``model`` as an ONNX file and compare it with torch through onnxruntime.
 
@@ -94,6 +98,8 @@ def export_onnx(
             then also covers a batch of 2 at another size.
         inference: how the model predicts. Its ``align_corners`` holds here too; several scales, mirrored
             views and windows are for the caller of the exported model.
+        metadata: entries for the ``metadata_props`` of the file, see
+            :func:`segadapt.evaluation.onnx_metadata.onnx_metadata`.
 
     Raises:
         RequestError: onnx, onnxscript or onnxruntime is not installed; or it predicts by prototypes with full
@@ -109,15 +115,17 @@ def export_onnx(
             "ONNX has no Cholesky decomposition, so prototypes with full covariances cannot be exported; export the "
             "classifier, or train with mpcl.kind=gaussian"
         )
-    shapes: list[Shape] = [(1, 3, height, width)]
+    shapes: list[Shape] = [(1, model.bands, height, width)]
     if dynamic:
-        shapes.append((2, 3, _other_size(height, model.stride), _other_size(width, model.stride)))
+        shapes.append((2, model.bands, _other_size(height, model.stride), _other_size(width, model.stride)))
     device = next(model.parameters()).device
     try:
         with replacing(path) as temporary, evaluation_mode(model), torch.no_grad():
             # An exporter leaves all parts of a module in the mode of its outermost part.
             deployed = Deployed(model.cpu(), (inference or InferenceConfig()).align_corners).eval()
-            exporter, error, disagreement = _write_and_compare(deployed, temporary, shapes, dynamic)
+            exporter, error, disagreement = _write_and_compare(
+                deployed, temporary, shapes, dynamic, dict(metadata or {})
+            )
     finally:
         model.to(device)
     return ExportReport(
@@ -127,6 +135,7 @@ def export_onnx(
         shapes=tuple(shapes),
         exporter=exporter,
         bytes=path.stat().st_size,
+        input=(metadata or {}).get("input", ""),
     )
 
 
@@ -141,7 +150,9 @@ def _other_size(pixels: int, stride: int) -> int:
     return pixels + 3 * stride + 1
 
 
-def _write_and_compare(deployed: Deployed, path: Path, shapes: list[Shape], dynamic: bool) -> tuple[str, float, float]:
+def _write_and_compare(
+    deployed: Deployed, path: Path, shapes: list[Shape], dynamic: bool, metadata: dict[str, str]
+) -> tuple[str, float, float]:
     """Export with the current exporter, or with the older one if its result is not good enough.
 
     The other way round where sizes vary: the current one then reasons about them for minutes, the older one takes
@@ -155,6 +166,7 @@ def _write_and_compare(deployed: Deployed, path: Path, shapes: list[Shape], dyna
         try:
             with _silence():
                 attempt(deployed, path, example, dynamic)
+            add_metadata(path, metadata)
             error, disagreement = _compare(deployed, path, shapes)
         # Each exporter has its own exceptions, and they differ between versions of torch.
         except Exception as problem:

@@ -1,44 +1,38 @@
-"""Predictions on image files: index PNG, colours, overlay and confidence."""
+"""Predictions of images and videos on the disk."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from segadapt.core.files import write_bytes
+from segadapt.data.bands import BandReader
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
-from segadapt.data.ids import CITYSCAPES_TRAIN_ID
-from segadapt.data.listing import IMAGE_SUFFIXES, walk
-from segadapt.data.overlay import blend
+from segadapt.data.mask_format import mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
-from segadapt.data.writing import encode_index_png, encode_picture
-from segadapt.errors import RequestError, nearest
+from segadapt.errors import RequestError
+from segadapt.evaluation.inputs import Given, Inputs, find_inputs
+from segadapt.evaluation.mosaic import plan_mosaics, predict_mosaics, with_rasters
+from segadapt.evaluation.placing import IMAGE_KINDS, VIDEO_KINDS, Places, require_free, require_kinds, result_places
+from segadapt.evaluation.predict_video import predict_videos, with_path
+from segadapt.evaluation.results import Look, Prediction
 from segadapt.evaluation.scoring import Progress, working_image
-from segadapt.labels import CITYSCAPES, IGNORE, LabelMap, LabelSpace
+from segadapt.evaluation.tiling import View
+from segadapt.evaluation.video import video_facts
+from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.images import to_batch
-
-Kind = Literal["index", "color", "overlay", "confidence"]
-Ids = Literal["train", "cityscapes"]
-ENDINGS: dict[str, str] = {
-    "index": ".png",
-    "color": "_color.png",
-    "overlay": "_overlay.jpg",
-    "confidence": "_confidence.png",
-}
-JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -47,19 +41,28 @@ class PredictionSummary:
 
     Attributes:
         count: images predicted.
-        skipped: one line for each image that could not be read, with its path and the reason.
+        videos: videos predicted, and ``frames`` of them.
+        skipped: one line for each image or video that could not be read, with its path and the reason.
+        mosaics: one line for each image that was predicted in tiles, with their scale and its reason.
+        cut: one line for each video that ended before the length that it claims.
+        left_out: one line for each kind of thing in folders and patterns that was not taken.
         seconds: wall time.
         output: folder of the results.
     """
 
     count: int
+    videos: int
+    frames: int
     skipped: tuple[str, ...]
+    mosaics: tuple[str, ...]
+    cut: tuple[str, ...]
+    left_out: tuple[str, ...]
     seconds: float
     output: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {**asdict(self), "skipped": list(self.skipped)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def predict_array(
@@ -69,19 +72,21 @@ def predict_array(
     device: torch.device | str | None = None,
     *,
     size: Resize = None,
-) -> tuple[LabelMap, npt.NDArray[np.float32]]:
-    """Predict the label map [H, W] uint8 of train ids and the confidence [H, W] float32 in (0, 1] of one image.
+) -> Prediction:
+    """Predict the labels and the confidence of one image.
 
     Args:
         model: the network; moved to ``device`` if one is given.
-        image: RGB [H, W, 3] uint8 of any size; the result has its size.
+        image: [H, W, C] uint8 of any size, RGB or the bands of the network; the result has its size.
         config: how to predict; the whole image once if None.
         device: where to compute; where the model is if None.
         size: working size to which the image is brought first.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != model.bands or not image.size:
+        what = "an RGB" if model.bands == 3 else "an"
         raise RequestError(
-            f"an image must be an RGB array [height, width, 3] of uint8, not {list(image.shape)} of {image.dtype}"
+            f"an image must be {what} array [height, width, {model.bands}] of uint8, not {list(image.shape)} of "
+            f"{image.dtype}"
         )
     config = config or InferenceConfig()
     if device is None:
@@ -89,187 +94,174 @@ def predict_array(
     model.to(device)
     batch = to_batch(working_image(image, size, config), device)
     label, confidence = predict_labels(model, batch, (image.shape[0], image.shape[1]), config)
-    return label[0].cpu().numpy(), confidence[0].cpu().numpy()
+    return Prediction(label[0].cpu().numpy(), confidence[0].cpu().numpy())
 
 
 def predict_path(
     model: Segmenter,
     space: LabelSpace,
-    given: Path,
+    given: Given | Iterable[Given],
     output: Path,
     config: InferenceConfig | None = None,
     device: torch.device | str | None = None,
     *,
     size: Resize = None,
+    reader: BandReader | None = None,
     ids: str = "train",
     overwrite: bool = False,
-    kinds: Sequence[str] = ("index", "overlay", "confidence"),
+    kinds: Sequence[str] | None = None,
+    unpainted: Sequence[str] = (),
+    every: int = 1,
+    made_by: Mapping[str, Any] | None = None,
+    view: View | None = None,
     progress: Progress | None = None,
 ) -> PredictionSummary:
-    """Predict an image file, or all images in a folder and its sub-folders.
+    """Predict images and videos: files, folders with their sub-folders, and patterns.
 
     ``a/b.jpg`` in the input folder gives, in ``output``, for each of ``kinds``:
 
-    - index: ``a/b.png``, 8 bit, pixel value = class; a palette PNG for train ids, grey for Cityscapes ids;
+    - index: ``a/b.png``, pixel value = class; see :mod:`segadapt.data.mask_format`;
     - color: ``a/b_color.png``, the classes' colours as RGB;
     - overlay: ``a/b_overlay.jpg``, image and colours mixed;
     - confidence: ``a/b_confidence.png``, grey, 255 times the probability of the predicted class.
 
-    Where two images would share a result (``b.jpg`` and ``b.png``), their results keep the image's suffix
-    in the name (``b.jpg.png``, ``b.png.png``). All results have the size of the image.
+    All have the size of the image. A video ``a/b.mov`` gives the overlay as a video ``a/b_overlay.mp4`` of the same
+    length, without sound, and other kinds as a picture for every frame in the folder ``a/b``, called by its number:
+    ``a/b/000000.png``. Where two inputs would share a result (``b.jpg`` and ``b.png``), their results keep the input's
+    suffix in the name (``b.jpg.png``, ``b.png.png``). ``legend.json`` says which class each value is; the index and
+    colour files say so, too, for those who read them as masks.
+
+    GeoTIFF and images of more than 134 million pixels are predicted in tiles, see :mod:`segadapt.evaluation.mosaic`.
+    Where others give PNG files, they give ``.tif``, with the place on Earth of the image; their overlay is small.
 
     Args:
         model: the network; moved to ``device`` if one is given.
         space: its label space.
-        given: an image or a folder.
-        output: folder for the results, made if needed. If it lies inside ``given``, its images
-            are not predicted.
+        given: what to predict, see :func:`segadapt.evaluation.inputs.find_inputs`. Results have the places of their
+            inputs below the folder that holds all of them.
+        output: folder for the results, made if needed. What lies in it is not predicted.
         config, device, size: see :func:`predict_array`.
-        ids: ``train``, or ``cityscapes`` for label ids as the Cityscapes server wants them.
+        reader: reads image files, as :func:`segadapt.data.bands.reader_of` gives it for the model's ``input``; None
+            for ordinary images.
+        ids: ``train``; ``own`` for the ids or colours of the user's masks; or ``cityscapes`` for label ids as the
+            Cityscapes server wants them.
         overwrite: replace results that exist; otherwise their presence is an error.
-        kinds: kinds of results.
-        progress: called after every image with (done, total).
+        kinds: kinds of results; None: index, overlay and confidence of images, the overlay of videos.
+        unpainted: names of classes that overlays show without colour.
+        every: of a video, predict each n-th frame only.
+        made_by: provenance of the model, for the legend.
+        view: how images that are predicted in tiles are shown; None brings them to ``size``, like any other.
+        progress: called after every image, tile and frame with (done, total); the total of frames may be an estimate.
 
     Raises:
-        RequestError: nothing to predict, results in the way, or not a single image readable.
+        RequestError: nothing to predict, results in the way, or not a single input readable.
         RunError: a result cannot be written.
     """
     started = time.monotonic()
-    _require_kinds(kinds)
+    if kinds is not None:
+        require_kinds(kinds)
     if len(space) != model.classes:
         raise RequestError(f"the model has {model.classes} classes, label space '{space.name}' has {len(space)}")
-    table = label_id_table(space, ids)
-    images = find_images(given, output)
-    root = given.resolve() if given.is_dir() else images[0].parent
-    targets = _result_files(images, root, output, kinds)
-    require_free((file for files in targets.values() for file in files.values()), images, overwrite)
+    look = Look(mask_format(space, ids), class_ids(space, unpainted))
+    legend = look.masks.legend(made_by)
+    inputs = find_inputs(given, output)
+    _require_films(inputs.videos, model, every)
+    image_kinds, video_kinds = kinds or IMAGE_KINDS, kinds or VIDEO_KINDS
+    mosaics, damaged = plan_mosaics(
+        inputs.images, model, config or InferenceConfig(), view, size, None if reader is None else reader.window
+    )
+    places = with_rasters(result_places(inputs, output, image_kinds, video_kinds), mosaics)
+    require_free((file for files in places.values() for file in files.values()), places, overwrite)
+    require_legend_place(output, legend, overwrite)
 
-    skipped: list[str] = []
-    for done, (path, image) in enumerate(ordered_map(_read_or_problem, images, threads=1, ahead=1), start=1):
-        if isinstance(image, DamagedFile):
-            skipped.append(str(image) if str(path) in str(image) else f"{path}: {image}")
-        else:
-            label, confidence = predict_array(model, image, config, device, size=size)
-            for kind, file in targets[path].items():
-                write_bytes(
-                    file, _encoded(kind, image=image, label=label, confidence=confidence, space=space, table=table)
-                )
-        if progress is not None:
-            progress(done, len(images))
-    if len(skipped) == len(images):
-        raise RequestError(f"none of the {len(images)} images in '{given}' can be read; the first: {skipped[0]}")
+    def predicted(image: Picture) -> Prediction:
+        return predict_array(model, image, config, device, size=size)
+
+    steps = _Steps(inputs, every, progress, sum(mosaic.tiles - 1 for mosaic in mosaics.values()))
+    skipped = [*damaged.values(), *predict_mosaics(mosaics, places, look, steps.advance)]
+    plain = [path for path in inputs.images if path not in mosaics and path not in damaged]
+    skipped += _predict_images(plain, places, reader or read_picture, predicted, look, steps.advance)
+    count = len(inputs.images) - len(skipped)
+    films, unreadable = predict_videos(
+        inputs.videos, places, video_kinds, predicted, look, every=every, progress=steps.advance
+    )
+    skipped += unreadable
+    if len(skipped) == len(inputs):
+        raise RequestError(f"none of the {len(inputs)} files can be read; the first: {skipped[0]}")
+    write_legend(output, legend, overwrite)
     return PredictionSummary(
-        len(images) - len(skipped), tuple(skipped), round(time.monotonic() - started, 3), str(output)
+        count=count,
+        videos=len(films),
+        frames=sum(film.frames for film in films),
+        skipped=tuple(skipped),
+        mosaics=tuple(map(str, mosaics.values())),
+        cut=tuple(film.cut for film in films if film.cut),
+        left_out=inputs.left_out,
+        seconds=round(time.monotonic() - started, 3),
+        output=str(output),
     )
 
 
-def label_id_table(space: LabelSpace, ids: str) -> LabelMap | None:
-    """Return the look-up table [256] from train ids of ``space`` to the ids to write; None leaves them as they are.
+def class_ids(space: LabelSpace, named: Sequence[str]) -> frozenset[int]:
+    """Return the train ids of classes; an entry is a name, an id of the user's masks, or several with commas between.
 
-    For ``cityscapes`` every class is looked up by name; IGNORE becomes 0, which is Cityscapes' id for unlabelled.
+    Raises:
+        RequestError: there is no such class.
     """
-    if ids not in get_args(Ids):
-        raise RequestError(
-            f"ids '{ids}' is unknown{nearest(ids, get_args(Ids))}; there are: {', '.join(get_args(Ids))}"
-        )
-    if ids == "train":
-        return None
-    strangers = [name for name in space.names if name not in CITYSCAPES.names]
-    if strangers:
-        raise RequestError(
-            f"class '{strangers[0]}' of label space '{space.name}' has no Cityscapes id; write train ids instead"
-        )
-    label_id = {train_id: raw for raw, train_id in CITYSCAPES_TRAIN_ID.items()}
-    table = np.zeros(256, np.uint8)
-    for train_id, name in enumerate(space.names):
-        table[train_id] = label_id[CITYSCAPES.index(name)]
-    return table
+    found = set()
+    for entry in named:
+        for name in [entry] if entry in space.names else filter(None, map(str.strip, entry.split(","))):
+            own = int(name) if name.isdecimal() and name not in space.names else None
+            found.add(space.ids.index(own) if own in space.ids and own is not None else space.index(name))
+    return frozenset(found)
 
 
-def find_images(given: Path, output: Path | None = None) -> list[Path]:
-    """List the image itself, or all images below a folder, sorted; without hidden files and without ``output``."""
-    if given.is_file():
-        if given.suffix.lower() not in IMAGE_SUFFIXES:
-            raise RequestError(f"'{given}' is not an image file; known are {', '.join(IMAGE_SUFFIXES)}")
-        return [given.resolve()]
-    if not given.is_dir():
-        raise RequestError(f"no image or folder '{given}'")
-    if output is not None and output.resolve() == given.resolve():
-        raise RequestError(f"results cannot go into the folder of the images '{given}'; name another output folder")
-    images = list(walk(given.resolve(), leave_out=output.resolve() if output is not None else None))
-    if not images:
-        raise RequestError(f"no images in '{given}'; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
-    return images
+def _require_films(videos: Sequence[Path], model: Segmenter, every: int) -> None:
+    if every < 1:
+        raise RequestError(f"of a video every n-th frame can be predicted, n from 1, not {every}")
+    if videos and model.bands != 3:
+        raise RequestError(f"'{videos[0]}' is a video, in red, green and blue; this model takes {model.bands} bands")
 
 
-def _result_files(
-    images: Sequence[Path], root: Path, output: Path, kinds: Sequence[str]
-) -> dict[Path, dict[str, Path]]:
-    """Name the results of every image by kind; no two images share a file, also where case does not count."""
+def _predict_images(
+    paths: Sequence[Path],
+    places: Places,
+    read: Callable[[Path], Picture],
+    predict: Callable[[Picture], Prediction],
+    look: Look,
+    progress: Callable[[], None],
+) -> list[str]:
+    """Predict images that fit into memory, and write their results; return a line for each that cannot be read."""
 
-    def named(image: Path, base: str) -> dict[str, Path]:
-        folder = output / image.parent.relative_to(root)
-        return {kind: folder / (base + ENDINGS[kind]) for kind in dict.fromkeys(kinds)}
+    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
+        try:
+            return path, read(path)
+        except DamagedFile as problem:
+            return path, problem
 
-    plain = {image: named(image, image.stem) for image in images}
-    uses = _uses(plain)
-    results = {
-        image: files if all(uses[_key(f)] == 1 for f in files.values()) else named(image, image.name)
-        for image, files in plain.items()
-    }
-    shared = [name for name, count in _uses(results).items() if count > 1]
-    if shared:
-        raise RequestError(f"two images would both be predicted into '{shared[0]}'; rename one of them")
-    return results
-
-
-def _key(file: Path) -> str:
-    return str(file).casefold()
-
-
-def _uses(results: dict[Path, dict[str, Path]]) -> Counter[str]:
-    return Counter(_key(file) for files in results.values() for file in files.values())
-
-
-def _require_kinds(kinds: Sequence[str]) -> None:
-    for kind in kinds:
-        if kind not in ENDINGS:
-            raise RequestError(f"unknown result '{kind}'{nearest(kind, ENDINGS)}; there are: {', '.join(ENDINGS)}")
-    if not kinds:
-        raise RequestError(f"no result asked for; there are: {', '.join(ENDINGS)}")
+    skipped = []
+    for path, image in ordered_map(read_or_problem, paths, threads=1, ahead=1):
+        if isinstance(image, DamagedFile):
+            skipped.append(with_path(image, path))
+        else:
+            prediction = predict(image)
+            for kind, file in places[path].items():
+                write_bytes(file, look.encoded(kind, image, prediction))
+        progress()
+    return skipped
 
 
-def require_free(results: Iterable[Path], images: Iterable[Path], overwrite: bool) -> None:
-    """Raise RequestError if a result would replace an image, or an earlier result unless ``overwrite`` allows that."""
-    sources = {image.resolve() for image in images}
-    for file in results:
-        if file.resolve() in sources:
-            raise RequestError(f"the result '{file}' would replace an image; name another output folder")
-        if file.exists() and not overwrite:
-            raise RequestError(f"'{file}' exists; name another output folder, or allow overwriting (--overwrite)")
+class _Steps:
+    """Counts images and frames; the number of frames of a video is an estimate, or unknown."""
 
+    def __init__(self, inputs: Inputs, every: int, progress: Progress | None, tiles: int):
+        self._done, self._progress = 0, progress
+        self._total = len(inputs.images) + tiles
+        for path in inputs.videos if progress is not None else ():
+            with contextlib.suppress(DamagedFile):  # said when it is predicted
+                self._total += -(-(video_facts(path).frames or 0) // every)
 
-def _read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
-    try:
-        return path, read_picture(path)
-    except DamagedFile as problem:
-        return path, problem
-
-
-def _encoded(
-    kind: str,
-    *,
-    image: Picture,
-    label: LabelMap,
-    confidence: npt.NDArray[np.float32],
-    space: LabelSpace,
-    table: LabelMap | None,
-) -> bytes:
-    """Return the content of one result file."""
-    if kind == "index":
-        return encode_index_png(label, space.palette()) if table is None else encode_index_png(table[label])
-    if kind == "confidence":
-        return encode_index_png(np.rint(np.clip(confidence, 0, 1) * IGNORE).astype(np.uint8))
-    if kind == "color":
-        return encode_picture(".png", space.colorize(label))
-    return encode_picture(".jpg", blend(image, label, space), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    def advance(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, max(self._done, self._total))

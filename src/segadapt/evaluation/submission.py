@@ -19,12 +19,15 @@ import torch
 from segadapt.core.files import replacing, write_bytes
 from segadapt.data.dataset import Picture
 from segadapt.data.decode import read_picture
+from segadapt.data.mask_format import mask_format
 from segadapt.data.readers import open_dataset
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
-from segadapt.evaluation.predict import find_images, label_id_table, predict_array, require_free
+from segadapt.evaluation.inputs import find_inputs
+from segadapt.evaluation.placing import require_free
+from segadapt.evaluation.predict import predict_array
 from segadapt.evaluation.scoring import Progress
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig
@@ -160,7 +163,7 @@ def submission_images(given: Path, output: Path, benchmark: str) -> list[Path]:
         items = open_dataset(benchmark, given, "test", labelled=False).items
         images = [path for item in items for path in item.files]
     else:
-        images = [path for path in find_images(given, output) if path.name.endswith(server.ending)]
+        images = [path for path in find_inputs(given, output).images if path.name.endswith(server.ending)]
     if not images:
         raise RequestError(f"{benchmark}: no image in '{given}' is called *{server.ending}")
     names = [_name(path) for path in images]
@@ -188,9 +191,7 @@ def _require_cityscapes(space: LabelSpace, model: Segmenter) -> None:
 
 def _ids(space: LabelSpace, server: Server) -> LabelMap:
     """Return the look-up table [256] from the model's classes to the ids that a server asks for."""
-    in_order = space.mapping_to(CITYSCAPES)
-    label_ids = label_id_table(CITYSCAPES, server.ids)
-    return in_order if label_ids is None else label_ids[in_order]
+    return np.asarray(mask_format(CITYSCAPES, server.ids).table[space.mapping_to(CITYSCAPES)], np.uint8)
 
 
 def _name(image: Path) -> str:

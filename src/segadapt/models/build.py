@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from segadapt.models.resnet38 import ResNet38
 from segadapt.models.segmenter import IMAGENET, Preprocessing, Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
 from segadapt.models.weights import load_initial
+from segadapt.models.widening import widen
 
 _BUILDERS: dict[str, Callable[..., Segmenter]] = {
     "lite": TimmSegmenter,
@@ -107,6 +109,7 @@ def build_segmenter(
     *,
     weights: str | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    bands: int = 3,
     **arguments: Any,
 ) -> Segmenter:
     """Build a network by name.
@@ -116,6 +119,8 @@ def build_segmenter(
         classes: number of classes K.
         weights: ``imagenet``, the path of a file, or None for random initialisation.
         preprocessing: the preprocessing that the weights were trained with; None takes the network's default.
+        bands: of the images; the stem of any network of the library widens, and keeps its weights for RGB,
+            see :mod:`segadapt.models.widening`.
         arguments: arguments of the network's class; ``hrda:NAME`` takes the arguments of
             :class:`~segadapt.models.multires.MultiRes`, and under ``base`` a mapping with the arguments of NAME.
 
@@ -123,8 +128,8 @@ def build_segmenter(
         The network in training mode, on the CPU.
 
     Raises:
-        RequestError: the name or an argument is unknown, an argument is out of its range, or the weights
-            are not available or do not fit.
+        RequestError: the name or an argument is unknown, an argument is out of its range, the weights are not
+            available or do not fit, or a network of one's own does not read so many bands.
 
     Example:
         >>> model = build_segmenter("deeplabv2_resnet101", classes=19, weights="imagenet")
@@ -139,14 +144,17 @@ def build_segmenter(
     if preprocessing is not None:
         arguments["preprocessing"] = preprocessing
     family, _, inner = name.partition(":")
-    if inner and family in _FAMILIES:
-        builder: Callable[..., Segmenter] = partial(_FAMILIES[family], classes, inner)
+    builder: Callable[..., Segmenter]
+    if inner and family in _ENCODERS:
+        builder = partial(_ENCODERS[family], classes, inner)
+    elif inner and family in _WRAPPERS:
+        builder = partial(_around, _WRAPPERS[family], classes, inner, bands=bands)
     elif name in _BUILDERS:
         builder = partial(_BUILDERS[name], classes)
     elif name.startswith(PREFIX):
-        builder = partial(given_network, name, classes)
+        builder = partial(given_network, name, classes, bands=bands)
     elif name in NETWORKS.installed():
-        builder = partial(_installed, name, classes)
+        builder = partial(_installed, name, classes, bands=bands)
     else:
         known = [*MODELS, *NETWORKS.installed()]
         raise RequestError(f"no network '{name}'{nearest(name, known)}; there are: {', '.join(known)}")
@@ -154,20 +162,29 @@ def build_segmenter(
         model = builder(**arguments)
     except TypeError as problem:
         raise RequestError(f"network '{name}' does not take these arguments: {problem}") from problem
+    widen(model, bands)
     if weights is not None:
         load_initial(model, weights, name)
     return model
 
 
-def _installed(name: str, classes: int, *, preprocessing: Preprocessing | None = None, **arguments: Any) -> Segmenter:
-    """Build a network of an installed package; one that is not a Segmenter is wrapped."""
+def _installed(
+    name: str, classes: int, *, bands: int = 3, preprocessing: Preprocessing | None = None, **arguments: Any
+) -> Segmenter:
+    """Build a network of an installed package; one that is not a Segmenter is wrapped.
+
+    Where images have other than three bands, a builder that takes ``bands`` is told.
+    """
     build = NETWORKS.find(name)
+    if bands != 3 and "bands" in inspect.signature(build).parameters:
+        arguments["bands"] = bands
     if isinstance(build, type) and issubclass(build, Segmenter) and preprocessing is not None:
         made: Any = build(classes, preprocessing=preprocessing, **arguments)
     else:
         made = build(classes, **arguments)
     model = made if isinstance(made, Segmenter) else PlainNetwork(made, classes, preprocessing or IMAGENET)
     model.architecture = {"name": name, **arguments}
+    model.take_bands(arguments.get("bands", model.bands))
     return model
 
 
@@ -202,9 +219,9 @@ def require_rebuildable(model: Segmenter) -> None:
 def _is_own(name: str) -> bool:
     """Tell whether a network is one of the library's, and so is all that it wraps."""
     family, _, inner = name.partition(":")
-    if family in ("timm", "daformer") and inner:
+    if family in _ENCODERS and inner:
         return True
-    return name in _BUILDERS or (family in _FAMILIES and _is_own(inner))
+    return name in _BUILDERS or (family in _WRAPPERS and _is_own(inner))
 
 
 def _around(
@@ -212,6 +229,7 @@ def _around(
     classes: int,
     wrapped: str,
     *,
+    bands: int,
     base: Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | None = None,
     **arguments: Any,
@@ -220,13 +238,10 @@ def _around(
     if network is MultiRes and wrapped.startswith("hrda:"):
         raise RequestError(f"'{wrapped}' looks at two resolutions already; write 'hrda:' once")
     inner = {"preprocessing": preprocessing, **(base or {})}
-    return network(build_segmenter(wrapped, classes, **inner), **arguments)
+    return network(build_segmenter(wrapped, classes, bands=bands, **inner), **arguments)
 
 
-_FAMILIES: Mapping[str, Callable[..., Segmenter]] = {
-    "timm": TimmSegmenter,
-    "daformer": DAFormerNet,
-    "hrda": partial(_around, MultiRes),
-    "prototypes": partial(_around, PrototypeNet),
-}
-"""Name prefixes: ``FAMILY:NAME``, where NAME is an encoder of timm or another network."""
+_ENCODERS: Mapping[str, Callable[..., Segmenter]] = {"timm": TimmSegmenter, "daformer": DAFormerNet}
+"""Name prefixes: ``FAMILY:NAME``, where NAME is an encoder of timm."""
+_WRAPPERS: Mapping[str, Callable[..., Segmenter]] = {"hrda": MultiRes, "prototypes": PrototypeNet}
+"""Name prefixes: ``FAMILY:NAME``, where NAME is another network."""

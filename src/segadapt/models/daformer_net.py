@@ -15,7 +15,7 @@ from segadapt.errors import RequestError
 from segadapt.models.fusion_head import DAFormerHead, HeadNorm
 from segadapt.models.mit import SIZES, STRIDES, MixTransformer
 from segadapt.models.segmenter import IMAGENET, Output, Preprocessing, Segmenter
-from segadapt.models.timm_net import LITE_ENCODER, create_encoder, stated_preprocessing
+from segadapt.models.timm_net import LITE_ENCODER, create_encoder, first_convolutions, stated_preprocessing
 
 STAGES = 4
 FINEST = 4
@@ -72,11 +72,17 @@ class DAFormerNet(Segmenter):
             preprocessing = preprocessing or stated_preprocessing(encoder)
         super().__init__(classes, preprocessing or IMAGENET, architecture)
         self.encoder = body
+        self._stems = first_convolutions(body)
         self.used = used
         self.encoder_channels = [channels[i] for i in used]
         self.stride = strides[used[0]]
         self.feature_channels = width
         self.decode_head = DAFormerHead(self.encoder_channels, classes, width, norm, dropout)
+
+    @property
+    def stems(self) -> Sequence[str]:
+        """The convolutions that read the images."""
+        return self._stems
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Compute the encoder's maps [B, C_i, h_i, w_i] of preprocessed images [B, 3, H, W], finest first."""

@@ -7,7 +7,7 @@ names of the public files, whose second classifier (``layer6``) is left out beca
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,11 @@ class DASSNet(DilatedResNet):
         self.target_layer1 = copy.deepcopy(self.layer1)
         self.layer5 = AtrousClassifier(512 * EXPANSION, classes, len(DILATIONS))
         self.feature_channels = classes * len(DILATIONS)
+
+    @property
+    def stems(self) -> Sequence[str]:
+        """The convolutions that read source and target images."""
+        return ("conv1", "target_conv1")
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute layer3 [B, 1024, h, w] and layer4 [B, 2048, h, w] of preprocessed target images [B, 3, H, W]."""

@@ -7,7 +7,7 @@ Parameters have the names of the public state dicts of the AdaptSegNet and CRST 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -136,6 +136,11 @@ class DilatedResNet(Segmenter):
         if value not in known:
             raise RequestError(f"{cls.__name__}: {name} is {value!r}; choose one of {', '.join(map(str, known))}")
 
+    @property
+    def stems(self) -> Sequence[str]:
+        """The convolution that reads the images."""
+        return ("conv1",)
+
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute layer3 [B, 1024, h, w] and layer4 [B, 2048, h, w] of preprocessed images [B, 3, H, W]."""
         return self._encoded(x, self.conv1, self.bn1, self.layer1)
@@ -255,6 +260,11 @@ class DeepLabV2VGG(Segmenter):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
         self.classifier = AtrousClassifier(self.feature_channels, classes, branches)
+
+    @property
+    def stems(self) -> Sequence[str]:
+        """The convolution that reads the images."""
+        return ("features.0",)
 
     def network(self, x: Tensor) -> Output:
         """Compute logits [B, K, H / 8, W / 8] and features [B, 1024, H / 8, W / 8] of preprocessed images."""

@@ -5,7 +5,7 @@ A convolutional classification network whose class scores from three depths are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -65,6 +65,11 @@ class FCN8s(Segmenter):
         nn.init.normal_(self.score_fc7.weight, std=0.01)
         nn.init.zeros_(self.score_pool4.weight)
         nn.init.zeros_(self.score_pool3.weight)
+
+    @property
+    def stems(self) -> Sequence[str]:
+        """The convolution that reads the images."""
+        return ("features.0",)
 
     def network(self, x: Tensor) -> Output:
         """Compute logits [B, K, H / 8, W / 8] and features [B, 4096, H / 32, W / 32] of preprocessed images."""

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from segadapt.errors import RequestError, nearest
-from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace, label_space
+from segadapt.labels import CITYSCAPES, NTHU, SPACES, SYNTHIA, LabelSpace, distinct_colors, label_space
 from segadapt.models.build import build_segmenter
+from segadapt.models.class_rows import in_order_of
 from segadapt.models.daformer_files import choose_network, family_architecture
 from segadapt.models.deeplabv2 import BLOCKS
 from segadapt.models.discriminator import Discriminator, discriminator_from, is_discriminator
@@ -108,7 +109,8 @@ def import_checkpoint(
         layout: a name of :data:`LAYOUTS`; None recognises it by names and shapes of tensors. Single-level
             AdaptSegNet and CRST share them, so name the layout for these two.
         space: the classes of the network, in order. None takes Cityscapes, SYNTHIA or the cross-city
-            classes, by their number.
+            classes, by their number. Where the file itself names its classes, they are matched by name, and None
+            takes them as they are.
         teacher: take the teacher instead of the student from a training checkpoint of DAFormer, HRDA or MIC.
 
     Returns:
@@ -131,7 +133,7 @@ def import_checkpoint(
     name = _layout_name(checkpoint, head, layout)
     chosen = LAYOUTS[name]
     classes = _classified(checkpoint, head)
-    found = _space(space, classes, path)
+    found = _found_space(space, classes, checkpoint)
     _drop_unused(checkpoint, head)
     arguments = {**_architecture(checkpoint.state, head, chosen), "preprocessing": chosen.preprocessing}
     with torch.device("meta"):  # names and shapes only: a file that does not fit is refused at once
@@ -151,7 +153,8 @@ def import_checkpoint(
         "size": chosen.size,
         "inference": chosen.inference.model_dump(mode="json"),
     }
-    return LoadedModel(model.eval(), found, provenance)
+    loaded = LoadedModel(model.eval(), found, provenance)
+    return loaded if space is None else in_order_of(loaded, _wanted(space), path)
 
 
 def import_discriminator(path: str | Path) -> Discriminator:
@@ -222,17 +225,33 @@ def _classified(checkpoint: Checkpoint, head: Head) -> int:
     return weight.shape[0]
 
 
-def _space(wanted: LabelSpace | str | None, classes: int, path: Path) -> LabelSpace:
-    """Return the label space of the network; RequestError if its number of classes does not fit."""
+def _found_space(wanted: LabelSpace | str | None, classes: int, checkpoint: Checkpoint) -> LabelSpace:
+    """Return the classes of the network, in its order: as the file names them, or else as ``wanted`` has them.
+
+    Raises:
+        RequestError: the number of classes does not fit.
+    """
+    path, names = checkpoint.path, checkpoint.classes
+    if len(names) == classes and len(set(names)) == classes:
+        known = next((space for space in SPACES.values() if set(space.names) == set(names)), None)
+        if known is not None:
+            return known.reordered(names)
+        return LabelSpace(
+            "checkpoint", names, checkpoint.palette or distinct_colors(classes), ids=tuple(range(classes))
+        )
     if wanted is None:
-        for known in (CITYSCAPES, SYNTHIA, NTHU):
-            if len(known) == classes:
-                return known
+        for space in (CITYSCAPES, SYNTHIA, NTHU):
+            if len(space) == classes:
+                return space
         raise RequestError(f"'{path}' has {classes} classes, which no built-in label space has; name one with --space")
-    space = label_space(wanted) if isinstance(wanted, str) else wanted
+    space = _wanted(wanted)
     if len(space) != classes:
         raise RequestError(f"'{path}' has {classes} classes, label space '{space.name}' has {len(space)}; give another")
     return space
+
+
+def _wanted(space: LabelSpace | str) -> LabelSpace:
+    return label_space(space) if isinstance(space, str) else space
 
 
 # ---- building ----

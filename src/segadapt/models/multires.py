@@ -136,8 +136,10 @@ class MultiRes(Segmenter):
             "windows_at_once": windows_at_once,
             "base": wrapped,
         }
+        wrapped.pop("bands", None)
         super().__init__(base.classes, base.preprocessing, architecture)
         self.base = base
+        self.take_bands(base.bands)
         self.stride = base.stride
         self.feature_channels = base.feature_channels
         self.geometry = Geometry(base.stride, scale, detail, divisor, overlap)
@@ -170,7 +172,7 @@ class MultiRes(Segmenter):
         return self.base.names_deep
 
     def deep_features(self, images: Tensor) -> Tensor:
-        """Compute the deepest encoder map of the context alone, of RGB images [B, 3, H, W] in [0, 1]."""
+        """Compute the deepest encoder map of the context alone, of images [B, C, H, W] in [0, 1]."""
         return self.base.deep_features(self._shrunk(self._padded(images)))
 
     # ---- one random detail, or windows over the whole image ----

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from segadapt.errors import RequestError, one_line
 from segadapt.models.segmenter import IMAGENET, Output, Preprocessing, Segmenter
+from segadapt.models.widening import widened_preprocessing
 
 PREFIX = "python:"
 """Opens the names of networks that a script gives."""
@@ -30,10 +31,11 @@ class PlainNetwork(Segmenter):
     """A module that maps images to class scores.
 
     Args:
-        module: maps [B, 3, H, W] to logits [B, K, h, w] at any stride; or to an ``Output``, a mapping with ``out``
-            (torchvision), or a tuple that opens with the logits.
+        module: maps [B, C, H, W] to logits [B, K, h, w] at any stride; or to an ``Output``, a mapping with ``out``
+            (torchvision), or a tuple that opens with the logits. C is 3, or where that fails what its first
+            convolution reads.
         classes: K; None takes the number of classes that the module gives scores for.
-        preprocessing: from RGB in [0, 1] to the module's input; ImageNet's statistics by default.
+        preprocessing: from images in [0, 1] to the module's input; ImageNet's statistics by default.
         head: name of the submodule that makes the logits, e.g. ``classifier.4``. Its input becomes the features that
             prototypes and contrasts compare, and it trains with the rate of a head. Without it the logits themselves
             are the features, and all parameters train with one rate.
@@ -65,13 +67,13 @@ class PlainNetwork(Segmenter):
         if head is not None and head not in dict(self.module.named_modules()):
             raise RequestError(f"{_named(self.module)}: there is no submodule '{head}' to take as its head")
         self.head = head
-        output = self._probe(self.classes)
+        output = self._probe_bands()
         self.classes = int(output.logits.shape[1])
         self.stride = max(1, round(_PROBED / output.logits.shape[-2]))
         self.feature_channels = int(output.features.shape[1])
 
     def network(self, x: Tensor) -> Output:
-        """Return logits [B, K, h, w] and features of preprocessed images [B, 3, H, W].
+        """Return logits [B, K, h, w] and features of preprocessed images [B, C, H, W].
 
         Raises:
             RequestError: the module does not run on images of this size.
@@ -102,14 +104,27 @@ class PlainNetwork(Segmenter):
         """Return the head, where one is named."""
         return [] if self.head is None else [self.module.get_submodule(self.head)]
 
-    def _probe(self, classes: int) -> Output:
+    def _probe_bands(self) -> Output:
+        """Find out how many bands the module reads, and return what comes out."""
+        first = next((m.in_channels for m in self.module.modules() if isinstance(m, nn.Conv2d)), 3)
+        try:
+            output = self._probe(self.classes, 3)
+        except RequestError:
+            if first == 3:
+                raise
+            output = self._probe(self.classes, first)
+            self.take_bands(first)
+            self.set_preprocessing(widened_preprocessing(self.preprocessing, first))
+        return output
+
+    def _probe(self, classes: int, channels: int) -> Output:
         """Run once on a small image and check what comes out."""
         name, modes = _named(self.module), [(layer, layer.training) for layer in self.module.modules()]
         self.module.eval()
         try:
             with torch.no_grad():
                 place = next((p.device for p in self.module.parameters()), torch.device("cpu"))
-                output = self.network(torch.zeros(1, 3, _PROBED, _PROBED, device=place))
+                output = self.network(torch.zeros(1, channels, _PROBED, _PROBED, device=place))
         finally:
             for layer, mode in modes:
                 layer.training = mode
@@ -193,6 +208,7 @@ def given_network(
     name: str,
     classes: int,
     *,
+    bands: int = 3,
     initial: str = "",
     head: str | None = "",
     preprocessing: Preprocessing | None = None,
@@ -202,12 +218,13 @@ def given_network(
     Args:
         name: as :func:`give_network` returned it.
         classes: K.
+        bands: of the images.
         initial: digest of the weights that a file or a run was made with; kept in the description of the copy.
         head: as the file or the run has it; empty takes the one that the module was given with.
         preprocessing: as ``head``; None takes the one that the module was given with.
 
     Raises:
-        RequestError: no module was given under this name, or one of other classes.
+        RequestError: no module was given under this name, or one of other classes or bands.
     """
     if name not in _given:
         raise RequestError(
@@ -218,12 +235,18 @@ def given_network(
     if network.classes != classes:
         raise RequestError(f"network '{name}' gives scores of {network.classes} classes; the data have {classes}")
     network.architecture = {"name": name, "initial": initial}
+    network.take_bands(network.bands)
     if isinstance(network, PlainNetwork):
         if head != "":
             network.take_head(head)
         network.architecture["head"] = network.head
     if preprocessing is not None:
         network.set_preprocessing(preprocessing)
+    if network.bands != bands:
+        raise RequestError(
+            f"network '{name}' reads images of {network.bands} bands; the data have {bands}: build it with "
+            f"{bands} input channels, or choose as many bands of the data (data.source.bands, data.target.bands)"
+        )
     return network
 
 

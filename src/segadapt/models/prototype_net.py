@@ -109,7 +109,9 @@ class PrototypeNet(Segmenter):
         own: dict[str, Any] = {"kind": kind, "each": each, "channels": channels, "temperature": temperature}
         own |= {"floor": floor, "unit": unit, "per_dimension": per_dimension, "branch": branch}
         name = f"prototypes:{wrapped.pop('name', type(base).__name__)}"
+        wrapped.pop("bands", None)
         super().__init__(base.classes, base.preprocessing, {"name": name, **own, "base": wrapped})
+        self.take_bands(base.bands)
         self.base, self.stride, self.feature_channels = base, base.stride, base.feature_channels
         self.kind, self.temperature, self.floor, self.unit, self.per_dimension = (
             kind,
@@ -143,7 +145,7 @@ class PrototypeNet(Segmenter):
         """Compute how much of every pixel each prototype of a class explains.
 
         Args:
-            images: [B, 3, H, W] RGB in [0, 1].
+            images: [B, C, H, W] in [0, 1].
 
         Returns:
             [B, C, K, h, w] float32 in [0, 1], ``softmax_k(s_ck / tau)``: sums to one over K, and is 1 / K

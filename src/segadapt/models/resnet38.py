@@ -144,6 +144,11 @@ class ResNet38(Segmenter):
                     nn.init.zeros_(module.bias)
         nn.init.normal_(self.linear.weight, std=0.01)
 
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """The convolution that reads the images."""
+        return ("conv1a",)
+
     def network(self, x: Tensor) -> Output:
         """Compute logits [B, K, h, w] and features [B, 512, h, w] of preprocessed images [B, 3, H, W]."""
         x = self.conv1a(x)

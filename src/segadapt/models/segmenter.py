@@ -1,4 +1,4 @@
-"""The interface of every segmentation network: RGB images in, class scores and features out."""
+"""The interface of every segmentation network: images in, class scores and features out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Detail(NamedTuple):
 
 
 class Output(NamedTuple):
-    """The result of a network for a batch of images [B, 3, H, W].
+    """The result of a network for a batch of images [B, C, H, W].
 
     Attributes:
         logits: [B, K, h, w] class scores before the softmax, at the network's own stride (not upsampled).
@@ -53,17 +53,17 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How RGB images in [0, 1] become the network's input: ``(x * scale - mean) / std``.
+    """How images in [0, 1] become the network's input: ``(x * scale - mean) / std``.
 
     Attributes:
         mean: per channel, after scaling, in the order of the network's channels (BGR if ``bgr``).
         std: per channel, like ``mean``; above 0.
         scale: 1 for networks trained on [0, 1], 255 for networks trained on [0, 255].
-        bgr: reverse the channels first, for weights that were trained with OpenCV or Caffe.
+        bgr: reverse the first three channels first, for weights that were trained with OpenCV or Caffe.
     """
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     scale: float = 1.0
     bgr: bool = False
 
@@ -75,10 +75,11 @@ CAFFE = Preprocessing((104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0
 
 
 class Segmenter(nn.Module):
-    """Base class of all networks: RGB images [B, 3, H, W] in [0, 1] -> :class:`Output`.
+    """Base class of all networks: images [B, C, H, W] in [0, 1] -> :class:`Output`.
 
-    The network owns its preprocessing. So the whole library passes RGB in [0, 1], and no caller can
-    feed a network with the wrong normalisation.
+    The network owns its preprocessing. So the whole library passes images in [0, 1], and no caller can
+    feed a network with the wrong normalisation. Images are RGB; a network whose :attr:`stems` are known is
+    widened to any other number of bands, see :func:`segadapt.models.widening.widen`.
 
     To write a network of your own, implement :meth:`network` on preprocessed images and set
     ``stride`` (pixels per cell of the logits) and ``feature_channels`` (D). Override
@@ -109,6 +110,7 @@ class Segmenter(nn.Module):
     Attributes:
         stride: pixels per cell of the logits, along each side.
         feature_channels: channels D of ``Output.features``.
+        bands: bands C of the images.
     """
 
     stride: int = 8
@@ -119,6 +121,7 @@ class Segmenter(nn.Module):
     ):
         super().__init__()
         self.classes = classes
+        self.bands = 3
         self.architecture = dict(architecture or {})
         self.set_preprocessing(preprocessing)
         self._mean: Tensor
@@ -127,27 +130,46 @@ class Segmenter(nn.Module):
     def set_preprocessing(self, preprocessing: Preprocessing) -> None:
         """Take another preprocessing, e.g. the one that weights were trained with."""
         self.preprocessing = preprocessing
-        self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, -1, 1, 1), persistent=False)
+
+    def take_bands(self, bands: int) -> None:
+        """Note the bands of the images, so that the network is built for as many again."""
+        self.bands = bands
+        self.architecture.pop("bands", None)
+        if bands != 3:
+            self.architecture["bands"] = bands
+
+    @property
+    def stems(self) -> Sequence[str]:
+        """Names of the convolutions that read the images, also of a network wrapped as ``base``; empty if unknown."""
+        wrapped = getattr(self, "base", None)
+        return [f"base.{name}" for name in wrapped.stems] if isinstance(wrapped, Segmenter) else ()
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Turn RGB images [B, 3, H, W] in [0, 1] into the network's input [B, 3, H, W]."""
+        """Turn images [B, C, H, W] in [0, 1] into the network's input [B, C, H, W].
+
+        Raises:
+            RequestError: the images have other bands than the network.
+        """
+        if images.shape[1] != self.bands:
+            raise RequestError(f"the network reads images of {self.bands} bands; these have {images.shape[1]}")
         if self.preprocessing.bgr:
-            images = images.flip(1)
+            images = _reversed(images)
         return (images * self.preprocessing.scale - self._mean) / self._std
 
     @property
     def mean_colour(self) -> Tensor:
-        """The RGB colour [1, 3, 1, 1] in [0, 1] that :meth:`preprocess` turns into zero."""
+        """The colour [1, C, 1, 1] in [0, 1] that :meth:`preprocess` turns into zero."""
         colour = self._mean / self.preprocessing.scale
-        return colour.flip(1) if self.preprocessing.bgr else colour
+        return _reversed(colour) if self.preprocessing.bgr else colour
 
     def network(self, x: Tensor) -> Output:
-        """Compute the output for preprocessed images [B, 3, H, W]; every subclass implements it."""
+        """Compute the output for preprocessed images [B, C, H, W]; every subclass implements it."""
         raise NotImplementedError(f"{type(self).__name__} does not implement Segmenter.network")
 
     def forward(self, images: Tensor) -> Output:
-        """Compute the output for RGB images [B, 3, H, W] in [0, 1]."""
+        """Compute the output for images [B, C, H, W] in [0, 1]."""
         return self.network(self.preprocess(images))
 
     def window_logits(
@@ -158,7 +180,7 @@ class Segmenter(nn.Module):
         A network that can share work between overlapping windows overrides this method.
 
         Args:
-            images: [B, 3, H, W] RGB in [0, 1].
+            images: [B, C, H, W] in [0, 1].
             window: (height, width) in pixels.
             places: (top, left) of each window, in pixels.
         """
@@ -176,7 +198,7 @@ class Segmenter(nn.Module):
         return type(self).deep_features is not Segmenter.deep_features
 
     def deep_features(self, images: Tensor) -> Tensor:
-        """Compute ``Output.deep`` [B, C, h', w'] of RGB images [B, 3, H, W] in [0, 1], without the head.
+        """Compute ``Output.deep`` [B, C, h', w'] of images [B, C, H, W] in [0, 1], without the head.
 
         Raises:
             RequestError: the network does not expose it, see :attr:`names_deep`.
@@ -196,3 +218,10 @@ class Segmenter(nn.Module):
     def description(self) -> dict[str, Any]:
         """Return the arguments of ``build_segmenter`` that build the network again, as plain JSON values."""
         return {**self.architecture, "classes": self.classes, "preprocessing": asdict(self.preprocessing)}
+
+
+def _reversed(images: Tensor) -> Tensor:
+    """Turn RGB into BGR, or back; further bands keep their places, and fewer than three have no colours."""
+    if images.shape[1] < 3:
+        return images
+    return torch.cat([images[:, :3].flip(1), images[:, 3:]], 1)

@@ -46,6 +46,12 @@ class LoadedModel:
         return dict(self.provenance.get("inference", {}))
 
     @property
+    def input(self) -> dict[str, Any] | None:
+        """How images become the network's, see :func:`segadapt.data.bands.reader_of`; None for 8-bit RGB."""
+        stored: dict[str, Any] | None = self.provenance.get("input")
+        return stored
+
+    @property
     def working_size(self) -> tuple[int, int] | tuple[None, int] | tuple[int, None] | int | None:
         """Size (height, width), or longest side, of images in its run's evaluation; None keeps the size of an image."""
         stored = self.provenance.get("size")
@@ -108,7 +114,7 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
 
 def save_prototypes(path: Path, view: PrototypeNet) -> None:
     """Write the projection and the prototypes of a network, some megabytes at most; not the network it wraps."""
-    wrapped = {"name", "base"}
+    wrapped = {"name", "base", "bands"}
     settings = {k: v for k, v in view.architecture.items() if k not in wrapped}
     own = {k: v for k, v in view.state_dict().items() if not k.startswith("base.")}
     _write(path, own, {"format": PROTOTYPES_FORMAT, "settings": json.dumps(settings)})
@@ -152,18 +158,16 @@ def by_prototypes(loaded: LoadedModel, path: Path) -> LoadedModel:
     return replace(loaded, model=load_prototypes(beside, loaded.model))
 
 
-def require_same_classes(found: LabelSpace, wanted: LabelSpace, path: Path) -> None:
-    """Raise RequestError unless a model has the classes of the run, in the same order."""
-    if not found.same_classes(wanted):
-        raise RequestError(
-            f"'{path}' was trained for the classes {_few(found)}; this run has {_few(wanted)}; "
-            "use a model of the same label space, or train from the start"
-        )
-
-
-def _few(space: LabelSpace) -> str:
-    more = f", ... ({len(space)})" if len(space) > 4 else ""
-    return ", ".join(space.names[:4]) + more
+def stored_space(path: Path) -> LabelSpace | None:
+    """Return the classes of a model file from its head; None for any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return LabelSpace.from_json(metadata["space"]) if metadata.get("format") == FORMAT else None
 
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

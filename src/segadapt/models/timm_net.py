@@ -64,6 +64,7 @@ class TimmSegmenter(Segmenter):
         arguments = {"name": name, "width": width, "finest": finest, "dropout": dropout}
         super().__init__(classes, preprocessing or stated_preprocessing(encoder), arguments)
         self.encoder = body
+        self._stems = first_convolutions(body)
         strides, channels = body.feature_info.reduction(), body.feature_info.channels()
         self.used = [i for i, stride in enumerate(strides) if stride >= finest]
         if not self.used:
@@ -81,6 +82,11 @@ class TimmSegmenter(Segmenter):
         )
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
+
+    @property
+    def stems(self) -> Sequence[str]:
+        """The convolutions of the encoder that read the images."""
+        return self._stems
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Compute the maps [B, C_i, h_i, w_i] that the decoder uses of preprocessed images, finest first."""
@@ -145,6 +151,12 @@ def _takes_any_size(body: nn.Module) -> bool:
         maps = functional_call(body, shapes, (torch.empty(1, 3, *_OTHER_SIZE, device="meta"),))
         return [x.shape[1] for x in maps] == list(body.feature_info.channels())  # type: ignore[union-attr, operator]
     return False
+
+
+def first_convolutions(body: nn.Module) -> list[str]:
+    """Return the names within a network of the convolutions that read RGB; an encoder's inner maps have more bands."""
+    convolutions = [(name, part) for name, part in body.named_modules() if isinstance(part, nn.Conv2d)]
+    return [f"encoder.{name}" for name, part in convolutions if part.in_channels == 3]
 
 
 def stated_preprocessing(encoder: str) -> Preprocessing:

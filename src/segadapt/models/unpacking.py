@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from segadapt.errors import RequestError
+from segadapt.labels import Color
 from segadapt.models.store import FORMAT
 from segadapt.models.weights import read_tensors
 
@@ -27,12 +28,16 @@ class Checkpoint:
         state: the network's tensors under plain names.
         numbers: numbers stored beside the network, e.g. ``iter`` and ``best_iou``.
         dropped: names of all other entries beside the network.
+        classes: names of the classes, where the file says them (``CLASSES`` of mmsegmentation).
+        palette: their colours, or nothing.
     """
 
     path: Path
     state: State
     numbers: dict[str, int | float] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
+    palette: tuple[Color, ...] = ()
 
 
 def unpack(path: Path) -> Checkpoint:
@@ -90,6 +95,25 @@ def _set_aside(checkpoint: Checkpoint, raw: Mapping[Any, Any], taken: str) -> No
             checkpoint.numbers[str(key)] = value.item() if isinstance(value, np.number) else value
         else:
             checkpoint.dropped.append(str(key))
+            if key == "meta" and isinstance(value, dict):
+                checkpoint.classes, checkpoint.palette = _named(value)
+
+
+def _named(meta: Mapping[Any, Any]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Return the class names and colours that mmsegmentation keeps beside its weights; nothing where they are odd."""
+    told = {str(k).lower(): v for k, v in {**meta, **_mapping(meta.get("dataset_meta"))}.items()}
+    names, colors = told.get("classes"), told.get("palette")
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return (), ()
+    try:
+        palette = tuple((int(r), int(g), int(b)) for r, g, b in colors or ())
+    except (TypeError, ValueError):
+        palette = ()
+    return tuple(names), palette if len(palette) == len(names) else ()
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _described(raw: Any) -> str:

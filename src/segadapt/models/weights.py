@@ -24,10 +24,11 @@ from segadapt.models.mit import MixTransformer
 from segadapt.models.multires import MultiRes
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.timm_net import LITE_ENCODER, TimmSegmenter
+from segadapt.models.widening import RGB, narrow, widen
 
 
 def load_initial(model: Segmenter, weights: str, name: str) -> None:
-    """Initialise a network in place.
+    """Initialise a network in place; weights for RGB are widened where it reads other bands.
 
     Args:
         model: a freshly built network.
@@ -38,7 +39,17 @@ def load_initial(model: Segmenter, weights: str, name: str) -> None:
     Raises:
         RequestError: the weights are not available, cannot be read, or do not fit.
     """
-    if isinstance(model, MultiRes):
+    bands = model.bands
+    if bands != RGB and model.stems:
+        if weights != "imagenet":
+            state = read_state(Path(weights).expanduser())
+            if not differences(model, state):  # of a network for as many bands
+                model.load_state_dict(state, strict=False)
+                return
+        narrow(model)
+        load_initial(model, weights, name)
+        widen(model, bands)
+    elif isinstance(model, MultiRes):
         _load_multires(model, weights, name)
     elif weights == "imagenet":
         _load_imagenet(model, name)

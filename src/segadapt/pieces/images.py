@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def to_batch(image: npt.NDArray[np.uint8] | Tensor, device: torch.device | str) -> Tensor:
-    """Turn an RGB [H, W, 3] uint8 array or tensor into a batch [1, 3, H, W] float32 in [0, 1] on ``device``.
+    """Turn an image [H, W, C], a uint8 array or tensor, into a batch [1, C, H, W] float32 in [0, 1] on ``device``.
 
     The bytes travel to the device, not the four times larger floats.
 

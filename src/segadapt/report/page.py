@@ -19,6 +19,8 @@ from segadapt.report.reading import Row, RunRecord, read_run
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = "report.html"
+AROUND = ("background", "bg", "other", "others", "void", "unlabelled", "unlabeled", "rest")
+"""Names of classes that stand for what is none of the things looked for."""
 
 
 def write_report(run: Path, output: Path | None = None) -> Path:
@@ -216,8 +218,18 @@ def viewer(record: RunRecord, album: Album) -> dict[str, Any] | None:
         "left": left,
         "right": right,
         "truth": any(picture["truth"] for picture in album.test),
+        "unpainted": unpainted(record.space.names),
         "confidence": any(p["confidence"] for picture in album.test for p in picture["stages"].values()),
     }
+
+
+def unpainted(names: Sequence[str]) -> list[str]:
+    """Return the classes that the viewer first shows without colour: those that are called as what is around things.
+
+    The reader of the page switches each class; a picture in which everything has a colour shows nothing of itself.
+    """
+    found = [name for name in names if name.strip("_ ").casefold() in AROUND]
+    return found if len(found) < len(names) else []
 
 
 def label_stages(record: RunRecord, album: Album, sets: Mapping[str, Any]) -> list[dict[str, Any]]:

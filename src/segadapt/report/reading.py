@@ -120,6 +120,19 @@ class RunRecord:
         return [row for row in self.rows if row.role == role]
 
     @property
+    def scored(self) -> str:
+        """How many classes a mean IoU is over: those in the truth or the predictions, e.g. ``7 of 11``.
+
+        It differs between stages where one of them predicts a class that another does not: ``7 to 8 of 11``.
+        """
+        rows = [row.scores.iou.values() for row in self.rows if row.scores]
+        counts = sorted({sum(value is not None for value in values) for values in rows})
+        total = len(self.space)
+        if not counts or counts == [total]:
+            return str(total)
+        return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} of {total}"
+
+    @property
     def titles(self) -> dict[str, str]:
         """Title of every finished stage by its name, in the order of the run."""
         return {row.stage: row.title for row in self.rows}

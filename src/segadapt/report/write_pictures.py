@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.core.files import write_bytes, write_json
+from segadapt.data.bands import as_rgb
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import read_index
 from segadapt.data.resize import Resize, resize_image, resize_label
@@ -144,6 +145,7 @@ def shown_images(dataset: Dataset, size: Resize) -> Iterator[tuple[int, Picture]
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write an RGB picture [H, W, 3] in the format of its suffix; RunError if that fails."""
+    """Write a picture [H, W, C], or grey [H, W], in the format of its suffix; RunError if that fails."""
+    picture = as_rgb(picture) if picture.ndim == 3 else picture
     settings = [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else []
     write_bytes(path, encode_picture(path.suffix, picture, settings))

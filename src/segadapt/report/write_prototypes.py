@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.core.files import write_json
+from segadapt.data.bands import as_rgb
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.resize import Resize, resize_image
 from segadapt.labels import IGNORE, LabelMap, LabelSpace, distinct_colors
@@ -171,7 +172,7 @@ def _draw(
     """Write the pictures of one image and return its entry in the index."""
     label, shares, counts = divided
     which = np.where(shares.any(0), shares.argmax(0), IGNORE).astype(np.uint8)
-    photo = resize_image(image, (label.shape[0], label.shape[1]))
+    photo = as_rgb(resize_image(image, (label.shape[0], label.shape[1])))
     write_picture(folder / f"{name}_which.jpg", index_map(photo, which, label, distinct_colors(len(shares))))
     tile = fitting(label.shape[0], label.shape[1], MAP_WIDTH)
     small = resize_image(photo, tile)

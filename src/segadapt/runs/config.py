@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from segadapt.core.registry import load_plugins
 from segadapt.core.settings import Settings, Shown, checked
+from segadapt.data.bands import BandChoice
 from segadapt.data.resize import Resize
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
@@ -47,7 +48,9 @@ class DataSpec(Settings):
         unannotated: for annotations: name of the class of what they do not cover, or ``ignore`` for no class; null is
             the class ``background``, or that of all others in the classes file.
         merge: its classes that count as a class of another name in the run's label space, e.g.
-            ``{truck: car}``; the others are matched by name, and ignored where that fails.
+            ``{truck: car}``, or for none of them: ``{boat: ignore}``. The others are matched by name.
+        bands: bands to read of images that have other than red, green and blue: numbers from 1 in the order wanted, or
+            ``all``; null reads what a viewer shows. Test images and the oracle's are read as the target's.
         size: working size in pixels: height and width, where ``[null, width]`` keeps the proportions, or one number
             for the longest side, to which images only shrink; null keeps their size.
         limit: use only this many images, evenly spaced.
@@ -65,6 +68,7 @@ class DataSpec(Settings):
     pair: str | None = None
     unannotated: str | None = None
     merge: dict[str, str] = Field(default_factory=dict)
+    bands: BandChoice = None
     size: Resize = None
     limit: int | None = Field(default=None, ge=1)
 
@@ -86,8 +90,7 @@ class DataConfig(Settings):
         space: label space of the run by name, e.g. ``camvid11``; null is the source's own.
         measure_labels: compare pseudo labels with the labels of ``oracle`` in the report. Nothing
             of it reaches training or selection.
-        cache_mb: memory for decoded images of each training process, in MB; its ``workers`` and their streams
-            divide it.
+        cache_mb: memory for decoded images of each training process, in MB; its ``workers`` divide it.
         workers: decoding processes; 0 decodes in the training process.
         skip_damaged: replace unreadable files, named and counted, instead of stopping.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import file_digest, short_hash
+from segadapt.data.bands import reader_in
 from segadapt.data.dataset import Dataset
 from segadapt.methods.stage_config import StageConfig
 from segadapt.runs.config import DataSpec, RunConfig
@@ -54,6 +55,7 @@ class Fingerprints:
 def data_fingerprint(opened: OpenedData) -> str:
     """Return a short hash of the training data: names and file sizes, wherever the files lie."""
     data = opened.training
+    readers = [reader_in(data.source), reader_in(data.target)]
     return short_hash(
         [
             opened.space.names,
@@ -62,6 +64,7 @@ def data_fingerprint(opened: OpenedData) -> str:
             files_fingerprint(data.target),
             data.source_size,
             data.target_size,
+            *(reader and reader.key for reader in readers if any(readers)),
         ]
     )
 
@@ -69,8 +72,10 @@ def data_fingerprint(opened: OpenedData) -> str:
 def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
     """Return a short hash of everything that scores depend on besides the model: test images, size, inference."""
     test = opened.test
+    reader = reader_in(test) if test is not None else None
     return short_hash(
         [
+            *([reader.key] if reader else []),
             opened.space.names,
             files_fingerprint(test) if test is not None else None,
             test.space.to_json() if test is not None else None,

@@ -6,10 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from segadapt.core.files import read_json
+from segadapt.core.files import read_json, write_bytes
 from segadapt.core.settings import checked
+from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset
+from segadapt.data.decode import read_index
 from segadapt.data.folder import open_folder
+from segadapt.data.mask_format import LEGEND, mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.environment import RoundEnvironment
@@ -19,7 +22,7 @@ from segadapt.errors import RequestError
 from segadapt.methods.cbst import CBST, CBSTConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel
-from segadapt.runs.opening import in_space
+from segadapt.runs.spaces import in_space
 
 STAGE = "label"
 """Name of the stage in ``labels.json``; a later call recognises the results of an earlier call by it."""
@@ -37,12 +40,18 @@ def label_images(
     pair: str | None = None,
     size: Resize = None,
     inference: InferenceConfig | None = None,
+    ids: str = "train",
+    overwrite: bool = False,
     runtime: Runtime,
     quiet: bool = True,
 ) -> dict[str, Any]:
-    """Write ``out/labels/ID.png`` (index masks, 255 unlabelled) and ``out/labels.json``; return the summary.
+    """Write ``out/labels/ID.png``, ``out/legend.json`` and ``out/labels.json``; return the summary.
 
-    Nothing in ``out`` changes before all labels are made; then they replace the results of an earlier call.
+    The labels are masks as :mod:`segadapt.data.mask_format` has them; 255 is unlabelled, unless own ids are asked for.
+
+    Nothing in ``out`` changes before all labels are made; then they may replace the results of an earlier call. The
+    summary that is returned also says what the folder of the images holds beside them (``left_out``, a line for each
+    kind).
 
     Args:
         loaded: the model that predicts.
@@ -56,13 +65,17 @@ def label_images(
         pair: pattern of the names of images and masks; see :class:`~segadapt.data.pair_pattern.PairPattern`.
         size: working size of the images; None keeps them.
         inference: how images are predicted; the defaults of InferenceConfig if None.
+        ids: ``train``; ``own`` for the ids or colours of the user's masks; or ``cityscapes``.
+        overwrite: replace the results of an earlier call; otherwise their presence is an error. Other files are never
+            replaced.
         runtime: where to compute.
         quiet: print warnings only.
 
     Raises:
         RequestError: other files are in the way of the results, the masks do not fit, or no image could be labelled.
     """
-    target = open_folder(images, None, None, name="label", pair=pair)
+    masks = mask_format(loaded.space, ids)
+    target = in_bands(open_folder(images, None, None, name="label", pair=pair), None, reader_of(loaded.input))
     truth = None
     if labels is not None:
         truth = in_space(
@@ -72,7 +85,9 @@ def label_images(
         )
         if [i.id for i in truth.items] != [i.id for i in target.items]:
             raise RequestError(f"'{labels}' does not hold a mask for every image of '{images}'")
-    _require_free(truth or target, labels, out)
+    _require_free(truth or target, labels, out, overwrite)
+    legend = masks.legend(loaded.provenance)
+    require_legend_place(out, legend, overwrite)
     settings = {"name": STAGE, "portion": portion, "policy": policy, "inference": inference or InferenceConfig()}
     method = CBST(checked(CBSTConfig, settings, "label"), loaded.model, loaded.space).to(runtime.device).eval()
     out.mkdir(parents=True, exist_ok=True)
@@ -91,15 +106,19 @@ def label_images(
         summary = environment.finish_preparation(STAGE, 0)
         if summary is None:
             raise RequestError(f"no image in '{images}' could be labelled")
-        for file in (*sorted((scratch / "labels").rglob("*.png")), *scratch.glob("labels.json")):
+        made = sorted((scratch / "labels").rglob("*.png"))
+        for file in made if ids != "train" else ():
+            write_bytes(file, masks.encode(read_index(file)))
+        write_legend(scratch, legend, overwrite=True)
+        for file in (*made, scratch / LEGEND, *scratch.glob("labels.json")):
             place = out / file.relative_to(scratch)
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)
-    return summary
+    return {**summary, "left_out": [notice.text for notice in target.notices]}
 
 
-def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
-    """Refuse results that would replace an image, a true mask, or a file that is not an earlier result.
+def _require_free(dataset: Dataset, labels: Path | None, out: Path, overwrite: bool) -> None:
+    """Refuse results that would replace an image, a true mask, or another file; an earlier result if that is not asked.
 
     Raises:
         RequestError: names the file.
@@ -109,8 +128,12 @@ def _require_free(dataset: Dataset, labels: Path | None, out: Path) -> None:
     sources = {path.resolve() for item in dataset.items for path in item.files}
     summary = read_json(out / "labels.json")
     earlier = isinstance(summary, dict) and summary.get("stage") == STAGE
-    for file in (out / "labels.json", *(out / "labels" / f"{item.id}.png" for item in dataset.items)):
+    results = [out / "labels.json", *(out / "labels" / f"{item.id}.png" for item in dataset.items)]
+    for file in results:
         if file.resolve() in sources:
             raise RequestError(f"the result '{file}' would replace an image or a mask; name another output folder")
         if file.exists() and not earlier:
             raise RequestError(f"'{file}' exists, and no earlier 'segadapt label' wrote it; name another output folder")
+    there = next((file for file in results if file.exists()), None)
+    if there is not None and not overwrite:
+        raise RequestError(f"'{there}' exists; name another output folder, or allow overwriting (--overwrite)")

@@ -13,10 +13,11 @@ from segadapt.methods.method import Method
 from segadapt.methods.registry import method_info
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
+from segadapt.models.class_rows import in_order_of, name_rows
 from segadapt.models.multires import started_from
 from segadapt.models.plain import require_initial
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.store import load_model, require_same_classes
+from segadapt.models.store import load_model, stored_space
 from segadapt.runs.config import RunConfig
 from segadapt.runs.roots import resolve_root
 
@@ -46,11 +47,19 @@ class Networks:
         space: label space of the run.
         roots: where named weights files lie.
         stages: folder with one folder per stage; nothing is read from it before a network is built.
+        bands: of the images.
+
+    Attributes:
+        notices: files whose classes were brought into the order of the run, one line each, until they are told.
     """
 
-    def __init__(self, config: RunConfig, space: LabelSpace, roots: Mapping[str, str], stages: Path) -> None:
-        self._config, self._space, self._roots, self._stages = config, space, roots, stages
+    def __init__(
+        self, config: RunConfig, space: LabelSpace, roots: Mapping[str, str], stages: Path, bands: int = 3
+    ) -> None:
+        self._config, self._space, self._roots, self._stages, self._bands = config, space, roots, stages, bands
         self._shapes: dict[Path, ModelConfig] = {}
+        self.notices: list[str] = []
+        self._noticed: set[str] = set()
 
     def origins(self, stage: StageConfig) -> tuple[Origin, ...]:
         """Return the origin of the trained network and, for a stage that learns from a second network, its origin.
@@ -153,15 +162,29 @@ class Networks:
             return self._initial(stage, self._weights(stage) if trained else None)
         if trained:
             return self._load(stage, origin)
-        spec = self._architecture_of(stage, origin)
-        return build_segmenter(spec.name, len(self._space), weights=None, **spec.arguments)
+        return self._built(self._architecture_of(stage, origin), None)
 
     def _initial(self, stage: StageConfig, weights: str | None) -> Segmenter:
         """Build the network of a stage with the given initial weights or random ones; the same at every call."""
         seed_step(self._config.seed, Purpose.NETWORK)
         spec = stage.network or self._config.model
         require_initial(spec.name, spec.arguments)
-        return build_segmenter(spec.name, len(self._space), weights=weights, **spec.arguments)
+        model = self._built(spec, weights)
+        if weights not in (None, "imagenet") and stored_space(Path(str(weights))) is not None:
+            fresh = self._built(spec, None)
+            if name_rows(model, fresh, Path(str(weights)), self._space):
+                self._notice(f"'{weights}': its classifier is taken by class names, as its classes are others")
+        return model
+
+    def _built(self, spec: ModelConfig, weights: str | None) -> Segmenter:
+        """Build a network for the classes and the bands of the run."""
+        arguments = {key: value for key, value in spec.arguments.items() if key != "bands"}
+        return build_segmenter(spec.name, len(self._space), weights=weights, bands=self._bands, **arguments)
+
+    def _notice(self, text: str) -> None:
+        if text not in self._noticed:
+            self._noticed.add(text)
+            self.notices.append(text)
 
     def _load(self, stage: StageConfig, origin: Origin) -> Segmenter:
         """Read a model file that fits this run."""
@@ -177,5 +200,12 @@ class Networks:
                 "nor a model file"
             )
         loaded = load_model(origin.file)
-        require_same_classes(loaded.space, self._space, origin.file)
-        return loaded.model
+        if loaded.model.bands != self._bands:
+            raise RequestError(
+                f"'{origin.file}' reads images of {loaded.model.bands} bands; this run has {self._bands}: choose as "
+                "many with --bands, or train from the start"
+            )
+        ordered = in_order_of(loaded, self._space, origin.file)
+        if ordered is not loaded:
+            self._notice(f"'{origin.file}' has its classes in another order; they are matched by name")
+        return ordered.model

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
-from segadapt.data.check import DAMAGED_IMAGE, check_dataset
-from segadapt.data.dataset import Dataset, Held
+from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
-from segadapt.data.labelling import some
-from segadapt.data.readers import open_dataset, reader_info, to_space
+from segadapt.data.readers import open_dataset, reader_info
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec
 from segadapt.runs.roots import resolve_root
+from segadapt.runs.spaces import in_space, require_several_classes
 
 PYTHON = "python"
 """Reader of data sets that a script gives."""
-
-CHECKED_AT_START = 1000
-"""Data sets of up to so many images are read once before a run starts."""
 
 
 def open_spec(
@@ -35,6 +32,7 @@ def open_spec(
     where: str,
     like: LabelSpace | None = None,
     part: str | None = None,
+    reading: BandReader | None = None,
 ) -> Dataset:
     """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
@@ -45,6 +43,7 @@ def open_spec(
         where: name of its part in the run, for messages.
         like: label space of another data set; masks in folders without a classes file are read as its masks are.
         part: part of the run whose ids in the classes file count, see :data:`segadapt.data.classes_file.PARTS`.
+        reading: how other images, e.g. those of the training, were read; these are read alike. None measures.
     """
     if spec.reader == "folder":
         if spec.images is None:
@@ -77,7 +76,7 @@ def open_spec(
         raise RequestError(f"{where}: no images found")
     if spec.limit is not None and spec.limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, spec.limit).round().astype(int).tolist())
-    return dataset
+    return in_bands(replace(dataset, name=where) if spec.bands else dataset, spec.bands, reading)
 
 
 Given = Mapping[str, Dataset]
@@ -97,6 +96,17 @@ class OpenedData:
     training: DataBundle
     test: Dataset | None
     space: LabelSpace
+
+    @property
+    def bands(self) -> int:
+        """Bands of all images of the run."""
+        return self.training.source.bands
+
+    @property
+    def readings(self) -> dict[str, str]:
+        """A line on how images of other than 8-bit RGB are read, for source and target."""
+        found = {"source": reader_in(self.training.source), "target": reader_in(self.training.target)}
+        return {part: reader.described for part, reader in found.items() if reader is not None}
 
     @property
     def datasets(self) -> dict[str, Dataset]:
@@ -122,12 +132,23 @@ def open_data(
     opener = _Opener(config, roots, given or {})
     source = opener.open("source", config.source, labelled=True)
     written = source.space
-    space = label_space(config.space) if config.space else written
-    source = in_space(source, space, "source", config.source.merge)
     target = opener.open("target", config.target, labelled=False).unlabelled()
+    _require_same_bands(source, target, "target")
+
+    def opened(part: str, spec: DataSpec) -> Dataset:
+        found = opener.open(part, spec, labelled=True, like=written, reading=reader_in(target))
+        _require_same_bands(target, found, part)
+        return found
+
+    test = opened("test", config.test) if config.test is not None else None
+    space = label_space(config.space) if config.space else written.numbered()
+    if test is not None and not config.space:
+        space = space.numbered_as(test.space)  # predictions are written in the ids of the target
+    source = in_space(source, space, "source", config.source.merge)
+    require_several_classes(written, space, config.source.merge)
 
     def labelled(part: str, spec: DataSpec) -> Dataset:
-        return in_space(opener.open(part, spec, labelled=True, like=written), space, part, spec.merge)
+        return in_space(opened(part, spec), space, part, spec.merge)
 
     oracle = partial(labelled, "oracle", config.oracle) if config.oracle is not None else None
     truth = None
@@ -149,7 +170,8 @@ def open_data(
         workers=config.workers,
         skip_damaged=config.skip_damaged,
     )
-    return OpenedData(training, labelled("test", config.test) if config.test is not None else None, space)
+    tested = in_space(test, space, "test", config.test.merge) if test is not None and config.test is not None else None
+    return OpenedData(training, tested, space)
 
 
 @dataclass(frozen=True)
@@ -160,7 +182,14 @@ class _Opener:
     roots: Mapping[str, str]
     given: Given
 
-    def open(self, part: str, spec: DataSpec, labelled: bool, like: LabelSpace | None = None) -> Dataset:
+    def open(
+        self,
+        part: str,
+        spec: DataSpec,
+        labelled: bool,
+        like: LabelSpace | None = None,
+        reading: BandReader | None = None,
+    ) -> Dataset:
         """Open one data set; a labelled folder without a classes file reads its masks as the source's are read."""
         if spec.reader == PYTHON:
             if part not in self.given:
@@ -178,62 +207,13 @@ class _Opener:
         if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
         masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
-        return open_spec(spec, labelled, self.roots, part, like, masks)
+        return open_spec(spec, labelled, self.roots, part, like, masks, reading)
 
 
-def check_files(datasets: Mapping[str, Dataset], skip_damaged: bool, warn: Callable[[str], None]) -> None:
-    """Say what opening the data sets left out, and read every file of small ones before hours are spent on them.
-
-    Larger ones than :data:`CHECKED_AT_START` are left to ``segadapt data check`` and to training,
-    which names a bad file when it meets it.
-
-    Raises:
-        RequestError: a file is bad, or labels hold no class at all; damaged images are only warned of with
-            ``skip_damaged``.
-    """
-    for where, dataset in datasets.items():
-        for remark in dataset.remarks:
-            warn(f"{where}: {remark.text}")
-        if len(dataset) > CHECKED_AT_START:
-            continue
-        report = check_dataset(dataset)
-        wrong = [e for e in report.errors if not (skip_damaged and e.kind == DAMAGED_IMAGE)]
-        if wrong:
-            lists = "" if isinstance(dataset.items[0].image, Held) else "; 'segadapt data check' lists them"
-            more = f" (and {len(wrong) - 1} more{lists})" if len(wrong) > 1 else ""
-            raise RequestError(f"{where}: {wrong[0].message}{more}")
-        if report.labels and not report.pixels.any():
-            raise RequestError(
-                f"{where}: no mask holds a pixel of any class, all are ignored; check the values of the masks against "
-                f"the classes ({some(dataset.space.names)})"
-            )
-        for problem in report.errors:
-            warn(f"{where}: {problem.message}")
-
-
-def in_space(dataset: Dataset, space: LabelSpace, where: str, merge: Mapping[str, str] | None = None) -> Dataset:
-    """Return the data set with its labels in the classes of ``space``, matched by name.
-
-    Where its labels lack some of the classes, the mean over the classes that they have is a subset to score.
-
-    Args:
-        dataset: any data set.
-        space: the label space of the run.
-        where: the data set's part in the run, for messages.
-        merge: class name of the data set -> class of ``space`` that it counts as.
-
-    Raises:
-        RequestError: no class name is shared.
-    """
-    if dataset.space.same_classes(space) and not merge:
-        return dataset
-    present = set(dataset.space.mapping_to(space, merge).tolist())
-    shared = [name for train_id, name in enumerate(space.names) if train_id in present]
-    if not shared:
+def _require_same_bands(one: Dataset, other: Dataset, part: str) -> None:
+    """Refuse images of other bands than those that the network is built for."""
+    if one.bands != other.bands:
         raise RequestError(
-            f"{where}: its classes ({', '.join(dataset.space.names[:4])}, ...) have no name in common with "
-            f"{', '.join(space.names[:4])}, ...; give a classes file with these names"
+            f"{part}: its images are read in {other.bands} bands, the others of the run in {one.bands}; choose as many "
+            f"of both: --bands, or data.source.bands and data.target.bands"
         )
-    if len(shared) < len(space):
-        space = replace(space, subsets={**space.subsets, f"the {len(shared)} classes labelled here": tuple(shared)})
-    return to_space(dataset, space, merge)

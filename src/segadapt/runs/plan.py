@@ -50,7 +50,7 @@ def plan_run(
         folder = Path(scratch)
         opened = open_data(config.data, roots, folder)
         record = Record(folder / "record", active=False)
-        networks = Networks(config, opened.space, roots, folder)
+        networks = Networks(config, opened.space, roots, folder, opened.bands)
         stages = []
         for stage in config.stages:
             method = networks.method(stage, trained=False)

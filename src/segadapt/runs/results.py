@@ -97,6 +97,12 @@ class RunResult:
         return next(stage for stage in self.stages if stage.stage == chosen)
 
     @property
+    def data(self) -> Mapping[str, Any] | None:
+        """Facts of the data that were read before training: ``parts`` and ``findings``, as in ``out/data.json``."""
+        held: Mapping[str, Any] | None = read_json(self.out / "data.json")
+        return held
+
+    @property
     def model(self) -> Path:
         """Model file of the result; :func:`segadapt.load` opens it when it gets the folder of the run."""
         return self.result.model

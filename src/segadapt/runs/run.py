@@ -1,6 +1,7 @@
 """A run: its stages in order, their results, its record and its report.
 
     RUN/config.json        the resolved configuration; `segadapt resume RUN` needs nothing else
+    RUN/data.json          what was read of the data before training, and what was dubious about it
     RUN/results.json       scores of every finished stage
     RUN/log.jsonl, tensorboard/
     RUN/stages/NAME/       model.safetensors, prototypes.safetensors, done.json, checkpoints/, round*/labels/
@@ -27,9 +28,10 @@ from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.store import PROTOTYPES, load_model
 from segadapt.runs.config import RunConfig, build_config
+from segadapt.runs.consent import DATA, Accept, look_at
 from segadapt.runs.fingerprint import Fingerprints, differing_settings, score_fingerprint
 from segadapt.runs.networks import MODEL, Networks
-from segadapt.runs.opening import Given, OpenedData, check_files, open_data
+from segadapt.runs.opening import Given, OpenedData, open_data
 from segadapt.runs.results import results_of
 from segadapt.runs.stage import StageRunner
 from segadapt.version import __version__
@@ -68,6 +70,7 @@ class Run:
         quiet: bool = False,
         reuse: Sequence[Path] = (),
         given: Given | None = None,
+        accept: Accept = True,
     ) -> Run:
         """Join the other processes, open the data, check everything that can be checked, and claim the folder.
 
@@ -78,6 +81,7 @@ class Run:
             quiet: print nothing but warnings.
             reuse: folders of other runs; finished stages in them may be taken over.
             given: data sets that a script gives instead of folders, by their part in the run.
+            accept: whether to go on, with warnings, where the data are dubious; see :mod:`segadapt.runs.consent`.
 
         Raises:
             RequestError: the folder holds another run, or data, files, networks or stages do not fit. Nothing of
@@ -89,7 +93,7 @@ class Run:
         opened = open_data(config.data, roots, out / "cache", given)
         _refuse_other_run(config, out, reuse)
         record = Record(out, runtime.main, quiet)
-        networks = Networks(config, opened.space, roots, out / "stages")
+        networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
         run = cls(
             config=config,
             out=out,
@@ -99,11 +103,17 @@ class Run:
             networks=networks,
             reuse=reuse,
         )
+        for part, line in opened.readings.items():
+            record.say(f"{part}: {line}")
         finished = {stage.name: (run._folder(stage) / DONE).exists() for stage in config.stages}
         networks.check(finished)
-        if runtime.main and not all(finished.values()):
-            check_files(opened.datasets, config.data.skip_damaged, record.warn)
+        shown = None
+        if not all(finished.values()):
+            shown = look_at(config.data, opened, runtime, record, accept, out)
         run._claim_folder(roots)
+        if shown is not None:
+            write_json(out / DATA, shown)
+        run._tell()
         return run
 
     def _claim_folder(self, roots: Mapping[str, str]) -> None:
@@ -115,6 +125,11 @@ class Run:
             config = self.config.model_dump(mode="json")
             write_json(path, {"config": config, "roots": absolute, "segadapt": __version__})
         self.runtime.barrier()
+
+    def _tell(self) -> None:
+        """Print what the networks have to say about model files from outside the run."""
+        while self.networks.notices:
+            self.record.warn(self.networks.notices.pop(0))
 
     # ---- stages ----
 
@@ -154,7 +169,9 @@ class Run:
         done = read_json(folder / DONE) or self._take_over(runner, stage, fingerprint)
         if done is None:
             self.record.say(label)
-            trained = runner.train(stage, self.networks.method(stage), folder, fingerprint)
+            method = self.networks.method(stage)
+            self._tell()
+            trained = runner.train(stage, method, folder, fingerprint)
             done = {"fingerprint": fingerprint, "scored": self._scored, **trained}
             if self.runtime.main:
                 write_json(folder / DONE, done)

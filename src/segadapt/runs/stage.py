@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import read_json
+from segadapt.data.bands import reader_in
+from segadapt.data.dataset import Dataset
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
 from segadapt.errors import RequestError
 from segadapt.evaluation.scoring import evaluate
+from segadapt.evaluation.tiling import usual_size
 from segadapt.methods.method import Method
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.prototype_net import PrototypeNet
@@ -128,7 +131,7 @@ class StageRunner:
         if (folder / "shown").exists():
             return
         model = load_model(folder / MODEL).model.to(self.runtime.device)
-        shown = self.opened.test if self.opened.test is not None else self.opened.training.target
+        shown = self._shown()
         show_predictions(
             pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size, self.opened.space
         )
@@ -147,6 +150,10 @@ class StageRunner:
                 self.opened.space,
             )
         (folder / "shown").touch()
+
+    def _shown(self) -> Dataset:
+        """Return the images on which the run looks at its models."""
+        return self.opened.test if self.opened.test is not None else self.opened.training.target
 
     def _prototype_view(self, folder: Path, model: Segmenter) -> PrototypeNet | None:
         """Return the stage's network with its prototypes; None where there are none, or none that can be read."""
@@ -170,12 +177,15 @@ class StageRunner:
         self.record.say(f"  round {summary['round'] + 1}: {summary['density']:.1%} of the pixels labelled{accuracy}")
 
     def _provenance(self, stage: StageConfig) -> dict[str, Any]:
+        reader = reader_in(self.opened.training.target)
         return {
             "run": self.config.title,
             "stage": stage.name,
             "settings": stage.model_dump(mode="json"),
             "seed": self.config.seed,
             "size": self.config.data.test_size,
+            "pictures": usual_size(self._shown()),
             "inference": self.config.evaluation.model_dump(mode="json"),
+            "input": reader.to_dict() if reader is not None else None,
             **machine(),
         }

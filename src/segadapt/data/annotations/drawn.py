@@ -11,7 +11,7 @@ import numpy as np
 
 from segadapt.data.annotations.regions import Annotated, Annotations, Mask, require_near
 from segadapt.data.classes_file import MaskClass, space_of
-from segadapt.data.dataset import Dataset, Drawn, Item, Remark
+from segadapt.data.dataset import Dataset, Drawn, Item, Notice
 from segadapt.data.decode import picture_size, read_picture
 from segadapt.data.labelling import SizeMismatch, some
 from segadapt.data.listing import IMAGE_SUFFIXES
@@ -145,10 +145,10 @@ def open_annotated(
     if empty:
         meaning = kept[rest] if rest != IGNORE else "no class"
         notes.append(f"{len(empty)} of {len(items)} images have no annotation and are all '{meaning}': {some(empty)}")
-    remarks = tuple(Remark(note) for note in (*found.notes, *notes))
+    notices = tuple(Notice(note) for note in (*found.notes, *notes))
     read = DrawnLabels(found.tool, pictures, classes, train_ids, rest)
     items = tuple(sorted(items, key=lambda item: item.id))
-    return Dataset(name, space_of(name, classes), items, read_picture, read, remarks)
+    return Dataset(name, space_of(name, classes), items, read_picture, read, notices)
 
 
 # ---- classes ----

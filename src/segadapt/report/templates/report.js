@@ -155,6 +155,45 @@
     return compared.get(key);
   }
 
+  /* ---- classes without colour ---- */
+
+  const switches = Array.from(byId("class-legend").querySelectorAll("button"));
+  const bare = new Set();
+  function readSwitches() {
+    bare.clear();
+    for (const button of switches) {
+      if (button.getAttribute("aria-pressed") === "false") bare.add(button.dataset.color);
+    }
+  }
+  for (const button of switches) button.addEventListener("click", () => {
+    button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") === "false"));
+    readSwitches();
+    show();
+  });
+  readSwitches();
+
+  const stripped = new Map();
+  function withoutBare(key) {
+    const name = [key, ...bare].join(" ");
+    if (!stripped.has(name)) stripped.set(name, pixels(key).then((source) => {
+      const kept = new ImageData(new Uint8ClampedArray(source.data), source.width, source.height);
+      const hidden = new Set(Array.from(bare, (color) => {
+        const [r, g, b] = color.split(",").map(Number);
+        return (r << 16) | (g << 8) | b;
+      }));
+      const d = kept.data;
+      for (let i = 0; i < d.length; i += 4) {
+        if (hidden.has((d[i] << 16) | (d[i + 1] << 8) | d[i + 2])) d[i + 3] = 0;
+      }
+      const canvas = document.createElement("canvas");
+      canvas.width = kept.width;
+      canvas.height = kept.height;
+      canvas.getContext("2d").putImageData(kept, 0, 0);
+      return canvas.toDataURL();
+    }));
+    return stripped.get(name);
+  }
+
   /* ---- showing ---- */
 
   function fill(layer, source) {
@@ -182,16 +221,23 @@
     byId("confidence-scale").hidden = state.view !== "confidence";
     byId("mistake-note").hidden = state.view !== "mistakes";
     byId("class-legend").hidden = state.view === "confidence" || state.view === "mistakes";
+    const coloured = {};
     for (const side of ["left", "right"]) {
       const stage = picture.stages[state[side]];
       const missing = !whole && !(stage && stage[state.view === "confidence" ? "confidence" : "label"]);
       tags[side].textContent = (titles.get(state[side]) || "Image") + (missing && state[side] ? " (no picture)" : "");
-      if (state.view === "truth") fill(layers[side], assets[picture.truth]);
-      else if (state.view === "mistakes") fill(layers[side], null);
-      else fill(layers[side], whole || missing ? null : assets[stage[state.view]]);
+      const none = state.view === "mistakes" || state.view === "image" || missing;
+      const key = none ? null : state.view === "truth" ? picture.truth : stage[state.view];
+      if (key && bare.size && state.view !== "confidence") coloured[side] = key;
+      else fill(layers[side], assets[key]);
     }
     if (whole) tags.left.textContent = state.view === "image" ? "Image" : picture.truth ? "Truth" : "Truth unknown";
     cutAt(state.cut);
+    for (const side in coloured) {
+      const source = await withoutBare(coloured[side]);
+      if (mine !== turn) return;
+      fill(layers[side], source);
+    }
     const found = {};
     for (const side of ["left", "right"]) found[side] = await comparison(picture, state[side]);
     if (mine !== turn) return;

@@ -1,0 +1,118 @@
+"""The stamp of masks that segadapt writes: which class each value or colour of the file is, inside the file.
+
+Whoever named the classes may number them otherwise than the file does (a prediction holds train ids). The stamp says
+which class a value is, so that such a file is read by names, wherever it was copied to. In a PNG it is a text chunk in
+front of the pixels, in a TIFF the image description; programs that save the file anew leave it out.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from segadapt.labels import Color
+
+KEY = "segadapt-classes"
+"""Keyword of the text chunk, and first word of a TIFF's image description."""
+LEGEND_FORMAT = "segadapt-legend-1"
+"""Format of the legend beside masks, see :mod:`segadapt.data.mask_format`."""
+_VERSION = 1
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEAD_END = 33
+"""Where the first chunk of a PNG, its header, ends."""
+_LARGEST = 1 << 20
+"""Bytes of the largest stamp; 255 long names take some 30 000."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_IMAGE_DESCRIPTION = 270
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """The classes of one file.
+
+    Attributes:
+        values: value of an index mask -> name of its class; None marks pixels of no class.
+        colors: the same by the colours of a colour mask; one of the two is empty.
+    """
+
+    values: Mapping[int, str | None] = field(default_factory=dict)
+    colors: Mapping[Color, str | None] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes, in order of values or colours."""
+        return tuple(n for known in (self.values, self.colors) for _, n in sorted(known.items()) if n is not None)
+
+    def text(self) -> str:
+        """Return the stamp as ASCII text; in a TIFF it is the image description."""
+        told = {
+            "version": _VERSION,
+            "values": {str(value): name for value, name in self.values.items()},
+            "colors": {"#{:02x}{:02x}{:02x}".format(*color): name for color, name in self.colors.items()},
+        }
+        return f"{KEY} {json.dumps(told)}"
+
+    def into_png(self, content: bytes) -> bytes:
+        """Return the content of a PNG file with the stamp behind its header."""
+        text = zlib.compress(self.text().removeprefix(f"{KEY} ").encode("ascii"))
+        body = b"zTXt" + KEY.encode("ascii") + b"\0\0" + text
+        chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        return content[:_HEAD_END] + chunk + content[_HEAD_END:]
+
+
+def read_stamp(path: Path) -> Stamp | None:
+    """Return the stamp of a file; None where it has none or cannot be read. The pixels are not looked at."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_SIGNATURE))
+            text = _of_png(file) if head == _SIGNATURE else _of_tiff(path) if head[:4] in _TIFF else None
+            return None if text is None else _parsed(text)
+    except (OSError, ValueError, struct.error, zlib.error, AttributeError, TypeError):
+        return None  # damaged; decoding it will say so
+
+
+def _of_png(file: BinaryIO) -> str | None:
+    """Search the chunks in front of the pixels."""
+    mark = KEY.encode("ascii") + b"\0\0"
+    while True:
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind in (b"IDAT", b"IEND"):
+            return None
+        if kind == b"zTXt" and length < _LARGEST:
+            body = file.read(length)
+            file.seek(4, 1)
+            if body.startswith(mark):
+                return zlib.decompressobj().decompress(body[len(mark) :], _LARGEST).decode("ascii")
+        else:
+            file.seek(length + 4, 1)
+
+
+def _of_tiff(path: Path) -> str | None:
+    from PIL import Image
+
+    with Image.open(path, formats=("TIFF",)) as image:
+        tags: Any = getattr(image, "tag_v2", {})
+        said = tags.get(_IMAGE_DESCRIPTION)
+    return said.removeprefix(f"{KEY} ") if isinstance(said, str) and said.startswith(f"{KEY} ") else None
+
+
+def _parsed(text: str) -> Stamp | None:
+    told = json.loads(text)
+    if told.get("version") != _VERSION:
+        return None
+    colors = {_color(color): _name(name) for color, name in told["colors"].items()}
+    return Stamp({int(value): _name(name) for value, name in told["values"].items()}, colors)
+
+
+def _color(text: str) -> Color:
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red, green, blue
+
+
+def _name(name: object) -> str | None:
+    return None if name is None else str(name)
