@@ -67,7 +67,7 @@ def test_eleven_classes_of_one_street_set_onto_seven_of_another(tmp_path: Path, 
         save(tmp_path / f"camvid/trainannot/00{i}.png", mask)
     (tmp_path / "camvid/day.txt").write_text("001\n003.png\ntrain/002\n".replace("train/", ""))
     for part, folder, name in (("train", "7", "10"), ("train", "7", "22"), ("val", "12", "4"), ("val", "9", "4")):
-        picture, mask = scene(int(folder), np.array([0, 1, 2, 3, 4, 5, 6, 255], np.uint8))
+        picture, mask = scene(int(folder) * 100 + int(name), np.array([0, 1, 2, 3, 4, 5, 6, 255], np.uint8))
         save(tmp_path / f"idd/leftImg8bit/{part}/{folder}/{name}_image.jpg", picture)
         save(tmp_path / f"idd/gtFine/{part}/{folder}/{name}_label.png", mask)
     (tmp_path / "seven.yaml").write_text(
