@@ -207,7 +207,7 @@ def test_a_measured_band_that_is_named_alpha_is_one_of_all(tmp_path: Path) -> No
 def test_without_rasterio_opencv_reads_up_to_four_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = random(200, 3000, 4, "uint16")
     cv2.imwrite(str(tmp_path / "0.tif"), values)
-    monkeypatch.setattr("segadapt.data.stored._has_rasterio", lambda: False)
+    monkeypatch.setattr("segadapt.data.stored.has_rasterio", lambda: False)
     dataset = in_bands(opened(tmp_path), "all")
     assert dataset.image(0).shape == (20, 30, 4)
     order = [

@@ -145,14 +145,14 @@ def test_lists_that_are_read(tmp_path: Path, name: str, content: str | bytes, ex
     ],
 )  # fmt: skip
 def test_lists_that_are_refused(tmp_path: Path, name: str, content: str | bytes, words: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(RequestError) as caught:
         read(tmp_path / name, content)
     assert words in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
     assert len(str(caught.value)) < 600
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 NAMES = st.lists(

@@ -17,6 +17,8 @@ from segadapt.data.decode import decode, picture_size, read_picture
 from segadapt.data.folder import open_folder
 from segadapt.data.formats import IMAGE_SUFFIXES, Unsupported, not_read
 from segadapt.data.listing import walk
+from segadapt.errors import RequestError
+from segadapt.evaluation.inputs import find_inputs
 from tests.data.writing import picture, save
 
 
@@ -70,6 +72,14 @@ def test_heif_is_read_or_named_with_the_extra(tmp_path: Path, monkeypatch: pytes
 )
 def test_other_kinds_say_how_to_convert_them(name: str, said: str) -> None:
     assert re.search(said, not_read(Path("x") / name) or "")
+
+
+def test_a_folder_of_another_kind_says_how_to_convert_it(tmp_path: Path) -> None:
+    (tmp_path / "brain.nii.gz").write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("x")
+    for read in (open_folder, lambda folder: find_inputs(folder)):
+        with pytest.raises(RequestError, match=r"no images.*; brain\.nii\.gz is a NIfTI volume; convert it.*python -c"):
+            read(tmp_path)
 
 
 def test_notes_and_lists_are_no_kind_of_image() -> None:

@@ -119,7 +119,7 @@ def test_pictures_of_drawing_programs_need_no_rasterio(
 def test_without_rasterio_a_raster_is_refused_in_a_true_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tiff(tmp_path / "five.tif", scene(5).astype(np.uint16))
     monkeypatch.setitem(__import__("sys").modules, "rasterio", None)
-    with pytest.raises(RequestError, match=r'five\.tif.*5 bands of 16-bit uint.*pip install "segadapt\[geo\]"'):
+    with pytest.raises(RequestError, match=r'five\.tif.*5 bands of 16-bit.*pip install "segadapt\[geo\]"'):
         read_picture(path)
     assert picture_size(path) == (24, 32)
 

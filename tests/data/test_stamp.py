@@ -116,7 +116,7 @@ def test_own_output_beside_the_users_masks(tmp_path: Path, ids: str) -> None:
     images, masks, classes = pair(tmp_path, b"", "b")
     save(masks / "b.png", np.array([[1, 2, 0], [0, 0, 255]], np.uint8))
     dataset = open_folder(images, masks, classes, name="source")
-    assert dataset.notices == (
+    assert tuple(notice.text for notice in dataset.notices) == (
         "source: 1 of 2 masks were written by segadapt; they are read by the class names in the files, not by ids",
     )
     assert np.array_equal(dataset.label(0), LABEL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +91,12 @@ def test_bands_are_red_green_and_blue_in_both_depths(
         (np.zeros((4, 5), np.int16), "1 band of 16-bit signed numbers"),
     ],
 )
-def test_bands_that_are_no_picture_say_how_to_convert_them(tmp_path: Path, array: np.ndarray, said: str) -> None:
+def test_bands_that_are_no_picture_say_how_to_convert_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, array: np.ndarray, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "rasterio", None)
     path = written(tmp_path / "a b.tif", tiff(tiff_page(array)))
-    with pytest.raises(Unsupported, match=f"{said}.*gdal_translate -b 1.*'a b.tif'") as error:
+    with pytest.raises(Unsupported, match=rf"{said}.*segadapt\[geo\].*gdal_translate -b 1.*'a b.tif'") as error:
         read_picture(path)
     assert "fetch it again" not in str(error.value)
 

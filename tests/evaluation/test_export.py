@@ -19,6 +19,7 @@ from segadapt.evaluation.export import export_onnx
 from segadapt.evaluation.onnx_metadata import input_line, onnx_metadata
 from segadapt.evaluation.predict import predict_array
 from segadapt.labels import LabelSpace, distinct_colors
+from segadapt.models.build import build_segmenter
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.prototype_net import Kind, PrototypeNet
 from segadapt.models.store import LoadedModel
@@ -167,3 +168,13 @@ def test_the_file_says_what_it_needs(tmp_path: Path) -> None:
 )
 def test_working_sizes_in_words(size: Any, words: str) -> None:
     assert words in input_line(size, None)
+
+
+def test_bands_of_files_are_told() -> None:
+    model = build_segmenter("timm:resnet10t", 3, weights=None, width=16, bands=5)
+    read = {"bands": [1, 2, 3, 4, 5], "low": [0.0] * 5, "high": [900.0] * 5, "dtype": "uint16"}
+    loaded = LoadedModel(model, LabelSpace("own", ("a", "b", "c"), distinct_colors(3)), {"input": read})
+    entries = onnx_metadata(loaded, InferenceConfig(), None)
+    told = json.loads(entries["segadapt"])["input"]
+    assert (told["channels"], told["files"]) == ("5 bands", read)
+    assert entries["input"].startswith("images: 5 bands, float32 in [0, 1]")

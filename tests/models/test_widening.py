@@ -18,12 +18,10 @@ from segadapt.models.store import load_model, save_model
 from segadapt.models.widening import widen, widened_kernel, widened_preprocessing
 
 NETWORKS = (
-    "lite",
     "timm:resnet10t",
     "daformer_mit_b0",
-    "daformer_lite",
-    "hrda:lite",
-    "prototypes:lite",
+    "hrda:timm:resnet10t",
+    "prototypes:timm:resnet10t",
     "deeplabv2_vgg16",
     "dass_deeplabv2",
 )

@@ -105,6 +105,17 @@ def test_new_files_are_predicted_scored_labelled_and_exported(world: Path, tmp_p
     np.testing.assert_array_equal(segadapt.predict(world / "run", array)[0], labels)
 
 
+def test_an_exported_file_says_which_bands_it_takes(world: Path) -> None:
+    from segadapt.evaluation.onnx_metadata import KEY, onnx_metadata
+    from segadapt.models.inference import InferenceConfig
+
+    loaded = segadapt.load(world / "run")
+    about = onnx_metadata(loaded, InferenceConfig(), None)
+    told = json.loads(about[KEY])["input"]
+    assert told["measured"] == loaded.input
+    assert "the bands 1, 2, 3, 4 of uint16 images" in about["input"]
+
+
 def test_a_resumed_run_measures_the_same_range(world: Path) -> None:
     before = (world / "run" / "results.json").read_text()
     assert command("resume", world / "run", "--quiet") == 0

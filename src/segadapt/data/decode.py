@@ -24,7 +24,6 @@ from segadapt.data.decoded import Palette
 from segadapt.data.decoded import Values as Values
 from segadapt.data.formats import (
     HEAD,
-    MOST_PIXELS,
     Unsupported,
     looks_like_an_image,
     open_image,
@@ -33,10 +32,10 @@ from segadapt.data.formats import (
     require_size,
 )
 from segadapt.data.jpeg import decode_strictly
-from segadapt.data.orientation import TAG, orientation_of, swaps_sides
+from segadapt.data.orientation import TAG, orientation_of, swaps_sides, turned
 from segadapt.data.pixels import CHANNELS_OF_16_BITS, bits_of, by_opencv, of_pillow, raw_mode, unscaled, upright
 from segadapt.data.raster import has_rasterio
-from segadapt.data.raster_picture import read_raster
+from segadapt.data.raster_picture import MOST_PIXELS, read_raster
 from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
@@ -94,9 +93,9 @@ def stored_otherwise(path: Path) -> bool:
 
 def read_picture(path: Path) -> Picture:
     """Read an image file as RGB [H, W, 3] uint8, as a viewer shows it; grey is repeated, 16 bits become 8."""
-    head = tiff_head(path)
-    if head is not None and not head.plain and has_rasterio():
-        return read_raster(path).picture
+    raster = tiff_head(path)
+    if raster is not None and not raster.plain and has_rasterio():
+        return _guarded(lambda: _of_raster(path), b"", path)
     stored = _decoded(path, (), True)
     values = stored.values
     if stored.palette is not None:
@@ -207,6 +206,15 @@ def _sizes(file: Any, head: bytes, path: Path) -> tuple[int, int, int]:
     image = open_image(file, head, path)
     require_size(image.width, image.height, path)
     return image.height, image.width, orientation_of(image, file)
+
+
+def _of_raster(path: Path) -> Picture:
+    """Return the picture of a raster, which rasterio reads."""
+    with Path(path).open("rb") as file:
+        tiff = tags.Tiff(file)
+        require_one(tiff.count(), path)
+        orientation = tiff.number(tiff.pages[0], TAG, 1)
+    return turned(read_raster(path).picture, orientation)
 
 
 # ---- other formats ----

@@ -16,6 +16,8 @@ from segadapt.data.formats import Unsupported, require_one, require_size
 from segadapt.data.orientation import TAG
 from segadapt.data.pixels import of_pillow, raw_mode, upright
 
+_INSTALL = 'install what reads rasters: pip install "segadapt[geo]"; or '
+
 
 def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
     """Decode a TIFF file, see :func:`segadapt.data.decode.decode`.
@@ -38,7 +40,8 @@ def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) 
         names = f"{quote(path.name)} {quote(path.stem + '_8bit.tif')}"
         raise Unsupported(
             f"{path} has {kind.bands} band{'s' * (kind.bands > 1)} of {kind.bits}-bit{numbers} numbers; files have 1 "
-            f"to 4 bands{', images of 8 or 16 bits' if picture else ''}; convert it: gdal_translate -b 1"
+            f"to 4 bands{', images of 8 or 16 bits' if picture else ''}; {_INSTALL if picture else ''}convert it: "
+            f"gdal_translate -b 1"
             f"{' -b 2 -b 3' if kind.bands > 2 else ''} -scale -ot Byte {names}"
         )
     pixels = tags.stored(data, tiff, page)

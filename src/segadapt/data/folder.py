@@ -210,15 +210,15 @@ def _masked(
     notices: tuple[Notice, ...],
 ) -> Dataset:
     """Return the data set of images with a mask each; see :func:`open_folder`."""
-    storages = require_lossless(masks, name)
     stamps = stamps_of(masks)
+    plain = [mask for mask in masks if mask not in stamps]
+    storages = require_lossless(plain, name)
     known = read_classes(classes, part) if classes else _classes_of(masks, stamps, ignore_ids, name, like)
-    theirs = [(mask, storage) for mask, storage in zip(masks, storages, strict=True) if mask not in stamps]
-    known = settle([m for m, _ in theirs], [s for _, s in theirs], known, ignore_ids, name)
+    settled = settle(plain, storages, known, ignore_ids, name)
     require_two_classes(known, masks, name)
     require_known(stamps, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
-    read = SizedLabels(FolderLabels(known, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
+    read = SizedLabels(FolderLabels(settled, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
     if stamps:
         notices = (*notices, Notice(notice_of(stamps, len(masks), name)))
     return Dataset(name, space_of(name, known, ignore_ids), items, read_picture, read, notices)

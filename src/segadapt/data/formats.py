@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 from typing import BinaryIO
@@ -10,6 +11,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
+from segadapt.data.raster_picture import MOST_PIXELS, too_large
 
 _ALWAYS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
@@ -33,8 +35,6 @@ IMAGE_SUFFIXES = (
 """Endings of the files that are read as images and masks, in lower case; upper case is the same."""
 
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-MOST_PIXELS = 1 << 30
-"""Most pixels of one image; its RGB values then take 3 GiB."""
 HEAD = 512
 """Bytes at the start of a file by which kinds are told apart."""
 _SITK = (
@@ -116,6 +116,11 @@ def not_read(path: Path) -> str | None:
     return None
 
 
+def first_not_read(paths: Iterable[Path]) -> str:
+    """Return what to add to the message that there are no images: the first file of another kind; else nothing."""
+    return next((f"; {path.name} is {kind}" for path in paths if (kind := not_read(path))), "")
+
+
 def other_kind(head: bytes, path: Path) -> str | None:
     """Return what a file that is no image is, by its first :data:`HEAD` bytes, and what to do; None if unknown."""
     kinds = (
@@ -186,7 +191,7 @@ def _register_heif(path: Path) -> None:
 def require_size(width: int, height: int, path: Path) -> None:
     """Refuse a file of more than :data:`MOST_PIXELS` pixels."""
     if width * height > MOST_PIXELS:
-        raise Unsupported(f"{path} has {width} x {height} pixels, too many to decode; cut it into tiles")
+        raise Unsupported(too_large(path, (height, width)))
 
 
 def require_one(pages: int, path: Path, frames: bool = False) -> None:

@@ -5,7 +5,6 @@ TIFF files are read by rasterio (extra ``geo``); where it is missing, OpenCV rea
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from PIL import Image
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import decode
-from segadapt.data.raster import ALPHA, UNDEFINED, Bands, Raster, import_rasterio, read_bands
+from segadapt.data.decode import decode, picture_size
+from segadapt.data.raster import ALPHA, UNDEFINED, Bands, Raster, has_rasterio, import_rasterio, read_bands
 from segadapt.data.tiff_head import TiffHead, tiff_head
 from segadapt.errors import RequestError
 
@@ -81,7 +80,7 @@ def read_stored(path: Path, bands: Sequence[int], shape: Size | None = None) -> 
         DamagedFile: the file cannot be read.
         RequestError: it is a TIFF file that only rasterio can read, which is not installed.
     """
-    if _has_rasterio() and tiff_head(path) is not None:
+    if has_rasterio() and tiff_head(path) is not None:
         return read_bands(path, bands, shape)
     values = _numbers(path, max(bands))
     if shape is not None:
@@ -92,7 +91,7 @@ def read_stored(path: Path, bands: Sequence[int], shape: Size | None = None) -> 
 
 
 def _of_tiff(path: Path, head: TiffHead) -> Stored:
-    if not _has_rasterio():
+    if not has_rasterio():
         values = _numbers(path, 1)
         colours = {1: ("gray",), 3: ("red", "green", "blue")}.get(values.shape[2], (UNDEFINED,) * values.shape[2])
         return Stored(head.size, colours, str(values.dtype), ordinary=head.plain, masked=values.dtype.kind == "f")
@@ -106,7 +105,7 @@ def _by_pillow(path: Path) -> Stored:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
-            size, mode, names = (image.height, image.width), image.mode, image.getbands()
+            size, mode, names = picture_size(path), image.mode, image.getbands()
             layout = str([tile[3] for tile in getattr(image, "tile", [])[:1]])
     if mode in _SHOWN_BY_VIEWERS:
         return Stored(size, (UNDEFINED,) * 3, "uint8", ordinary=True, masked=False)
@@ -135,7 +134,3 @@ def _numbers(path: Path, most: int) -> npt.NDArray[Any]:
         return np.asarray(values[..., None])
     order = [2, 1, 0, *range(3, values.shape[2])] if values.shape[2] >= 3 else [*range(values.shape[2])]
     return np.asarray(values[..., order])
-
-
-def _has_rasterio() -> bool:
-    return importlib.util.find_spec("rasterio") is not None

@@ -21,7 +21,7 @@ Numbers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TilingSummary:
-    """What was cut.
+    """The result of cutting images into tiles.
 
     Attributes:
         images: number of images.

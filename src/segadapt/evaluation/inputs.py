@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import picture_size
+from segadapt.data.formats import first_not_read
 from segadapt.data.gathering import gather
 from segadapt.data.listing import IMAGE_SUFFIXES, walk
 from segadapt.errors import RequestError, nearest
@@ -195,7 +196,7 @@ def _kind(file: Path, exact: bool) -> str | None:
 
 def _nothing_in(one: Given, found: _Found) -> str:
     if found.exact:
-        return f"'{one}' is neither an image nor a video that can be read"
+        return f"'{one}' is neither an image nor a video that can be read{first_not_read([Path(one)])}"
     known = f"known are {', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}"
     if Path(one).is_dir():
         return f"no images or videos in '{one}'{''.join(f'; {line}' for line in found.left_out)}; {known}"

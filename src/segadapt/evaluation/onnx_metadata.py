@@ -21,7 +21,8 @@ def onnx_metadata(loaded: LoadedModel, inference: InferenceConfig, fixed: Size |
 
     ``segadapt`` is a JSON text with: ``classes``, ``ids`` (values in the user's own masks, if known) and ``colors``
     by train id; ``input`` with name, layout, type,
-    channels, range, working size and how images are brought to it; ``output``; ``inference``, how the model predicts
+    channels, range, working size and how images are brought to it, and how bands of files become 8 bits (``files``,
+    null for ordinary images); ``output``; ``inference``, how the model predicts
     in segadapt, of which the file holds one pass; ``provenance`` and ``version``. ``classes`` and ``input`` are there
     in plain words as well.
 
@@ -42,7 +43,8 @@ def onnx_metadata(loaded: LoadedModel, inference: InferenceConfig, fixed: Size |
             "name": "images",
             "layout": "NCHW",
             "type": "float32",
-            "channels": "RGB",
+            "channels": _channels(loaded.model.bands),
+            "files": loaded.input,
             "range": [0, 1],
             "size": _size(size),
             "resize": {"smaller": "area", "larger": "cubic"},
@@ -56,10 +58,14 @@ def onnx_metadata(loaded: LoadedModel, inference: InferenceConfig, fixed: Size |
         "inference": inference.model_dump(mode="json"),
         "provenance": loaded.provenance,
     }
-    return {KEY: json.dumps(about), "classes": json.dumps(about["classes"]), "input": input_line(size, fixed)}
+    return {
+        KEY: json.dumps(about),
+        "classes": json.dumps(about["classes"]),
+        "input": input_line(size, fixed, loaded.model.bands),
+    }
 
 
-def input_line(size: Resize, fixed: Size | None) -> str:
+def input_line(size: Resize, fixed: Size | None, bands: int = 3) -> str:
     """Return the input of an exported model in words."""
     given = _size(size)
     if given["longest"]:
@@ -69,7 +75,11 @@ def input_line(size: Resize, fixed: Size | None) -> str:
     else:
         working = " x ".join(str(given[side] or "in proportion") for side in ("height", "width"))
     kind = "fixed size" if fixed is not None else "working size"
-    return f"images: RGB, float32 in [0, 1], NCHW; {kind} (height x width): {working}"
+    return f"images: {_channels(bands)}, float32 in [0, 1], NCHW; {kind} (height x width): {working}"
+
+
+def _channels(bands: int) -> str:
+    return "RGB" if bands == 3 else f"{bands} bands"
 
 
 def add_metadata(path: Path, entries: dict[str, str]) -> None:
