@@ -249,3 +249,25 @@ def test_images_too_large_to_decode_are_named(tmp_path: Path, monkeypatch: pytes
     path = save(tmp_path / "mosaic.png", picture(6, 8))
     with pytest.raises(DamagedFile, match=r"mosaic\.png has 8 x 6 pixels, too many to decode; cut it into tiles"):
         read_picture(path)
+
+
+@pytest.mark.parametrize("values", [[0, 255], [0, 128, 255], [7, 3, 200], [5]])
+@pytest.mark.parametrize("optimize", [False, True])
+def test_a_gif_of_greys_gives_the_greys(tmp_path: Path, values: list[int], optimize: bool) -> None:
+    """Pillow stores grey values as indices of a palette of those that occur, or of all."""
+    mask = np.resize(np.array(values, np.uint8), (4, 5))
+    Image.fromarray(mask).save(tmp_path / "m.gif", optimize=optimize)
+    stored = decode(tmp_path / "m.gif")
+    assert stored.values.tolist() == mask.tolist()
+    assert stored.palette is None
+
+
+def test_a_gif_of_colours_gives_its_indices(tmp_path: Path) -> None:
+    mask = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    image = Image.fromarray(mask)
+    image.putpalette([0, 0, 0, 200, 10, 20, 9, 9, 9])
+    image.save(tmp_path / "m.gif", optimize=False)
+    stored = decode(tmp_path / "m.gif")
+    assert stored.values.tolist() == mask.tolist()
+    assert stored.palette is not None
+    assert stored.palette[:3].tolist() == [[0, 0, 0], [200, 10, 20], [9, 9, 9]]

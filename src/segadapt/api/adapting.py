@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from segadapt.api.asking import OwnData, asked
+from segadapt.api.asking import OwnData, asked, changes_of
 from segadapt.core.files import require_writable
 from segadapt.data.bands import BandChoice
 from segadapt.models.segmenter import IMAGENET, Preprocessing
@@ -38,6 +38,7 @@ def adapt(
     test: Any = None,
     classes: Classes | None = None,
     ignore_ids: Sequence[int] = (255,),
+    pair: str | Mapping[str, str] | None = None,
     bands: BandChoice = None,
     method: str | None = None,
     network: nn.Module | None = None,
@@ -61,7 +62,8 @@ def adapt(
     Args:
         recipe: name or file of a recipe, or a configuration; None for folders or data sets.
         overrides: settings to change, e.g. ``["adapt.rounds=2", "source.steps=400"]``.
-        source_images, source_labels: folders of labelled images and of their masks.
+        source_images, source_labels: folders of labelled images and of their masks; or their annotations, a file or a
+            folder (docs/data.md).
         target_images: folder of images without labels.
         target_labels: their masks, for ``method="oracle"`` and for ``data.measure_labels=true``; no other method
             opens them.
@@ -72,6 +74,8 @@ def adapt(
         classes: classes file of the masks; for data sets the class names in order of their train ids, or a label
             space. Folders without one get classes from the values of their masks.
         ignore_ids: mask values in folders that belong to no class.
+        pair: names of images and masks, ``IMAGE=MASK`` with ``{}`` for what both share; for source and test, or by
+            part: ``{"source": "{}_training.tif={}_manual1.gif"}``.
         bands: bands to read of source and target images that have other than red, green and blue: ``all``, or numbers
             from 1 in the order wanted; see ``data.source.bands``.
         method: for folders and data sets; ``cbst`` if None.
@@ -99,19 +103,15 @@ def adapt(
     >>> result.miou, result.model  # doctest: +SKIP
     (47.7, PosixPath('run/stages/adapt/model.safetensors'))
     """
-    overrides, plugins, reuse = listed(overrides), listed(plugins), listed(reuse)
+    plugins, reuse = listed(plugins), listed(reuse)
     folders = {
         "source": (source_images, source_labels),
         "target": (target_images, target_labels),
         "test": (test_images, test_labels),
     }
     datasets = {"source": source, "target": target, "test": test}
-    numbers = {"seed": seed, "length": length}
-    changes = [*overrides, *(f"{name}={value}" for name, value in numbers.items() if value is not None)]
-    if bands is not None:
-        chosen = bands if isinstance(bands, str) else list(bands)
-        changes += [f"data.{part}.bands={chosen}" for part in ("source", "target")]
-    own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, method=method)
+    changes = changes_of(overrides, bands, seed=seed, length=length)
+    own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, pair=pair, method=method)
     request = asked(recipe, changes, plugins, own, steps)
     config = with_network(request.config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"

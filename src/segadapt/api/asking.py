@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segadapt.data.bands import BandChoice
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
-from segadapt.runs.config import Resolved, RunConfig, resolve, resolve_folders
+from segadapt.runs.config import Resolved, RunConfig, listed, resolve, resolve_folders
 from segadapt.runs.own_data import Classes, PathLike, own_data
 
 ORACLE = "oracle"
@@ -40,7 +41,7 @@ class OwnData:
     Attributes:
         folders: folder of images and folder of masks, by part: ``source``, ``target``, ``test``.
         datasets: data sets of a script by the same parts; None where there is none.
-        classes, ignore_ids: see :func:`segadapt.adapt`.
+        classes, ignore_ids, pair: see :func:`segadapt.adapt`.
         method: name of the method; None for the default.
     """
 
@@ -48,7 +49,23 @@ class OwnData:
     datasets: Mapping[str, Any]
     classes: Classes | None
     ignore_ids: Sequence[int]
+    pair: str | Mapping[str, str] | None
     method: str | None
+
+
+def changes_of(overrides: str | Sequence[str], bands: BandChoice, **numbers: float | None) -> list[str]:
+    """Return overrides with what a call says in arguments of its own.
+
+    Args:
+        overrides: settings to change, as ``key.key=value``.
+        bands: bands to read of source and target images; None for what the recipe says.
+        numbers: values of settings by their names; those that are None are left out.
+    """
+    said = [f"{name}={value}" for name, value in numbers.items() if value is not None]
+    if bands is not None:
+        chosen = bands if isinstance(bands, str) else list(bands)
+        said += [f"data.{part}.bands={chosen}" for part in ("source", "target")]
+    return [*listed(overrides), *said]
 
 
 def asked(
@@ -75,8 +92,10 @@ def asked(
     if recipe is not None:
         if datasets or any(value is not None for pair in own.folders.values() for value in pair):
             raise RequestError("a recipe names its own data; leave out the folders and data sets, or the recipe")
-        if own.method is not None or own.classes is not None or tuple(own.ignore_ids) != (255,):
-            raise RequestError("method, classes and ignored ids are for folders and data sets; a recipe has its own")
+        if own.method is not None or own.classes is not None or own.pair is not None or tuple(own.ignore_ids) != (255,):
+            raise RequestError(
+                "method, classes, pair and ignored ids are for folders and data sets; a recipe has its own"
+            )
         if isinstance(recipe, RunConfig):
             if changes or plugins or steps is not None:
                 raise RequestError("a configuration is complete; other settings and plugins are for a recipe's name")
@@ -84,7 +103,7 @@ def asked(
         else:
             resolved = resolve(recipe, changes, plugins, steps=steps)
     else:
-        given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids)
+        given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids, own.pair)
         if own.method == ORACLE and ORACLE not in data:
             raise RequestError(_WITHOUT_LABELS.format("method 'oracle'"))
         resolved = resolve_folders(own.method or "cbst", data, changes, plugins, steps=steps)

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from segadapt.api.asking import OwnData, asked
+from segadapt.api.asking import OwnData, asked, changes_of
+from segadapt.data.bands import BandChoice
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.runs.config import RunConfig, listed
 from segadapt.runs.own_data import Classes, PathLike
@@ -30,6 +31,8 @@ def plan(
     test: Any = None,
     classes: Classes | None = None,
     ignore_ids: Sequence[int] = (255,),
+    bands: BandChoice = None,
+    pair: str | Mapping[str, str] | None = None,
     method: str | None = None,
     network: nn.Module | None = None,
     head: str | None = None,
@@ -49,7 +52,7 @@ def plan(
         recipe, overrides, plugins, roots, seed, length, steps: see :func:`segadapt.adapt`.
         source_images, source_labels, target_images, target_labels, test_images, test_labels: see
             :func:`segadapt.adapt`.
-        source, target, test, classes, ignore_ids, method: see :func:`segadapt.adapt`.
+        source, target, test, classes, ignore_ids, bands, pair, method: see :func:`segadapt.adapt`.
         network, head, preprocessing: see :func:`segadapt.adapt`.
         measure: time a few steps, a prediction and a scored image of every stage.
 
@@ -63,15 +66,14 @@ def plan(
     >>> segadapt.plan("toy/cbst", roots={"toy": "demo/toy"})["minutes"]  # doctest: +SKIP
     6.9
     """
-    numbers = {"seed": seed, "length": length}
-    changes = [*listed(overrides), *(f"{name}={value}" for name, value in numbers.items() if value is not None)]
+    changes = changes_of(overrides, bands, seed=seed, length=length)
     folders = {
         "source": (source_images, source_labels),
         "target": (target_images, target_labels),
         "test": (test_images, test_labels),
     }
     datasets = {"source": source, "target": target, "test": test}
-    own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, method=method)
+    own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, pair=pair, method=method)
     request = asked(recipe, changes, listed(plugins), own, steps)
     config = with_network(request.config, network, head, preprocessing, changes)
     planned = plan_run(config, roots or {}, measure, request.published, request.given)

@@ -131,6 +131,7 @@ def evaluate(
     labels: PathLike | None = None,
     classes: PathLike | None = None,
     ignore_ids: Sequence[int] = (255,),
+    pair: str | None = None,
     merge: Mapping[str, str] | None = None,
     inference: InferenceConfig | None = None,
     device: str = "cpu",
@@ -141,9 +142,10 @@ def evaluate(
         model: a loaded model, or the path of one.
         dataset: a :class:`segadapt.data.Dataset`, or a torch Dataset or list of (image, label) pairs in the train ids
             of the model.
-        images, labels: instead, folders of images and masks.
+        images, labels: instead, folders of images and of masks, or of annotations.
         classes: classes file of the masks; without one they are read as the model's classes.
         ignore_ids: mask values that belong to no class.
+        pair: names of images and masks, ``IMAGE=MASK`` with ``{}`` for what both share.
         merge: class name of the masks -> class of the model that it counts as, or ``ignore``.
         inference: how to predict instead of as the run did.
         device: where to compute.
@@ -161,9 +163,8 @@ def evaluate(
         if images is None or labels is None:
             raise RequestError("nothing to score on: give dataset, or images and labels")
         file = Path(classes) if classes is not None else None
-        dataset = open_folder(
-            Path(images), Path(labels), file, tuple(ignore_ids), name="labels", like=loaded.space.names, part="test"
-        )
+        options: dict[str, Any] = {"name": "labels", "like": loaded.space.names, "part": "test", "pair": pair}
+        dataset = open_folder(Path(images), Path(labels), file, tuple(ignore_ids), **options)
         dataset = in_bands(dataset, None, reader_of(loaded.input))
     elif not isinstance(dataset, Dataset):
         dataset = in_memory("labels", dataset, loaded.space, bands=loaded.model.bands)
@@ -184,6 +185,7 @@ def label(
     policy: str = "class_balanced",
     labels: PathLike | None = None,
     classes: PathLike | None = None,
+    pair: str | None = None,
     inference: InferenceConfig | None = None,
     ids: str = "train",
     overwrite: bool = False,
@@ -199,6 +201,7 @@ def label(
         portion: share of the pixels to label, in (0, 1].
         policy: ``class_balanced`` (CBST) or ``global`` (ST).
         labels, classes: true masks and their classes file, only to report accuracy.
+        pair: names of images and masks, ``IMAGE=MASK`` with ``{}`` for what both share.
         inference: how to predict instead of as the run did.
         ids: values of the labels: ``train`` ids, the ``own`` ids of your masks, or ``cityscapes`` ids.
         overwrite: replace the labels of an earlier call.
@@ -220,6 +223,7 @@ def label(
         policy=policy,
         labels=Path(labels) if labels is not None else None,
         classes=Path(classes) if classes is not None else None,
+        pair=pair,
         size=loaded.working_size,
         inference=_inference(loaded, inference),
         ids=ids,

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from segadapt.cli import adapting, benching, importing, inspecting, looking, using
+from segadapt.cli import adapting, benching, converting, importing, inspecting, looking, planning, using
 from segadapt.core.faults import told_fault
 from segadapt.core.text import one_printable_line
 from segadapt.errors import RequestError, RunError
@@ -26,14 +26,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at data sets and make the toy world.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Look at data sets, convert labels, make the toy world.", no_args_is_help=True, rich_markup_mode=None
+)
 bench_app = typer.Typer(help="Measure speed, memory and methods.", no_args_is_help=True, rich_markup_mode=None)
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": adapting.demo,
     "adapt": adapting.adapt,
     "resume": adapting.resume,
-    "plan": adapting.plan,
+    "plan": planning.plan,
     "evaluate": using.evaluate,
     "predict": using.predict,
     "label": using.label,
@@ -48,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "check": inspecting.check,
+    "convert": converting.convert,
     "readers": inspecting.readers,
     "tile": inspecting.tile,
     "toy": inspecting.toy,

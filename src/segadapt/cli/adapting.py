@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,10 +24,10 @@ from segadapt.cli.common import (
     out_folder,
     parse_bands,
     parse_ids,
+    parse_pairs,
     parse_roots,
     print_json,
     print_results,
-    print_rows,
 )
 from segadapt.errors import RequestError
 
@@ -43,7 +42,17 @@ Recipe = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, e.g. adapt.rounds=2 seed=1.")]
 SourceImages = Annotated[Path | None, typer.Option(help="Folder of labelled images.")]
-SourceLabels = Annotated[Path | None, typer.Option(help="Folder of their masks (index or colour).")]
+SourceLabels = Annotated[
+    Path | None, typer.Option(help="Folder of their masks (index or colour), or annotations (docs/data.md).")
+]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pair",
+        help="Names of images and masks: IMAGE=MASK, {} for what both share, e.g. '{}_rgb.tif={}_m.gif'; of one part: "
+        "source:IMAGE=MASK.",
+    ),
+]
 TargetImages = Annotated[Path | None, typer.Option(help="Folder of images without labels.")]
 TargetLabels = Annotated[
     Path | None, typer.Option(help="Their masks, for --method oracle and data.measure_labels; nothing else opens them.")
@@ -56,6 +65,10 @@ MethodName = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Stage = Annotated[str | None, typer.Option(help="Run this stage alone.")]
+Reuse = Annotated[
+    list[Path] | None,
+    typer.Option(help="Runs to take finished stages over from, where settings, seed and training data are equal."),
+]
 
 
 def adapt(
@@ -69,6 +82,7 @@ def adapt(
     test_labels: TestLabels = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
+    pair: Pairs = None,
     bands: Bands = "",
     method: MethodName = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", callback=out_folder)] = None,
@@ -77,17 +91,16 @@ def adapt(
     length: Length = None,
     steps: TotalSteps = None,
     stage: Stage = None,
-    reuse: Annotated[
-        list[Path] | None,
-        typer.Option(help="Runs to take finished stages over from, where settings, seed and training data are equal."),
-    ] = None,
+    reuse: Reuse = None,
     plugin: Plugins = None,
     yes: Annotated[bool, typer.Option("--yes", help="Go on where the data are dubious, without being asked.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Adapt a model: by a recipe, or from two folders."""
-    recipe, changes = _request(recipe, overrides, source_images, source_labels, target_images, test_images, test_labels)
+    recipe, changes = request_of(
+        recipe, overrides, source_images, source_labels, target_images, test_images, test_labels
+    )
     from segadapt.api import adapt as run
 
     result = run(
@@ -101,6 +114,7 @@ def adapt(
         test_labels=test_labels,
         classes=classes,
         ignore_ids=parse_ids(ignore_id),
+        pair=parse_pairs(pair),
         bands=parse_bands(bands),
         method=method,
         plugins=plugin or (),
@@ -117,7 +131,7 @@ def adapt(
     _show(result, json)
 
 
-def _request(
+def request_of(
     recipe: str | None,
     overrides: Sequence[str] | None,
     source_images: Path | None,
@@ -214,89 +228,6 @@ def resume(
         quiet=quiet or json,
     )
     _show(result, json)
-
-
-def plan(
-    recipe: Recipe = None,
-    overrides: Overrides = None,
-    source_images: SourceImages = None,
-    source_labels: SourceLabels = None,
-    target_images: TargetImages = None,
-    target_labels: TargetLabels = None,
-    test_images: TestImages = None,
-    test_labels: TestLabels = None,
-    classes: Classes = None,
-    ignore_id: IgnoreId = "255",
-    method: MethodName = None,
-    root: Roots = None,
-    seed: Seed = None,
-    length: Length = None,
-    steps: TotalSteps = None,
-    measure: Annotated[bool, typer.Option(help="Time a few steps of every stage on this machine.")] = True,
-    plugin: Plugins = None,
-    json: Json = False,
-) -> None:
-    """Show the stages of a run with their cost, and what a shorter run changes, before anything starts."""
-    recipe, changes = _request(recipe, overrides, source_images, source_labels, target_images, test_images, test_labels)
-    from segadapt.api import plan as planning
-
-    planned = planning(
-        recipe,
-        changes,
-        source_images=source_images,
-        source_labels=source_labels,
-        target_images=target_images,
-        target_labels=target_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        classes=classes,
-        ignore_ids=parse_ids(ignore_id),
-        method=method,
-        plugins=plugin or (),
-        roots=parse_roots(root),
-        seed=seed,
-        length=length,
-        steps=steps,
-        measure=measure,
-    )
-    if json:
-        print_json(planned)
-        return
-    for line in [*planned["notes"], *filter(None, [planned["advice"]])]:
-        console.print(line, soft_wrap=True)
-    rows = []
-    for row in planned["stages"]:
-        minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
-        length_of_stage = f"{row['published']} -> {row['steps']}" if row["published"] else str(row["steps"])
-        rows.append([row["name"], row["method"], row["initial"], str(row["rounds"]), length_of_stage])
-        rows[-1] += [str(row["batch_size"]), minutes]
-    print_rows(["stage", "method", "starts from", "rounds", "steps", "batch", "minutes"], rows, planned["title"])
-    data = planned["data"]
-    images = f"{data['source']} source, {data['target']} target, {data['test']} test images"
-    console.print(f"data: {images}; {len(data['classes'])} classes")
-    if planned["minutes"] is not None:
-        console.print(f"{planned['minutes']:.1f} minutes here: steps, passes over the target, scores")
-    _show_changes(planned["stages"])
-
-
-def _show_changes(stages: Sequence[Mapping[str, Any]]) -> None:
-    """Print what shortened stages have instead of their published settings, and the rates that were measured."""
-    changes = [[row["name"], name, *map(_brief, values)] for row in stages for name, *values in row["changes"]]
-    if changes:
-        print_rows(["stage", "setting", "published", "here"], changes, "\nother than published:")
-    rates = [
-        [row["name"], network, ", ".join(f"{rate:.2g}" for rate in found)]
-        for row in stages
-        for network, found in row["rates"].items()
-    ]
-    if rates:
-        title = "\nmatched rates of each parameter group, here of weights before training and without pseudo labels:"
-        print_rows(["stage", "network", "rates"], rates, title)
-
-
-def _brief(value: Any) -> str:
-    """Return a setting as a recipe writes it."""
-    return dumps(value).replace('"', "")
 
 
 def demo(

@@ -35,7 +35,12 @@ Length = Annotated[float | None, typer.Option(help="Share of the published steps
 TotalSteps = Annotated[int | None, typer.Option("--steps", help="Instead: about so many steps of all stages together.")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images.")]
-Labels = Annotated[Path | None, typer.Option(help="Folder of their masks.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of their masks; or annotations (COCO, YOLO, labelme, Supervisely, CVAT): file or folder."
+    ),
+]
 Classes = Annotated[Path | None, typer.Option(help="Classes file: names, ids or colours (YAML, JSON, TXT, CSV).")]
 Merge = Annotated[
     list[str] | None,
@@ -44,6 +49,17 @@ Merge = Annotated[
     ),
 ]
 IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
+Part = Annotated[
+    str | None, typer.Option(help="Part of a run whose ids in the classes file count: source, target or test.")
+]
+Pair = Annotated[
+    str | None,
+    typer.Option(help="Names of images and masks: IMAGE=MASK, {} for what both share, e.g. '{}_rgb.tif={}_m.gif'."),
+]
+ListFile = Annotated[Path | None, typer.Option(help="Use only the images that this file lists, one per line.")]
+Unannotated = Annotated[
+    str | None, typer.Option(help="Class of what annotations do not cover, or 'ignore'; background if left out.")
+]
 Bands = Annotated[
     str,
     typer.Option(help="Bands of source and target to read: 'all', or numbers as 4,3,2; empty: red, green and blue."),
@@ -85,6 +101,21 @@ def parse_ids(text: str) -> tuple[int, ...]:
         raise RequestError(f"--ignore-id '{text}' is neither 'none' nor a comma-separated list of integers") from None
 
 
+def parse_pairs(pairs: Sequence[str] | None) -> str | dict[str, str] | None:
+    """Return the pattern of ``--pair IMAGE=MASK``, or the patterns by part of ``--pair PART:IMAGE=MASK``."""
+    parts: dict[str, str] = {}
+    for entry in pairs or []:
+        part, colon, pattern = entry.partition(":")
+        key = part if colon and part in ("source", "target", "test") else ""
+        if key in parts or ("" in parts and key) or (parts and not key):
+            raise RequestError(
+                "--pair is given twice; with several, say whose each is: --pair 'source:IMAGE=MASK' "
+                "--pair 'test:IMAGE=MASK'"
+            )
+        parts[key] = pattern if key else entry
+    return parts.get("", parts or None)
+
+
 def parse_bands(text: str) -> Literal["all"] | tuple[int, ...] | None:
     """Return the bands that an option gives: ``all``, numbers from 1, or None for an empty text."""
     if text.strip().lower() == "all":
@@ -105,6 +136,8 @@ def data_spec(
     split: str,
     limit: int | None = None,
     list_file: Path | None = None,
+    pair: str | None = None,
+    unannotated: str | None = None,
 ) -> DataSpec:
     """Return the settings of one data set from the options of a command."""
     from segadapt.core.settings import checked
@@ -120,6 +153,8 @@ def data_spec(
         "ignore_ids": parse_ids(ignore_id),
         "limit": limit,
         "list_file": str(list_file) if list_file else None,
+        "pair": pair,
+        "unannotated": unannotated,
     }
     return checked(DataSpec, values, "the data set")
 

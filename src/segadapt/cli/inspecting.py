@@ -14,11 +14,15 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    ListFile,
+    Pair,
+    Part,
     Plugins,
     Quiet,
     Reader,
     Roots,
     Split,
+    Unannotated,
     console,
     data_spec,
     out_folder,
@@ -37,10 +41,10 @@ def check(
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
-    part: Annotated[
-        str | None, typer.Option(help="Part of a run whose ids in the classes file count: source, target or test.")
-    ] = None,
-    list_file: Annotated[Path | None, typer.Option(help="Check only the images that this file lists.")] = None,
+    part: Part = None,
+    list_file: ListFile = None,
+    pair: Pair = None,
+    unannotated: Unannotated = None,
     unlabelled: Annotated[bool, typer.Option(help="Check the images alone.")] = False,
     pictures: Annotated[
         Path | None, typer.Option(help="Write overlay pictures into this folder.", callback=out_folder)
@@ -72,7 +76,7 @@ def check(
         _show_classes(images, labels, show_classes, list_file, json)
         return
     labelled = not unlabelled and not (reader == "folder" and labels is None)
-    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit, list_file)
+    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, limit, list_file, pair, unannotated)
     dataset = open_spec(spec, labelled, parse_roots(root), reader, part=part)
     with Steps("check", len(dataset), quiet=json) as steps:
         report = check_dataset(dataset, pictures, progress=lambda *_: steps.advance())

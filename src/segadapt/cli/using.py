@@ -15,12 +15,15 @@ from segadapt.cli.common import (
     Images,
     Json,
     Labels,
+    ListFile,
     Merge,
+    Pair,
     Plugins,
     Quiet,
     Reader,
     Roots,
     Split,
+    Unannotated,
     console,
     data_spec,
     out_file,
@@ -106,6 +109,9 @@ def evaluate(
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
+    list_file: ListFile = None,
+    pair: Pair = None,
+    unannotated: Unannotated = None,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -127,7 +133,7 @@ def evaluate(
 
     load_plugins(plugin or ())
     loaded, runtime = _open(model, accelerator, prototypes)
-    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split)
+    spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, None, list_file, pair, unannotated)
     opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
     dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
     print_notices(dataset)
@@ -228,6 +234,7 @@ def label(
         Path | None, typer.Option(help="True masks, only to report accuracy; never used for labelling.")
     ] = None,
     classes: Classes = None,
+    pair: Pair = None,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -249,6 +256,7 @@ def label(
         policy=policy,
         labels=labels,
         classes=classes,
+        pair=pair,
         size=working_size_of(loaded, size),
         inference=inference(loaded, scales, flip, ""),
         ids=ids,

@@ -14,6 +14,7 @@ from segadapt.core.exports import on_demand
 
 if TYPE_CHECKING:
     from segadapt.data.augmentations import register_augmentation
+    from segadapt.data.convert import convert_labels
     from segadapt.data.dataset import Dataset, Item
     from segadapt.data.folder import open_folder
     from segadapt.data.loader import Feeder, Samples
@@ -29,6 +30,7 @@ __all__ = [
     "Part",
     "Samples",
     "Stream",
+    "convert_labels",
     "in_memory",
     "open_dataset",
     "open_folder",
@@ -44,6 +46,7 @@ _MODULES = {
     "Part": "streams",
     "Samples": "loader",
     "Stream": "streams",
+    "convert_labels": "convert",
     "in_memory": "memory",
     "open_dataset": "readers",
     "open_folder": "folder",

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from segadapt.data.dataset import Held
+from segadapt.data.dataset import Drawn, Held
 from segadapt.data.resize import Resize
 
-Key = tuple[Literal["image", "label"], Path | Held | None, Resize]
+Key = tuple[Literal["image", "label"], Path | Held | Drawn | None, Resize]
 
 
 class DecodedCache:

@@ -60,6 +60,8 @@ _FOREIGN = {
     "data_row": "an export of Labelbox",
 }
 """Annotations that are no class lists, by a key of theirs."""
+LABELS = "labels"
+"""Key of further names that a class has in annotations."""
 _OF_TOOLS = (
     *("supercategory", "isthing", "isstuff", "is_thing", "shape", "type", "attributes", "hotkey", "readable"),
     *("evaluate", "instances", "norder", "class_type", "description", "parts", "actions", "sublabels", "own_id"),
@@ -221,7 +223,7 @@ def _plain(value: Any) -> Any:
 
 
 def _normal(entry: Mapping[Any, Any], path: Path, known: bool) -> Entry:
-    """Return an entry under our own keys: ``name``, ``id`` and ``color``.
+    """Return an entry under our own keys: ``name``, ``id``, ``color`` and ``labels``.
 
     Args:
         entry: of a file.
@@ -251,7 +253,10 @@ def _normal(entry: Mapping[Any, Any], path: Path, known: bool) -> Entry:
         made["color"] = channels
     if "color" in made and not parts.keys().isdisjoint(_OF_DATABASES):
         made.pop("id", None)
+    if known and parts.get(LABELS) is not None:
+        made[LABELS] = parts[LABELS]
     allowed = (
+        LABELS,
         *NAME_KEYS,
         *ID_KEYS,
         *TRAIN_ID_KEYS,
@@ -262,7 +267,7 @@ def _normal(entry: Mapping[Any, Any], path: Path, known: bool) -> Entry:
     strange = next((key for key in parts if key not in allowed), None)
     if known and strange is not None:
         raise RequestError(
-            f"classes file {path}: '{name}' has the unknown key '{strange}'; the keys are name, ids and colors"
+            f"classes file {path}: '{name}' has the unknown key '{strange}'; the keys are name, ids, colors and labels"
         )
     return made
 

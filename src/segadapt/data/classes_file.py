@@ -13,7 +13,8 @@ Four ways to write it, besides those of other tools (:mod:`segadapt.data.class_l
 Names are text as it stands there: ``no``, ``1e3`` and ``2024-01-01`` are names. A class named ``void`` or ``ignore``
 marks pixels that belong to no class. The id or colour ``others`` stands for all that no class names:
 ``ignore: others``. In an entry, ids and colours may differ between the parts of a run:
-``{name: road, ids: {source: [7, 8], test: 0}}``; see :data:`PARTS`.
+``{name: road, ids: {source: [7, 8], test: 0}}``; see :data:`PARTS`. ``labels`` lists further names that the class has
+in annotations: ``{name: vehicle, labels: [car, bus]}``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +53,7 @@ class MaskClass:
         ids: its values in index masks, none where it does not occur; None when only colours are given.
         colors: its RGB colours in colour masks, the first one also in pictures; None when only ids are given.
         others: whether all values and colours that no class has belong to it.
+        labels: its other names in annotations (COCO, labelme, ...).
         own_id: the id in which it is written, the same in every part of a run; None for the first of ``ids``.
         own_color: its colour in the same sense.
     """
@@ -60,6 +62,7 @@ class MaskClass:
     ids: tuple[int, ...] | None = None
     colors: tuple[Color, ...] | None = None
     others: bool = False
+    labels: tuple[str, ...] = ()
     own_id: int | None = None
     own_color: Color | None = None
 
@@ -99,7 +102,7 @@ def read_classes(path: Path, part: str | None = None) -> tuple[MaskClass, ...]:
     if classes and all(c.ids is None and c.colors is None for c in classes):
         if len(entries) > 1 and any(e.keys() & {"id", "color"} for e in entries):
             raise RequestError(f"classes file {path}: no class has an id or colour; give each one")
-        classes = tuple(MaskClass(c.name, (i,)) for i, c in enumerate(classes))
+        classes = tuple(replace(c, ids=(i,)) for i, c in enumerate(classes))
     _check(classes, path)
     return classes
 
@@ -160,7 +163,8 @@ def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
             f"classes file {place.path}: the name {ascii(name)[:60]} has signs that cannot be printed; write "
             "another one"
         )
-    given = {key: _of_part(entry[key], name, place) for key in ("id", "color") if key in entry}
+    given = {key: _of_part(entry[key], name, place) for key in ("id", "color", "labels") if key in entry}
+    labels = given.pop("labels", ())
     own_id = _own(entry.get("id"), _id, name, place)
     own_color = _own(entry.get("color"), _color, name, place)
     return MaskClass(
@@ -168,6 +172,7 @@ def _entry(entry: Mapping[str, Any], place: _Place) -> MaskClass:
         _several(given["id"], _id, name, place) if "id" in given else None,
         _several(given["color"], _color, name, place) if "color" in given else None,
         any(isinstance(value, str) and value == OTHERS for value in given.values()),
+        tuple(map(str, labels)) if isinstance(labels, list | tuple) else (str(labels),),
         own_id,
         own_color,
     )
@@ -241,6 +246,7 @@ def _check(classes: Sequence[MaskClass], path: Path) -> None:
         "name": [c.name for c in classes],
         "id": [i for c in classes for i in c.ids or ()],
         "color": [color for c in classes for color in c.colors or ()],
+        "name in annotations": [label for c in classes for label in dict.fromkeys((c.name, *c.labels))],
         "place of all others": [OTHERS for c in classes if c.others],
     }
     for kind, values in kinds.items():
@@ -251,8 +257,8 @@ def _check(classes: Sequence[MaskClass], path: Path) -> None:
             )
     if not kinds["id"] and not kinds["color"]:
         raise RequestError(f"classes file {path}: no class has an id or colour of these masks; give them ids")
-    ids_lacking = [c.name for c in classes if c.ids is None and not c.others]
-    colors_lacking = [c.name for c in classes if c.colors is None and not c.others]
+    ids_lacking = [c.name for c in classes if c.ids is None and not (c.others or c.labels)]
+    colors_lacking = [c.name for c in classes if c.colors is None and not (c.others or c.labels)]
     for kind, lacking in (("id", ids_lacking), ("color", colors_lacking)):
         if kinds[kind] and lacking and (kind == "id" or not kinds["id"]):
             raise RequestError(

@@ -46,12 +46,30 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """The place of a label that is drawn from annotations, where other data sets have a file.
+
+    Args:
+        image: file of the image, whose size the label has.
+        file: the annotation file, for messages.
+        digest: of what the file says about this image.
+    """
+
+    image: Path
+    file: Path
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.file} (annotations of {self.image.name})"
+
+
+@dataclass(frozen=True)
 class Item:
     """One image and, where known, its label. ``id`` is unique within the data set."""
 
     id: str
     image: Path | Held
-    label: Path | Held | None = None
+    label: Path | Held | Drawn | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -123,10 +141,14 @@ class Dataset:
         return np.where(valid, label, IGNORE).astype(np.uint8)
 
     def file_fingerprint(self, index: int) -> list[str | int]:
-        """Return the id of one item with the sizes of its files in bytes, or a hash of its pixels in memory."""
+        """Return the id of one item with the sizes of its files in bytes, or a hash of its pixels in memory.
+
+        A label that is drawn counts by what it is drawn from.
+        """
         item = self.items[index]
         if not isinstance(item.image, Held):
-            return [item.id, *(path.stat().st_size for path in item.files)]
+            drawn = [item.label.digest] if isinstance(item.label, Drawn) else []
+            return [item.id, *(path.stat().st_size for path in item.files), *drawn]
         digest = hashlib.sha256()
         for array in (self.image(index), *(() if item.label is None else (self.label(index),))):
             digest.update(f"{array.shape}".encode())

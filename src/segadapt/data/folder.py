@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segadapt.data.annotations.drawn import DrawnLabels, open_annotated
+from segadapt.data.annotations.find import annotations_at
 from segadapt.data.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.dataset import Dataset, Item, Notice
 from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
@@ -19,8 +21,10 @@ from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_l
 from segadapt.data.listing import chosen
 from segadapt.data.mask_storage import require_lossless, settle
 from segadapt.data.own_output import classes_in, notice_of, read_by_names, require_known, stamps_of
-from segadapt.data.pairing import image_ids, masks_of
+from segadapt.data.pair_pattern import PairPattern
+from segadapt.data.pairing import image_ids, images_by, left_out_by, masks_by, masks_of
 from segadapt.data.stamp import Stamp, read_stamp
+from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
 
@@ -133,8 +137,10 @@ def open_folder(
     like: Sequence[str] = (),
     part: str | None = None,
     list_file: Path | None = None,
+    pair: str | None = None,
+    unannotated: str | None = None,
 ) -> Dataset:
-    """Open a folder of images and a folder of masks as a data set.
+    """Open a folder of images and their masks or annotations as a data set.
 
     Both are searched with their sub-folders. A mask has the name of its image, perhaps with one of
     :data:`~segadapt.data.pairing.MASK_ENDINGS` behind it, in the same sub-folder (or, if names are unique, anywhere).
@@ -142,7 +148,8 @@ def open_folder(
 
     Args:
         images: folder of .jpg, .png, .bmp, .tif or .webp files.
-        labels: folder of masks; None leaves the data set without labels.
+        labels: folder of masks; or a file or folder of annotations, see :mod:`segadapt.data.annotations`; None leaves
+            the data set without labels.
         classes: classes file, see :mod:`segadapt.data.classes_file`. Without one, all masks are
             read once and every value or colour found becomes a class.
         ignore_ids: values of index masks that belong to no class, unless the classes file names them.
@@ -151,20 +158,58 @@ def open_folder(
             masks here are read with the same classes and no others.
         part: part of the run whose ids in the classes file count, see :func:`read_classes`.
         list_file: file that names the images to use, one per line; see :func:`~segadapt.data.listing.chosen`.
+        pair: pattern of the names of images and masks, see :class:`~segadapt.data.pair_pattern.PairPattern`; other
+            files are left out, which the notes of the data set say.
+        unannotated: class of what no annotation covers, see :func:`~segadapt.data.annotations.drawn.classes_of`.
 
     Raises:
         RequestError: folder missing or empty, image without mask, ambiguous or unusable masks, wrong list.
     """
-    every, notices = images_in(images, labels, name)
+    pattern = PairPattern(pair) if pair else None
+    annotations = annotations_at(labels, images) if labels is not None else None
+    if annotations and pattern:
+        raise RequestError(f"{name}: a pair pattern is for masks, but {labels} holds annotations; leave it out")
+    notices: tuple[Notice, ...] = ()
+    if pattern is not None:
+        every = images_by(pattern, images, labels, name)
+    else:
+        every, notices = images_in(images, None if annotations else labels, name)
     found = chosen(list_file, images, every, name) if list_file is not None else every
+    if annotations and labels is not None:
+        known = read_classes(classes, part) if classes else None
+        wanted = dict(zip(found, image_ids(images, found), strict=True))
+        drawn = open_annotated(name, images, every, wanted, annotations, labels, known, unannotated)
+        return replace(drawn, notices=(*notices, *drawn.notices))
+    if unannotated is not None and labels is not None:
+        raise RequestError(f"{name}: {labels} holds masks, where every pixel has a value; leave out 'unannotated'")
     ids = image_ids(images, found)
     if labels is None:
         names = read_classes(classes, part or "source") if classes else ()  # their order is the same in every part
         space = space_of(name, names) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
-        return Dataset(
-            name, space, _sorted(Item(i, p) for i, p in zip(ids, found, strict=True)), read_picture, no_labels, notices
-        )
-    masks = masks_of(images, found, labels, name)
+        notices = left_out_by(pattern, images, every) if pattern else notices
+        items = _sorted(Item(i, p) for i, p in zip(ids, found, strict=True))
+        return Dataset(name, space, items, read_picture, no_labels, notices)
+    if pattern is None:
+        masks = masks_of(images, found, labels, name)
+        notices = (*notices, *unused_masks(labels, masks, every))
+    else:
+        masks = masks_by(pattern, images, found, labels, name)
+        notices = left_out_by(pattern, images, every, masks, labels) if list_file is None else ()
+    return _masked(name, found, ids, masks, classes, ignore_ids, like, part, notices)
+
+
+def _masked(
+    name: str,
+    found: Sequence[Path],
+    ids: Sequence[str],
+    masks: Sequence[Path],
+    classes: Path | None,
+    ignore_ids: Sequence[int],
+    like: Sequence[str],
+    part: str | None,
+    notices: tuple[Notice, ...],
+) -> Dataset:
+    """Return the data set of images with a mask each; see :func:`open_folder`."""
     stamps = stamps_of(masks)
     plain = [mask for mask in masks if mask not in stamps]
     storages = require_lossless(plain, name)
@@ -174,7 +219,6 @@ def open_folder(
     require_known(stamps, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
     read = SizedLabels(FolderLabels(settled, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
-    notices = (*notices, *unused_masks(labels, masks, every))
     if stamps:
         notices = (*notices, Notice(notice_of(stamps, len(masks), name)))
     return Dataset(name, space_of(name, known, ignore_ids), items, read_picture, read, notices)
@@ -206,7 +250,8 @@ def describe_classes(dataset: Dataset) -> str:
     """Return the classes of a data set as a text, one per line: train id, name, and how masks show it."""
     read = folder_labels(dataset)
     classes = read.classes if read is not None else ()
-    own = {c.name: _shown(c) for c in classes}
+    drawn = dataset.read_label if isinstance(dataset.read_label, DrawnLabels) else None
+    own = drawn.described() if drawn is not None else {c.name: _shown(c) for c in classes}
     lines = [f"{dataset.name}: {len(dataset.space)} classes"]
     lines += [f"  {train_id:3d}  {name}{own.get(name, '')}" for train_id, name in enumerate(dataset.space.names)]
     return "\n".join([*lines, *(f"       {c.name}{_shown(c)}" for c in classes if c.ignored)])

@@ -11,7 +11,7 @@ from segadapt.data.dataset import Notice
 from segadapt.data.formats import HEAD, looks_like_an_image, not_read
 from segadapt.data.listing import IMAGE_SUFFIXES, files_below, walk
 from segadapt.data.masks_among import bare_name, beside_images, in_mask_folders
-from segadapt.data.pairing import MASK_ENDINGS
+from segadapt.data.pairing import MASK_ENDINGS, require_folder
 from segadapt.errors import RequestError
 
 _SIDE = """
@@ -47,9 +47,9 @@ def images_in(folder: Path, labels: Path | None, name: str) -> Gathered:
     Raises:
         RequestError: a folder is missing, or there are no images.
     """
-    _require_folder(folder, "image", name)
+    require_folder(folder, "image", name)
     if labels is not None:
-        _require_folder(labels, "mask", name)
+        require_folder(labels, "mask", name)
     if labels is not None and labels.resolve() == folder.resolve():
         readable, notices = _readable(folder)
         found = Gathered([path for path in readable if not path.stem.endswith(MASK_ENDINGS)], notices)
@@ -111,12 +111,6 @@ def unused_masks(labels: Path, masks: Sequence[Path], images: Sequence[Path]) ->
             f"{unused[0].relative_to(labels)}"
         ),
     )
-
-
-def _require_folder(folder: Path, kind: str, name: str) -> None:
-    if not folder.is_dir():
-        wrong = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise RequestError(f"{name}: the {kind} folder {folder} {wrong}; check the path")
 
 
 def _readable(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from segadapt.core.files import replace_file
 from segadapt.data.bands import reader_in
-from segadapt.data.dataset import DamagedFile, Dataset, Held
+from segadapt.data.dataset import DamagedFile, Dataset, Drawn, Held
 from segadapt.data.labelling import label_key
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
@@ -63,8 +63,8 @@ def content_key(dataset: Dataset, **settings: Any) -> str | None:
     None where nothing tells whether a label map is still the same: labels in memory, or read by an unknown function.
 
     It covers the class names, how label files are read, and for each item its id and the size and
-    time of change of its label file; not the place of the files, nor the images, unless labels are ignored where
-    images have no data.
+    time of change of its label file, or what its label is drawn from; not the place of the files, nor the images,
+    unless labels are ignored where images have no data.
     """
     reading = label_key(dataset.read_label)
     if reading is None:
@@ -79,6 +79,9 @@ def content_key(dataset: Dataset, **settings: Any) -> str | None:
             raise RequestError(f"{dataset.name}: '{item.id}' has no label, so there are no class statistics")
         if isinstance(item.label, Held):
             return None
+        if isinstance(item.label, Drawn):
+            digest.update(f"{item.id}\0{item.label.digest}\n".encode())
+            continue
         try:
             stat = item.label.stat()
         except OSError as problem:

@@ -114,7 +114,7 @@ def _of_list(line: str, file: Path) -> Path:
 
 
 class _Found(NamedTuple):
-    """What one entry stands for.
+    """The files that one entry stands for.
 
     Attributes:
         top: folder where the names of results begin.

@@ -105,7 +105,8 @@ def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collect
                 )
             path = ["stages", *path]
         try:
-            value: Any = parse_yaml(text)
+            # A pair pattern, {}_a.tif={}_b.gif, is text, though YAML takes a brace for a mapping.
+            value: Any = text if path[-1] == "pair" and text.startswith("{") else parse_yaml(text)
         except yaml.YAMLError as problem:
             raise RequestError(f"override '{given}': the value is not valid YAML") from problem
         length = path[-1] in ("steps", "epochs") and value is not None

@@ -37,11 +37,17 @@ class DataSpec(Settings):
         split: split of the data set, as its reader names it; empty takes the first one.
         options: further settings of the reader, e.g. ``{condition: fog}`` of ``acdc``.
         images: image folder, for ``folder``; kept as an absolute path.
-        labels: mask folder, for ``folder``; kept as an absolute path.
+        labels: mask folder, for ``folder``, or annotations (COCO, YOLO, labelme, Supervisely, CVAT): a file, or the
+            folder of the files; kept as an absolute path.
         classes: classes file, for ``folder``; kept as an absolute path. Without one the mask values are the classes.
         list_file: for ``folder``: file that names the images to use, one per line: a path below the image folder or
             the end of one, with or without suffix; null uses all; kept as an absolute path.
         ignore_ids: for ``folder``: mask values that belong to no class.
+        pair: for ``folder``: names of images and masks as ``IMAGE=MASK``, paths below their folders with ``{}`` for
+            what both share, e.g. ``{}_training.tif={}_manual1.gif``; other files are left out, and said. null pairs by
+            name. Without labels only the image's side counts.
+        unannotated: for annotations: name of the class of what they do not cover, or ``ignore`` for no class; null is
+            the class ``background``, or that of all others in the classes file.
         merge: its classes that count as a class of another name in the run's label space, e.g.
             ``{truck: car}``, or for none of them: ``{boat: ignore}``. The others are matched by name.
         bands: bands to read of images that have other than red, green and blue: numbers from 1 in the order wanted, or
@@ -60,6 +66,8 @@ class DataSpec(Settings):
     classes: str | None = None
     list_file: str | None = None
     ignore_ids: tuple[int, ...] = (255,)
+    pair: str | None = None
+    unannotated: str | None = None
     merge: dict[str, str] = Field(default_factory=dict)
     bands: BandChoice = None
     size: Resize = None

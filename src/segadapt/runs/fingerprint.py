@@ -105,7 +105,12 @@ def files_fingerprint(dataset: Dataset) -> str:
 
 def labels_read(spec: DataSpec) -> dict[str, Any]:
     """Return the settings that decide, besides the files, which classes labels mean; without the default ones."""
-    read: dict[str, Any] = {"merge": spec.merge, "options": spec.options}
+    read: dict[str, Any] = {
+        "merge": spec.merge,
+        "options": spec.options,
+        "pair": spec.pair,
+        "unannotated": spec.unannotated,
+    }
     if spec.reader == "folder" and spec.ignore_ids != DataSpec().ignore_ids:
         read["ignore_ids"] = spec.ignore_ids
     if spec.classes is not None:

@@ -37,6 +37,7 @@ def label_images(
     policy: str = "class_balanced",
     labels: Path | None = None,
     classes: Path | None = None,
+    pair: str | None = None,
     size: Resize = None,
     inference: InferenceConfig | None = None,
     ids: str = "train",
@@ -60,6 +61,7 @@ def label_images(
         labels: true masks that the pseudo labels are compared with afterwards; thresholds and selection never see
             them.
         classes: classes file of ``labels``.
+        pair: pattern of the names of images and masks; see :class:`~segadapt.data.pair_pattern.PairPattern`.
         size: working size of the images; None keeps them.
         inference: how images are predicted; the defaults of InferenceConfig if None.
         ids: ``train``; ``own`` for the ids or colours of the user's masks; or ``cityscapes``.
@@ -72,11 +74,11 @@ def label_images(
         RequestError: other files are in the way of the results, the masks do not fit, or no image could be labelled.
     """
     masks = mask_format(loaded.space, ids)
-    target = in_bands(open_folder(images, None, None, name="label"), None, reader_of(loaded.input))
+    target = in_bands(open_folder(images, None, None, name="label", pair=pair), None, reader_of(loaded.input))
     truth = None
     if labels is not None:
         truth = in_space(
-            open_folder(images, labels, classes, name="label", like=loaded.space.names, part="target"),
+            open_folder(images, labels, classes, name="label", like=loaded.space.names, part="target", pair=pair),
             loaded.space,
             "label",
         )

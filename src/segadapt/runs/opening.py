@@ -50,6 +50,11 @@ def open_spec(
             raise RequestError(f"{where}: a folder data set needs 'images'")
         if labelled and spec.labels is None:
             raise RequestError(f"{where}: labels are needed here; give 'labels', the folder of the masks")
+        if spec.split:
+            raise RequestError(
+                f"{where}: a folder has no split '{spec.split}'; name its images in a file, one per line, and give "
+                "that as list_file"
+            )
         dataset = open_folder(
             Path(spec.images),
             Path(spec.labels) if labelled and spec.labels else None,
@@ -59,6 +64,8 @@ def open_spec(
             like=like.names if like is not None else (),
             part=part,
             list_file=Path(spec.list_file) if spec.list_file else None,
+            pair=spec.pair,
+            unannotated=spec.unannotated if labelled else None,
         )
     else:
         reader_info(spec.reader)

@@ -8,7 +8,7 @@ from typing import Any
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.memory import in_memory
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, nearest
 from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.runs.opening import PYTHON
 
@@ -21,6 +21,7 @@ def own_data(
     folders: Mapping[str, tuple[PathLike | None, PathLike | None]],
     classes: Classes | None,
     ignore_ids: Sequence[int],
+    pair: str | Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]]]:
     """Return data sets that a script gives, and the settings of all data sets, by part of the run.
 
@@ -29,6 +30,7 @@ def own_data(
         folders: folder of images and folder of masks, by the same parts.
         classes: classes file of the masks, or class names or a label space of the data sets.
         ignore_ids: mask values in folders that belong to no class.
+        pair: pattern of the names of images and masks, of source and test or by part of the run.
 
     Raises:
         RequestError: a part or the classes of a data set are missing.
@@ -36,6 +38,7 @@ def own_data(
     given: dict[str, Dataset] = {}
     data: dict[str, dict[str, Any]] = {}
     space = _space(classes) if datasets else None
+    pairs = _pairs(pair, folders)
     for part, (images, labels) in folders.items():
         needs_labels = part != "target"
         if part in datasets:
@@ -57,6 +60,8 @@ def own_data(
                 "data sets as source and target"
             )
         data[part] = {"images": os.fspath(images)} if images is not None else {}
+        if part in pairs:
+            data[part]["pair"] = pairs[part]
         if labels is not None:
             file = classes if isinstance(classes, (str, os.PathLike)) else None
             if part == "source" and classes is not None and file is None:
@@ -73,6 +78,18 @@ def own_data(
             else:
                 data[part] |= masks
     return given, data
+
+
+def _pairs(pair: str | Mapping[str, str] | None, folders: Mapping[str, Any]) -> dict[str, str]:
+    """Return the pattern of each part; one for all counts where masks are."""
+    if pair is None:
+        return {}
+    if isinstance(pair, str):
+        return {part: pair for part, (_, labels) in folders.items() if part != "target" or labels is not None}
+    for part in pair:
+        if part not in folders:
+            raise RequestError(f"no part '{part}'{nearest(part, folders)} to pair; parts: {', '.join(folders)}")
+    return dict(pair)
 
 
 def _space(classes: Classes | None) -> LabelSpace | None:
