@@ -25,7 +25,7 @@ SHIPPED = {
     "camvid_idd": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
     "cityscapes_acdc": f"source_only dacs daformer hrda mic mpcl {PUBLISHED}",
     "cityscapes_dark_zurich": f"source_only dacs daformer hrda mic mpcl {PUBLISHED}",
-    "folders": f"source_only {STAGED}",
+    "folders": f"source_only oracle {STAGED}",
     "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls cpsl_official {PUBLISHED} resnet38 vgg16",
     "synthia_cityscapes": f"source_only {STAGED} adaptseg_ls {PUBLISHED}",
     "toy": f"source_only oracle {STAGED} mic_hrda",
