@@ -488,7 +488,7 @@ def planned_recipe(folder: Path) -> str:
 
 
 def test_a_plan_shows_what_the_length_changes(tmp_path: Path) -> None:
-    config, published = resolve(planned_recipe(tmp_path), ["adapt.optimiser.lr=0.1"])
+    config, published, _ = resolve(planned_recipe(tmp_path), ["adapt.optimiser.lr=0.1"])
     source, adapt = plan_run(config, {}, measure=True, published=published)["stages"]
     assert (source["published"], source["changes"], source["rates"]) == ("", [], {})
     assert (adapt["published"], adapt["steps"]) == ("40", 4)

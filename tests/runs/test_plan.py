@@ -12,17 +12,18 @@ from typer.testing import CliRunner
 import segadapt
 import segadapt.api.planning as planning
 from segadapt.cli import adapting, app
+from segadapt.cli import planning as command
 from segadapt.runs import plan as plan_module
 from segadapt.runs.config import build_config, resolve_folders
 from segadapt.runs.plan import advice, plan_run
 from tests.tiny import raw_config, write_folder
 
-OF_THE_RUN = {"out", "stage", "reuse", "quiet"}
+OF_THE_RUN = {"out", "stage", "reuse", "quiet", "accept", "yes"}
 """Options of adapt that say where a run goes, and not what it is."""
 
 
 @pytest.mark.parametrize(
-    ("adapt", "plan"), [(segadapt.adapt, segadapt.plan), (adapting.adapt, adapting.plan)], ids=["python", "command"]
+    ("adapt", "plan"), [(segadapt.adapt, segadapt.plan), (adapting.adapt, command.plan)], ids=["python", "command"]
 )
 def test_plan_takes_what_adapt_takes(adapt: Any, plan: Any) -> None:
     of_adapt, of_plan = inspect.signature(adapt).parameters, inspect.signature(plan).parameters
