@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import segadapt
-from segadapt.data.classes_file import read_classes, space_of
+from segadapt.data.masks.classes_file import read_classes, space_of
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.models.build import build_segmenter

@@ -21,8 +21,8 @@ from PIL import Image, ImageDraw
 from segadapt.data.cache import DecodedCache
 from segadapt.data.convert import convert_labels
 from segadapt.data.dataset import Dataset
-from segadapt.data.folder import describe_classes, open_folder
-from segadapt.data.labelling import SizeMismatch
+from segadapt.data.folders.folder import describe_classes, open_folder
+from segadapt.data.masks.labelling import SizeMismatch
 from segadapt.data.statistics import class_statistics, content_key
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap

@@ -16,8 +16,8 @@ from PIL import Image
 
 from segadapt.data.bands import BandReader, as_rgb, in_bands, reader_in, reader_of
 from segadapt.data.dataset import DamagedFile, Dataset
-from segadapt.data.decode import read_picture
-from segadapt.data.folder import open_folder
+from segadapt.data.files.decode import read_picture
+from segadapt.data.folders.folder import open_folder
 from segadapt.data.resize import resize_image
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
@@ -195,8 +195,8 @@ def in_range(high: float) -> Any:
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
 def test_bands_lie_as_a_viewer_shows_them(tmp_path: Path, orientation: int) -> None:
-    from segadapt.data.decode import picture_size
-    from segadapt.data.orientation import turned
+    from segadapt.data.files.decode import picture_size
+    from segadapt.data.files.orientation import turned
 
     for number, kind in enumerate(("a.tif", "b.png")):
         values = random(200, 3000, 3, "uint16", number)
@@ -232,7 +232,7 @@ def test_a_measured_band_that_is_named_alpha_is_one_of_all(tmp_path: Path) -> No
 def test_without_rasterio_opencv_reads_up_to_four_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = random(200, 3000, 4, "uint16")
     cv2.imwrite(str(tmp_path / "0.tif"), values)
-    monkeypatch.setattr("segadapt.data.stored.has_rasterio", lambda: False)
+    monkeypatch.setattr("segadapt.data.files.stored.has_rasterio", lambda: False)
     dataset = in_bands(opened(tmp_path), "all")
     assert dataset.image(0).shape == (20, 30, 4)
     order = [

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import (
+from segadapt.data.files.decode import (
     UnknownLabel,
     as_indices,
     decode,
@@ -20,7 +20,7 @@ from segadapt.data.decode import (
     read_index,
     read_picture,
 )
-from segadapt.data.labelling import label_colors
+from segadapt.data.masks.labelling import label_colors
 from tests.data.writing import odd_palette, picture, save, save_16bit_rgb
 
 INDICES = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -245,7 +245,7 @@ def test_arrays_can_be_written_to(tmp_path: Path) -> None:
 
 
 def test_images_too_large_to_decode_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segadapt.data.formats.MOST_PIXELS", 40)
+    monkeypatch.setattr("segadapt.data.files.formats.MOST_PIXELS", 40)
     path = save(tmp_path / "mosaic.png", picture(6, 8))
     with pytest.raises(DamagedFile, match=r"mosaic\.png has 8 x 6 pixels, too many to decode; cut it into tiles"):
         read_picture(path)

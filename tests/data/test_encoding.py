@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segadapt.core.files import require_writable, write_bytes
-from segadapt.data.writing import encode_picture
+from segadapt.data.files.writing import encode_picture
 from segadapt.errors import RequestError, RunError
 
 

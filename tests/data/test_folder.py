@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from segadapt.data.classes_file import MaskClass, read_classes
 from segadapt.data.dataset import Dataset
-from segadapt.data.decode import UnknownLabel
-from segadapt.data.folder import describe_classes, open_folder
-from segadapt.data.infer_classes import classes_named
-from segadapt.data.labelling import SizeMismatch
-from segadapt.data.listing import walk
+from segadapt.data.files.decode import UnknownLabel
+from segadapt.data.folders.folder import describe_classes, open_folder
+from segadapt.data.folders.listing import walk
+from segadapt.data.masks.classes_file import MaskClass, read_classes
+from segadapt.data.masks.infer_classes import classes_named
+from segadapt.data.masks.labelling import SizeMismatch
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from tests.data.writing import odd_palette, picture, save, save_16bit_rgb

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, features
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import decode, picture_size, read_picture
-from segadapt.data.folder import open_folder
-from segadapt.data.formats import IMAGE_SUFFIXES, Unsupported, not_read
-from segadapt.data.listing import walk
+from segadapt.data.files.decode import decode, picture_size, read_picture
+from segadapt.data.files.formats import IMAGE_SUFFIXES, Unsupported, not_read
+from segadapt.data.folders.folder import open_folder
+from segadapt.data.folders.listing import walk
 from segadapt.errors import RequestError
 from segadapt.evaluation.inputs import find_inputs
 from tests.data.writing import picture, save
@@ -47,7 +47,7 @@ def test_heif_is_read_or_named_with_the_extra(tmp_path: Path, monkeypatch: pytes
         pillow_heif.from_pillow(Image.fromarray(picture(16, 24))).save(tmp_path / "b.heic")
         assert read_picture(tmp_path / "b.heic").shape == (16, 24, 3)
         assert ".heic" in IMAGE_SUFFIXES
-    monkeypatch.setattr("segadapt.data.formats.IMAGE_SUFFIXES", (".png",))
+    monkeypatch.setattr("segadapt.data.files.formats.IMAGE_SUFFIXES", (".png",))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     assert "segadapt[heif]" in (not_read(path) or "")
     with pytest.raises(Unsupported, match=r"a\.heic is a HEIF picture; pip install \"segadapt\[heif\]\" reads it"):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.folder import open_folder
-from segadapt.data.mask_storage import storage_of
+from segadapt.data.folders.folder import open_folder
+from segadapt.data.masks.mask_storage import storage_of
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from tests.data.writing import save, tiff, tiff_page

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.raster import Raster, Window, read_bands
+from segadapt.data.files.raster import Raster, Window, read_bands
 from segadapt.errors import RequestError
 
 rasterio = pytest.importorskip("rasterio")

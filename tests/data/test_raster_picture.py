@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import picture_size, read_picture
-from segadapt.data.raster import Raster, Window
-from segadapt.data.raster_picture import Viewer, read_raster
-from segadapt.data.tiff_head import tiff_head
+from segadapt.data.files.decode import picture_size, read_picture
+from segadapt.data.files.raster import Raster, Window
+from segadapt.data.files.raster_picture import Viewer, read_raster
+from segadapt.data.files.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from tests.data.test_raster import rasterio, write_tiff
 
@@ -145,6 +145,6 @@ def test_heads_are_those_that_rasterio_wrote(tmp_path: Path) -> None:
 def test_a_raster_too_large_to_hold_names_the_command_that_cuts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segadapt.data.raster_picture.MOST_PIXELS", 100)
+    monkeypatch.setattr("segadapt.data.files.raster_picture.MOST_PIXELS", 100)
     with pytest.raises(DamagedFile, match=r"big\.tif has 32 x 24 pixels, too many to decode; cut .*segadapt data tile"):
         read_picture(write_tiff(tmp_path / "big.tif", scene(5)))

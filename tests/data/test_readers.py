@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.decode import UnknownLabel
-from segadapt.data.labelling import SizeMismatch
+from segadapt.data.files.decode import UnknownLabel
+from segadapt.data.masks.labelling import SizeMismatch
 from segadapt.data.readers import READERS, open_dataset, to_space
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SPACES, SYNTHIA, THINGS, LabelSpace

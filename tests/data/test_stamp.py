@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
-from segadapt.data.classes_file import read_classes
-from segadapt.data.decode import UnknownLabel
-from segadapt.data.folder import FolderLabels, open_folder
-from segadapt.data.mask_format import LEGEND, mask_format, require_legend_place, write_legend
-from segadapt.data.stamp import KEY, Stamp, read_stamp
+from segadapt.data.files.decode import UnknownLabel
+from segadapt.data.folders.folder import FolderLabels, open_folder
+from segadapt.data.masks.classes_file import read_classes
+from segadapt.data.masks.mask_format import LEGEND, mask_format, require_legend_place, write_legend
+from segadapt.data.masks.stamp import KEY, Stamp, read_stamp
 from segadapt.errors import RequestError
 from segadapt.labels import CITYSCAPES, IGNORE, LabelSpace, distinct_colors
 from tests.data.writing import picture, save

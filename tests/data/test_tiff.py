@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import decode, picture_size, read_picture
-from segadapt.data.formats import Unsupported
+from segadapt.data.files.decode import decode, picture_size, read_picture
+from segadapt.data.files.formats import Unsupported
 from tests.data.writing import odd_palette, picture, tiff, tiff_page
 
 INDICES = (np.arange(48) % 3).astype(np.uint8).reshape(6, 8)

@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.decode import read_index, read_picture
-from segadapt.data.labelling import no_labels
-from segadapt.data.mask_format import mask_format
+from segadapt.data.files.decode import read_index, read_picture
+from segadapt.data.files.raster import Raster, Window
+from segadapt.data.masks.labelling import no_labels
+from segadapt.data.masks.mask_format import mask_format
+from segadapt.data.masks.stamp import read_stamp
 from segadapt.data.memory import in_memory
-from segadapt.data.raster import Raster, Window
-from segadapt.data.stamp import read_stamp
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluation.mosaic import Mosaic, is_mosaic
 from segadapt.evaluation.predict import predict_array, predict_path

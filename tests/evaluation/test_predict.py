@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from segadapt.core.files import write_bytes
-from segadapt.data.decode import read_index
-from segadapt.data.mask_format import mask_format
-from segadapt.data.writing import encode_index_png
+from segadapt.data.files.decode import read_index
+from segadapt.data.files.writing import encode_index_png
+from segadapt.data.masks.mask_format import mask_format
 from segadapt.errors import RequestError
 from segadapt.evaluation.inputs import find_inputs
 from segadapt.evaluation.predict import predict_array, predict_path

@@ -75,7 +75,7 @@ def import_(
 
 def _space(text: str) -> LabelSpace | str | None:
     """Return a name, or the classes of a file: by their ids where these are 0, 1, ..., else in the file's order."""
-    from segadapt.data.classes_file import read_classes, space_of
+    from segadapt.data.masks.classes_file import read_classes, space_of
 
     if not text or text in SPACES or not Path(text).is_file():
         return text or None

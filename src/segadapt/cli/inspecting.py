@@ -66,7 +66,7 @@ def check(
     from segadapt.core.registry import load_plugins
     from segadapt.data.bands import reader_in
     from segadapt.data.check import OTHER_NUMBER, Problem, check_dataset
-    from segadapt.data.folder import describe_classes
+    from segadapt.data.folders.folder import describe_classes
     from segadapt.data.readers import reader_info
     from segadapt.engine.record import Steps
     from segadapt.runs.opening import open_spec
@@ -103,7 +103,7 @@ def check(
 
 def _show_classes(images: Path | None, labels: Path | None, folder: Path, list_file: Path | None, json: bool) -> None:
     """Write a picture of each value or colour of masks, and list them."""
-    from segadapt.data.value_pictures import show_signs
+    from segadapt.data.masks.value_pictures import show_signs
 
     if images is None or labels is None:
         raise RequestError("--show-classes needs folders: give --images and --labels")

@@ -1,8 +1,8 @@
 """Images of any number of bands and any depth, as pictures of 8 bits per band.
 
 Ordinary images (8 bits, or 16 bits over their full range; grey, RGB, palette) are what a viewer shows, see
-:func:`~segadapt.data.decode.read_picture`. A set of others gets a :class:`BandReader`: which bands are read, in which
-order, and the range of each, measured over the set (:mod:`segadapt.data.scaling`).
+:func:`~segadapt.data.files.decode.read_picture`. A set of others gets a :class:`BandReader`: which bands are read, in
+which order, and the range of each, measured over the set (:mod:`segadapt.data.scaling`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, PositiveInt
 
 from segadapt.core.settings import Shown
-from segadapt.data import raster_picture
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
-from segadapt.data.decode import read_picture
-from segadapt.data.raster import ALPHA, UNDEFINED, Bands, Raster, Window
+from segadapt.data.files import raster_picture
+from segadapt.data.files.decode import read_picture
+from segadapt.data.files.raster import ALPHA, UNDEFINED, Bands, Raster, Window
+from segadapt.data.files.stored import Stored, read_stored, stored
+from segadapt.data.files.tiff_head import tiff_head
 from segadapt.data.scaling import Range, conventional, measured_range, to_bytes
-from segadapt.data.stored import Stored, read_stored, stored
-from segadapt.data.tiff_head import tiff_head
 from segadapt.errors import RequestError
 
 RGB = (1, 2, 3)

@@ -15,15 +15,15 @@ import numpy.typing as npt
 
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
-from segadapt.data.decode import UnknownLabel
-from segadapt.data.folder import folder_labels
-from segadapt.data.formats import Unsupported
-from segadapt.data.labelling import SizeMismatch
-from segadapt.data.mask_values import count_values, shown
+from segadapt.data.files.decode import UnknownLabel
+from segadapt.data.files.formats import Unsupported
+from segadapt.data.files.writing import encode_picture
+from segadapt.data.folders.folder import folder_labels
+from segadapt.data.masks.labelling import SizeMismatch
+from segadapt.data.masks.mask_values import count_values, shown
 from segadapt.data.overlay import contact_picture
 from segadapt.data.statistics import count_classes
 from segadapt.data.streaming import ordered_map
-from segadapt.data.writing import encode_picture
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 

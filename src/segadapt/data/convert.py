@@ -15,8 +15,8 @@ import yaml
 from segadapt.core.files import write_bytes, write_text
 from segadapt.data.annotations.drawn import DrawnLabels, Painted
 from segadapt.data.dataset import Dataset, Drawn
+from segadapt.data.files.writing import encode_index_png
 from segadapt.data.statistics import count_classes
-from segadapt.data.writing import encode_index_png
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
 

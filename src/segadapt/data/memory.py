@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from segadapt.data.dataset import DamagedFile, Dataset, Held, Item, Picture
 from segadapt.data.given import as_array, as_picture
-from segadapt.data.labelling import some
+from segadapt.data.masks.labelling import some
 from segadapt.errors import RequestError, one_line
 from segadapt.labels import IGNORE, LabelMap, LabelSpace
 

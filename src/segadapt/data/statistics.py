@@ -22,7 +22,7 @@ import numpy.typing as npt
 from segadapt.core.files import replace_file
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import DamagedFile, Dataset, Drawn, Held
-from segadapt.data.labelling import label_key
+from segadapt.data.masks.labelling import label_key
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from segadapt.data.gathering import images_in
-from segadapt.data.pairing import image_ids, masks_of
-from segadapt.data.raster import Bands, Raster, Window
-from segadapt.data.raster_picture import is_upright
-from segadapt.data.raster_writing import write_raster
+from segadapt.data.files.raster import Bands, Raster, Window
+from segadapt.data.files.raster_picture import is_upright
+from segadapt.data.files.raster_writing import write_raster
+from segadapt.data.folders.gathering import images_in
+from segadapt.data.folders.pairing import image_ids, masks_of
 from segadapt.errors import RequestError
 
 Numbers = npt.NDArray[Any]

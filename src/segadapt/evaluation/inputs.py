@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import picture_size
-from segadapt.data.formats import first_not_read
-from segadapt.data.gathering import gather
-from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.files.decode import picture_size
+from segadapt.data.files.formats import first_not_read
+from segadapt.data.folders.gathering import gather
+from segadapt.data.folders.listing import IMAGE_SUFFIXES, walk
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.video import VIDEO_SUFFIXES, is_video
 

@@ -25,13 +25,13 @@ from segadapt.core.files import write_bytes
 from segadapt.core.types import Size
 from segadapt.data.bands import BandReader
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.data.decode import picture_size
-from segadapt.data.raster import Raster, has_rasterio
-from segadapt.data.raster_picture import Reader, Viewer, is_upright
-from segadapt.data.raster_writing import RGB, RasterRows, raster_rows
+from segadapt.data.files.decode import picture_size
+from segadapt.data.files.raster import Raster, has_rasterio
+from segadapt.data.files.raster_picture import Reader, Viewer, is_upright
+from segadapt.data.files.raster_writing import RGB, RasterRows, raster_rows
+from segadapt.data.files.tiff_head import tiff_head
+from segadapt.data.files.writing import encode_picture
 from segadapt.data.resize import Resize, resize_image
-from segadapt.data.tiff_head import tiff_head
-from segadapt.data.writing import encode_picture
 from segadapt.evaluation.blending import Blend
 from segadapt.evaluation.placing import Places
 from segadapt.evaluation.results import JPEG_QUALITY, Look

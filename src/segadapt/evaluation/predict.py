@@ -16,8 +16,8 @@ import torch
 from segadapt.core.files import write_bytes
 from segadapt.data.bands import BandReader
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.data.decode import read_picture
-from segadapt.data.mask_format import mask_format, require_legend_place, write_legend
+from segadapt.data.files.decode import read_picture
+from segadapt.data.masks.mask_format import mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
@@ -120,7 +120,7 @@ def predict_path(
 
     ``a/b.jpg`` in the input folder gives, in ``output``, for each of ``kinds``:
 
-    - index: ``a/b.png``, pixel value = class; see :mod:`segadapt.data.mask_format`;
+    - index: ``a/b.png``, pixel value = class; see :mod:`segadapt.data.masks.mask_format`;
     - color: ``a/b_color.png``, the classes' colours as RGB;
     - overlay: ``a/b_overlay.jpg``, image and colours mixed;
     - confidence: ``a/b_confidence.png``, grey, 255 times the probability of the predicted class.

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.dataset import Picture
-from segadapt.data.mask_format import MaskFormat
+from segadapt.data.files.writing import encode_index_png, encode_picture
+from segadapt.data.masks.mask_format import MaskFormat
 from segadapt.data.overlay import blend
-from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.labels import IGNORE, LabelMap
 
 JPEG_QUALITY = 90

@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import Picture
-from segadapt.data.raster import Raster, Window
-from segadapt.data.raster_picture import Reader
+from segadapt.data.files.raster import Raster, Window
+from segadapt.data.files.raster_picture import Reader
 from segadapt.data.resize import resize_image
 from segadapt.evaluation.tiling import Axis
 from segadapt.labels import IGNORE, LabelMap

@@ -18,12 +18,12 @@ import torch
 
 from segadapt.core.files import replacing, write_bytes
 from segadapt.data.dataset import Picture
-from segadapt.data.decode import read_picture
-from segadapt.data.mask_format import mask_format
+from segadapt.data.files.decode import read_picture
+from segadapt.data.files.writing import encode_index_png, encode_picture
+from segadapt.data.masks.mask_format import mask_format
 from segadapt.data.readers import open_dataset
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
-from segadapt.data.writing import encode_index_png, encode_picture
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.inputs import find_inputs
 from segadapt.evaluation.placing import require_free

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from segadapt.core.files import write_bytes, write_json
 from segadapt.data.bands import as_rgb
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
-from segadapt.data.decode import read_index
+from segadapt.data.files.decode import read_index
+from segadapt.data.files.writing import encode_picture
 from segadapt.data.resize import Resize, resize_image, resize_label
-from segadapt.data.writing import encode_picture
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter

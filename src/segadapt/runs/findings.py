@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from segadapt.data.folder import folder_labels
-from segadapt.data.labelling import some
-from segadapt.data.masks_among import all_look_like_masks
+from segadapt.data.folders.folder import folder_labels
+from segadapt.data.folders.masks_among import all_look_like_masks
+from segadapt.data.masks.labelling import some
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.runs.overview import PartRead

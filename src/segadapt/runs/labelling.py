@@ -10,9 +10,9 @@ from segadapt.core.files import read_json, write_bytes
 from segadapt.core.settings import checked
 from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset
-from segadapt.data.decode import read_index
-from segadapt.data.folder import open_folder
-from segadapt.data.mask_format import LEGEND, mask_format, require_legend_place, write_legend
+from segadapt.data.files.decode import read_index
+from segadapt.data.folders.folder import open_folder
+from segadapt.data.masks.mask_format import LEGEND, mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.environment import RoundEnvironment
@@ -47,7 +47,8 @@ def label_images(
 ) -> dict[str, Any]:
     """Write ``out/labels/ID.png``, ``out/legend.json`` and ``out/labels.json``; return the summary.
 
-    The labels are masks as :mod:`segadapt.data.mask_format` has them; 255 is unlabelled, unless own ids are asked for.
+    The labels are masks as :mod:`segadapt.data.masks.mask_format` has them; 255 is unlabelled, unless own ids are asked
+    for.
 
     Nothing in ``out`` changes before all labels are made; then they may replace the results of an earlier call. The
     summary that is returned also says what the folder of the images holds beside them: ``left_out``, one line a kind.
@@ -61,7 +62,7 @@ def label_images(
         labels: true masks that the pseudo labels are compared with afterwards; thresholds and selection never see
             them.
         classes: classes file of ``labels``.
-        pair: pattern of the names of images and masks; see :class:`~segadapt.data.pair_pattern.PairPattern`.
+        pair: pattern of the names of images and masks; see :class:`~segadapt.data.folders.pair_pattern.PairPattern`.
         size: working size of the images; None keeps them.
         inference: how images are predicted; the defaults of InferenceConfig if None.
         ids: ``train``; ``own`` for the ids or colours of the user's masks; or ``cityscapes``.

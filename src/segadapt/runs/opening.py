@@ -12,7 +12,7 @@ import numpy as np
 from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
-from segadapt.data.folder import open_folder
+from segadapt.data.folders.folder import open_folder
 from segadapt.data.readers import open_dataset, reader_info
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
@@ -42,7 +42,7 @@ def open_spec(
         roots: where named data sets lie.
         where: name of its part in the run, for messages.
         like: label space of another data set; masks in folders without a classes file are read as its masks are.
-        part: part of the run whose ids in the classes file count, see :data:`segadapt.data.classes_file.PARTS`.
+        part: part of the run whose ids in the classes file count, see :data:`segadapt.data.masks.classes_file.PARTS`.
         reading: how other images, e.g. those of the training, were read; these are read alike. None measures.
     """
     if spec.reader == "folder":

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from segadapt.data.dataset import Dataset, Notice
-from segadapt.data.few_classes import require_two
+from segadapt.data.masks.few_classes import require_two
 from segadapt.data.readers import to_space
 from segadapt.errors import RequestError
 from segadapt.labels import SPACES, LabelSpace, alike

@@ -19,9 +19,9 @@ from segadapt.data.annotations.supervisely import META, read_supervisely, superv
 from segadapt.data.annotations.supervisely import TOOL as SUPERVISELY
 from segadapt.data.annotations.yolo import TOOL as YOLO
 from segadapt.data.annotations.yolo import is_yolo, names_near, read_yolo
-from segadapt.data.labelling import some
-from segadapt.data.listing import IMAGE_SUFFIXES, walk
-from segadapt.data.pairing import MASK_ENDINGS
+from segadapt.data.folders.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.folders.pairing import MASK_ENDINGS
+from segadapt.data.masks.labelling import some
 from segadapt.errors import RequestError
 
 SUFFIXES = (".json", ".txt", ".xml")

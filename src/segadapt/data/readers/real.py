@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from segadapt.data.dataset import Dataset
+from segadapt.data.folders.listing import build, by_id, files_in, folder_in
 from segadapt.data.ids import CITYSCAPES_LABEL_IDS, CITYSCAPES_TRAIN_ID, NTHU_TRAIN_ID, train_ids, with_ignored
-from segadapt.data.labelling import IndexLabels
-from segadapt.data.listing import build, by_id, files_in, folder_in
+from segadapt.data.masks.labelling import IndexLabels
 from segadapt.errors import RequestError, nearest
 from segadapt.labels import CITYSCAPES, IDD_LITE, NTHU
 

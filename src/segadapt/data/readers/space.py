@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.labelling import Relabelled
+from segadapt.data.masks.labelling import Relabelled
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 

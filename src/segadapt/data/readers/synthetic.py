@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.decode import read_first_channel
+from segadapt.data.files.decode import read_first_channel
+from segadapt.data.folders.listing import build, by_id, files_in, folder_in
 from segadapt.data.ids import CITYSCAPES_LABEL_IDS, CITYSCAPES_TRAIN_ID, SYNTHIA_CLASSES, synthia_ids, with_ignored
-from segadapt.data.labelling import IndexLabels
-from segadapt.data.listing import build, by_id, files_in, folder_in
+from segadapt.data.masks.labelling import IndexLabels
 from segadapt.data.readers.space import to_space
 from segadapt.errors import RequestError
 from segadapt.labels import CITYSCAPES, label_space

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segadapt.data.classes_file import MaskClass
-from segadapt.data.decode import UnknownLabel, Values, as_indices
-from segadapt.data.labelling import IndexLabels, label_colors, some
-from segadapt.data.stamp import Stamp, read_stamp
+from segadapt.data.files.decode import UnknownLabel, Values, as_indices
+from segadapt.data.masks.classes_file import MaskClass
+from segadapt.data.masks.labelling import IndexLabels, label_colors, some
+from segadapt.data.masks.stamp import Stamp, read_stamp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap, alike
 

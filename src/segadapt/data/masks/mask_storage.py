@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segadapt.data import tiff as tags
-from segadapt.data.classes_file import MaskClass
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import as_indices, decode
-from segadapt.data.decoded import Decoded, Palette
-from segadapt.data.formats import HEAD, open_image
-from segadapt.data.labelling import color_codes, color_of
-from segadapt.data.pixels import bits_of, greys_only, raw_mode
+from segadapt.data.files import tiff as tags
+from segadapt.data.files.decode import as_indices, decode
+from segadapt.data.files.decoded import Decoded, Palette
+from segadapt.data.files.formats import HEAD, open_image
+from segadapt.data.files.pixels import bits_of, greys_only, raw_mode
+from segadapt.data.masks.classes_file import MaskClass
+from segadapt.data.masks.labelling import color_codes, color_of
 from segadapt.errors import RequestError
 from segadapt.labels import Color
 
@@ -93,7 +93,7 @@ class Signs:
 
     Attributes:
         values: of grey and palette masks, and of grey pictures saved as RGB.
-        codes: colours of RGB masks, see :func:`~segadapt.data.labelling.color_codes`.
+        codes: colours of RGB masks, see :func:`~segadapt.data.masks.labelling.color_codes`.
         palette: the first one.
         color_mask: the first RGB mask with colours that are not grey.
         plain_mask: the first mask of numbers without palette.

@@ -20,7 +20,7 @@ from segadapt.labels import Color
 KEY = "segadapt-classes"
 """Keyword of the text chunk, and first word of a TIFF's image description."""
 LEGEND_FORMAT = "segadapt-legend-1"
-"""Format of the legend beside masks, see :mod:`segadapt.data.mask_format`."""
+"""Format of the legend beside masks, see :mod:`segadapt.data.masks.mask_format`."""
 _VERSION = 1
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD_END = 33

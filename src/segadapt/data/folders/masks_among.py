@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import Values, decode
-from segadapt.data.labelling import color_codes
-from segadapt.data.pairing import IMAGE_ENDINGS, MASK_ENDINGS
+from segadapt.data.files.decode import Values, decode
+from segadapt.data.folders.pairing import IMAGE_ENDINGS, MASK_ENDINGS
+from segadapt.data.masks.labelling import color_codes
 
 RESULT_ENDINGS = ("_overlay", "_confidence", "_color")
 """Endings of what ``segadapt predict`` writes beside its index masks."""

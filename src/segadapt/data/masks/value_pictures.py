@@ -11,12 +11,12 @@ import numpy as np
 
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import Picture
-from segadapt.data.decode import read_picture
-from segadapt.data.gathering import images_in
-from segadapt.data.listing import chosen
-from segadapt.data.mask_values import Sign, count_values, shown, sign_map
-from segadapt.data.pairing import masks_of
-from segadapt.data.writing import encode_picture
+from segadapt.data.files.decode import read_picture
+from segadapt.data.files.writing import encode_picture
+from segadapt.data.folders.gathering import images_in
+from segadapt.data.folders.listing import chosen
+from segadapt.data.folders.pairing import masks_of
+from segadapt.data.masks.mask_values import Sign, count_values, shown, sign_map
 
 _WIDEST = 640
 _DIMMED = 0.25

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segadapt.data.dataset import Notice
-from segadapt.data.formats import HEAD, looks_like_an_image, not_read
-from segadapt.data.listing import IMAGE_SUFFIXES, files_below, walk
-from segadapt.data.masks_among import bare_name, beside_images, in_mask_folders
-from segadapt.data.pairing import MASK_ENDINGS, require_folder
+from segadapt.data.files.formats import HEAD, looks_like_an_image, not_read
+from segadapt.data.folders.listing import IMAGE_SUFFIXES, files_below, walk
+from segadapt.data.folders.masks_among import bare_name, beside_images, in_mask_folders
+from segadapt.data.folders.pairing import MASK_ENDINGS, require_folder
 from segadapt.errors import RequestError
 
 _SIDE = """

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segadapt.data.classes_file import MaskClass
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import as_indices, decode
-from segadapt.data.labelling import color_codes, color_of
+from segadapt.data.files.decode import as_indices, decode
+from segadapt.data.masks.classes_file import MaskClass
+from segadapt.data.masks.labelling import color_codes, color_of
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from segadapt.data.classes_file import MaskClass
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import decode
-from segadapt.data.decoded import Values
-from segadapt.data.labelling import color_of, some
-from segadapt.data.mask_storage import Signs, different_palettes, hex_color
+from segadapt.data.files.decode import decode
+from segadapt.data.files.decoded import Values
+from segadapt.data.masks.classes_file import MaskClass
+from segadapt.data.masks.labelling import color_of, some
+from segadapt.data.masks.mask_storage import Signs, different_palettes, hex_color
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color
 

@@ -1,6 +1,6 @@
 """Class lists of annotation tools and frameworks, brought into one form.
 
-Read are our own files (see :mod:`segadapt.data.classes_file`), the legend beside our predictions, and
+Read are our own files (see :mod:`segadapt.data.masks.classes_file`), the legend beside our predictions, and
 
 =====================================================  ==============================================================
 labelme ``labels.txt``                                 ``__ignore__`` first is 255, ``_background_`` 0, the rest from 1
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segadapt.data.class_tables import (
+from segadapt.data.masks.class_tables import (
     CHANNEL_KEYS,
     COLOR_KEYS,
     ID_KEYS,
@@ -33,8 +33,8 @@ from segadapt.data.class_tables import (
     key_of,
     of_names,
 )
-from segadapt.data.class_text import Number, parse_tree, read_text
-from segadapt.data.stamp import LEGEND_FORMAT
+from segadapt.data.masks.class_text import Number, parse_tree, read_text
+from segadapt.data.masks.stamp import LEGEND_FORMAT
 from segadapt.errors import RequestError
 
 FORMATS = "a list of names, or name: id, or name: [r, g, b], or entries with name, ids and colors"

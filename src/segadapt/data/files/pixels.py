@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decoded import Decoded, Palette, Values, whole_numbers
-from segadapt.data.orientation import turned
+from segadapt.data.files.decoded import Decoded, Palette, Values, whole_numbers
+from segadapt.data.files.orientation import turned
 
 CHANNELS_OF_16_BITS = ("LA", "RGB", "RGBA", "RGBX")
 """Modes of Pillow with 8 bits per channel in which it may have dropped the lower half of 16."""

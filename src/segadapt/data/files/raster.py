@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.tiff_head import tiff_head
+from segadapt.data.files.tiff_head import tiff_head
 from segadapt.errors import RequestError
 
 GDAL_CACHE = 64 << 20

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from segadapt.data.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.folders.listing import IMAGE_SUFFIXES, walk
 from segadapt.errors import RequestError
 
 SUFFIXES = tuple(dict.fromkeys((*IMAGE_SUFFIXES, ".gif")))

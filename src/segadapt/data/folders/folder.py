@@ -11,19 +11,19 @@ import numpy as np
 
 from segadapt.data.annotations.drawn import DrawnLabels, open_annotated
 from segadapt.data.annotations.find import annotations_at
-from segadapt.data.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.dataset import Dataset, Item, Notice
-from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
-from segadapt.data.few_classes import require_two_classes
-from segadapt.data.gathering import images_in, unused_masks
-from segadapt.data.infer_classes import classes_named, infer_classes
-from segadapt.data.labelling import IndexLabels, SizedLabels, label_colors, no_labels
-from segadapt.data.listing import chosen
-from segadapt.data.mask_storage import require_lossless, settle
-from segadapt.data.own_output import classes_in, notice_of, read_by_names, require_known, stamps_of
-from segadapt.data.pair_pattern import PairPattern
-from segadapt.data.pairing import image_ids, images_by, left_out_by, masks_by, masks_of
-from segadapt.data.stamp import Stamp, read_stamp
+from segadapt.data.files.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
+from segadapt.data.folders.gathering import images_in, unused_masks
+from segadapt.data.folders.listing import chosen
+from segadapt.data.folders.pair_pattern import PairPattern
+from segadapt.data.folders.pairing import image_ids, images_by, left_out_by, masks_by, masks_of
+from segadapt.data.masks.classes_file import MaskClass, read_classes, space_of
+from segadapt.data.masks.few_classes import require_two_classes
+from segadapt.data.masks.infer_classes import classes_named, infer_classes
+from segadapt.data.masks.labelling import IndexLabels, SizedLabels, label_colors, no_labels
+from segadapt.data.masks.mask_storage import require_lossless, settle
+from segadapt.data.masks.own_output import classes_in, notice_of, read_by_names, require_known, stamps_of
+from segadapt.data.masks.stamp import Stamp, read_stamp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
@@ -143,23 +143,25 @@ def open_folder(
     """Open a folder of images and their masks or annotations as a data set.
 
     Both are searched with their sub-folders. A mask has the name of its image, perhaps with one of
-    :data:`~segadapt.data.pairing.MASK_ENDINGS` behind it, in the same sub-folder (or, if names are unique, anywhere).
+    :data:`~segadapt.data.folders.pairing.MASK_ENDINGS` behind it, in the same sub-folder (or, if names are unique,
+    anywhere).
     Index masks (grey, 8 or 16 bits, or palette) and colour masks are understood.
 
     Args:
         images: folder of .jpg, .png, .bmp, .tif or .webp files.
         labels: folder of masks; or a file or folder of annotations, see :mod:`segadapt.data.annotations`; None leaves
             the data set without labels.
-        classes: classes file, see :mod:`segadapt.data.classes_file`. Without one, all masks are
+        classes: classes file, see :mod:`segadapt.data.masks.classes_file`. Without one, all masks are
             read once and every value or colour found becomes a class.
         ignore_ids: values of index masks that belong to no class, unless the classes file names them.
         name: for messages.
         like: class names of another data set. Where they were inferred from masks, and there is no classes file, the
             masks here are read with the same classes and no others.
         part: part of the run whose ids in the classes file count, see :func:`read_classes`.
-        list_file: file that names the images to use, one per line; see :func:`~segadapt.data.listing.chosen`.
-        pair: pattern of the names of images and masks, see :class:`~segadapt.data.pair_pattern.PairPattern`; other
-            files are left out, which the notes of the data set say.
+        list_file: file that names the images to use, one per line; see :func:`~segadapt.data.folders.listing.chosen`.
+        pair: pattern of the names of images and masks, see
+            :class:`~segadapt.data.folders.pair_pattern.PairPattern`; other files are left out, which the notes of the
+            data set say.
         unannotated: class of what no annotation covers, see :func:`~segadapt.data.annotations.drawn.classes_of`.
 
     Raises:

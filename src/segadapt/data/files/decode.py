@@ -1,8 +1,8 @@
 """Decoding image and label files, by one rule for all of them: :func:`decode`.
 
 Every function raises :class:`DamagedFile`, naming the file, when the file is missing, empty, cut off, corrupt or not
-an image at all, and its kind :class:`~segadapt.data.formats.Unsupported` when the file is whole but of a kind that is
-not read.
+an image at all, and its kind :class:`~segadapt.data.files.formats.Unsupported` when the file is whole but of a kind
+that is not read.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segadapt.core.types import Size
-from segadapt.data import tiff as tags
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.data.decode_tiff import decode_tiff
-from segadapt.data.decoded import Decoded as Decoded
-from segadapt.data.decoded import Palette
-from segadapt.data.decoded import Values as Values
-from segadapt.data.formats import (
+from segadapt.data.files import tiff as tags
+from segadapt.data.files.decode_tiff import decode_tiff
+from segadapt.data.files.decoded import Decoded as Decoded
+from segadapt.data.files.decoded import Palette
+from segadapt.data.files.decoded import Values as Values
+from segadapt.data.files.formats import (
     HEAD,
     Unsupported,
     looks_like_an_image,
@@ -31,12 +31,12 @@ from segadapt.data.formats import (
     require_one,
     require_size,
 )
-from segadapt.data.jpeg import decode_strictly
-from segadapt.data.orientation import TAG, orientation_of, swaps_sides, turned
-from segadapt.data.pixels import CHANNELS_OF_16_BITS, bits_of, by_opencv, of_pillow, raw_mode, unscaled, upright
-from segadapt.data.raster import has_rasterio
-from segadapt.data.raster_picture import MOST_PIXELS, read_raster
-from segadapt.data.tiff_head import tiff_head
+from segadapt.data.files.jpeg import decode_strictly
+from segadapt.data.files.orientation import TAG, orientation_of, swaps_sides, turned
+from segadapt.data.files.pixels import CHANNELS_OF_16_BITS, bits_of, by_opencv, of_pillow, raw_mode, unscaled, upright
+from segadapt.data.files.raster import has_rasterio
+from segadapt.data.files.raster_picture import MOST_PIXELS, read_raster
+from segadapt.data.files.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
@@ -66,7 +66,7 @@ def decode(path: Path, no_data: Sequence[int] = ()) -> Decoded:
     the picture are no pages.
 
     Args:
-        path: a file of one of :data:`~segadapt.data.formats.IMAGE_SUFFIXES`, with any suffix.
+        path: a file of one of :data:`~segadapt.data.files.formats.IMAGE_SUFFIXES`, with any suffix.
         no_data: numbers below 0 that stand for pixels without data, beside the one that a GeoTIFF file names and NaN.
 
     Returns:
@@ -87,7 +87,7 @@ def picture_size(path: Path) -> Size:
 
 
 def stored_orientation(path: Path) -> int:
-    """Return the orientation tag of an image file, 1 to 8; see :func:`segadapt.data.orientation.turned`."""
+    """Return the orientation tag of an image file, 1 to 8; see :func:`segadapt.data.files.orientation.turned`."""
     return _stored_size(path)[2]
 
 

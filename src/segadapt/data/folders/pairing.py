@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segadapt.data.dataset import Notice
-from segadapt.data.labelling import some
-from segadapt.data.listing import walk
-from segadapt.data.pair_pattern import SUFFIXES, PairPattern, pictures_below, propose
+from segadapt.data.folders.listing import walk
+from segadapt.data.folders.pair_pattern import SUFFIXES, PairPattern, pictures_below, propose
+from segadapt.data.masks.labelling import some
 from segadapt.errors import RequestError
 
 MASK_ENDINGS = (

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.raster_picture import MOST_PIXELS, too_large
+from segadapt.data.files.raster_picture import MOST_PIXELS, too_large
 
 _ALWAYS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),

@@ -1,6 +1,6 @@
 """The small file that names the class of each value or colour in a user's masks.
 
-Four ways to write it, besides those of other tools (:mod:`segadapt.data.class_lists`):
+Four ways to write it, besides those of other tools (:mod:`segadapt.data.masks.class_lists`):
 
 * YAML or JSON list of names: ``[road, car, sky]`` means ids 0, 1, 2.
 * YAML or JSON mapping: ``{background: 0, tumour: 255}``, ``{0: background, 255: tumour}`` or
@@ -26,8 +26,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segadapt.data.class_lists import FORMATS, color_parts, entries_of
-from segadapt.data.class_tables import OTHERS
+from segadapt.data.masks.class_lists import FORMATS, color_parts, entries_of
+from segadapt.data.masks.class_tables import OTHERS
 from segadapt.errors import RequestError, nearest
 from segadapt.labels import IGNORE, IGNORED_NAMES, LARGEST_ID, MAX_CLASSES, Color, LabelSpace, distinct_colors
 

@@ -7,7 +7,7 @@
                these masks show their classes by colour alone, a colour PNG
 =============  ===================================================================================
 
-Every file carries a :class:`~segadapt.data.stamp.Stamp`, and a legend lies beside them.
+Every file carries a :class:`~segadapt.data.masks.stamp.Stamp`, and a legend lies beside them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.core.files import read_json, write_json
-from segadapt.data.stamp import LEGEND_FORMAT, Stamp
-from segadapt.data.writing import encode_index_png, encode_picture
+from segadapt.data.files.writing import encode_index_png, encode_picture
+from segadapt.data.masks.stamp import LEGEND_FORMAT, Stamp
 from segadapt.errors import RequestError, nearest
 from segadapt.labels import CITYSCAPES, IGNORE, LARGEST_ID, Color, LabelMap, LabelSpace
 

@@ -9,18 +9,18 @@ from shlex import quote
 
 from PIL import Image
 
-from segadapt.data import tiff as tags
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decoded import Decoded, whole_numbers
-from segadapt.data.formats import Unsupported, require_one, require_size
-from segadapt.data.orientation import TAG
-from segadapt.data.pixels import of_pillow, raw_mode, upright
+from segadapt.data.files import tiff as tags
+from segadapt.data.files.decoded import Decoded, whole_numbers
+from segadapt.data.files.formats import Unsupported, require_one, require_size
+from segadapt.data.files.orientation import TAG
+from segadapt.data.files.pixels import of_pillow, raw_mode, upright
 
 _INSTALL = 'install what reads rasters: pip install "segadapt[geo]"; or '
 
 
 def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
-    """Decode a TIFF file, see :func:`segadapt.data.decode.decode`.
+    """Decode a TIFF file, see :func:`segadapt.data.files.decode.decode`.
 
     Args:
         data: its content.

@@ -15,8 +15,8 @@ from PIL import Image
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.data.raster import PALETTE, Raster, Window
-from segadapt.data.tiff_head import tiff_head
+from segadapt.data.files.raster import PALETTE, Raster, Window
+from segadapt.data.files.tiff_head import tiff_head
 
 MOST_PIXELS = 1 << 30
 """Most pixels of a raster that is read as a whole."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segadapt.data.jpeg import decode_strictly
+from segadapt.data.files.jpeg import decode_strictly
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 FILL_ORDER, DESCRIPTION, STRIPS, ORIENTATION, SAMPLES = 266, 270, 273, 274, 277

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from segadapt.core.files import replacing
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.raster import Raster, Window, first_cause, gdal_environment, import_rasterio
+from segadapt.data.files.raster import Raster, Window, first_cause, gdal_environment, import_rasterio
 
 BLOCK = 256
 """Side of the tiles in which files are compressed."""
@@ -75,7 +75,7 @@ def raster_rows(
         path: the file, replaced if it exists.
         size: (height, width).
         like: the raster whose coordinate system and transformation the file gets; None gives it no place.
-        colours: meaning of each band, see :class:`~segadapt.data.raster.Raster`.
+        colours: meaning of each band, see :class:`~segadapt.data.files.raster.Raster`.
         dtype: type of the numbers.
         nodata: number that stands for no data.
         palette: colours [256, 3] of the values of one band.
