@@ -41,7 +41,7 @@ def world(tmp_path: Path) -> Path:
 
 def classes_of_the_page(folder: Path) -> Path:
     """Write the classes file of the page on data."""
-    ((_, text),) = [(name, t) for name, t in blocks(ROOT / "docs/data.md", "yaml") if name == "camvid_idd.yaml"]
+    ((_, text),) = [(name, t) for name, t in blocks(ROOT / "docs/folders.md", "yaml") if name == "camvid_idd.yaml"]
     (folder / "camvid_idd.yaml").write_text(text)
     return folder / "camvid_idd.yaml"
 

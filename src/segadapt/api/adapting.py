@@ -63,7 +63,7 @@ def adapt(
         recipe: name or file of a recipe, or a configuration; None for folders or data sets.
         overrides: settings to change, e.g. ``["adapt.rounds=2", "source.steps=400"]``.
         source_images, source_labels: folders of labelled images and of their masks; or their annotations, a file or a
-            folder (docs/data.md).
+            folder (docs/folders.md).
         target_images: folder of images without labels.
         target_labels: their masks, for ``method="oracle"`` and for ``data.measure_labels=true``; no other method
             opens them.

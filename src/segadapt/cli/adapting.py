@@ -43,7 +43,7 @@ Recipe = Annotated[
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, e.g. adapt.rounds=2 seed=1.")]
 SourceImages = Annotated[Path | None, typer.Option(help="Folder of labelled images.")]
 SourceLabels = Annotated[
-    Path | None, typer.Option(help="Folder of their masks (index or colour), or annotations (docs/data.md).")
+    Path | None, typer.Option(help="Folder of their masks (index or colour), or annotations (docs/folders.md).")
 ]
 Pairs = Annotated[
     list[str] | None,

@@ -66,7 +66,7 @@ def own_data(
             file = classes if isinstance(classes, (str, os.PathLike)) else None
             if part == "source" and classes is not None and file is None:
                 raise RequestError(
-                    "classes must be a classes file, as the source is a folder of masks; see docs/data.md"
+                    "classes must be a classes file, as the source is a folder of masks; see docs/classes.md"
                 )
             masks = {
                 "labels": os.fspath(labels),
