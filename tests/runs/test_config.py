@@ -10,7 +10,7 @@ import yaml
 from segadapt.errors import RequestError
 from segadapt.methods.cbst import CBSTConfig
 from segadapt.recipes import merge, read_recipe, recipe_names
-from segadapt.runs.config import apply_overrides, build_config, folder_config, load_config
+from segadapt.runs.config import apply_overrides, build_config, folder_config, load_config, resolve_folders
 from segadapt.runs.roots import resolve_root
 from tests.tiny import raw_config
 
@@ -185,3 +185,24 @@ def test_hrda_looks_through_the_network_of_the_run() -> None:
     assert network.arguments == {"detail": [256, 256], "base": {"branches": 2}}
     assert config.model.name == "deeplabv2_resnet50"
     assert build_config(config.model_dump(mode="json"), "again") == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "source", "adapt"),
+    [
+        (["adapt.steps=1"], 1, 1),
+        (["adapt.steps=10", "seed=3"], 10, 10),
+        (["adapt.steps=11"], 1200, 11),
+        (["adapt.steps=1", "source.steps=40"], 40, 1),
+        (["source.steps=3"], 3, 800),
+    ],
+)
+def test_a_trial_of_two_folders_trains_the_source_model_as_briefly(
+    overrides: list[str], source: int, adapt: int
+) -> None:
+    data = {part: {"images": "a", "labels": "b"} for part in ("source", "target")}
+    config, _, notes = resolve_folders("dacs", data, overrides)
+    assert [stage.steps for stage in config.stages] == [source, adapt]
+    assert any("trial" in note for note in notes) == (
+        overrides[0] in ("adapt.steps=1", "adapt.steps=10") and source == adapt
+    )

@@ -25,6 +25,7 @@ from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
 from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
+from segadapt.runs.trial import as_trial
 
 
 class DataSpec(Settings):
@@ -298,6 +299,9 @@ def _resolved(
     # Stages that are left out stay known; overrides come again, as nothing may follow from them but they themselves.
     full = {name: stages[name].settings if name in stages else None for name in request.raw["stages"]}
     raw, notes = on_other_networks(apply_overrides({**request.raw, "stages": full}, overrides), overrides, request.said)
+    if data is not None:
+        raw["stages"], more = as_trial(raw["stages"], request.said)
+        notes = [*notes, *more]
     config = build_config({**raw, "plugins": list(named)}, where)
     return Resolved(config, {name: stage.published for name, stage in stages.items()}, tuple(notes))
 

@@ -81,8 +81,8 @@ def require_lossless(masks: Sequence[Path], name: str) -> list[Storage | None]:
         path, kind = lossy[0]
         raise RequestError(
             f"{name}: {len(lossy)} of {len(masks)} masks are {kind} files, which do not keep the numbers and colours "
-            f"that were saved, the first is {path}; export them again as PNG (docs/folders.md says how to mend masks of "
-            "0 and 255 that exist in no other form)"
+            f"that were saved, the first is {path}; export them again as PNG (docs/folders.md says how to mend masks "
+            "of 0 and 255 that exist in no other form)"
         )
     return found
 
