@@ -36,7 +36,7 @@ def test_export_says_what_it_does(
     size = ("--height", "32", "--width", "32", "--out", str(tmp_path / "m.onnx"))
     code, out, err = call(monkeypatch, capsys, "export", str(tmp_path / "m.safetensors"), *size)
     assert code == 0, err
-    assert "at 32x32; where this takes minutes, --no-dynamic is quicker" in err
+    assert "comparing with torch; where this takes minutes, --no-dynamic is quicker" in err
     assert "agrees with torch" in out
 
 
@@ -53,7 +53,7 @@ def test_long_commands_show_how_far_they_are(
         "data check": ["data", "check", "--images", images],
     }[command]
     steps: list[str] = []
-    monkeypatch.setattr("segadapt.engine.record.Steps.advance", lambda self: steps.append(self._title))
+    monkeypatch.setattr("segadapt.engine.record.Steps.advance", lambda self, **_: steps.append(self._title))
     code, _, err = call(monkeypatch, capsys, *arguments)
     assert code == 0, err
     assert steps == [command.split()[-1]] * 3

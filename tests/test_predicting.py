@@ -183,12 +183,12 @@ def test_the_command_says_what_it_made_of_a_video(
     film(images / "film.mp4", 4)
     film(images / "cut.mkv", 30)
     (images / "cut.mkv").write_bytes((images / "cut.mkv").read_bytes()[:-600])
-    (images / "notes.md").write_text("x")
+    (images / "scan.unknown").write_text("x")
     given = ("predict", str(model), str(images), "--out", str(tmp_path / "out"))
     code, out, err = call(monkeypatch, capsys, *given)
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith(f"1 of 6 files in '{images}' are left out")
+    assert lines[0].startswith(f"1 of 4 files in {images} are not read")
     assert "cut.mkv ended after" in lines[1]
     assert "--kinds index,overlay" in lines[2]
     assert lines[3].startswith("3 images and ")

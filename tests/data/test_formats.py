@@ -78,7 +78,7 @@ def test_a_folder_of_another_kind_says_how_to_convert_it(tmp_path: Path) -> None
     (tmp_path / "brain.nii.gz").write_bytes(b"x")
     (tmp_path / "notes.txt").write_text("x")
     for read in (open_folder, lambda folder: find_inputs(folder)):
-        with pytest.raises(RequestError, match=r"no images.*; brain\.nii\.gz is a NIfTI volume; convert it.*python -c"):
+        with pytest.raises(RequestError, match=r"no images.*brain\.nii\.gz, a NIfTI volume; convert it.*python -c"):
             read(tmp_path)
 
 

@@ -143,7 +143,10 @@ def test_an_augmentation_that_fails_is_named() -> None:
         ({"method": "cbts"}, "no method 'cbts' for folders .*'cbst'.*among the plugins"),
         ({"method": Method}, "a method must be a name"),
         ({"recipe": ["adapt.steps=2"], "source": None, "target": None, "classes": None}, "a name or a path"),
-        ({"recipe": "toy/cbst", "source": None, "target": None}, "method, classes and ignored ids are for folders"),
+        (
+            {"recipe": "toy/cbst", "source": None, "target": None},
+            "method, classes, pair and ignored ids are for folders",
+        ),
     ],
 )
 def test_wrong_calls_of_adapt_are_one_line(tmp_path: Path, other: dict[str, Any], words: str) -> None:

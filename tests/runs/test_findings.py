@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.folders.folder import open_folder
+from segadapt.data.masks.mask_format import mask_format
 from segadapt.data.memory import in_memory
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, distinct_colors
@@ -89,8 +90,22 @@ def test_equal_steps_of_grey_are_evenly_spaced(steps: int) -> None:
 
 def test_much_that_belongs_to_no_class(tmp_path: Path) -> None:
     classes = "{a: 0, b: 1, ignore: others}"
-    assert asked(source=folder(tmp_path / "a", [0, 1, 5, 6, 7, 8], classes=classes)) == [("much ignored", "source")]
-    assert asked(source=folder(tmp_path / "b", [0, 1, 5], classes=classes)) == []
+    [named] = findings(source=folder(tmp_path / "a", [0, 1, 5, 6, 7, 8], classes=classes))
+    assert (named.kind, named.asked) == ("much ignored", False), "the classes file says so"
+    assert findings(source=folder(tmp_path / "b", [0, 1, 5], classes=classes)) == []
+    images, masks = folder(tmp_path / "c", [0, 1, 5, 5, 5, 5]), tmp_path / "c" / "masks"
+    plain = open_folder(tmp_path / "c" / "images", masks, ignore_ids=(5,), name="c")
+    assert len(images) == len(plain)
+    assert asked(source=plain) == [("much ignored", "source")]
+
+
+def test_pseudo_labels_leave_out_much(tmp_path: Path) -> None:
+    plain = folder(tmp_path, [0, 1, 2])
+    label = np.full((24, 24), 255, np.uint8)
+    label[0, :4], label[1, :4], label[2, :4] = 0, 1, 2
+    for file in (tmp_path / "masks").iterdir():
+        file.write_bytes(mask_format(plain.space, "train").encode(label))
+    assert findings(source=open_folder(tmp_path / "images", tmp_path / "masks", name="source")) == []
 
 
 @pytest.mark.parametrize(("signs", "classes"), [([0], "{a: 0, b: 1, c: 2}"), ([9, 1], "{ignore: 9, a: 1, b: 2}")])
@@ -147,15 +162,17 @@ def test_images_in_several_parts(tmp_path: Path) -> None:
     assert same.asked is False
     assert "1 of 3 images are also images of the source" in same.message
     test = open_folder(tmp_path / "b" / "images", tmp_path / "b" / "masks")
-    assert asked(source=source, test=test) == [("tested on the source", "test")]
+    [found] = findings(source=source, test=test)
+    assert (found.kind, found.asked) == ("tested on the source", False)
 
 
 def test_copies_strips_and_single_images(tmp_path: Path) -> None:
     for name, shape in {"copies": (9, 9), "strips": (4, 90)}.items():
         for number in range(3):
             save(tmp_path / name / f"{number}.png", picture(*shape, number * (name == "strips")))
-    assert asked(target=open_folder(tmp_path / "copies")) == [("equal images", "target")]
-    assert asked(target=open_folder(tmp_path / "strips")) == [("strips", "target")]
+    for name, kind in (("copies", "equal images"), ("strips", "strips")):
+        [found] = findings(target=open_folder(tmp_path / name))
+        assert (found.kind, found.asked) == (kind, False)
     [one] = findings(target=unlabelled(tmp_path / "one", count=1))
     assert (one.kind, one.asked) == ("one image", False)
 
@@ -165,7 +182,8 @@ def test_data_of_a_script_are_looked_at_too() -> None:
     label = np.full((8, 8), 255, np.uint8)
     label[:2, 0], label[:2, 1] = 0, 1
     pairs = [(picture(8, 8, i), label) for i in range(3)]
-    assert asked(source=in_memory("source", pairs, space)) == [("much ignored", "source")]
+    [found] = findings(source=in_memory("source", pairs, space))
+    assert (found.kind, found.asked) == ("much ignored", False)
 
 
 def test_the_overview_names_each_part_and_class(tmp_path: Path) -> None:

@@ -129,5 +129,5 @@ def main() -> None:
         told = told_fault(problem, "segadapt", {})
         if told is None:
             raise
-        _complain(str(told))
+        print(one_printable_line(str(told)), file=sys.stderr)
         sys.exit(2 if isinstance(told, RequestError) else 1)

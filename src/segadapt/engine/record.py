@@ -48,7 +48,8 @@ class Record:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._board = SummaryWriter(str(self._folder / "tensorboard"))
             lines, self._waiting = self._waiting, None
-            self._append(lines)
+            if lines:
+                self._append(lines)
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one JSON line with the kind of the event, the time and ``values``."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from segadapt.data.folders.folder import folder_labels
 from segadapt.data.folders.masks_among import all_look_like_masks
 from segadapt.data.masks.labelling import some
+from segadapt.data.masks.stamp import read_stamp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.runs.overview import PartRead
@@ -99,7 +100,7 @@ def masks_as_images(part: PartRead) -> Iterator[Finding]:
 def ignored_255(part: PartRead) -> Iterator[Finding]:
     """Find that 255 is ignored by default, where it seems to be a class: it is much, or one of evenly spaced greys."""
     read, values = folder_labels(part.dataset), part.values
-    if read is None or values is None or IGNORE not in values.values:
+    if read is None or values is None or IGNORE not in values.values or _written_here(part):
         return
     if read.ids().get(IGNORE) != IGNORE or any(c.ignored and IGNORE in (c.ids or ()) for c in read.classes):
         return
@@ -118,13 +119,16 @@ def ignored_255(part: PartRead) -> Iterator[Finding]:
 
 def much_ignored(part: PartRead) -> Iterator[Finding]:
     """Find that most pixels belong to no class."""
-    if part.labelled and part.ignored > MUCH_IGNORED and not any(ignored_255(part)):
-        yield Finding(
-            "much ignored",
-            part.part,
-            f"{part.part}: {100 * part.ignored:.0f} % of the pixels belong to no class and are ignored; check the "
-            "classes file, or give the background a class",
-        )
+    if not part.labelled or part.ignored <= MUCH_IGNORED or _written_here(part) or any(ignored_255(part)):
+        return
+    read = folder_labels(part.dataset)
+    yield Finding(
+        "much ignored",
+        part.part,
+        f"{part.part}: {100 * part.ignored:.0f} % of the pixels belong to no class and are ignored; check the classes "
+        "file, or give the background a class",
+        asked=read is not None and not any(c.ignored for c in read.classes),  # who says what is ignored means it
+    )
 
 
 def few_classes(part: PartRead) -> Iterator[Finding]:
@@ -147,7 +151,8 @@ def same_images(part: PartRead) -> Iterator[Finding]:
         yield Finding(
             "equal images",
             part.part,
-            f"{part.part}: all {part.report.images} images are the same file; give different images",
+            f"{part.part}: all {part.report.images} images are the same; give different images",
+            asked=False,
         )
 
 
@@ -157,9 +162,8 @@ def odd_shapes(part: PartRead) -> Iterator[Finding]:
         return
     width, height = max(part.report.sizes, key=lambda size: part.report.sizes[size])
     if max(width, height) > LONGEST_SHAPE * min(width, height):
-        yield Finding(
-            "strips", part.part, f"{part.part}: images of {width} x {height} pixels are strips; cut them into pieces"
-        )
+        message = f"{part.part}: images of {width} x {height} pixels are strips; cut them into pieces"
+        yield Finding("strips", part.part, message, asked=False)
 
 
 def one_image(part: PartRead) -> Iterator[Finding]:
@@ -215,6 +219,7 @@ def tested_on_source(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
                 "test",
                 f"test: {shared} of {parts['test'].report.images} images are also images of the source, whose labels "
                 "are trained on; give images of the target to score on",
+                asked=False,
             )
 
 
@@ -258,6 +263,12 @@ def evenly_spaced(values: Sequence[int]) -> bool:
     if not 2 <= steps < _MOST_GREYS:
         return False
     return all(abs(value - 255 * i / steps) <= 1 for i, value in enumerate(sorted(values)))
+
+
+def _written_here(part: PartRead) -> bool:
+    """Return whether segadapt wrote the masks: in pseudo labels much is ignored, as it should be."""
+    masks = [item.label for item in part.dataset.items if isinstance(item.label, Path)]
+    return bool(masks) and read_stamp(masks[0]) is not None
 
 
 def longest_side(part: PartRead) -> float:
