@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from segadapt.data.cache import DecodedCache
 from segadapt.data.convert import convert_labels
 from segadapt.data.dataset import Dataset
-from segadapt.data.folders.folder import describe_classes, open_folder
+from segadapt.data.folder import describe_classes, open_folder
 from segadapt.data.masks.labelling import SizeMismatch
 from segadapt.data.statistics import class_statistics, content_key
 from segadapt.errors import RequestError

@@ -16,8 +16,8 @@ from PIL import Image
 
 from segadapt.data.bands import BandReader, as_rgb, in_bands, reader_in, reader_of
 from segadapt.data.dataset import DamagedFile, Dataset
-from segadapt.data.files.decode import read_picture
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.decode import read_picture
+from segadapt.data.folder import open_folder
 from segadapt.data.resize import resize_image
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
@@ -195,7 +195,7 @@ def in_range(high: float) -> Any:
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
 def test_bands_lie_as_a_viewer_shows_them(tmp_path: Path, orientation: int) -> None:
-    from segadapt.data.files.decode import picture_size
+    from segadapt.data.decode import picture_size
     from segadapt.data.files.orientation import turned
 
     for number, kind in enumerate(("a.tif", "b.png")):

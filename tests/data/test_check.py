@@ -13,7 +13,7 @@ from PIL import Image
 
 from segadapt.data.check import check_dataset
 from segadapt.data.dataset import Dataset
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.overlay import blend, contact_picture
 from segadapt.labels import LabelSpace
 from tests.data.writing import picture, save

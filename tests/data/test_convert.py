@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from segadapt.cli.common import parse_pairs
 from segadapt.data.convert import classes_text
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.masks.classes_file import IGNORED_NAMES, read_classes
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace, distinct_colors

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import (
+from segadapt.data.decode import (
     UnknownLabel,
     as_indices,
     decode,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.files.decode import UnknownLabel
-from segadapt.data.folders.folder import describe_classes, open_folder
+from segadapt.data.decode import UnknownLabel
+from segadapt.data.folder import describe_classes, open_folder
 from segadapt.data.folders.listing import walk
 from segadapt.data.masks.classes_file import MaskClass, read_classes
 from segadapt.data.masks.infer_classes import classes_named

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, features
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import decode, picture_size, read_picture
+from segadapt.data.decode import decode, picture_size, read_picture
 from segadapt.data.files.formats import IMAGE_SUFFIXES, Unsupported, not_read
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.folders.listing import walk
 from segadapt.errors import RequestError
 from segadapt.evaluation.inputs import find_inputs

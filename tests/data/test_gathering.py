@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segadapt.data.dataset import Notice
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.folders.gathering import SIDE_FILES, gather
 from segadapt.data.folders.listing import IMAGE_SUFFIXES
 from segadapt.data.folders.masks_among import MASK_FOLDERS, RESULT_ENDINGS, all_look_like_masks, looks_like_mask

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import decode, read_picture
+from segadapt.data.decode import decode, read_picture
 
 KINDS: list[dict[str, Any]] = [{}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}, {"keep_rgb": True}]
 

@@ -13,7 +13,7 @@ import torch
 from segadapt.data import loader
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.loader import Augmentation, Feeder, Part, Samples, Stream
 from segadapt.data.resize import resize_image, resize_label, working_size
 from segadapt.data.strong import StrongAugmentation

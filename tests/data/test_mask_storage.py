@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.masks.mask_storage import storage_of
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE

@@ -14,7 +14,7 @@ from PIL import Image
 from segadapt.data.cache import DecodedCache
 from segadapt.data.check import check_dataset
 from segadapt.data.dataset import DamagedFile, Dataset, Held
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.loader import Feeder, Samples
 from segadapt.data.memory import in_memory
 from segadapt.data.readers import to_space

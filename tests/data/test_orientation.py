@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import decode, picture_size, read_index, read_picture
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.decode import decode, picture_size, read_index, read_picture
+from segadapt.data.folder import open_folder
 from tests.data.writing import odd_palette, picture
 
 FORMATS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.folders.pair_pattern import PairPattern, propose
 from segadapt.errors import RequestError
 from tests.data.writing import picture, save

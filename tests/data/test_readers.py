@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.files.decode import UnknownLabel
+from segadapt.data.decode import UnknownLabel
 from segadapt.data.masks.labelling import SizeMismatch
 from segadapt.data.readers import READERS, open_dataset, to_space
 from segadapt.errors import RequestError

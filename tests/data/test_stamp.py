@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
-from segadapt.data.files.decode import UnknownLabel
-from segadapt.data.folders.folder import FolderLabels, open_folder
+from segadapt.data.decode import UnknownLabel
+from segadapt.data.folder import FolderLabels, open_folder
 from segadapt.data.masks.classes_file import read_classes
 from segadapt.data.masks.mask_format import LEGEND, mask_format, require_legend_place, write_legend
 from segadapt.data.masks.stamp import KEY, Stamp, read_stamp

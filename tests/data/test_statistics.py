@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segadapt.data.dataset import DamagedFile, Dataset
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.readers import open_dataset, to_space
 from segadapt.data.statistics import class_statistics, content_key, spatial_frequencies
 from segadapt.errors import RequestError

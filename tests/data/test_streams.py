@@ -12,7 +12,7 @@ import torch
 
 from segadapt.data.augment import class_counts, crop_labels, draw_window
 from segadapt.data.dataset import Dataset
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.loader import Augmentation, Feeder, Part, Samples, Stream
 from segadapt.data.rare_class_sampling import CROP_SHARE, MIN_SHARE, RareClasses, rare_class_sampling
 from segadapt.data.statistics import class_statistics

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import decode, picture_size, read_picture
+from segadapt.data.decode import decode, picture_size, read_picture
 from segadapt.data.files.formats import Unsupported
 from tests.data.writing import odd_palette, picture, tiff, tiff_page
 

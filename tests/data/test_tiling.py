@@ -13,7 +13,7 @@ from PIL import Image
 
 from segadapt.cli import app
 from segadapt.data.files.raster import Raster, Window, read_bands
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.tiling import cut_into_tiles, starts
 from segadapt.errors import RequestError
 from tests.data.test_raster import numbers, rasterio, write_tiff

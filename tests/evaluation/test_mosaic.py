@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.files.decode import read_index, read_picture
+from segadapt.data.decode import read_index, read_picture
 from segadapt.data.files.raster import Raster, Window
 from segadapt.data.masks.labelling import no_labels
 from segadapt.data.masks.mask_format import mask_format

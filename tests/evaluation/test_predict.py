@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from segadapt.core.files import write_bytes
-from segadapt.data.files.decode import read_index
+from segadapt.data.decode import read_index
 from segadapt.data.files.writing import encode_index_png
 from segadapt.data.masks.mask_format import mask_format
 from segadapt.errors import RequestError

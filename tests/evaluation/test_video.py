@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from segadapt.data.files.decode import read_index
+from segadapt.data.decode import read_index
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluation import video
 from segadapt.evaluation.predict import predict_array, predict_path

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Output, Preprocessing, Segmenter
 from segadapt.report.features import Places, read_features, read_places

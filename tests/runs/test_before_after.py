@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from segadapt.core.files import read_json
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.models.build import build_segmenter
 from segadapt.models.store import save_model

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.masks.mask_format import mask_format
 from segadapt.data.memory import in_memory
 from segadapt.errors import RequestError

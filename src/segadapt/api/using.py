@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from segadapt.core.settings import checked
 from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset, Picture
-from segadapt.data.files.decode import read_picture
+from segadapt.data.decode import read_picture
 from segadapt.data.files.raster import Bands
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.folder import open_folder
 from segadapt.data.given import as_picture
 from segadapt.data.memory import in_memory
 from segadapt.engine.runtime import Runtime, device_named

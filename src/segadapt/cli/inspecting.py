@@ -66,7 +66,7 @@ def check(
     from segadapt.core.registry import load_plugins
     from segadapt.data.bands import reader_in
     from segadapt.data.check import OTHER_NUMBER, Problem, check_dataset
-    from segadapt.data.folders.folder import describe_classes
+    from segadapt.data.folder import describe_classes
     from segadapt.data.readers import reader_info
     from segadapt.engine.record import Steps
     from segadapt.runs.opening import open_spec

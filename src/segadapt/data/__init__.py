@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from segadapt.data.augmentations import register_augmentation
     from segadapt.data.convert import convert_labels
     from segadapt.data.dataset import Dataset, Item
-    from segadapt.data.folders.folder import open_folder
+    from segadapt.data.folder import open_folder
     from segadapt.data.loader import Feeder, Samples
     from segadapt.data.memory import in_memory
     from segadapt.data.readers import open_dataset, register_reader
@@ -49,7 +49,7 @@ _MODULES = {
     "convert_labels": "convert",
     "in_memory": "memory",
     "open_dataset": "readers",
-    "open_folder": "folders.folder",
+    "open_folder": "folder",
     "register_augmentation": "augmentations",
     "register_reader": "readers",
 }

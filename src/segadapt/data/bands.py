@@ -1,7 +1,7 @@
 """Images of any number of bands and any depth, as pictures of 8 bits per band.
 
 Ordinary images (8 bits, or 16 bits over their full range; grey, RGB, palette) are what a viewer shows, see
-:func:`~segadapt.data.files.decode.read_picture`. A set of others gets a :class:`BandReader`: which bands are read, in
+:func:`~segadapt.data.decode.read_picture`. A set of others gets a :class:`BandReader`: which bands are read, in
 which order, and the range of each, measured over the set (:mod:`segadapt.data.scaling`).
 """
 
@@ -18,8 +18,8 @@ from pydantic import BeforeValidator, PositiveInt
 
 from segadapt.core.settings import Shown
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
+from segadapt.data.decode import read_picture
 from segadapt.data.files import raster_picture
-from segadapt.data.files.decode import read_picture
 from segadapt.data.files.raster import ALPHA, UNDEFINED, Bands, Raster, Window
 from segadapt.data.files.stored import Stored, read_stored, stored
 from segadapt.data.files.tiff_head import tiff_head

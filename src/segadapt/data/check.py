@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
-from segadapt.data.files.decode import UnknownLabel
+from segadapt.data.decode import UnknownLabel
 from segadapt.data.files.formats import Unsupported
 from segadapt.data.files.writing import encode_picture
-from segadapt.data.folders.folder import folder_labels
+from segadapt.data.folder import folder_labels
 from segadapt.data.masks.labelling import SizeMismatch
 from segadapt.data.masks.mask_values import count_values, shown
 from segadapt.data.overlay import contact_picture

@@ -5,7 +5,8 @@
 The range is chosen by this rule, the same for all sets:
 
 1. Numbers that use the range of their type by convention keep their meaning: 8 bits as they are; 16 bits over
-   0 .. 65535, floats over 0 .. 1 or 0 .. 255, where the 99.9th percentile of all bands lies in the upper half of it.
+   0 .. 65535, where the 99.9th percentile of all bands is beyond what a sensor of 14 bits counts to; floats over 0 .. 1
+   or 0 .. 255, where it lies in the upper half.
 2. All others (12 bits in 16, reflectances, heights, radar) are stretched per band, from the 0.1th to the 99.9th
    percentile of the set.
 
@@ -26,8 +27,11 @@ Numbers = npt.NDArray[Any]
 
 LOWEST, HIGHEST = 0.1, 99.9
 """Percentiles of a band that become 0 and 255."""
-_CONVENTIONS: dict[str, tuple[float, ...]] = {"u1": (255.0,), "u2": (65535.0,), "f": (1.0, 255.0)}
-"""Upper ends of the ranges, from 0, that types of numbers use by convention."""
+_CONVENTIONS: dict[str, tuple[tuple[float, float], ...]] = {
+    "u2": ((65535.0, 16384.0),),
+    "f": ((1.0, 0.5), (255.0, 127.5)),
+}
+"""Upper ends of the ranges, from 0, that types of numbers use by convention, and what is reached by data that do."""
 
 
 class Range(NamedTuple):
@@ -69,8 +73,8 @@ def conventional(bands: Sequence[Numbers]) -> float | None:
         return 255.0
     least, most = min(float(band.min()) for band in bands), max(float(band.max()) for band in bands)
     reached = float(np.percentile(np.concatenate(bands), HIGHEST))
-    for end in _CONVENTIONS.get(kind.str[1:], _CONVENTIONS.get(kind.kind, ())):
-        if least >= 0 and most <= end and reached >= end / 2:
+    for end, full in _CONVENTIONS.get(kind.str[1:], _CONVENTIONS.get(kind.kind, ())):
+        if least >= 0 and most <= end and reached >= full:
             return end
     return None
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from segadapt.core.files import write_bytes, write_json
 from segadapt.data.dataset import Dataset
-from segadapt.data.files.decode import read_index
+from segadapt.data.decode import read_index
 from segadapt.data.files.writing import encode_picture
 from segadapt.data.masks.mask_format import mask_format
 from segadapt.engine.damaged import DamagedFiles

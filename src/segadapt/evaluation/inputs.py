@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import picture_size
+from segadapt.data.decode import picture_size
 from segadapt.data.files.formats import first_not_read
 from segadapt.data.folders.gathering import gather
 from segadapt.data.folders.listing import IMAGE_SUFFIXES, walk

@@ -25,7 +25,7 @@ from segadapt.core.files import write_bytes
 from segadapt.core.types import Size
 from segadapt.data.bands import BandReader
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.data.files.decode import picture_size
+from segadapt.data.decode import picture_size
 from segadapt.data.files.raster import Raster, has_rasterio
 from segadapt.data.files.raster_picture import Reader, Viewer, is_upright
 from segadapt.data.files.raster_writing import RGB, RasterRows, raster_rows

@@ -16,7 +16,7 @@ import torch
 from segadapt.core.files import write_bytes
 from segadapt.data.bands import BandReader
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.data.files.decode import read_picture
+from segadapt.data.decode import read_picture
 from segadapt.data.masks.mask_format import mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map

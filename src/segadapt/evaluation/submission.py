@@ -18,7 +18,7 @@ import torch
 
 from segadapt.core.files import replacing, write_bytes
 from segadapt.data.dataset import Picture
-from segadapt.data.files.decode import read_picture
+from segadapt.data.decode import read_picture
 from segadapt.data.files.writing import encode_index_png, encode_picture
 from segadapt.data.masks.mask_format import mask_format
 from segadapt.data.readers import open_dataset

@@ -14,7 +14,7 @@ import numpy as np
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Dataset
-from segadapt.data.files.decode import picture_size
+from segadapt.data.decode import picture_size
 from segadapt.data.resize import Resize, working_size
 from segadapt.models.inference import window_positions
 from segadapt.models.store import LoadedModel

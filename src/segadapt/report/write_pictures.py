@@ -17,7 +17,7 @@ import numpy.typing as npt
 from segadapt.core.files import write_bytes, write_json
 from segadapt.data.bands import as_rgb
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
-from segadapt.data.files.decode import read_index
+from segadapt.data.decode import read_index
 from segadapt.data.files.writing import encode_picture
 from segadapt.data.resize import Resize, resize_image, resize_label
 from segadapt.labels import LabelSpace

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from segadapt.data.folders.folder import folder_labels
+from segadapt.data.folder import folder_labels
 from segadapt.data.folders.masks_among import all_look_like_masks
 from segadapt.data.masks.labelling import some
 from segadapt.data.masks.stamp import read_stamp

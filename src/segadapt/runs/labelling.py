@@ -10,8 +10,8 @@ from segadapt.core.files import read_json, write_bytes
 from segadapt.core.settings import checked
 from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset
-from segadapt.data.files.decode import read_index
-from segadapt.data.folders.folder import open_folder
+from segadapt.data.decode import read_index
+from segadapt.data.folder import open_folder
 from segadapt.data.masks.mask_format import LEGEND, mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
 from segadapt.engine.bundle import DataBundle

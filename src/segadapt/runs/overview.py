@@ -12,7 +12,7 @@ import numpy as np
 from segadapt.core.text import printable
 from segadapt.data.check import DAMAGED_IMAGE, UNSUPPORTED_IMAGE, CheckReport, check_dataset
 from segadapt.data.dataset import Dataset, Held
-from segadapt.data.folders.folder import folder_labels, mask_signs
+from segadapt.data.folder import folder_labels, mask_signs
 from segadapt.data.masks.labelling import some
 from segadapt.data.masks.mask_values import MaskValues, count_values
 from segadapt.errors import RequestError

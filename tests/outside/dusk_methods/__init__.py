@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segadapt.data import Dataset, Item, Samples, Stream, register_augmentation, register_reader
-from segadapt.data.files.decode import read_index, read_picture
+from segadapt.data.decode import read_index, read_picture
 from segadapt.labels import LabelSpace
 from segadapt.methods import Method, register_method
 from segadapt.methods.environment import Environment

@@ -11,7 +11,7 @@ import numpy as np
 
 from segadapt.data.annotations.regions import Annotated, Annotations, Mask, require_near
 from segadapt.data.dataset import Dataset, Drawn, Item, Notice
-from segadapt.data.files.decode import picture_size, read_picture
+from segadapt.data.decode import picture_size, read_picture
 from segadapt.data.folders.listing import IMAGE_SUFFIXES
 from segadapt.data.masks.classes_file import MaskClass, space_of
 from segadapt.data.masks.labelling import SizeMismatch, some

@@ -20,7 +20,7 @@ _INSTALL = 'install what reads rasters: pip install "segadapt[geo]"; or '
 
 
 def decode_tiff(data: bytes, path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
-    """Decode a TIFF file, see :func:`segadapt.data.files.decode.decode`.
+    """Decode a TIFF file, see :func:`segadapt.data.decode.decode`.
 
     Args:
         data: its content.

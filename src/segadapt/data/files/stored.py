@@ -18,7 +18,7 @@ from PIL import Image
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import decode, picture_size, stored_orientation
+from segadapt.data.decode import decode, picture_size, stored_orientation
 from segadapt.data.files.orientation import turned
 from segadapt.data.files.raster import ALPHA, UNDEFINED, Bands, Raster, has_rasterio, import_rasterio, read_bands
 from segadapt.data.files.tiff_head import TiffHead, tiff_head

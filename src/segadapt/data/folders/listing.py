@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.files.decode import read_picture
+from segadapt.data.decode import read_picture
 from segadapt.data.files.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from segadapt.data.masks.labelling import ReadLabel, SizedLabels, no_labels
 from segadapt.errors import RequestError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import Values, decode
+from segadapt.data.decode import Values, decode
 from segadapt.data.folders.pairing import IMAGE_ENDINGS, MASK_ENDINGS
 from segadapt.data.masks.labelling import color_codes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import as_indices, decode
+from segadapt.data.decode import as_indices, decode
 from segadapt.data.masks.classes_file import MaskClass
 from segadapt.data.masks.labelling import color_codes, color_of
 from segadapt.errors import RequestError

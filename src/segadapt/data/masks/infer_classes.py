@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import decode
+from segadapt.data.decode import decode
 from segadapt.data.files.decoded import Values
 from segadapt.data.masks.classes_file import MaskClass
 from segadapt.data.masks.labelling import color_of, some

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import UnknownLabel, Values, picture_size, read_index, stored_otherwise
+from segadapt.data.decode import UnknownLabel, Values, picture_size, read_index, stored_otherwise
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap
 

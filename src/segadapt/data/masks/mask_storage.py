@@ -17,8 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from segadapt.data.dataset import DamagedFile
+from segadapt.data.decode import as_indices, decode
 from segadapt.data.files import tiff as tags
-from segadapt.data.files.decode import as_indices, decode
 from segadapt.data.files.decoded import Decoded, Palette
 from segadapt.data.files.formats import HEAD, open_image
 from segadapt.data.files.pixels import bits_of, greys_only, raw_mode

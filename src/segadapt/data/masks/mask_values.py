@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.decode import as_indices, decode, read_picture
+from segadapt.data.decode import as_indices, decode, read_picture
 from segadapt.data.masks.labelling import color_codes, color_of
 from segadapt.data.streaming import ordered_map
 from segadapt.labels import Color

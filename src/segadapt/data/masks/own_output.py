@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segadapt.data.files.decode import UnknownLabel, Values, as_indices
+from segadapt.data.decode import UnknownLabel, Values, as_indices
 from segadapt.data.masks.classes_file import MaskClass
 from segadapt.data.masks.labelling import IndexLabels, label_colors, some
 from segadapt.data.masks.stamp import Stamp, read_stamp

@@ -11,7 +11,7 @@ import numpy as np
 
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import Picture
-from segadapt.data.files.decode import read_picture
+from segadapt.data.decode import read_picture
 from segadapt.data.files.writing import encode_picture
 from segadapt.data.folders.gathering import images_in
 from segadapt.data.folders.listing import chosen

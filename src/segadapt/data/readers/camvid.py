@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.files.decode import decode
+from segadapt.data.decode import decode
 from segadapt.data.folders.listing import build, by_id, files_in, folder_in, read_list
 from segadapt.data.ids import CAMVID_VOID, camvid_colors, train_ids, with_ignored
 from segadapt.data.masks.labelling import IndexLabels, label_colors

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from segadapt.data.dataset import Dataset
-from segadapt.data.files.decode import read_first_channel
+from segadapt.data.decode import read_first_channel
 from segadapt.data.folders.listing import build, by_id, files_in, folder_in
 from segadapt.data.ids import CITYSCAPES_LABEL_IDS, CITYSCAPES_TRAIN_ID, SYNTHIA_CLASSES, synthia_ids, with_ignored
 from segadapt.data.masks.labelling import IndexLabels

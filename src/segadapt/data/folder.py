@@ -12,7 +12,7 @@ import numpy as np
 from segadapt.data.annotations.drawn import DrawnLabels, open_annotated
 from segadapt.data.annotations.find import annotations_at
 from segadapt.data.dataset import Dataset, Item, Notice
-from segadapt.data.files.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
+from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, decode, read_picture, show_palette
 from segadapt.data.folders.gathering import images_in, unused_masks
 from segadapt.data.folders.listing import chosen
 from segadapt.data.folders.pair_pattern import PairPattern
