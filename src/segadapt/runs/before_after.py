@@ -69,9 +69,7 @@ def warnings_of(change: Change, source: Path) -> list[str]:
     vanished = [name for name, before, after in shares if before >= LEAST_SHARE and after < VANISHED * before]
     found = []
     if vanished:
-        found.append(
-            f"{len(vanished)} classes vanished from the target's predictions by adapting ({', '.join(vanished)})"
-        )
+        found.append(f"adapting made classes vanish from the target's predictions: {', '.join(vanished)}")
     if change.disagreement > CHANGED:
         found.append(f"adapting changed {100 * change.disagreement:.0f} % of the predicted pixels of the target")
     return [f"{text}; look at the report, and compare with the model before it, {source}" for text in found]
