@@ -95,7 +95,7 @@ def test_a_run_goes_on_where_its_data_lie_now(tmp_path: Path) -> None:
         **{f"{part}_labels": moved / part / "labels" for part in ("source", "test")},
         "classes": moved / "classes.txt",
     }
-    with pytest.raises(RequestError):
+    with pytest.raises(RequestError, match=r"source: '.*images' .* not there any more; .* --source-images NEW"):
         segadapt.resume(moved / "run", stage="adapt")
     result = segadapt.resume(moved / "run", **places, stage="adapt")
     assert [stage.stage for stage in result.stages] == ["source", "adapt"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from segadapt.errors import RequestError
@@ -48,3 +49,23 @@ class Moved:
             for part in used:
                 data[part] = {**data[part], "classes": os.fspath(self.classes)}
         return {**config, "data": data}
+
+
+def require_there(config: Mapping[str, Any]) -> None:
+    """Refuse to go on where a folder or a classes file of a run is gone, with the option that gives its new place.
+
+    Args:
+        config: settings of the run, as config.json has them.
+
+    Raises:
+        RequestError: names the part and the path.
+    """
+    for part, spec in config["data"].items():
+        for key in ("images", "labels", "classes"):
+            path = spec.get(key) if isinstance(spec, Mapping) and spec.get("reader") == "folder" else None
+            if path is not None and not Path(path).exists():
+                option = "--classes" if key == "classes" else f"--{'target' if part == 'oracle' else part}-{key}"
+                raise RequestError(
+                    f"{part}: '{path}' of this run is not there any more; where it moved to, say {option} NEW "
+                    f"(Python: {option[2:].replace('-', '_')}=...)"
+                )

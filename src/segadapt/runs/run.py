@@ -31,7 +31,7 @@ from segadapt.runs.claim import CONFIG, DONE, claim_of, require_same_contents
 from segadapt.runs.config import RunConfig, build_config
 from segadapt.runs.consent import DATA, Accept, look_at
 from segadapt.runs.fingerprint import differing_settings, fingerprints_of, score_fingerprint
-from segadapt.runs.moved import Moved
+from segadapt.runs.moved import Moved, require_there
 from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import Given, OpenedData, open_data
 from segadapt.runs.results import results_of
@@ -247,7 +247,9 @@ def resumed(
         raise RequestError(
             f"'{out}' is not the folder of a run: it has no readable config.json; start one with 'segadapt adapt'"
         )
-    config = build_config((moved or Moved()).applied(held["config"]), held["config"]["title"])
+    settings = (moved or Moved()).applied(held["config"])
+    require_there(settings)
+    config = build_config(settings, held["config"]["title"])
     return Run.open(config, out, {**held["roots"], **(roots or {})}, quiet=quiet, given=given)
 
 
