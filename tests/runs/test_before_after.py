@@ -29,7 +29,7 @@ def test_shares_and_disagreement_are_counted_over_all_pixels() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ((0.6, 0.4, 0.0), (0.97, 0.03, 0.0), ["1 classes vanished", "(box)", "source.safetensors"]),
+        ((0.6, 0.4, 0.0), (0.97, 0.03, 0.0), ["classes vanish", ": box;", "source.safetensors"]),
         ((0.6, 0.4, 0.0), (0.95, 0.05, 0.0), []),
         ((0.997, 0.003, 0.0), (1.0, 0.0, 0.0), []),
     ],
