@@ -350,8 +350,9 @@ def test_without_rasterio_large_images_are_refused_and_small_geotiff_are_picture
 ) -> None:
     small = tiff(tmp_path / "small.tif", scene(20, 20))
     monkeypatch.setitem(__import__("sys").modules, "rasterio", None)
-    predict_path(GreyLevels(4), FOUR, small, tmp_path / "out", kinds=("index",))
+    made = predict_path(GreyLevels(4), FOUR, small, tmp_path / "out", kinds=("index",))
     assert (tmp_path / "out" / "small.png").exists()
+    assert "1 GeoTIFF give PNG files without a place" in made.left_out[0]
     Image.fromarray(scene(50, 60)).save(tmp_path / "large.png")
     monkeypatch.setattr("segadapt.evaluation.mosaic.MOSAIC_PIXELS", 1000)
     with pytest.raises(RequestError, match=r'large\.png .*pip install "segadapt\[geo\]"'):

@@ -9,7 +9,7 @@ PNG or JPEG file can be read in no other order.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,6 +81,13 @@ def is_mosaic(path: Path) -> bool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as large as that is what is asked here
         height, width = _size_of(path)
         return height * width > MOSAIC_PIXELS and is_upright(path)
+
+
+def without_place(images: Sequence[Path]) -> tuple[str, ...]:
+    """Return a line where results of GeoTIFF lose their place on Earth, as rasterio is missing."""
+    lost = [] if has_rasterio() else [p for p in images if (head := tiff_head(p)) is not None and head.georeferenced]
+    line = f"{len(lost)} GeoTIFF give PNG files without a place, the first is {lost[0]}" if lost else ""
+    return (f'{line}; for GeoTIFF results: pip install "segadapt[geo]"',) if lost else ()
 
 
 def _size_of(path: Path) -> Size:

@@ -22,7 +22,7 @@ from segadapt.data.resize import Resize
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError
 from segadapt.evaluation.inputs import Given, Inputs, find_inputs
-from segadapt.evaluation.mosaic import plan_mosaics, predict_mosaics, with_rasters
+from segadapt.evaluation.mosaic import plan_mosaics, predict_mosaics, with_rasters, without_place
 from segadapt.evaluation.placing import IMAGE_KINDS, VIDEO_KINDS, Places, require_free, require_kinds, result_places
 from segadapt.evaluation.predict_video import predict_videos, with_path
 from segadapt.evaluation.results import Look, Prediction
@@ -193,7 +193,7 @@ def predict_path(
         skipped=tuple(skipped),
         mosaics=tuple(map(str, mosaics.values())),
         cut=tuple(film.cut for film in films if film.cut),
-        left_out=inputs.left_out,
+        left_out=(*inputs.left_out, *without_place(plain)),
         seconds=round(time.monotonic() - started, 3),
         output=str(output),
     )
