@@ -223,6 +223,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
+def hex_color(color: Color) -> str:
+    """Return a colour as ``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
 def distinct_colors(count: int) -> tuple[Color, ...]:
     """Choose ``count`` well separated RGB colours, for classes without colours."""
     colors = []

@@ -31,12 +31,8 @@ _SAMPLED = 200
 """Most files of a set that are looked at and measured, evenly spaced."""
 _SIDE = 128
 """Most rows and columns of a file that are measured, evenly spaced."""
-
-
 _BETWEEN = 0.2
 """Share of half transparent pixels from which on a band that is named alpha is taken for measurements."""
-
-
 _VEILED = 5
 """Most files that are looked at for that."""
 
@@ -257,10 +253,8 @@ def _chosen(name: str, found: Mapping[Path, Stored], choice: BandChoice) -> tupl
 
 def _red_green_blue(one: Stored) -> tuple[int, ...]:
     """Return the bands that a viewer shows: those named red, green, blue, or the first three, or one as grey."""
-    named = [one.colours.index(colour) + 1 for colour in ("red", "green", "blue") if colour in one.colours]
-    if len(named) == len(RGB):
-        return tuple(named)
-    return one.channels[:3] if len(one.channels) >= 3 else one.channels[:1] * 3
+    bands = raster_picture.colour_bands(one.colours, one.channels)
+    return bands if len(bands) == len(RGB) else bands * 3
 
 
 def _sample(path: Path, one: Stored, bands: Sequence[int]) -> npt.NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from segadapt.data.masks.infer_classes import classes_named, infer_classes
 from segadapt.data.masks.labelling import IndexLabels, SizedLabels, label_colors, no_labels
 from segadapt.data.masks.mask_storage import require_lossless, settle
 from segadapt.data.masks.own_output import classes_in, notice_of, read_by_names, require_known, stamps_of
-from segadapt.data.masks.stamp import Stamp, read_stamp
+from segadapt.data.masks.stamp import Stamp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, LabelMap, LabelSpace
 
@@ -35,10 +35,12 @@ class FolderLabels:
     Args:
         classes: each with its value or colour in masks; train ids follow their order.
         ignore_ids: further values of index masks that belong to no class.
+        stamps: of the masks that segadapt wrote.
     """
 
     classes: tuple[MaskClass, ...]
     ignore_ids: tuple[int, ...]
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -48,7 +50,7 @@ class FolderLabels:
     def __call__(self, path: Path) -> LabelMap:
         """Read the label map [H, W] of one mask."""
         stored = decode(path, self.ignore_ids)
-        stamp = read_stamp(path)
+        stamp = self.stamps.get(path)
         if stamp is not None:
             known = {c.name: train_id for c, train_id in self._trained()}
             return read_by_names(stored.values, stamp, known, self.others(), path)
@@ -175,7 +177,7 @@ def open_folder(
     if pattern is not None:
         every = images_by(pattern, images, labels, name)
     else:
-        every, notices = images_in(images, None if annotations else labels, name)
+        every, notices, _ = images_in(images, None if annotations else labels, name)
     found = chosen(list_file, images, every, name) if list_file is not None else every
     if annotations and labels is not None:
         known = read_classes(classes, part) if classes else None
@@ -220,7 +222,7 @@ def _masked(
     require_two_classes(known, masks, name)
     require_known(stamps, known, name)
     items = _sorted(Item(i, p, m) for i, p, m in zip(ids, found, masks, strict=True))
-    read = SizedLabels(FolderLabels(settled, tuple(ignore_ids)), dict(zip(masks, found, strict=True)))
+    read = SizedLabels(FolderLabels(settled, tuple(ignore_ids), stamps), dict(zip(masks, found, strict=True)))
     if stamps:
         notices = (*notices, Notice(notice_of(stamps, len(masks), name)))
     return Dataset(name, space_of(name, known, ignore_ids), items, read_picture, read, notices)

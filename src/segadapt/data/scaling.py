@@ -98,7 +98,9 @@ def to_bytes(values: Numbers, scale: Range, valid: npt.NDArray[np.bool_] | None 
         low, high = np.array(scale.low, exact), np.array(scale.high, exact)
         span = np.maximum(high - low, np.finfo(exact).tiny)  # a band that is the same everywhere
         with np.errstate(over="ignore", invalid="ignore"):
-            shares = np.nan_to_num((values.astype(exact) - low) / span, nan=0.0)
+            shares = (values.astype(exact) - low) / span
+        if values.dtype.kind == "f":
+            shares = np.nan_to_num(shares, nan=0.0)
         picture = np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
     if valid is not None:
         picture[~valid] = 0

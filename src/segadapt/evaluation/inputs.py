@@ -14,7 +14,7 @@ from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import picture_size
 from segadapt.data.files.formats import first_not_read
 from segadapt.data.folders.gathering import gather
-from segadapt.data.folders.listing import IMAGE_SUFFIXES, walk
+from segadapt.data.folders.listing import IMAGE_SUFFIXES
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.video import VIDEO_SUFFIXES, is_video
 
@@ -173,8 +173,7 @@ def _matching(top: Path, pattern: str, output: Path | None) -> tuple[list[Path],
 
 def _inside(folder: Path, output: Path | None) -> tuple[list[Path], tuple[str, ...]]:
     """Return the images and videos below a folder, and what is said of the rest of it."""
-    images, notices = gather(folder, leave_out=output, taken=VIDEO_SUFFIXES)
-    videos = list(walk(folder, VIDEO_SUFFIXES, leave_out=output))
+    images, notices, videos = gather(folder, leave_out=output, taken=VIDEO_SUFFIXES)
     return sorted([*images, *videos]), tuple(notice.text for notice in notices)
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from segadapt.data.folder import folder_labels
 from segadapt.data.folders.masks_among import all_look_like_masks
 from segadapt.data.masks.labelling import some
-from segadapt.data.masks.stamp import read_stamp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.runs.overview import PartRead
@@ -267,8 +266,8 @@ def evenly_spaced(values: Sequence[int]) -> bool:
 
 def _written_here(part: PartRead) -> bool:
     """Return whether segadapt wrote the masks: in pseudo labels much is ignored, as it should be."""
-    masks = [item.label for item in part.dataset.items if isinstance(item.label, Path)]
-    return bool(masks) and read_stamp(masks[0]) is not None
+    read = folder_labels(part.dataset)
+    return read is not None and part.dataset.items[0].label in read.stamps
 
 
 def longest_side(part: PartRead) -> float:

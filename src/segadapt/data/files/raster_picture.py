@@ -5,7 +5,7 @@ One file alone is shown as a GIS viewer shows it. A data set of rasters has one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class Viewer:
     """
 
     def __init__(self, raster: Raster) -> None:
-        self.bands = colour_bands(raster)
+        self.bands = colour_bands(raster.colours, raster.channels)
         self.palette = raster.palette
         self._range = None if self._as_stored(raster) else _range(raster, self.bands)
 
@@ -70,12 +70,17 @@ class Viewer:
         return self.palette is not None or (raster.dtype == np.uint8 and raster.bits == 8)
 
 
-def colour_bands(raster: Raster) -> tuple[int, ...]:
-    """Return the numbers, from 1, of the bands that are red, green and blue, or of the one that is grey."""
-    if all(colour in raster.colours for colour in ("red", "green", "blue")):
-        return tuple(raster.colours.index(colour) + 1 for colour in ("red", "green", "blue"))
-    bands = raster.channels or (1,)
-    return bands[:3] if len(bands) >= 3 and raster.colours[0] != PALETTE else bands[:1]
+def colour_bands(colours: Sequence[str], channels: Sequence[int]) -> tuple[int, ...]:
+    """Return the numbers, from 1, of the bands that are red, green and blue, or of the one that is grey.
+
+    Args:
+        colours: what each band shows.
+        channels: numbers of the bands that are not alpha.
+    """
+    if all(colour in colours for colour in ("red", "green", "blue")):
+        return tuple(colours.index(colour) + 1 for colour in ("red", "green", "blue"))
+    bands = tuple(channels) or (1,)
+    return bands[:3] if len(bands) >= 3 and colours[0] != PALETTE else bands[:1]
 
 
 def read_raster(path: Path) -> Shown:

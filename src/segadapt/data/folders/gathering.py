@@ -30,10 +30,12 @@ class Gathered(NamedTuple):
     Attributes:
         images: in the order of their paths.
         notices: one for each kind of thing that was left out.
+        taken: files that are used otherwise, see :func:`gather`.
     """
 
     images: list[Path]
     notices: tuple[Notice, ...]
+    taken: tuple[Path, ...] = ()
 
 
 def images_in(folder: Path, labels: Path | None, name: str) -> Gathered:
@@ -51,7 +53,7 @@ def images_in(folder: Path, labels: Path | None, name: str) -> Gathered:
     if labels is not None:
         require_folder(labels, "mask", name)
     if labels is not None and labels.resolve() == folder.resolve():
-        readable, notices = _readable(folder)
+        readable, notices, _ = _readable(folder)
         found = Gathered([path for path in readable if not path.stem.endswith(MASK_ENDINGS)], notices)
     else:
         found = gather(folder, leave_out=labels)
@@ -76,7 +78,7 @@ def gather(folder: Path, leave_out: Path | None = None, taken: Collection[str] =
     Raises:
         RequestError: a folder below cannot be listed.
     """
-    readable, notices = _readable(folder, leave_out, taken)
+    readable, notices, others = _readable(folder, leave_out, taken)
     beside = beside_images(readable)
     among = in_mask_folders(folder, [path for path in readable if path not in beside])
     images = [path for path in readable if path not in beside and path not in among]
@@ -84,7 +86,7 @@ def gather(folder: Path, leave_out: Path | None = None, taken: Collection[str] =
         *_of_beside(folder, [path for path in readable if path in beside]),
         *_of_folders(folder, [path for path in readable if path in among], images),
     ]
-    return Gathered(images, (*notices, *more))
+    return Gathered(images, (*notices, *more), others)
 
 
 def what_else(notices: Sequence[Notice]) -> str:
@@ -115,21 +117,25 @@ def unused_masks(labels: Path, masks: Sequence[Path], images: Sequence[Path]) ->
 
 def _readable(
     folder: Path, leave_out: Path | None = None, taken: Collection[str] = ()
-) -> tuple[list[Path], tuple[Notice, ...]]:
-    """Return the files below a folder that have the suffix of an image, and what is said of the others."""
+) -> tuple[list[Path], tuple[Notice, ...], tuple[Path, ...]]:
+    """Return the files below a folder that have the suffix of an image, what is said of the others, and those taken."""
     readable: list[Path] = []
     unread: list[Path] = []
     no_files: list[Path] = []
+    others: list[Path] = []
     for path in files_below(folder, leave_out):
-        if path.suffix.lower() in SIDE_FILES or path.suffix.lower() in taken:
+        suffix = path.suffix.lower()
+        if suffix in SIDE_FILES:
             continue
-        if not path.is_file():
+        if suffix in taken:
+            others += [path] if path.is_file() else []
+        elif not path.is_file():
             no_files.append(path)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
+        elif suffix in IMAGE_SUFFIXES:
             readable.append(path)
         elif path.suffix or _begins_as_image(path):
             unread.append(path)
-    return readable, (*_of_unread(folder, unread, readable), *_of_no_files(folder, no_files))
+    return readable, (*_of_unread(folder, unread, readable), *_of_no_files(folder, no_files)), tuple(others)
 
 
 def _of_unread(folder: Path, unread: Sequence[Path], readable: Sequence[Path]) -> list[Notice]:

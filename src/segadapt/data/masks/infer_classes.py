@@ -13,9 +13,9 @@ from segadapt.data.decode import decode
 from segadapt.data.files.decoded import Values
 from segadapt.data.masks.classes_file import MaskClass
 from segadapt.data.masks.labelling import color_of, some
-from segadapt.data.masks.mask_storage import Signs, different_palettes, hex_color
+from segadapt.data.masks.mask_storage import Signs, different_palettes
 from segadapt.errors import RequestError
-from segadapt.labels import IGNORE, Color
+from segadapt.labels import IGNORE, Color, hex_color
 
 _NAME = re.compile(r"class_\d+|#[0-9a-f]{6}")
 MOST_CLASSES = 64

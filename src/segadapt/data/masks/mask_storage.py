@@ -25,7 +25,7 @@ from segadapt.data.files.pixels import bits_of, greys_only, raw_mode
 from segadapt.data.masks.classes_file import MaskClass
 from segadapt.data.masks.labelling import color_codes, color_of
 from segadapt.errors import RequestError
-from segadapt.labels import Color
+from segadapt.labels import Color, hex_color
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _COLOR_MAP = 320
@@ -249,11 +249,6 @@ def distinct(values: npt.NDArray[np.generic]) -> list[int]:
     starts = np.ones(values.shape, bool)
     starts[:, 1:] = values[:, 1:] != values[:, :-1]
     return [int(v) for v in np.unique(values[starts])]
-
-
-def hex_color(color: Color) -> str:
-    """Return a colour as ``#rrggbb``."""
-    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def _in_doubt(storages: Sequence[Storage | None]) -> bool:

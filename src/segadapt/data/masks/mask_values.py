@@ -14,7 +14,7 @@ from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import as_indices, decode, read_picture
 from segadapt.data.masks.labelling import color_codes, color_of
 from segadapt.data.streaming import ordered_map
-from segadapt.labels import Color
+from segadapt.labels import Color, hex_color
 
 Sign = int | Color
 """How masks show a class: a value, or a colour (red, green, blue)."""
@@ -65,7 +65,7 @@ class MaskValues:
 
 def shown(sign: Sign) -> str:
     """Return a value or colour as a text: ``7`` or ``#804080``."""
-    return str(sign) if isinstance(sign, int) else "#{:02x}{:02x}{:02x}".format(*sign)
+    return str(sign) if isinstance(sign, int) else hex_color(sign)
 
 
 def count_values(masks: Sequence[Path], threads: int | None = None, colors: bool = False) -> MaskValues:

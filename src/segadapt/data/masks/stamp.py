@@ -13,9 +13,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from segadapt.labels import Color
+from segadapt.data.files import tiff as tags
+from segadapt.labels import Color, hex_color
 
 KEY = "segadapt-classes"
 """Keyword of the text chunk, and first word of a TIFF's image description."""
@@ -27,8 +28,6 @@ _HEAD_END = 33
 """Where the first chunk of a PNG, its header, ends."""
 _LARGEST = 1 << 20
 """Bytes of the largest stamp; 255 long names take some 30 000."""
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_IMAGE_DESCRIPTION = 270
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Stamp:
         told = {
             "version": _VERSION,
             "values": {str(value): name for value, name in self.values.items()},
-            "colors": {"#{:02x}{:02x}{:02x}".format(*color): name for color, name in self.colors.items()},
+            "colors": {hex_color(color): name for color, name in self.colors.items()},
         }
         return f"{KEY} {json.dumps(told)}"
 
@@ -70,7 +69,7 @@ def read_stamp(path: Path) -> Stamp | None:
     try:
         with path.open("rb") as file:
             head = file.read(len(_SIGNATURE))
-            text = _of_png(file) if head == _SIGNATURE else _of_tiff(path) if head[:4] in _TIFF else None
+            text = _of_png(file) if head == _SIGNATURE else _of_tiff(file) if head[:4] in tags.HEADS else None
             return None if text is None else _parsed(text)
     except (OSError, ValueError, struct.error, zlib.error, AttributeError, TypeError):
         return None  # damaged; decoding it will say so
@@ -92,13 +91,10 @@ def _of_png(file: BinaryIO) -> str | None:
             file.seek(length + 4, 1)
 
 
-def _of_tiff(path: Path) -> str | None:
-    from PIL import Image
-
-    with Image.open(path, formats=("TIFF",)) as image:
-        tags: Any = getattr(image, "tag_v2", {})
-        said = tags.get(_IMAGE_DESCRIPTION)
-    return said.removeprefix(f"{KEY} ") if isinstance(said, str) and said.startswith(f"{KEY} ") else None
+def _of_tiff(file: BinaryIO) -> str | None:
+    tiff = tags.Tiff(file)
+    said = tiff.text(tiff.pages[0], tags.DESCRIPTION).rstrip(b"\0").decode("ascii", "replace")
+    return said.removeprefix(f"{KEY} ") if said.startswith(f"{KEY} ") else None
 
 
 def _parsed(text: str) -> Stamp | None:
