@@ -49,6 +49,7 @@ class BestConfig(MICConfig):
 
     method: str = "best"
     augmentation: Augmentation = Augmentation(jitter=0.5, colour_transfer="lab")
+    feature_classes: Literal["things", "all"] | tuple[str, ...] = "all"
     teacher_flip: bool = True
     choice: Literal["class", "image"] = "class"
     choice_width: float = Field(default=0.5, gt=0)

@@ -173,7 +173,7 @@ OWN: dict[str, MethodInfo] = {
     ),
     "best": MethodInfo(
         "segadapt.methods.best:Best",
-        papers.MIC,
+        papers.BEST,
         "Best",
         "the library's own: MIC with strong and transferred colours, a choice of pixels per class, and an average",
     ),
