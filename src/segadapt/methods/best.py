@@ -7,6 +7,7 @@ Each part has a switch; what each brings on three tasks stands in docs/methods/b
     repeat
         x_s with the colours of a target image, and strong colours                (augmentation)
         L_s = CE(G(x_s), y_s);  L_fd of x_s                                       (DAFormer)
+        in the first steps only these                                             (start)
         p = mean of softmax(G~(x_t)) and of its mirrored view                     (teacher_flip)
         y_t = argmax p;  w_t = 1 where p is as sure as G~ usually is of class y_t,
             exp(-(mu - max p)^2 / (2 n^2 sigma^2)) below                          (choice; SoftMatch, ICLR 2023)
@@ -19,6 +20,7 @@ Each part has a switch; what each brings on three tasks stands in docs/methods/b
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -30,6 +32,7 @@ from segadapt.data.streams import Augmentation
 from segadapt.labels import LabelSpace
 from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import PseudoLabels
+from segadapt.methods.method import Terms
 from segadapt.methods.mic import MIC, MICConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.class_confidence import ClassConfidence
@@ -39,6 +42,8 @@ class BestConfig(MICConfig):
     """Settings of the library's own method; what is not said here is as in MIC.
 
     Attributes:
+        start: steps on the source alone before the target is learnt. Labels are then those of a teacher that has met
+            strong colours already.
         choice: weight of a pseudo label: per ``class``, by how sure the teacher usually is of that class, or per
             ``image``, the q of DACS.
         choice_width: n, of the Gaussian below the mean confidence of a class, in standard deviations, above 0
@@ -51,6 +56,7 @@ class BestConfig(MICConfig):
     augmentation: Augmentation = Augmentation(jitter=0.5, colour_transfer="lab")
     feature_classes: Literal["things", "all"] | tuple[str, ...] = "all"
     teacher_flip: bool = True
+    start: Annotated[int, Scaling.STEPS] = Field(default=20000, ge=0)
     choice: Literal["class", "image"] = "class"
     choice_width: float = Field(default=0.5, gt=0)
     choice_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, lt=1)
@@ -70,6 +76,16 @@ class Best(MIC):
         super().__init__(config, model, space, reference)
         self.sureness = ClassConfidence(len(space))
         self._seen: Tensor | None = None
+        self._done: int | None = None  # ``teacher.steps`` on this side of the device
+
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """Yield the lines of the box; the first ``start`` steps are those of source training."""
+        if self._done is None:
+            self._done = int(self.teacher.steps)
+        if self._done < self.config.start:
+            yield self.source_terms(batch["source"])
+        else:
+            yield from super().step(batch)
 
     def pseudo_labels(self, t: Samples) -> PseudoLabels:
         """Return y_t and w_t."""
@@ -84,9 +100,11 @@ class Best(MIC):
     def after_step(self, environment: Environment) -> None:
         """Let the teacher follow, and the moments of its confidence."""
         super().after_step(environment)
-        assert self._seen is not None
-        environment.sum([self._seen])
-        self.sureness.follow(self._seen, self.config.choice_momentum)
+        assert self._done is not None
+        self._done += 1
+        if self._seen is not None:
+            environment.sum([self._seen])
+            self.sureness.follow(self._seen, self.config.choice_momentum)
 
     def result(self) -> Segmenter:
         """Return the teacher, or the network itself."""
