@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -36,6 +37,10 @@ from segadapt.methods.method import Terms
 from segadapt.methods.mic import MIC, MICConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.class_confidence import ClassConfidence
+from segadapt.pieces.share_anchor import ShareAnchor
+
+FIRST = 50
+"""Steps whose class shares are those that later labels are held to."""
 
 
 class BestConfig(MICConfig):
@@ -44,6 +49,8 @@ class BestConfig(MICConfig):
     Attributes:
         start: steps on the source alone before the target is learnt. Labels are then those of a teacher that has met
             strong colours already.
+        anchor: strength, in [0, 1], with which pseudo labels are held to the class shares that the teacher expects when
+            it begins to label; 0 leaves them alone.
         choice: weight of a pseudo label: per ``class``, by how sure the teacher usually is of that class, or per
             ``image``, the q of DACS.
         choice_width: n, of the Gaussian below the mean confidence of a class, in standard deviations, above 0
@@ -57,6 +64,7 @@ class BestConfig(MICConfig):
     feature_classes: Literal["things", "all"] | tuple[str, ...] = "all"
     teacher_flip: bool = True
     start: Annotated[int, Scaling.STEPS] = Field(default=20000, ge=0)
+    anchor: float = Field(default=0.0, ge=0, le=1)
     choice: Literal["class", "image"] = "class"
     choice_width: float = Field(default=0.5, gt=0)
     choice_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, lt=1)
@@ -75,7 +83,9 @@ class Best(MIC):
     def __init__(self, config: BestConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space, reference)
         self.sureness = ClassConfidence(len(space))
+        self.anchor = ShareAnchor(len(space))
         self._seen: Tensor | None = None
+        self._shares: Tensor
         self._done: int | None = None  # ``teacher.steps`` on this side of the device
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
@@ -87,10 +97,11 @@ class Best(MIC):
         else:
             yield from super().step(batch)
 
-    def pseudo_labels(self, t: Samples) -> PseudoLabels:
+    def pseudo_labels(self, t: Samples, offset: Tensor | None = None) -> PseudoLabels:
         """Return y_t and w_t."""
-        pseudo = super().pseudo_labels(t)
+        pseudo = super().pseudo_labels(t, self.anchor.offset(self.config.anchor) if offset is None else offset)
         self._seen = self.sureness.tally(pseudo.labels, pseudo.confidence, pseudo.trusted)
+        self._shares = torch.cat([pseudo.shares, pseudo.shares.new_ones(1)])  # the last number counts processes
         if self.config.choice == "image":
             return pseudo
         weights = self.sureness.weights(pseudo.labels, pseudo.confidence, self.config.choice_width)
@@ -103,8 +114,9 @@ class Best(MIC):
         assert self._done is not None
         self._done += 1
         if self._seen is not None:
-            environment.sum([self._seen])
+            environment.sum([self._seen, self._shares])
             self.sureness.follow(self._seen, self.config.choice_momentum)
+            self.anchor.follow(self._shares[:-1] / self._shares[-1], self.config.choice_momentum, FIRST)
 
     def result(self) -> Segmenter:
         """Return the teacher, or the network itself."""
