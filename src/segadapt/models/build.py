@@ -65,7 +65,7 @@ MODELS: Mapping[str, str] = {
     "daformer_lite": "the same with EfficientNet-Lite0; ImageNet weights as a package",
     "daformer:NAME": "the same with any convolutional timm encoder",
     "timm:NAME": "any convolutional timm encoder with the light decoder",
-    "foundation:NAME": "any vision transformer or ConvNeXt of timm (DINOv2, DINOv3, EVA, MAE, SigLIP) with a light head",
+    "foundation:NAME": "any vision transformer (DINOv2, DINOv3, EVA, MAE, SigLIP) or ConvNeXt of timm, light head",
     "hrda:NAME": "any of these networks on two resolutions, fused by attention; arguments of NAME under 'base'",
 }
 
@@ -75,8 +75,8 @@ class ModelConfig(Settings):
 
     Attributes:
         name: a name that ``segadapt models`` lists.
-        weights: initial weights: ``imagenet`` (of ``foundation:NAME``, those that NAME's tag says), the path of a file, or
-            null for a random start.
+        weights: initial weights: ``imagenet`` (of ``foundation:NAME``, what the tag of NAME says), the path of a file,
+            or null for a random start.
         arguments: further arguments of the network, e.g. ``{stride_in: 3x3}``; for ``hrda:NAME`` the arguments of
             NAME stand under ``base``. Of a stage, ``hrda:`` alone is the network of the run on two resolutions.
     """

@@ -79,12 +79,12 @@ class FoundationNet(Segmenter):
     ) -> None:
         _check(head, maps, enlarge, width, dropout, drop_path)
         body = create_body(encoder, patch=patch, drop_path=drop_path)
-        maps = _maps(body, encoder, head, maps)
+        count = _maps(body, encoder, head, maps)
         config = None if lora is None else checked(LoRAConfig, dict(lora), f"model.arguments.lora of '{encoder}'")
         architecture = {
             "name": f"foundation:{encoder}",
             "head": head,
-            "maps": maps,
+            "maps": count,
             "patch": patch,
             "enlarge": enlarge,
             "width": width,
@@ -95,16 +95,16 @@ class FoundationNet(Segmenter):
             "lora": None if config is None else config.model_dump(mode="json"),
         }
         super().__init__(classes, preprocessing or stated_preprocessing(encoder), architecture)
-        self.encoder_name, self._count, self._enlarge, self._lora = encoder, maps, enlarge, config
+        self.encoder_name, self._count, self._enlarge, self._lora = encoder, count, enlarge, config
         self.encoder = body.network
         self._tokens, self._multiple = body.tokens, body.multiple
         self._stems = first_convolutions(body.network)
-        self.encoder_channels = body.channels * maps if body.tokens else body.channels[-maps:]
+        self.encoder_channels = body.channels * count if body.tokens else body.channels[-count:]
         if head == "light":
-            self.head: LightHead | PyramidHead = LightHead(self.encoder_channels[0], maps, classes, dropout)
+            self.head: LightHead | PyramidHead = LightHead(self.encoder_channels[0], count, classes, dropout)
         else:
             self.head = PyramidHead(self.encoder_channels, body.tokens, classes, width, norm, dropout)
-        finest = body.strides[-maps:][0] if not body.tokens else body.strides[0]
+        finest = body.strides[0] if body.tokens else body.strides[-count:][0]
         fused = head == "daformer" and not body.tokens
         self.stride = max(1, round(finest / enlarge / (1 if fused else ENLARGED)))
         self.feature_channels = self.head.width

@@ -71,7 +71,8 @@ def create_body(encoder: str, *, patch: int | None = None, drop_path: float = 0.
         arguments["dynamic_img_size"] = True
         if patch is not None:
             with torch.device("meta"):  # sizes only
-                rows, columns = timm.create_model(encoder, pretrained=False).patch_embed.grid_size
+                shapes: Any = timm.create_model(encoder, pretrained=False)
+            rows, columns = shapes.patch_embed.grid_size
             arguments |= {"patch_size": patch, "img_size": (rows * patch, columns * patch)}
     network: Any = timm.create_model(encoder, pretrained=pretrained, **arguments)
     if family in _TRANSFORMERS:

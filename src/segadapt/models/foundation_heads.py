@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from segadapt.errors import RequestError

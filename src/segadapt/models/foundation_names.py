@@ -1,9 +1,9 @@
 """Weights of foundation encoders in the layouts of other projects, renamed to timm's.
 
 The layouts, recognised by a name that only they have: timm's; the hubs of DINOv2 and DINOv3 (and the files of MAE and
-EVA), which name blocks like timm; Hugging Face's classes for ViT and MAE, DINOv2, DINOv3 and SigLIP; ConvNeXt of timm, of
-Meta's files and of Hugging Face's DINOv3. They differ in names, in whether query, key and value are one matrix, and in
-whether the position of the class token is added to it. Learnt positions and patches of other sizes are resampled.
+EVA), which name blocks like timm; Hugging Face's classes for ViT and MAE, DINOv2, DINOv3 and SigLIP; ConvNeXt of timm,
+of Meta's files and of Hugging Face's DINOv3. They differ in names, in whether query, key and value are one matrix, and
+in whether the position of the class token is added to it. Learnt positions and patches of other sizes are resampled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.layers.patch_embed import resample_patch_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from segadapt.errors import RequestError
@@ -194,9 +195,9 @@ def _renamed(state: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
                     name = re.sub(pattern, replacement, name)
                 renamed[name] = tensor
         return renamed
-    first = next(iter(state), "nothing")
+    first, read = next(iter(state), "nothing"), "; ".join(LAYOUTS)
     raise RequestError(
-        f"these are no weights of '{encoder}': its first tensor is '{first}'; layouts that are read: {', '.join(LAYOUTS)}"
+        f"these are no weights of '{encoder}': its first tensor is '{first}'; layouts that are read: {read}"
     )
 
 

@@ -100,11 +100,10 @@ def add_low_rank(encoder: nn.Module, blocks: Sequence[nn.Module], config: LoRACo
 @torch.no_grad()
 def start_at_minor(encoder: nn.Module) -> None:
     """Move the least singular part of every adapted weight into its factors; the weights stay what they are."""
-    for layer in encoder.modules():
-        if not parametrize.is_parametrized(layer, "weight"):
-            continue
-        places = layer.parametrizations.weight  # type: ignore[union-attr, attr-defined]
-        factors: LowRank = places[0]
+    for places in [part for part in encoder.modules() if isinstance(part, parametrize.ParametrizationList)]:
+        factors = places[0]
+        assert isinstance(factors, LowRank)
+        assert isinstance(places.original, Tensor)
         u, s, v = torch.linalg.svd(places.original, full_matrices=False)
         rank, root = len(factors.down), (s[-len(factors.down) :] / factors.scale).sqrt()
         factors.up.copy_(u[:, -rank:] * root)
