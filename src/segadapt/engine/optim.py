@@ -18,9 +18,9 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
 
     The head of a segmenter learns ``head_factor`` times faster than its encoder; a network that is not a segmenter
     has no head. With ``layer_decay`` d, layer i of the L layers of its encoder (what is in front of the blocks, then
-    each block) learns at ``d ** (L - i)`` times its rate (BEiT, MAE). AdamW does not decay parameters with one dimension
-    (biases, normalisation); SGD decays all parameters, as most published codes with convolutional networks do. With
-    ``bias_factor``, what is called ``bias`` learns at another rate and never decays.
+    each block) learns at ``d ** (L - i)`` times its rate (BEiT, MAE). AdamW does not decay parameters with one
+    dimension (biases, normalisation); SGD decays all parameters, as most published codes with convolutional networks
+    do. With ``bias_factor``, what is called ``bias`` learns at another rate and never decays.
 
     Args:
         network: the network; parameters without gradient are left out, each other one is in exactly one group.
