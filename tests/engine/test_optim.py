@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import timm
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from segadapt.engine.optim import build_optimiser, parameter_groups, schedule_factor, set_learning_rate
+from segadapt.errors import RequestError
 from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig
+from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Output, Segmenter
 from tests.golden_vectors import golden_op
 
@@ -103,6 +109,40 @@ def test_biases_may_learn_at_another_rate_without_decay(name: str) -> None:
     assert of[id(model.encoder[0].weight)] == (pytest.approx(1e-3), 0.1)
     assert of[id(model.encoder[1].weight)] == (pytest.approx(1e-3), scale_decay)
     assert of[id(model.head.weight)] == (pytest.approx(1e-2), 0.1)
+
+
+def test_rates_decay_by_layer_as_in_timm() -> None:
+    """The embedding, each of six blocks, and the last normalisation at the rate itself; the head at its own."""
+    model: Any = build_segmenter("foundation:test_vit", 3)
+    config = OptimiserConfig(name="adamw", lr=1e-3, head_factor=10, layer_decay=0.5, weight_decay=0.1)
+    groups = parameter_groups(model, config)
+    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
+    assert len(rates) == sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+    net = model.encoder
+    assert rates[id(net.patch_embed.proj.weight)] == rates[id(net.pos_embed)] == pytest.approx(1e-3 * 0.5**7)
+    for number, block in enumerate(net.blocks):
+        assert all(rates[id(p)] == pytest.approx(1e-3 * 0.5 ** (6 - number)) for p in block.parameters())
+    assert rates[id(net.norm.weight)] == pytest.approx(1e-3)
+    assert all(rates[id(p)] == pytest.approx(1e-2) for p in model.head.parameters())
+    of_timm = timm.create_model("test_vit", num_classes=2)
+    theirs = param_groups_layer_decay(of_timm, layer_decay=0.5, weight_decay=0.1)
+    expected = {id(p): (1e-3 * g["lr_scale"], g["weight_decay"]) for g in theirs for p in g["params"]}
+    ours = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    for name, p in net.named_parameters():
+        if not name.startswith("norm."):  # timm counts it to the last block, BEiT and MAE do not
+            assert ours[id(p)] == pytest.approx(expected[id(of_timm.get_parameter(name))]), name
+
+
+def test_rates_decay_only_in_networks_that_name_their_layers() -> None:
+    with pytest.raises(RequestError, match=r"layer_decay is 0.9, but the network 'Two'.*foundation:NAME"):
+        parameter_groups(Two(), OptimiserConfig(layer_decay=0.9))
+    wrapped = build_segmenter("hrda:foundation:test_convnext", 3, base={"frozen": 1})
+    layers = wrapped.encoder_layers()
+    assert len(layers) == 1 + len([b for stage in wrapped.base.encoder.stages for b in stage.blocks])  # type: ignore
+    members = [id(p) for layer in layers for p in layer]
+    assert len(members) == len(set(members)) == len(list(wrapped.base.encoder.parameters()))  # type: ignore
+    learning = {id(p) for g in parameter_groups(wrapped, OptimiserConfig(layer_decay=0.9)) for p in g["params"]}
+    assert not learning & {id(p) for layer in layers[:2] for p in layer}
 
 
 def test_rates_follow_the_factor() -> None:

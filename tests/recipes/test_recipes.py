@@ -20,14 +20,15 @@ ROUNDS = "st st_sp cbst cbst_sp crst_mrkld crst_lrent"
 STAGED = f"{ROUNDS} adaptseg proda cpsl bcl dacs daformer hrda mic mpcl"
 PROTOTYPES = "mpcl_centroid mpcl_hrda mpcl_hrda_centroid mpcl_mic mpcl_mic_centroid mpcl_mic_hrda"
 PUBLISHED = "mic_hrda mpcl_hrda mpcl_mic mpcl_mic_hrda"
+FOUNDATION = "vfm_uda vfm_uda_base vfm_uda_source vfm_uda_lora"
 SHIPPED = {
     "camvid_day_dusk": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
     "camvid_idd": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
-    "cityscapes_acdc": f"source_only dacs daformer hrda mic mpcl {PUBLISHED}",
+    "cityscapes_acdc": f"source_only dacs daformer hrda mic mpcl {PUBLISHED} {FOUNDATION}",
     "cityscapes_dark_zurich": f"source_only dacs daformer hrda mic mpcl {PUBLISHED}",
     "folders": f"source_only oracle {STAGED}",
-    "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls cpsl_official {PUBLISHED} resnet38 vgg16",
-    "synthia_cityscapes": f"source_only {STAGED} adaptseg_ls {PUBLISHED}",
+    "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls cpsl_official {PUBLISHED} {FOUNDATION} resnet38 vgg16",
+    "synthia_cityscapes": f"source_only {STAGED} adaptseg_ls {PUBLISHED} {FOUNDATION}",
     "toy": f"source_only oracle {STAGED} mic_hrda",
     "toy_camvid": f"source_only oracle {STAGED.replace('st_sp ', '', 1)} mic_hrda {PROTOTYPES}",
 }

@@ -187,7 +187,7 @@ def test_a_trained_stage_leaves_no_network_behind(tmp_path: Path) -> None:
     """Nothing that refers to itself keeps the networks of a stage while the next one trains."""
     run = Run.open(build_config(raw_config(tmp_path, "source_only"), "tiny"), tmp_path / "run", quiet=True)
     stage = run.config.stages[0]
-    runner = StageRunner(run.config, run.opened, run.runtime, run.record)
+    runner = StageRunner(run.config, run.opened, run.runtime, run.record, run.networks)
     method = run.networks.method(stage)
     left = weakref.ref(method.model)
     gc.collect()

@@ -105,6 +105,9 @@ def plan(
     data = planned["data"]
     images = f"{data['source']} source, {data['target']} target, {data['test']} test images"
     console.print(f"data: {images}; {len(data['classes'])} classes")
+    for line in dict.fromkeys(row["weights"] for row in planned["stages"]):
+        if line:
+            console.print(line, soft_wrap=True)
     if planned["minutes"] is not None:
         console.print(f"{planned['minutes']:.1f} minutes here: steps, passes over the target, scores")
     _show_changes(planned["stages"])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from segadapt.errors import RequestError
 from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig
 from segadapt.models.segmenter import Segmenter
 
@@ -16,9 +17,10 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
     """Split the trained parameters of a network into groups by learning rate and weight decay.
 
     The head of a segmenter learns ``head_factor`` times faster than its encoder; a network that is not a segmenter
-    has no head. AdamW does not decay parameters with one dimension (biases, normalisation); SGD decays all parameters,
-    as most published codes with convolutional networks do. With ``bias_factor``, what is called ``bias`` learns at
-    another rate and never decays.
+    has no head. With ``layer_decay`` d, layer i of the L layers of its encoder (what is in front of the blocks, then
+    each block) learns at ``d ** (L - i)`` times its rate (BEiT, MAE). AdamW does not decay parameters with one
+    dimension (biases, normalisation); SGD decays all parameters, as most published codes with convolutional networks
+    do. With ``bias_factor``, what is called ``bias`` learns at another rate and never decays.
 
     Args:
         network: the network; parameters without gradient are left out, each other one is in exactly one group.
@@ -26,13 +28,17 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
 
     Returns:
         Groups with ``params``, ``lr`` and ``weight_decay``, as torch's optimisers take them.
+
+    Raises:
+        RequestError: rates decay by layer, but the network does not name its layers.
     """
     heads = network.head_modules() if isinstance(network, Segmenter) else []
     head = {id(p) for module in heads for p in module.parameters()}
+    depth = _layer_factors(network, config.layer_decay)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            factor = config.head_factor if id(parameter) in head else 1.0
+            factor = config.head_factor if id(parameter) in head else depth.get(id(parameter), 1.0)
             decayed = config.name == "sgd" or parameter.ndim > 1
             if config.bias_factor is not None and name.rpartition(".")[2] == "bias":
                 factor, decayed = factor * config.bias_factor, False
@@ -45,6 +51,20 @@ def parameter_groups(network: nn.Module, config: OptimiserConfig) -> list[dict[s
         }
         for (factor, decayed), members in sorted(groups.items(), key=lambda kv: kv[0])
     ]
+
+
+def _layer_factors(network: nn.Module, decay: float) -> dict[int, float]:
+    """Return the factor on the rate of each parameter of a segmenter's encoder, by its id; none without decay."""
+    if decay == 1 or not isinstance(network, Segmenter):
+        return {}
+    layers = network.encoder_layers()
+    if not layers:
+        name = network.architecture.get("name", type(network).__name__)
+        raise RequestError(
+            f"optimiser.layer_decay is {decay}, but the network '{name}' does not name its layers; set it to 1, or "
+            "take a network 'foundation:NAME'"
+        )
+    return {id(p): decay ** (len(layers) - i) for i, layer in enumerate(layers) for p in layer}
 
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float = 1.0) -> torch.optim.Optimizer:

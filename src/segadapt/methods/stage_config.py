@@ -26,6 +26,9 @@ class OptimiserConfig(Settings):
             as large as those of SGD with these settings (:mod:`segadapt.engine.matching`).
         lr: learning rate, above 0; of a segmentation network, the rate of its encoder.
         head_factor: the head of a segmentation network learns at ``lr`` times this factor, above 0.
+        layer_decay: of a network that names its layers (``foundation:NAME``), every block learns at this factor, in
+            (0, 1], of the rate of the block behind it, and what is in front of the first block at that of a further
+            one; a last normalisation learns at ``lr`` (VFM-UDA: 1, VFM-UDA++: 0.9).
         bias_factor: biases and shifts of normalisation learn at their rate times this factor, above 0, and do not
             decay (the MXNet code of CBST: 2); null treats them like other parameters.
         momentum: momentum of SGD, in [0, 1).
@@ -36,6 +39,7 @@ class OptimiserConfig(Settings):
     name: Literal["sgd", "adamw", "matched"] = "sgd"
     lr: Annotated[float, Scaling.RATE] = Field(default=2.5e-4, gt=0)
     head_factor: float = Field(default=10.0, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     bias_factor: float | None = Field(default=None, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     betas: tuple[Decay, Decay] = (0.9, 0.999)

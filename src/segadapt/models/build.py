@@ -16,6 +16,7 @@ from segadapt.models.daformer_net import DAFormerNet
 from segadapt.models.dass_net import DASSNet
 from segadapt.models.deeplabv2 import DeepLabV2, DeepLabV2VGG
 from segadapt.models.fcn8s import FCN8s
+from segadapt.models.foundation import FoundationNet
 from segadapt.models.mit import SIZES
 from segadapt.models.multires import MultiRes
 from segadapt.models.plain import PREFIX, PlainNetwork, given_network
@@ -64,6 +65,7 @@ MODELS: Mapping[str, str] = {
     "daformer_lite": "the same with EfficientNet-Lite0; ImageNet weights as a package",
     "daformer:NAME": "the same with any convolutional timm encoder",
     "timm:NAME": "any convolutional timm encoder with the light decoder",
+    "foundation:NAME": "any vision transformer (DINOv2, DINOv3, EVA, MAE, SigLIP) or ConvNeXt of timm, light head",
     "hrda:NAME": "any of these networks on two resolutions, fused by attention; arguments of NAME under 'base'",
 }
 
@@ -73,7 +75,8 @@ class ModelConfig(Settings):
 
     Attributes:
         name: a name that ``segadapt models`` lists.
-        weights: initial weights: ``imagenet``, the path of a file, or null for a random start.
+        weights: initial weights: ``imagenet`` (of ``foundation:NAME``, what the tag of NAME says), the path of a file,
+            or null for a random start.
         arguments: further arguments of the network, e.g. ``{stride_in: 3x3}``; for ``hrda:NAME`` the arguments of
             NAME stand under ``base``. Of a stage, ``hrda:`` alone is the network of the run on two resolutions.
     """
@@ -260,7 +263,11 @@ def _around(
     return network(build_segmenter(wrapped, classes, bands=bands, **inner), **arguments)
 
 
-_ENCODERS: Mapping[str, Callable[..., Segmenter]] = {"timm": TimmSegmenter, "daformer": DAFormerNet}
+_ENCODERS: Mapping[str, Callable[..., Segmenter]] = {
+    "timm": TimmSegmenter,
+    "daformer": DAFormerNet,
+    "foundation": FoundationNet,
+}
 """Name prefixes: ``FAMILY:NAME``, where NAME is an encoder of timm."""
 _WRAPPERS: Mapping[str, Callable[..., Segmenter]] = {"hrda": MultiRes, "prototypes": PrototypeNet}
 """Name prefixes: ``FAMILY:NAME``, where NAME is another network."""

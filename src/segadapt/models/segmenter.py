@@ -215,6 +215,14 @@ class Segmenter(nn.Module):
         """
         return []
 
+    def encoder_layers(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of the encoder by layer, from the images on; empty, the default, if it has no order.
+
+        What is in no layer, as the head, counts as later than all of them, see ``optimiser.layer_decay``.
+        """
+        wrapped = getattr(self, "base", None)
+        return wrapped.encoder_layers() if isinstance(wrapped, Segmenter) else []
+
     def description(self) -> dict[str, Any]:
         """Return the arguments of ``build_segmenter`` that build the network again, as plain JSON values."""
         return {**self.architecture, "classes": self.classes, "preprocessing": asdict(self.preprocessing)}

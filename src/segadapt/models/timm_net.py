@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from segadapt.errors import RequestError, nearest
+from segadapt.errors import RequestError
+from segadapt.models.foundation_encoder import require_encoder
 from segadapt.models.inference import evaluation_mode
 from segadapt.models.segmenter import Output, Preprocessing, Segmenter
 
@@ -130,14 +131,18 @@ def create_encoder(encoder: str) -> Any:
         RequestError: timm has no encoder of that name, or the encoder gives no feature maps or takes images
             of one size only.
     """
-    if encoder not in timm.list_models():
-        raise RequestError(f"timm has no encoder '{encoder}'{nearest(encoder, timm.list_models())}")
+    require_encoder(encoder)
     try:
         body = timm.create_model(encoder, features_only=True, pretrained=False)
     except (AttributeError, RuntimeError, ValueError) as problem:
-        raise RequestError(f"timm's '{encoder}' gives no feature maps; choose a convolutional encoder") from problem
+        raise RequestError(
+            f"timm's '{encoder}' gives no feature maps; choose a convolutional encoder or 'foundation:NAME'"
+        ) from problem
     if not _takes_any_size(body):
-        raise RequestError(f"timm's '{encoder}' takes images of one size only; choose a convolutional encoder")
+        raise RequestError(
+            f"timm's '{encoder}' takes images of one size only; choose a convolutional "
+            f"encoder, or for a vision transformer 'foundation:{encoder}'"
+        )
     return body
 
 

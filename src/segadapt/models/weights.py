@@ -20,6 +20,7 @@ from segadapt.errors import RequestError
 from segadapt.models.daformer_net import DAFormerNet
 from segadapt.models.deeplabv2 import DeepLabV2VGG, DilatedResNet
 from segadapt.models.fcn8s import FCN8s
+from segadapt.models.foundation import FoundationNet
 from segadapt.models.mit import MixTransformer
 from segadapt.models.multires import MultiRes
 from segadapt.models.online import timm_weights_reachable, torchvision_weights_reachable
@@ -86,6 +87,9 @@ def require_available(model: Segmenter, name: str) -> None:
             raise RequestError(_mit_is_a_file(model.encoder.name, name))
         if own not in ("lite", "daformer_lite") and not timm_weights_reachable(own.partition(":")[2]):
             raise RequestError(_unreachable(name))
+    elif isinstance(model, FoundationNet):
+        if not timm_weights_reachable(model.encoder_name):
+            raise RequestError(_foundation_is_a_file(model.encoder_name))
     elif (source := _torchvision_name(model)) is not None and not torchvision_weights_reachable(source):
         raise RequestError(_unreachable(name))
 
@@ -98,6 +102,13 @@ def _load_imagenet(model: Segmenter, name: str) -> None:
             model.encoder.load_state_dict(in_order(model.encoder.state_dict(), lite_imagenet()))
         else:
             model.encoder.load_state_dict(_timm_imagenet(own), strict=False)
+        return
+    if isinstance(model, FoundationNet):
+        try:
+            state = model.published_state()
+        except (OSError, RuntimeError) as problem:
+            raise RequestError(_foundation_is_a_file(model.encoder_name)) from problem
+        model.load_imagenet(state)
         return
     source = _torchvision_name(model)
     load = getattr(model, "load_imagenet", None)
@@ -131,6 +142,16 @@ def _mit_is_a_file(encoder: str, name: str) -> str:
         f"no package has the ImageNet weights of '{name}'; set model.weights to their file ({encoder}.pth of the "
         f"SegFormer project, or model.safetensors of nvidia/{encoder.replace('_', '-')} at Hugging Face) or to null "
         "for a random start, or set model.name to 'daformer_lite', whose weights are a package"
+    )
+
+
+def _foundation_is_a_file(encoder: str) -> str:
+    stated = timm.get_pretrained_cfg(encoder)
+    there = f"model.safetensors of {stated.hf_hub_id} at Hugging Face" if stated and stated.hf_hub_id else "their file"
+    return (
+        f"the weights of '{encoder}' are not on this machine, and there is no network to download them; copy {there} "
+        "(or the file of its authors, or of their class at Hugging Face) here and set model.weights=FILE, or start at "
+        "random with model.weights=null"
     )
 
 
@@ -228,8 +249,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         RequestError: the file cannot be read, see :func:`read_tensors`, or is nested.
     """
     raw = read_tensors(path)
-    if isinstance(raw, dict) and isinstance(raw.get("state_dict"), dict):
-        raw = raw["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(raw, dict) and isinstance(raw.get(key), dict):
+            raw = raw[key]
     if not isinstance(raw, dict) or not all(isinstance(v, Tensor) for v in raw.values()):
         raise RequestError(
             f"'{path}' is not a flat state dict; 'segadapt import' turns checkpoints of other projects into model files"

@@ -14,6 +14,7 @@ from segadapt.methods.registry import method_info
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import ModelConfig, build_segmenter, model_config
 from segadapt.models.class_rows import in_order_of, name_rows
+from segadapt.models.licences import weights_in_words
 from segadapt.models.multires import started_from
 from segadapt.models.plain import require_initial
 from segadapt.models.segmenter import Segmenter
@@ -110,6 +111,15 @@ class Networks:
         weights = self._weights(stage) if any(o.file is None for o in origins) else None
         files = [Path(weights)] if weights not in (None, "imagenet") else []
         return files + [o.file for o in origins if o.file is not None and o.stage is None]
+
+    def weights_in_words(self, stage: StageConfig) -> str:
+        """Return origin and licence of the pretrained weights under a stage; "" where none are known."""
+        first = self.origins(stage)[0]
+        if first.stage is not None:
+            return self.weights_in_words(first.stage)
+        if first.file is not None:
+            return str(load_model(first.file).provenance.get("weights", "")) if first.file.is_file() else ""
+        return weights_in_words(stage.network or self._config.model)
 
     def _weights(self, stage: StageConfig) -> str | None:
         """Return ``imagenet``, None, or the path of a weights file that exists."""

@@ -77,7 +77,10 @@ def plan_run(
                     seed=config.seed,
                 )
                 planned = _planned(loop, opened, config, measure)
-            stages.append({**planned, **_changes(stage, published.get(stage.name)), "network": network})
+            weights = networks.weights_in_words(stage)
+            stages.append(
+                {**planned, **_changes(stage, published.get(stage.name)), "network": network, "weights": weights}
+            )
     minutes = sum(row["minutes"] for row in stages) if measure else None
     return {
         "title": config.title,

@@ -125,6 +125,9 @@ class Run:
             reuse=reuse,
         )
         run._tell()
+        for line in dict.fromkeys(map(networks.weights_in_words, config.stages)):
+            if line:
+                record.say(line)
         return run
 
     def _tell(self) -> None:
@@ -148,7 +151,7 @@ class Run:
         names = [s.name for s in self.config.stages]
         if only is not None and only not in names:
             raise RequestError(f"no stage '{only}' in this run; its stages: {', '.join(names)}")
-        runner = StageRunner(self.config, self.opened, self.runtime, self.record)
+        runner = StageRunner(self.config, self.opened, self.runtime, self.record, self.networks)
         try:
             for number, stage in enumerate(self.config.stages):
                 if only in (None, stage.name):

@@ -27,7 +27,7 @@ from segadapt.report.write_features import show_features
 from segadapt.report.write_pictures import show_labels, show_predictions
 from segadapt.report.write_prototypes import show_prototypes
 from segadapt.runs.config import RunConfig
-from segadapt.runs.networks import MODEL
+from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import OpenedData
 from segadapt.runs.results import SELECTION
 
@@ -69,12 +69,14 @@ class StageRunner:
         config: configuration of the run.
         opened: opened data of the run.
         runtime, record: runtime and record of this process.
+        networks: knows where the weights of a stage come from.
     """
 
     config: RunConfig
     opened: OpenedData
     runtime: Runtime
     record: Record
+    networks: Networks
 
     def train(self, stage: StageConfig, method: Method, folder: Path, fingerprint: str) -> dict[str, Any]:
         """Train a stage from its newest checkpoint on, or from the start; return its row and its pseudo labels.
@@ -218,5 +220,6 @@ class StageRunner:
             "pictures": usual_size(self._shown()),
             "inference": self.config.evaluation.model_dump(mode="json"),
             "input": reader.to_dict() if reader is not None else None,
+            "weights": self.networks.weights_in_words(stage),
             **machine(),
         }
