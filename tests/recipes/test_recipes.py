@@ -22,15 +22,15 @@ PROTOTYPES = "mpcl_centroid mpcl_hrda mpcl_hrda_centroid mpcl_mic mpcl_mic_centr
 PUBLISHED = "mic_hrda mpcl_hrda mpcl_mic mpcl_mic_hrda"
 FOUNDATION = "vfm_uda vfm_uda_base vfm_uda_source vfm_uda_lora"
 SHIPPED = {
-    "camvid_day_dusk": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
-    "camvid_idd": f"source_only oracle {STAGED} mic_hrda {PROTOTYPES}",
-    "cityscapes_acdc": f"source_only dacs daformer hrda mic mpcl {PUBLISHED} {FOUNDATION}",
-    "cityscapes_dark_zurich": f"source_only dacs daformer hrda mic mpcl {PUBLISHED}",
-    "folders": f"source_only oracle {STAGED}",
-    "gta5_cityscapes": f"source_only {STAGED} adaptseg_ls cpsl_official {PUBLISHED} {FOUNDATION} resnet38 vgg16",
-    "synthia_cityscapes": f"source_only {STAGED} adaptseg_ls {PUBLISHED} {FOUNDATION}",
-    "toy": f"source_only oracle {STAGED} mic_hrda",
-    "toy_camvid": f"source_only oracle {STAGED.replace('st_sp ', '', 1)} mic_hrda {PROTOTYPES}",
+    "camvid_day_dusk": f"source_only best oracle {STAGED} mic_hrda {PROTOTYPES}",
+    "camvid_idd": f"source_only best oracle {STAGED} mic_hrda {PROTOTYPES}",
+    "cityscapes_acdc": f"source_only best dacs daformer hrda mic mpcl {PUBLISHED} {FOUNDATION}",
+    "cityscapes_dark_zurich": f"source_only best dacs daformer hrda mic mpcl {PUBLISHED}",
+    "folders": f"source_only best oracle {STAGED}",
+    "gta5_cityscapes": f"source_only best {STAGED} adaptseg_ls cpsl_official {PUBLISHED} {FOUNDATION} resnet38 vgg16",
+    "synthia_cityscapes": f"source_only best {STAGED} adaptseg_ls {PUBLISHED} {FOUNDATION}",
+    "toy": f"source_only best oracle {STAGED} mic_hrda",
+    "toy_camvid": f"source_only best oracle {STAGED.replace('st_sp ', '', 1)} mic_hrda {PROTOTYPES}",
 }
 
 FOLDERS = {
