@@ -47,6 +47,7 @@ def test_the_plan_of_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         source_images=tmp_path / "A/images",
         source_labels=tmp_path / "A/labels",
         target_images=tmp_path / "B",
+        method="cbst",
         overrides="source.steps=7",
         seed=3,
     )
@@ -74,9 +75,9 @@ def test_the_cost_has_steps_passes_and_scores_without_the_first_steps(
         clock["steps"] = 0
         return real(loop, *given)
 
-    real = plan_module._measured
+    real = plan_module.measured
     monkeypatch.setattr(plan_module.Loop, "step", step)
-    monkeypatch.setattr(plan_module, "_measured", timed)
+    monkeypatch.setattr(plan_module, "measured", timed)
     monkeypatch.setattr(plan_module, "predict_labels", predict)
     monkeypatch.setattr(plan_module.time, "perf_counter", lambda: clock["now"])
     planned = plan_run(build_config(raw_config(tmp_path, "cbst"), "tiny"), {})
