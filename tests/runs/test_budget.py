@@ -20,7 +20,7 @@ POLES: Mapping[int, Mapping[str, float]] = {
     size: {"road": 0.95, "pole": min(1.0, size / 1200)} for size in (256, 384, 512, 768, 1024, 1536, 2048)
 }
 """A pole keeps 0.7 from 1024 on."""
-STREETS = Facts("cpu", "4 processor cores", 4, (1024, 2048), (1024, 2048), ["lite"], POLES)
+STREETS = Facts("cpu", "4 processor cores", (1024, 2048), (1024, 2048), ["lite"], POLES)
 GPU = replace(STREETS, device="cuda", machine="a GPU, 24 GB", networks=["vit", "convnext", "lite"])
 
 

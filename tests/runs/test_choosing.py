@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import segadapt
 from segadapt.api import choosing, planning
 from segadapt.core.files import read_json
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
+from segadapt.runs import at_hand
+from segadapt.runs.at_hand import networks_at_hand
 from segadapt.runs.budget import METHOD
-from segadapt.runs.choice import Cost, Option, StageCost
+from segadapt.runs.choice import Cost, Facts, Option, StageCost
 from segadapt.runs.claim import claim_of
 from segadapt.runs.config import RunConfig, build_config
 from segadapt.runs.opening import open_data
 from segadapt.runs.probe import cost_of, facts_of
 from tests.tiny import raw_config, write_folder
+
+STREETS_GPU = Facts("cuda", "a GPU, 24 GB", (1024, 2048), (1024, 2048), [], {1024: {"pole": 0.8}})
 
 
 class Probe:
@@ -39,11 +45,11 @@ class Probe:
 
 
 @pytest.fixture
-def probe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Probe]:
+def probe(monkeypatch: pytest.MonkeyPatch) -> Probe:
     found = Probe()
     monkeypatch.setattr(choosing, "cost_of", found)
     monkeypatch.setattr(planning, "plan_run", lambda config, *_: {"config": config})
-    yield found
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +90,14 @@ def test_a_budget_sets_the_lengths_and_what_belongs_to_them(world: dict[str, Pat
     assert adapt.steps == pytest.approx(400, rel=0.02)
     assert source.schedule.warmup == pytest.approx(25, abs=1)
     assert source.optimiser.lr == pytest.approx(1e-4 * 2**0.5, rel=0.02)
+    assert adapt.optimiser.lr == 4.24e-4, "as at the recipe's length"
+    longer, _ = planned(world, budget="2h")
+    assert longer.stages[0] == planned(world)[0].stages[0]
+    assert longer.stages[1].length > 0.02
+    assert longer.stages[1].optimiser.lr < 4.24e-4
     assert chosen is not None
     assert 200 < chosen["seconds"] < 300
-    assert len(probe.seen) == 1
+    assert planned(world, *chosen["settings"], method=METHOD) == (config, None)  # said, they make the same run
 
 
 def test_what_a_person_says_counts_more(world: dict[str, Path], probe: Probe) -> None:
@@ -171,3 +182,26 @@ def test_the_probe_trains_real_steps_and_keeps_nothing(tmp_path: Path, monkeypat
     monkeypatch.setattr("segadapt.runs.plan.Loop.step", exhausted)
     assert cost_of(config, opened, runtime, {}, scratch, free=["adapt"], patience=0.1) is None
     assert Option("lite").size == 0
+
+
+def test_on_a_gpu_weights_that_lie_here_are_chosen_with_rates_and_decoding_processes_of_their_own(
+    world: dict[str, Path], probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is at hand in tests: the choice is made of facts, and of names alone."""
+    assert networks_at_hand("lite", "cpu") == ["lite"]
+    monkeypatch.setattr(at_hand, "MODELS", {"foundation:NAME": "a family of networks"})
+    monkeypatch.setattr(at_hand, "timm_weights_here", lambda name: "small" in name)
+    small = [f"foundation:{name}" for name in at_hand.ENCODERS if "small" in name]
+    assert networks_at_hand("lite", "cuda") == [*small, "lite"]
+    monkeypatch.setattr(choosing, "networks_at_hand", lambda own, device: ["foundation:vit", own])
+    monkeypatch.setattr(choosing, "cores", lambda: 3)
+    monkeypatch.setattr(choosing, "Runtime", lambda *_: SimpleNamespace(device=torch.device("cuda"), gather=list))
+    monkeypatch.setattr(choosing, "facts_of", lambda opened, runtime, names: replace(STREETS_GPU, networks=names))
+    config, chosen = planned(world)
+    assert chosen is not None
+    assert config.model.name == "foundation:vit"
+    assert config.data.workers == 2
+    plain, _ = planned(world, "model.name=lite")
+    assert config.stages[0].optimiser.lr == pytest.approx(plain.stages[0].optimiser.lr / 6, rel=0.01)
+    assert config.data.source.size == plain.data.source.size == 1024
+    assert planned(world, "data.workers=0")[0].data.workers == 0

@@ -18,18 +18,20 @@ from segadapt.api.asking import Asked
 from segadapt.core.files import read_json
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
-from segadapt.runs.at_hand import networks_at_hand, weights_of
+from segadapt.runs.at_hand import FOUNDATION, RATE, networks_at_hand
 from segadapt.runs.budget import BECAUSE, METHOD, decide, minutes_of
 from segadapt.runs.choice import Choice, Cost, Facts, Option, StageCost
 from segadapt.runs.claim import CONFIG
 from segadapt.runs.config import RunConfig
 from segadapt.runs.length import shorter
 from segadapt.runs.opening import OpenedData, open_data
-from segadapt.runs.probe import cost_of, facts_of
+from segadapt.runs.probe import cores, cost_of, facts_of
 
 Ask = Callable[[Sequence[str]], Asked]
 """Returns the settings of a request with overrides laid below its own."""
 _LENGTHS = ("steps", "epochs", "length")
+WORKERS = 4
+"""Decoding processes beside a GPU, at most; fewer where there are fewer cores."""
 _PATIENCE = 0.01
 """Share of the budget that timed steps of a stage may take, beyond the first three."""
 
@@ -107,7 +109,9 @@ def chosen(
         return ask(()), None
     if minutes is not None and wish.shortened:
         raise RequestError("a budget chooses the length; leave out --budget, or --length and --steps")
-    if minutes is None and wish.method is not None:
+    if wish.said("start") and minutes is not None:
+        raise RequestError("a budget is not for a run from a given model; give --length, or --steps")
+    if wish.said("start") or (minutes is None and wish.method is not None):
         return ask(()), None
     for folder in folders:
         kept = (read_json(folder / CONFIG) or {}).get("chosen")
@@ -147,7 +151,11 @@ class _Chooser:
         return decide(self._facts(), None if minutes is None else 60 * minutes, self._measure, self._spent)
 
     def _facts(self) -> Facts:
-        names = [self.config.model.name] if self._network_said else networks_at_hand(self.config, self.runtime.device)
+        names = (
+            [self.config.model.name]
+            if self._network_said
+            else networks_at_hand(self.config.model.name, self.runtime.device.type)
+        )
         facts = facts_of(self.opened, self.runtime, names)
         size = self.config.data.source.size
         alone = size == self.config.data.target.size == self.config.data.test_size and isinstance(size, int)
@@ -196,8 +204,10 @@ class _Chooser:
 
     def _of_option(self, option: Option) -> list[str]:
         settings = []
+        if self.runtime.device.type == "cuda":  # a GPU waits for one process that decodes
+            settings.append(f"data.workers={max(0, min(WORKERS, cores() - 1))}")
         if option.network != self.config.model.name:
-            settings += [f"model.name={option.network}", f"model.weights={weights_of(option.network)}"]
+            settings += [f"model.name={option.network}", "model.weights=imagenet"]
         if option.size:
             parts = ["source", "target", *(["test"] if self.config.data.test is not None else [])]
             settings += [f"data.{part}.size={option.size}" for part in parts]
@@ -213,8 +223,13 @@ class _Chooser:
                 continue
             if stage.length < 1:
                 settings.append(f"{stage.name}.length={stage.length * factor:.6g}")
+                if factor < 1:  # the recipe's is far above the published one already, and a higher one does harm
+                    settings.append(f"{stage.name}.optimiser.lr={stage.optimiser.lr:.6g}")
             else:  # length= would lay what all stages have over what this one says itself
                 settings += _overrides(shorter(stage, factor), stage.name)
+        if choice.option.network.startswith(FOUNDATION) and not self._network_said:
+            rates = {stage.name: stage.optimiser.lr * RATE for stage in self.ask(settings).config.stages}
+            settings += [f"{name}.optimiser.lr={rate:.3g}" for name, rate in rates.items()]
         return settings
 
 

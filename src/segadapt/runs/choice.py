@@ -21,7 +21,6 @@ class Facts:
 
     Attributes:
         device: ``cpu``, ``cuda`` or ``mps``; ``machine`` names it for people.
-        cores: of the processor.
         source, target: (height, width) of their images, the median.
         networks: names of the networks whose weights are at hand, the strongest first, the fastest last.
         kept: by size of :data:`SIZES`, the IoU of each class of the source's masks that is left at it.
@@ -31,7 +30,6 @@ class Facts:
 
     device: str
     machine: str
-    cores: int
     source: tuple[int, int]
     target: tuple[int, int]
     networks: Sequence[str]

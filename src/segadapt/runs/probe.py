@@ -75,9 +75,8 @@ def facts_of(opened: OpenedData, runtime: Runtime, networks: Sequence[str]) -> F
     source, target = (usual_size(d) for d in (opened.training.source, opened.training.target))
     if source is None or target is None:
         raise RequestError("no image of the source or of the target can be read; 'segadapt data check' says why")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    named = machine()["device"]
-    words = f"{cores} processor core{'s' * (cores != 1)}"
+    named, count = machine()["device"], cores()
+    words = f"{count} processor core{'s' * (count != 1)}"
     if runtime.device.type == "cuda":
         memory = torch.cuda.get_device_properties(runtime.device).total_memory / 2**30
         words = f"{named}, {memory:.0f} GB, {words}"
@@ -85,12 +84,16 @@ def facts_of(opened: OpenedData, runtime: Runtime, networks: Sequence[str]) -> F
     return Facts(
         device=runtime.device.type,
         machine=words,
-        cores=cores,
         source=source,
         target=target,
         networks=networks,
         kept=kept_at(masks, opened.space.names, SIZES),
     )
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sample_of_masks(dataset: Dataset) -> list[LabelMap]:
@@ -99,7 +102,7 @@ def sample_of_masks(dataset: Dataset) -> list[LabelMap]:
     for place in _spread(dataset, MASKS):
         try:
             masks.append(dataset.label(place))
-        except DamagedFile:  # the run names it
+        except (DamagedFile, RequestError):  # the run says it when it looks at the data
             continue
     return masks
 

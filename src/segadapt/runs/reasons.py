@@ -51,9 +51,9 @@ def _why_size(facts: Facts, option: Option, tried: Mapping[Option, Cost] | None)
 
 def why_length(cost: Cost, lengths: Mapping[str, float], whole: float, seconds: float) -> dict[str, str]:
     """Return why the length is this, and what takes the time."""
-    steps = [f"{s.name} {max(1, round(s.steps * lengths.get(s.name, 1.0)))} of {s.steps}" for s in cost.stages]
-    speeds = ", ".join(f"{s.seconds:.2g} s" for s in cost.stages)
-    length = f"{', '.join(steps)} steps of the recipe; measured here, a step takes {speeds}"
+    steps = ", ".join(f"{s.name} {max(1, round(s.steps * lengths.get(s.name, 1.0)))}" for s in cost.stages)
+    recipe, speeds = ", ".join(str(s.steps) for s in cost.stages), ", ".join(f"{s.seconds:.2g} s" for s in cost.stages)
+    length = f"{steps} steps (the recipe: {recipe}), as a step takes {speeds} here, measured"
     kept = [s.name for s in cost.stages if not s.free]
     if kept:
         length += f"; {', '.join(kept)} as you said"
