@@ -66,6 +66,7 @@ class PseudoLabels(NamedTuple):
         sure: [B, H, W] bool, trusted pixels with at least the ``threshold`` of confidence.
         share: mean of q over the images, for the record; also where ``confidence`` is ``none``.
         confidence: [B, H, W] in (0, 1], the probability of the label.
+        shares: [K], the teacher's mean probabilities, whatever was added to its scores.
     """
 
     labels: Tensor
@@ -74,6 +75,7 @@ class PseudoLabels(NamedTuple):
     sure: Tensor
     share: Tensor
     confidence: Tensor
+    shares: Tensor
 
 
 class MeanTeacher(nn.Module):
@@ -104,10 +106,19 @@ class MeanTeacher(nn.Module):
         return self
 
     @torch.no_grad()
-    def label(self, t: Samples, align_corners: bool) -> PseudoLabels:
-        """Return y_t and its weight: q, or zero in the margins and beside the image (DAFormer eq. 3, 4)."""
+    def label(self, t: Samples, align_corners: bool, offset: Tensor | None = None) -> PseudoLabels:
+        """Return y_t and its weight: q, or zero in the margins and beside the image (DAFormer eq. 3, 4).
+
+        Args:
+            t: target crops in their own colours.
+            align_corners: convention in which scores are resized.
+            offset: [K], added to the scores of every pixel; None for nothing.
+        """
         c, size, device = self.config, t.images.shape[-2:], t.images.device
-        labels, confidence = labels_and_confidence(self._scores(t.images), size, align_corners)
+        scores = self._scores(t.images)
+        shares = scores.float().softmax(1).mean((0, 2, 3))
+        scores = scores if offset is None else scores + offset[:, None, None]
+        labels, confidence = labels_and_confidence(scores, size, align_corners)
         shown = inside(t.windows, t.sizes, size, device)
         q = confident_share(confidence, shown, c.threshold, "batch" if c.confidence == "batch" else "image")
         share = q.mean()
@@ -116,7 +127,9 @@ class MeanTeacher(nn.Module):
         trusted = crop_margins(size, c.crop_margins, device) & image_margins(
             t.windows, t.sizes, size, c.image_margins, device
         )
-        return PseudoLabels(labels, q * trusted, trusted, trusted & (confidence >= c.threshold), share, confidence)
+        return PseudoLabels(
+            labels, q * trusted, trusted, trusted & (confidence >= c.threshold), share, confidence, shares
+        )
 
     def _scores(self, images: Tensor) -> Tensor:
         """Return scores [B, K, h, w] whose softmax is the teacher's probability of images [B, C, H, W]."""
