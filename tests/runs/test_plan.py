@@ -13,6 +13,7 @@ import segadapt
 import segadapt.api.planning as planning
 from segadapt.cli import adapting, app
 from segadapt.cli import planning as command
+from segadapt.methods.best import Best
 from segadapt.runs import plan as plan_module
 from segadapt.runs.config import build_config, resolve_folders
 from segadapt.runs.plan import advice, plan_run
@@ -87,6 +88,21 @@ def test_the_cost_has_steps_passes_and_scores_without_the_first_steps(
     assert adapt["minutes"] * 60 == pytest.approx(2 * (4 + 6 * 10 + 3 * 10))
     assert planned["minutes"] == pytest.approx(source["minutes"] + adapt["minutes"])
     assert planned["advice"] == ""
+
+
+def test_steps_on_the_source_alone_count_by_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 3 of 4 steps of ``best`` take 1 s, the last one 5 s."""
+    clock = {"now": 0.0}
+
+    def step(loop: Any, *_: Any) -> None:
+        clock["now"] += 1.0 if getattr(loop.method.config, "start", 1) else 5.0
+
+    monkeypatch.setattr(plan_module.Loop, "step", step)
+    monkeypatch.setattr(plan_module, "around_the_steps", lambda *_: 0.0)
+    monkeypatch.setattr(plan_module.time, "perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(Best, "after_step", lambda *_: None)
+    config = build_config(raw_config(tmp_path, "best", test=False, start=3), "tiny")
+    assert plan_run(config, {})["stages"][1]["step_seconds"] == 0.75 * 1 + 0.25 * 5
 
 
 def test_a_long_run_is_offered_a_shorter_one() -> None:

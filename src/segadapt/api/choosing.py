@@ -38,7 +38,7 @@ _PATIENCE = 0.01
 
 @dataclass(frozen=True)
 class Wish:
-    """What a request says about its default.
+    """The words of a request about its default.
 
     Attributes:
         budget: time for the whole run, as :func:`~segadapt.runs.budget.minutes_of` reads it; None for none.
@@ -66,7 +66,7 @@ class Wish:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What has to be the same for a choice to be taken again."""
+        """The words that have to be the same for a choice to be taken again."""
         return {
             "budget": None if self.budget is None else minutes_of(self.budget),
             "method": self.method,

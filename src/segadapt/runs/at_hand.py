@@ -1,4 +1,4 @@
-"""Networks whose weights are at hand: what a default run may choose from. Nothing is downloaded unasked."""
+"""Networks whose weights are at hand, of which a default run may choose. Nothing is downloaded unasked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run of two folders is by default: network, working size, crop and length, for data, machine and minutes.
+"""The default of two folders: network, working size, crop and length, for data, machine and minutes.
 
 Nothing here measures or opens anything: facts go in, a choice with its reasons comes out
 (:mod:`segadapt.runs.choice`), and the speed of an option is asked of a function. The rules:

@@ -1,4 +1,4 @@
-"""What a default run is chosen of, and what decides: plain values, and the sizes that data want."""
+"""Facts, options, costs and the choice of a default run, plain values; and the sizes that data want."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run of an option takes here, measured.
+    """Time and memory of a run of an option here, measured.
 
     Attributes:
         stages: in order.
@@ -92,7 +92,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """A choice and its reasons.
 
     Attributes:
         option: network and sizes.

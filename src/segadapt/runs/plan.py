@@ -149,7 +149,9 @@ def measured(
 ) -> tuple[float, dict[str, list[float]]]:
     """Return the median time of a few steps in seconds, and the rates of ``matched`` optimisers.
 
-    Pseudo labels do not exist yet: target images go without them, or with soft labels that prefer no class.
+    A stage that learns the source alone at first (``start`` steps) is timed before and after that, and the mean over
+    its length is returned. Pseudo labels do not exist yet: target images go without them, or with soft labels that
+    prefer no class.
 
     Args:
         loop: of the stage.
@@ -164,9 +166,22 @@ def measured(
     optimisers = loop.optimisers(0)
     rates = loop.match(0, optimisers, feeders)
     loop.method.train()
+    first = _median(loop, feeders, optimisers, timed, patience)
+    start, steps = getattr(loop.config, "start", 0), loop.config.steps
+    if not start or steps is None:
+        return first, rates
+    loop.method.config = loop.config.model_copy(update={"start": 0})
+    later = _median(loop, feeders, optimisers, timed, patience)
+    loop.method.config = loop.config
+    share = min(1.0, start / steps)
+    return share * first + (1 - share) * later, rates
+
+
+def _median(loop: Loop, feeders: Mapping[str, Feeder], optimisers: Optimisers, timed: int, patience: float) -> float:
+    """Return the median seconds of up to ``timed`` steps, after one in which everything gets ready."""
     _timed_steps(loop, feeders, optimisers, 1, patience)  # also fills the cache of decoded images
     times = _timed_steps(loop, feeders, optimisers, 1 + timed, patience)[1:]
-    return sorted(times)[len(times) // 2], rates
+    return sorted(times)[len(times) // 2]
 
 
 def _timed_steps(

@@ -53,6 +53,8 @@ SEEN = 0.0002
 """Share of the pixels from which on a class counts for the size."""
 PICTURED = 10
 """Images that a finished stage is drawn on, and predicts, for the report."""
+JUDGED = 12
+"""Images of target and of source on which the verdict on a run looks at each of its models, in six views together."""
 DRAWN = 2.0
 """Seconds of drawing them, measured on one core of 2.5 GHz."""
 WRITTEN = 8.0
@@ -204,7 +206,7 @@ def _stage_cost(
     steps = method.rounds * stage_length(stage, streams)
     seconds, _ = measured(loop, streams, len(opened.space), TIMED, patience)
     one = image_seconds(loop, opened.training.target, config.data.test_size, config.evaluation)
-    predicted = PICTURED + (2 * min(IMAGES, len(opened.training.target)) if stage.role == "adapted" else 0)
+    predicted = PICTURED + 6 * JUDGED + (2 * min(IMAGES, len(opened.training.target)) if stage.role == "adapted" else 0)
     beside = asked + around_the_steps(loop, opened, config) + DRAWN + predicted * one
     return StageCost(stage.name, steps, seconds, stage.length), beside
 
