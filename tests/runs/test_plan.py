@@ -15,6 +15,7 @@ from segadapt.cli import adapting, app
 from segadapt.cli import planning as command
 from segadapt.methods.best import Best
 from segadapt.runs import plan as plan_module
+from segadapt.runs.budget import METHOD
 from segadapt.runs.config import build_config, resolve_folders
 from segadapt.runs.plan import advice, plan_run
 from tests.tiny import raw_config, write_folder
@@ -36,9 +37,11 @@ def test_the_plan_of_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_folder(tmp_path / "A", 2)
     folders = [f"--source-{what}={tmp_path / 'A' / what}" for what in ("images", "labels")]
     target = f"--target-images={tmp_path / 'A/images'}"
-    shown = CliRunner().invoke(app, ["plan", *folders, target, "--no-measure", "--method", "dacs", "source.steps=7"])
+    shown = CliRunner().invoke(app, ["plan", *folders, target, "--no-measure", "source.steps=7"])
     assert shown.exit_code == 0, shown.output
-    assert "dacs" in shown.output
+    assert shown.output.startswith("chosen for these data, this machine; a setting of your own counts more:")
+    assert f"method  {METHOD}: " in shown.output
+    assert f"folders/{METHOD}" in shown.output
     assert "7" in shown.output
     refused = CliRunner().invoke(app, ["plan", *folders])
     assert "--target-images is missing" in str(refused.exception)
