@@ -30,6 +30,7 @@ def batch(seed: int = 0) -> dict[str, Any]:
 
 
 def best(**settings: Any) -> Best:
+    settings = {"start": 0, "expected_shares": False, **settings}
     made = make("best", Pointwise(seed=3), block=4, feature_distance=0.0, rare_temperature=None, **settings)
     assert isinstance(made, Best)
     made.teacher.network.load_state_dict(Pointwise(seed=5).state_dict())
@@ -89,6 +90,45 @@ def test_the_choice_of_dacs_is_one_number_per_image() -> None:
 def test_the_network_that_is_kept(keep: str) -> None:
     made = best(keep=keep)
     assert made.result() is (made.teacher.network if keep == "teacher" else made.model)
+
+
+def test_the_first_steps_are_those_of_source_training() -> None:
+    made = best(start=2)
+    for expected in (
+        ["source"],
+        ["source"],
+        ["source", "mixed", "masked target"],
+        ["source", "mixed", "masked target"],
+    ):
+        assert list(backward(made.step(batch()))) == expected
+        made.after_step(Environment())  # type: ignore[arg-type]
+    assert int(made.teacher.steps) == 4
+    assert int(made.sureness.steps.max()) == 2  # labels were made in two of the steps
+    again = best(start=2)
+    again.load_state_dict(made.state_dict())  # a run that goes on knows how far it is
+    assert len(backward(again.step(batch()))) == 3
+
+
+def test_hard_labels_get_the_shares_that_the_probabilities_expect() -> None:
+    """A class that is never the most probable one has no label of its own at first, and its expected share later."""
+    t = batch()["target"]
+    made = best(expected_shares=True)
+    with torch.no_grad():
+        made.teacher.network.classifier.bias[2] -= 1.2
+    plain = made.teacher.label(t, False)
+    assert plain.shares[1, 2] < 0.2 * plain.shares[0, 2]
+    for _ in range(400):
+        made.shares.follow(made.pseudo_labels(t).shares, 0.98)
+    now = made.pseudo_labels(t)
+    torch.testing.assert_close(now.shares[1], plain.shares[0], atol=0.02, rtol=0)
+    torch.testing.assert_close(now.shares[0], plain.shares[0])  # what is expected does not depend on the labels
+    assert now.labels.eq(2).sum() > plain.labels.eq(2).sum()
+
+
+def test_without_them_labels_are_the_most_probable_classes() -> None:
+    made, t = best(), batch()["target"]
+    made.shares.offset.fill_(2).mul_(torch.arange(K))
+    assert torch.equal(made.pseudo_labels(t).labels, made.teacher.label(t, False).labels)
 
 
 def test_moments_of_a_class_that_is_absent_stay() -> None:

@@ -9,7 +9,8 @@ Each part has a switch; what each brings on three tasks stands in docs/methods/b
         L_s = CE(G(x_s), y_s);  L_fd of x_s                                       (DAFormer)
         in the first steps only these                                             (start)
         p = mean of softmax(G~(x_t)) and of its mirrored view                     (teacher_flip)
-        y_t = argmax p;  w_t = 1 where p is as sure as G~ usually is of class y_t,
+        y_t = argmax p, as often each class as the mean of p expects              (expected_shares)
+        w_t = 1 where p is as sure as G~ usually is of class y_t,
             exp(-(mu - max p)^2 / (2 n^2 sigma^2)) below                          (choice; SoftMatch, ICLR 2023)
         x_m, y_m, w_m mixed of x_s and x_t;  L_t = w_m CE(G(x_m), y_m)            (ClassMix)
         L_M = w_t CE(G(M * colours(x_t)), y_t) of masked images                   (MIC)
@@ -23,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -37,10 +37,7 @@ from segadapt.methods.method import Terms
 from segadapt.methods.mic import MIC, MICConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.class_confidence import ClassConfidence
-from segadapt.pieces.share_anchor import ShareAnchor
-
-FIRST = 50
-"""Steps whose class shares are those that later labels are held to."""
+from segadapt.pieces.expected_shares import ExpectedShares
 
 
 class BestConfig(MICConfig):
@@ -49,8 +46,8 @@ class BestConfig(MICConfig):
     Attributes:
         start: steps on the source alone before the target is learnt. Labels are then those of a teacher that has met
             strong colours already.
-        anchor: strength, in [0, 1], with which pseudo labels are held to the class shares that the teacher expects when
-            it begins to label; 0 leaves them alone.
+        expected_shares: pseudo labels have, over the target, the class shares that the teacher's probabilities expect;
+            otherwise classes that are seldom the most probable one get fewer.
         choice: weight of a pseudo label: per ``class``, by how sure the teacher usually is of that class, or per
             ``image``, the q of DACS.
         choice_width: n, of the Gaussian below the mean confidence of a class, in standard deviations, above 0
@@ -64,7 +61,7 @@ class BestConfig(MICConfig):
     feature_classes: Literal["things", "all"] | tuple[str, ...] = "all"
     teacher_flip: bool = True
     start: Annotated[int, Scaling.STEPS] = Field(default=20000, ge=0)
-    anchor: float = Field(default=0.0, ge=0, le=1)
+    expected_shares: bool = True
     choice: Literal["class", "image"] = "class"
     choice_width: float = Field(default=0.5, gt=0)
     choice_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, lt=1)
@@ -83,7 +80,7 @@ class Best(MIC):
     def __init__(self, config: BestConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space, reference)
         self.sureness = ClassConfidence(len(space))
-        self.anchor = ShareAnchor(len(space))
+        self.shares = ExpectedShares(len(space))
         self._seen: Tensor | None = None
         self._shares: Tensor
         self._done: int | None = None  # ``teacher.steps`` on this side of the device
@@ -99,9 +96,9 @@ class Best(MIC):
 
     def pseudo_labels(self, t: Samples, offset: Tensor | None = None) -> PseudoLabels:
         """Return y_t and w_t."""
-        pseudo = super().pseudo_labels(t, self.anchor.offset(self.config.anchor) if offset is None else offset)
+        pseudo = super().pseudo_labels(t, self.shares.offset if self.config.expected_shares else None)
         self._seen = self.sureness.tally(pseudo.labels, pseudo.confidence, pseudo.trusted)
-        self._shares = torch.cat([pseudo.shares, pseudo.shares.new_ones(1)])  # the last number counts processes
+        self._shares = pseudo.shares
         if self.config.choice == "image":
             return pseudo
         weights = self.sureness.weights(pseudo.labels, pseudo.confidence, self.config.choice_width)
@@ -116,7 +113,7 @@ class Best(MIC):
         if self._seen is not None:
             environment.sum([self._seen, self._shares])
             self.sureness.follow(self._seen, self.config.choice_momentum)
-            self.anchor.follow(self._shares[:-1] / self._shares[-1], self.config.choice_momentum, FIRST)
+            self.shares.follow(self._shares / self._shares[0].sum(), self.config.choice_momentum)
 
     def result(self) -> Segmenter:
         """Return the teacher, or the network itself."""

@@ -18,6 +18,7 @@ from segadapt.data.photometric import color_jitter, draw_blur, gaussian_blur
 from segadapt.models.norm import NormMode, set_norm_mode
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.confidence import confident_share, labels_and_confidence
+from segadapt.pieces.expected_shares import shares_of
 from segadapt.pieces.margins import Margins, crop_margins, image_margins
 from segadapt.pieces.teacher import follow, frozen_copy, growing_momentum
 from segadapt.pieces.windows import inside
@@ -66,7 +67,8 @@ class PseudoLabels(NamedTuple):
         sure: [B, H, W] bool, trusted pixels with at least the ``threshold`` of confidence.
         share: mean of q over the images, for the record; also where ``confidence`` is ``none``.
         confidence: [B, H, W] in (0, 1], the probability of the label.
-        shares: [K], the teacher's mean probabilities, whatever was added to its scores.
+        shares: [2, K], mean probabilities and shares of the labels, see
+            :func:`segadapt.pieces.expected_shares.shares_of`.
     """
 
     labels: Tensor
@@ -116,7 +118,7 @@ class MeanTeacher(nn.Module):
         """
         c, size, device = self.config, t.images.shape[-2:], t.images.device
         scores = self._scores(t.images)
-        shares = scores.float().softmax(1).mean((0, 2, 3))
+        shares = shares_of(scores, offset)
         scores = scores if offset is None else scores + offset[:, None, None]
         labels, confidence = labels_and_confidence(scores, size, align_corners)
         shown = inside(t.windows, t.sizes, size, device)
