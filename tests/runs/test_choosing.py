@@ -106,9 +106,12 @@ def test_what_a_person_says_counts_more(world: dict[str, Path], probe: Probe) ->
     assert config.stages[1].teacher_momentum == 0.95  # type: ignore[attr-defined]
     assert chosen is not None
     assert "source as you said" in chosen["because"]["length"]
-    said, _ = planned(world, "data.source.size=128", "data.target.size=128", "model.name=timm:resnet10t", budget="1h")
+    said, why = planned(world, "data.source.size=128", "data.target.size=128", "model.name=timm:resnet10t", budget="1h")
     assert (said.data.source.size, said.stages[0].augmentation.crop) == (128, (64, 64))
     assert said.model.name == "timm:resnet10t"
+    assert why is not None
+    assert why["because"]["network"] == "timm:resnet10t, as you said"
+    assert why["because"]["size"].endswith("crops of 64 x 64, as you said")
     crop, _ = planned(world, "every.augmentation.crop=[40, 60]", method="cbst", budget="1h")
     assert crop.stages[0].augmentation.crop == (40, 60)
     assert crop.data.source.size == 512

@@ -163,9 +163,12 @@ class _Chooser:
         cropped = self.wish.said("every.augmentation.crop") or any(
             self.wish.said(f"{stage.name}.augmentation.crop") for stage in self.config.stages
         )
-        own = replace(facts, size=size if said and isinstance(size, int) else None)
-        follows = not cropped and alone and self._crops_follow()
-        return replace(own, sized=follows)
+        return replace(
+            facts,
+            size=size if said and isinstance(size, int) else None,
+            sized=not cropped and alone and self._crops_follow(),
+            named=self._network_said,
+        )
 
     @property
     def _network_said(self) -> bool:

@@ -26,6 +26,7 @@ class Facts:
         kept: by size of :data:`SIZES`, the IoU of each class of the source's masks that is left at it.
         size: longest side that a person said; None where it is to be chosen.
         sized: whether sizes may be chosen at all; False where the recipe, or a person, has sizes of another kind.
+        named: whether a person said the network.
     """
 
     device: str
@@ -36,6 +37,7 @@ class Facts:
     kept: Mapping[int, Mapping[str, float]]
     size: int | None = None
     sized: bool = True
+    named: bool = False
 
 
 @dataclass(frozen=True)

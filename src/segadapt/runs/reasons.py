@@ -15,6 +15,8 @@ def why_option(facts: Facts, option: Option, tried: Mapping[Option, Cost] | None
 
 
 def _why_network(facts: Facts, option: Option, tried: Mapping[Option, Cost] | None) -> str:
+    if facts.named:
+        return f"{option.network}, as you said"
     stronger = list(facts.networks[: facts.networks.index(option.network)])
     if stronger:
         return f"{option.network}; {', '.join(stronger)} had not the time or the memory here"
