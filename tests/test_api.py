@@ -39,6 +39,7 @@ def test_adapt_load_predict(folders: Path) -> None:
     out = folders / "run"
     made = segadapt.adapt(
         overrides=QUICK,
+        method="cbst",
         source_images=folders / "source/images",
         source_labels=str(folders / "source/labels"),
         target_images=folders / "target/images",

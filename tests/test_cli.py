@@ -83,6 +83,7 @@ def adapt_arguments(folders: Path, **changes: Any) -> list[str]:
         "source-labels": folders / "source/labels",
         "target-images": folders / "target/images",
         "classes": folders / "classes.txt",
+        "method": "cbst",
         "out": folders / "run",
     }
     options.update(changes)

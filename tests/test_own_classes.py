@@ -101,7 +101,7 @@ def test_a_model_of_another_order_and_its_labels_start_a_run(tmp_path: Path, ima
     model = model_of(tmp_path, tmp_path / "other.yaml")
     segadapt.label(model, images, tmp_path / "l", portion=1.0)
     data = ["adapt", "--source-images", images, "--source-labels", tmp_path / "l/labels", "--target-images", images]
-    data += ["--classes", tmp_path / "c.yaml", "--stage", "source", "-q", *FAST, "source.steps=1"]
+    data += ["--classes", tmp_path / "c.yaml", "--method", "cbst", "--stage", "source", "-q", *FAST, "source.steps=1"]
     code, _, err = run(*data, f"source.initial={model}", "--out", tmp_path / "run")
     assert code == 0, err
     assert "source: the masks were written by segadapt" in err

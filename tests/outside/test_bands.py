@@ -72,7 +72,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(count):
             write_scene(place / part, number + 10 * len(part), sensor)
     write_scene(place / "new", 101, "target")
-    assert command("adapt", *folders(place), "--bands", "all", *FAST, "--out", place / "run", "--quiet") == 0
+    assert (
+        command(
+            "adapt", "--method", "cbst", *folders(place), "--bands", "all", *FAST, "--out", place / "run", "--quiet"
+        )
+        == 0
+    )
     return place
 
 
@@ -123,12 +128,19 @@ def test_a_resumed_run_measures_the_same_range(world: Path) -> None:
 
 
 def test_other_bands_are_said_and_refused(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("adapt", *folders(world), "data.source.bands=all", *FAST, "--out", tmp_path / "run") == 2
+    assert (
+        command("adapt", "--method", "cbst", *folders(world), "data.source.bands=all", *FAST, "--out", tmp_path / "run")
+        == 2
+    )
     said = capsys.readouterr()
     assert "target: its images are read in 3 bands, the others of the run in 4" in said.err
-    assert command("adapt", *folders(world), "--bands", "5,1", *FAST, "--out", tmp_path / "run") == 2
+    assert (
+        command("adapt", "--method", "cbst", *folders(world), "--bands", "5,1", *FAST, "--out", tmp_path / "run") == 2
+    )
     assert "band 5 is asked for" in capsys.readouterr().err
-    assert command("adapt", *folders(world), "--bands", "red", *FAST, "--out", tmp_path / "run") == 2
+    assert (
+        command("adapt", "--method", "cbst", *folders(world), "--bands", "red", *FAST, "--out", tmp_path / "run") == 2
+    )
     assert "--bands 'red' is neither 'all' nor a list of numbers" in capsys.readouterr().err
     with pytest.raises(RequestError, match=r"an array or tensor of 4 bands|array \[height, width, 4\]"):
         segadapt.predict(world / "run", np.zeros((48, 48, 3), np.uint8))
@@ -159,6 +171,6 @@ def test_data_sets_of_a_script_may_have_any_bands(tmp_path: Path) -> None:
     images = [(x[..., None] * 0.5 + rng.random((32, 32, 2)) * 0.3).astype(np.float32) for x in labels]
     source = in_memory("source", list(zip(images, labels, strict=True)), space, bands=2)
     target = in_memory("target", [np.moveaxis(x, -1, 0) for x in images], space, False, bands=2)
-    result = segadapt.adapt(source=source, target=target, overrides=FAST, out=tmp_path / "run")
+    result = segadapt.adapt(source=source, target=target, method="cbst", overrides=FAST, out=tmp_path / "run")
     assert segadapt.load(result.model).model.bands == 2
     assert segadapt.predict(result.model, images[0])[0].shape == (32, 32)

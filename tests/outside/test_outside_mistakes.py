@@ -77,7 +77,8 @@ def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def given(**other: Any) -> dict[str, Any]:
     """Arguments of a run of a second."""
     made: dict[str, Any] = {"source": [(IMAGE, LABEL)] * 2, "target": [IMAGE] * 2, "classes": CLASSES}
-    return {**made, "network": Small(), "overrides": SHORT, **other}
+    method = {} if "recipe" in other else {"method": "cbst"}
+    return {**made, "network": Small(), "overrides": SHORT, **method, **other}
 
 
 @pytest.mark.parametrize(

@@ -117,5 +117,5 @@ def test_labels_of_the_target_are_opened_by_nothing_else(
     masks = tmp_path / "B/labels"
     shutil.rmtree(masks)
     settings = [*SHORT, "adapt={steps: 1, epochs: null, rounds: 1, batch_size: 2}"]
-    segadapt.adapt(None, settings, **folders, target_labels=masks, out=tmp_path / "run")
+    segadapt.adapt(None, settings, method="cbst", **folders, target_labels=masks, out=tmp_path / "run")
     assert "the labels of the target are not opened" in " ".join(capsys.readouterr().err.split())

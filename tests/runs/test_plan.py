@@ -13,7 +13,9 @@ import segadapt
 import segadapt.api.planning as planning
 from segadapt.cli import adapting, app
 from segadapt.cli import planning as command
+from segadapt.methods.best import Best
 from segadapt.runs import plan as plan_module
+from segadapt.runs.budget import METHOD
 from segadapt.runs.config import build_config, resolve_folders
 from segadapt.runs.plan import advice, plan_run
 from tests.tiny import raw_config, write_folder
@@ -35,9 +37,11 @@ def test_the_plan_of_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_folder(tmp_path / "A", 2)
     folders = [f"--source-{what}={tmp_path / 'A' / what}" for what in ("images", "labels")]
     target = f"--target-images={tmp_path / 'A/images'}"
-    shown = CliRunner().invoke(app, ["plan", *folders, target, "--no-measure", "--method", "dacs", "source.steps=7"])
+    shown = CliRunner().invoke(app, ["plan", *folders, target, "--no-measure", "source.steps=7"])
     assert shown.exit_code == 0, shown.output
-    assert "dacs" in shown.output
+    assert shown.output.startswith("chosen for these data, this machine; a setting of your own counts more:")
+    assert f"method  {METHOD}: " in shown.output
+    assert f"folders/{METHOD}" in shown.output
     assert "7" in shown.output
     refused = CliRunner().invoke(app, ["plan", *folders])
     assert "--target-images is missing" in str(refused.exception)
@@ -47,6 +51,7 @@ def test_the_plan_of_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         source_images=tmp_path / "A/images",
         source_labels=tmp_path / "A/labels",
         target_images=tmp_path / "B",
+        method="cbst",
         overrides="source.steps=7",
         seed=3,
     )
@@ -74,9 +79,9 @@ def test_the_cost_has_steps_passes_and_scores_without_the_first_steps(
         clock["steps"] = 0
         return real(loop, *given)
 
-    real = plan_module._measured
+    real = plan_module.measured
     monkeypatch.setattr(plan_module.Loop, "step", step)
-    monkeypatch.setattr(plan_module, "_measured", timed)
+    monkeypatch.setattr(plan_module, "measured", timed)
     monkeypatch.setattr(plan_module, "predict_labels", predict)
     monkeypatch.setattr(plan_module.time, "perf_counter", lambda: clock["now"])
     planned = plan_run(build_config(raw_config(tmp_path, "cbst"), "tiny"), {})
@@ -86,6 +91,21 @@ def test_the_cost_has_steps_passes_and_scores_without_the_first_steps(
     assert adapt["minutes"] * 60 == pytest.approx(2 * (4 + 6 * 10 + 3 * 10))
     assert planned["minutes"] == pytest.approx(source["minutes"] + adapt["minutes"])
     assert planned["advice"] == ""
+
+
+def test_steps_on_the_source_alone_count_by_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 3 of 4 steps of ``best`` take 1 s, the last one 5 s."""
+    clock = {"now": 0.0}
+
+    def step(loop: Any, *_: Any) -> None:
+        clock["now"] += 1.0 if getattr(loop.method.config, "start", 1) else 5.0
+
+    monkeypatch.setattr(plan_module.Loop, "step", step)
+    monkeypatch.setattr(plan_module, "around_the_steps", lambda *_: 0.0)
+    monkeypatch.setattr(plan_module.time, "perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(Best, "after_step", lambda *_: None)
+    config = build_config(raw_config(tmp_path, "best", test=False, start=3), "tiny")
+    assert plan_run(config, {})["stages"][1]["step_seconds"] == 0.75 * 1 + 0.25 * 5
 
 
 def test_a_long_run_is_offered_a_shorter_one() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from segadapt.api.asking import OwnData, asked, changes_of
+from segadapt.api.asking import Asked, OwnData, asked, changes_of
+from segadapt.api.choosing import Wish, chosen
 from segadapt.core.files import require_writable
 from segadapt.data.bands import BandChoice
+from segadapt.engine.record import console
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.report import write_report
 from segadapt.runs.before_after import compare
@@ -50,6 +53,7 @@ def adapt(
     seed: int | None = None,
     length: float | None = None,
     steps: int | None = None,
+    budget: str | float | None = None,
     stage: str | None = None,
     reuse: PathLike | Sequence[PathLike] = (),
     accept: Accept = False,
@@ -78,7 +82,7 @@ def adapt(
             part: ``{"source": "{}_training.tif={}_manual1.gif"}``.
         bands: bands to read of source and target images that have other than red, green and blue: ``all``, or numbers
             from 1 in the order wanted; see ``data.source.bands``.
-        method: for folders and data sets; ``cbst`` if None.
+        method: for folders and data sets; None chooses method, network and sizes (docs/budget.md).
         network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
             scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
             resolutions (``hrda:NAME``) looks through it twice.
@@ -89,6 +93,8 @@ def adapt(
         roots: folders of named data sets.
         seed: seed of everything random; the recipe's seed if None.
         length, steps: share of the published steps, in (0, 1], or about so many steps of all stages together.
+        budget: time for the whole run on this machine, e.g. ``30m``, ``2h`` or minutes: network, sizes and length are
+            chosen for it (docs/budget.md).
         stage: run this stage alone.
         reuse: runs to take finished stages over from, where settings, seed and training data are equal.
         accept: go on where the data are dubious; or a function that is told the findings and answers whether to.
@@ -112,12 +118,18 @@ def adapt(
     datasets = {"source": source, "target": target, "test": test}
     changes = changes_of(overrides, bands, seed=seed, length=length)
     own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, pair=pair, method=method)
-    request = asked(recipe, changes, plugins, own, steps)
-    config = with_network(request.config, network, head, preprocessing, changes)
-    where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
+
+    def ask(more: Sequence[str]) -> Asked:
+        request = asked(recipe, [*more, *changes], plugins, own, steps)
+        return replace(request, config=with_network(request.config, network, head, preprocessing, changes))
+
+    first = ask(()).config
+    where = Path(out) if out is not None else Path("runs") / first.title / f"seed{first.seed}"
     require_writable(where, "folder for the run ('out')")
-    how: dict[str, Any] = {"quiet": quiet, "reuse": [Path(r) for r in reuse], "accept": accept}
-    return _executed(Run.open(config, where, roots, given=request.given, notes=request.notes, **how), stage)
+    wish = Wish.of(recipe, changes, method, budget, length=length, steps=steps)
+    request, choice = chosen(ask, wish, roots or {}, [where, *map(Path, reuse)], None if quiet else console.print)
+    how: dict[str, Any] = {"quiet": quiet, "reuse": [Path(r) for r in reuse], "accept": accept, "chosen": choice}
+    return _executed(Run.open(request.config, where, roots, given=request.given, notes=request.notes, **how), stage)
 
 
 def resume(

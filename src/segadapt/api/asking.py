@@ -10,6 +10,7 @@ from segadapt.data.bands import BandChoice
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
+from segadapt.runs.budget import METHOD
 from segadapt.runs.config import Resolved, RunConfig, listed, resolve, resolve_folders
 from segadapt.runs.own_data import Classes, PathLike, own_data
 
@@ -106,7 +107,7 @@ def asked(
         given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids, own.pair)
         if own.method == ORACLE and ORACLE not in data:
             raise RequestError(_WITHOUT_LABELS.format("method 'oracle'"))
-        resolved = resolve_folders(own.method or "cbst", data, changes, plugins, steps=steps)
+        resolved = resolve_folders(own.method or METHOD, data, changes, plugins, steps=steps)
     return Asked(resolved.config, resolved.published, given, (*resolved.notes, *_about_target_labels(resolved.config)))
 
 

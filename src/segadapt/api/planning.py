@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from segadapt.api.asking import OwnData, asked, changes_of
+from segadapt.api.asking import Asked, OwnData, asked, changes_of
+from segadapt.api.choosing import Wish, chosen
 from segadapt.data.bands import BandChoice
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.runs.config import RunConfig, listed
@@ -42,6 +44,7 @@ def plan(
     seed: int | None = None,
     length: float | None = None,
     steps: int | None = None,
+    budget: str | float | None = None,
     measure: bool = True,
 ) -> dict[str, Any]:
     """Return the stages of a run with their steps and, measured on this machine, their minutes.
@@ -49,7 +52,7 @@ def plan(
     Takes what :func:`segadapt.adapt` takes; nothing is kept on the disk.
 
     Args:
-        recipe, overrides, plugins, roots, seed, length, steps: see :func:`segadapt.adapt`.
+        recipe, overrides, plugins, roots, seed, length, steps, budget: see :func:`segadapt.adapt`.
         source_images, source_labels, target_images, target_labels, test_images, test_labels: see
             :func:`segadapt.adapt`.
         source, target, test, classes, ignore_ids, bands, pair, method: see :func:`segadapt.adapt`.
@@ -58,7 +61,7 @@ def plan(
 
     Returns:
         ``stages`` with names, steps, ``step_seconds`` and ``minutes``, the ``data`` in numbers, ``minutes`` of
-        the run and, where these are many, ``advice``.
+        the run and, where these are many, ``advice``; ``chosen`` with the reasons for what was chosen.
 
     Raises:
         RequestError: the request is wrong; the message says where and how to fix it.
@@ -74,7 +77,12 @@ def plan(
     }
     datasets = {"source": source, "target": target, "test": test}
     own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, pair=pair, method=method)
-    request = asked(recipe, changes, listed(plugins), own, steps)
-    config = with_network(request.config, network, head, preprocessing, changes)
-    planned = plan_run(config, roots or {}, measure, request.published, request.given)
-    return {**planned, "notes": list(request.notes)}
+
+    def ask(more: Sequence[str]) -> Asked:
+        request = asked(recipe, [*more, *changes], listed(plugins), own, steps)
+        return replace(request, config=with_network(request.config, network, head, preprocessing, changes))
+
+    wish = Wish.of(recipe, changes, method, budget, length=length, steps=steps)
+    request, choice = chosen(ask, wish, roots or {})
+    planned = plan_run(request.config, roots or {}, measure, request.published, request.given)
+    return {**planned, "notes": list(request.notes), "chosen": choice}

@@ -12,6 +12,7 @@ import typer
 
 from segadapt.cli.common import (
     Bands,
+    Budget,
     Classes,
     IgnoreId,
     Json,
@@ -61,7 +62,7 @@ TestImages = Annotated[Path | None, typer.Option(help="Target images to score on
 TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.")]
 MethodName = Annotated[
     str | None,
-    typer.Option("--method", help="Method for two folders: NAME of a recipe folders/NAME; cbst if left out."),
+    typer.Option("--method", help="Method for two folders: NAME of a recipe folders/NAME; chosen if left out."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Stage = Annotated[str | None, typer.Option(help="Run this stage alone.")]
@@ -90,6 +91,7 @@ def adapt(
     seed: Seed = None,
     length: Length = None,
     steps: TotalSteps = None,
+    budget: Budget = None,
     stage: Stage = None,
     reuse: Reuse = None,
     plugin: Plugins = None,
@@ -123,6 +125,7 @@ def adapt(
         seed=seed,
         length=length,
         steps=steps,
+        budget=budget,
         stage=stage,
         reuse=reuse or (),
         accept=yes or partial(_asked, quiet=quiet or json),

@@ -33,6 +33,10 @@ Roots = Annotated[
 ]
 Length = Annotated[float | None, typer.Option(help="Share of the published steps of every stage, in (0, 1].")]
 TotalSteps = Annotated[int | None, typer.Option("--steps", help="Instead: about so many steps of all stages together.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(help="Time for the whole run here, e.g. 30m, 2h, 90: chooses network, sizes and length."),
+]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images.")]
 Labels = Annotated[

@@ -24,6 +24,7 @@ from segadapt.cli.adapting import (
 )
 from segadapt.cli.common import (
     Bands,
+    Budget,
     Classes,
     IgnoreId,
     Json,
@@ -59,6 +60,7 @@ def plan(
     seed: Seed = None,
     length: Length = None,
     steps: TotalSteps = None,
+    budget: Budget = None,
     measure: Annotated[bool, typer.Option(help="Time a few steps of every stage on this machine.")] = True,
     plugin: Plugins = None,
     json: Json = False,
@@ -68,6 +70,7 @@ def plan(
         recipe, overrides, source_images, source_labels, target_images, test_images, test_labels
     )
     from segadapt.api import plan as planning
+    from segadapt.runs.reasons import lines_of
 
     planned = planning(
         recipe,
@@ -88,12 +91,13 @@ def plan(
         seed=seed,
         length=length,
         steps=steps,
+        budget=budget,
         measure=measure,
     )
     if json:
         print_json(planned)
         return
-    for line in [*planned["notes"], *filter(None, [planned["advice"]])]:
+    for line in [*lines_of(planned["chosen"]), *planned["notes"], *filter(None, [planned["advice"]])]:
         console.print(line, soft_wrap=True)
     rows = []
     for row in planned["stages"]:

@@ -21,15 +21,31 @@ def timm_weights_reachable(encoder: str) -> bool:
     stated = timm.get_pretrained_cfg(encoder)
     if stated is None or stated.file or not (stated.hf_hub_id or stated.url):
         return True  # nothing to download; timm says what is wrong
+    if timm_weights_here(encoder):
+        return True
     if stated.hf_hub_id:
-        from huggingface_hub import constants, try_to_load_from_cache
+        from huggingface_hub import constants
+
+        return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
+    return answers(_url(stated.url))
+
+
+def timm_weights_here(encoder: str) -> bool:
+    """Return whether timm's weights of an encoder lie on this machine; False for one that timm does not know."""
+    stated = timm.get_pretrained_cfg(encoder)
+    if stated is None:
+        return False
+    if stated.hf_hub_id:
+        from huggingface_hub import try_to_load_from_cache
 
         names = ("model.safetensors", "pytorch_model.bin", *filter(None, [stated.hf_hub_filename]))
-        if any(isinstance(try_to_load_from_cache(stated.hf_hub_id, name), str) for name in names):
-            return True
-        return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
-    url = stated.url if isinstance(stated.url, str) else str((stated.url or ("",))[0])
-    return _in_torch_cache(url) or answers(url)
+        return any(isinstance(try_to_load_from_cache(stated.hf_hub_id, name), str) for name in names)
+    return bool(stated.url) and _in_torch_cache(_url(stated.url))
+
+
+def _url(stated: object) -> str:
+    """Return the address that timm states, the first of several."""
+    return stated if isinstance(stated, str) else str((stated or ("",))[0])  # type: ignore[index]
 
 
 def torchvision_weights_reachable(network: str) -> bool:

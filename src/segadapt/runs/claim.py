@@ -48,7 +48,7 @@ class Claim:
     changed: Sequence[str] = ()
     stages: Sequence[str] = ()
 
-    def write(self, config: RunConfig, roots: Mapping[str, str]) -> None:
+    def write(self, config: RunConfig, roots: Mapping[str, str], chosen: Mapping[str, Any] | None = None) -> None:
         """Make the folder that of a run, by one process: write config.json, and remove what the old request began."""
         for stage in self.stages:
             shutil.rmtree(self.out / "stages" / stage, ignore_errors=True)
@@ -58,6 +58,9 @@ class Claim:
         absolute = {k: str(Path(v).expanduser().resolve()) for k, v in roots.items()}
         known = {**(self.held or {}).get("roots", {}), **absolute}
         document = {"config": config.model_dump(mode="json"), "roots": known, "segadapt": __version__}
+        kept = chosen if chosen is not None else (self.held or {}).get("chosen")
+        if kept is not None:
+            document["chosen"] = dict(kept)
         if self.held is None or {**self.held, "segadapt": __version__} != document:
             write_json(self.out / CONFIG, document)
 

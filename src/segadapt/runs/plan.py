@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Feeder, Part, Stream
@@ -120,8 +121,8 @@ def _planned(loop: Loop, opened: OpenedData, config: RunConfig, measure: bool) -
     for round_index in range(method.rounds):
         streams = method.streams(round_index, loop.environment(round_index))
         steps.append(stage_length(stage, streams))
-    seconds, rates = _measured(loop, streams, len(opened.space)) if measure else (None, {})
-    around = _around_the_steps(loop, opened, config) if measure else 0.0
+    seconds, rates = measured(loop, streams, len(opened.space)) if measure else (None, {})
+    around = around_the_steps(loop, opened, config) if measure else 0.0
     return {
         "name": stage.name,
         "method": stage.method,
@@ -146,10 +147,21 @@ def _changes(stage: StageConfig, published: StageConfig | None) -> dict[str, Any
     return {"published": length, "changes": [list(change) for change in changed(published, stage)]}
 
 
-def _measured(loop: Loop, streams: Mapping[str, Stream], classes: int) -> tuple[float, dict[str, list[float]]]:
+def measured(
+    loop: Loop, streams: Mapping[str, Stream], classes: int, timed: int = _TIMED, patience: float = _PATIENCE
+) -> tuple[float, dict[str, list[float]]]:
     """Return the median time of a few steps in seconds, and the rates of ``matched`` optimisers.
 
-    Pseudo labels do not exist yet: target images go without them, or with soft labels that prefer no class.
+    A stage that learns the source alone at first (``start`` steps) is timed before and after that, and the mean over
+    its length is returned. Pseudo labels do not exist yet: target images go without them, or with soft labels that
+    prefer no class.
+
+    Args:
+        loop: of the stage.
+        streams: of its round.
+        classes: number of classes.
+        timed: steps of which the median counts, at most.
+        patience: seconds of steps after which no further one is timed.
     """
     feeders = {
         name: loop.feeder(_without_pseudo_labels(stream, classes), len(streams)) for name, stream in streams.items()
@@ -157,39 +169,57 @@ def _measured(loop: Loop, streams: Mapping[str, Stream], classes: int) -> tuple[
     optimisers = loop.optimisers(0)
     rates = loop.match(0, optimisers, feeders)
     loop.method.train()
-    _timed_steps(loop, feeders, optimisers, 1)  # also fills the cache of decoded images
-    times = _timed_steps(loop, feeders, optimisers, 1 + _TIMED)[1:]
-    return sorted(times)[len(times) // 2], rates
+    first = _median(loop, feeders, optimisers, timed, patience)
+    start, steps = getattr(loop.config, "start", 0), loop.config.steps
+    if not start or steps is None:
+        return first, rates
+    loop.method.config = loop.config.model_copy(update={"start": 0})
+    later = _median(loop, feeders, optimisers, timed, patience)
+    loop.method.config = loop.config
+    share = min(1.0, start / steps)
+    return share * first + (1 - share) * later, rates
 
 
-def _timed_steps(loop: Loop, feeders: Mapping[str, Feeder], optimisers: Optimisers, steps: int) -> list[float]:
-    """Return the seconds of each of the first steps; two at least, then none after :data:`_PATIENCE`."""
+def _median(loop: Loop, feeders: Mapping[str, Feeder], optimisers: Optimisers, timed: int, patience: float) -> float:
+    """Return the median seconds of up to ``timed`` steps, after one in which everything gets ready."""
+    _timed_steps(loop, feeders, optimisers, 1, patience)  # also fills the cache of decoded images
+    times = _timed_steps(loop, feeders, optimisers, 1 + timed, patience)[1:]
+    return sorted(times)[len(times) // 2]
+
+
+def _timed_steps(
+    loop: Loop, feeders: Mapping[str, Feeder], optimisers: Optimisers, steps: int, patience: float
+) -> list[float]:
+    """Return the seconds of each of the first steps; two at least, then none after ``patience``."""
+    environment = loop.environment(0)
     sources = [feeder.batches(0, steps) for feeder in feeders.values()]
     times: list[float] = []
     for step in range(steps):
-        if step > 1 and sum(times) > _PATIENCE:
+        if step > 1 and sum(times) > patience:
             break
         started = time.perf_counter()
         loop.step(0, step, {name: next(source) for name, source in zip(feeders, sources, strict=True)}, optimisers)
+        with torch.no_grad():
+            loop.method.after_step(environment)
         wait_for(loop.runtime.device)
         times.append(time.perf_counter() - started)
     return times
 
 
-def _around_the_steps(loop: Loop, opened: OpenedData, config: RunConfig) -> float:
+def around_the_steps(loop: Loop, opened: OpenedData, config: RunConfig) -> float:
     """Return the seconds of passes over the target set and of scores, from one image of each."""
     method, data = loop.method, opened.training
     seconds = 0.0
     if type(method).prepare is not Method.prepare:
-        one = _image_seconds(loop, data.target, data.target_size, loop.config.inference)
+        one = image_seconds(loop, data.target, data.target_size, loop.config.inference)
         seconds += method.rounds * len(data.target) * one
     if opened.test is not None:
-        one = _image_seconds(loop, opened.test, config.data.test_size, config.evaluation)
+        one = image_seconds(loop, opened.test, config.data.test_size, config.evaluation)
         seconds += method.rounds * len(opened.test) * one
     return seconds
 
 
-def _image_seconds(loop: Loop, dataset: Dataset, size: Resize, inference: InferenceConfig) -> float:
+def image_seconds(loop: Loop, dataset: Dataset, size: Resize, inference: InferenceConfig) -> float:
     """Return the seconds in which an image is read and predicted, at the second time."""
     seconds = 0.0
     for _ in range(2):

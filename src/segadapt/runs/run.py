@@ -34,6 +34,7 @@ from segadapt.runs.fingerprint import differing_settings, fingerprints_of, score
 from segadapt.runs.moved import Moved, require_there
 from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import Given, OpenedData, open_data
+from segadapt.runs.reasons import lines_of
 from segadapt.runs.results import results_of
 from segadapt.runs.stage import StageRunner, stage_in_words
 
@@ -73,6 +74,7 @@ class Run:
         given: Given | None = None,
         accept: Accept = True,
         notes: Sequence[str] = (),
+        chosen: Mapping[str, Any] | None = None,
     ) -> Run:
         """Join the other processes, open the data, check everything that can be checked, and claim the folder.
 
@@ -85,6 +87,7 @@ class Run:
             given: data sets that a script gives instead of folders, by their part in the run.
             accept: whether to go on, with warnings, where the data are dubious; see :mod:`segadapt.runs.consent`.
             notes: lines about the request, which the record shows once nothing is refused.
+            chosen: settings that were chosen for the request, and why; see :mod:`segadapt.runs.budget`.
 
         Raises:
             RequestError: the folder holds another run, or data, files, networks or stages do not fit. Nothing of
@@ -107,11 +110,13 @@ class Run:
         shown = None if all(finished.values()) else look_at(config.data, opened, runtime, record, accept, out)
         runtime.barrier()  # nothing is refused from here on: a refused request leaves the folder as it was
         if runtime.main:
-            claim.write(config, roots)
+            claim.write(config, roots, chosen)
         runtime.barrier()
         record.begin()
         if shown is not None:
             write_json(out / DATA, shown)
+        for line in lines_of(chosen):
+            record.say(line)
         for line in [*notes, *([claim.line] if claim.line else [])]:
             record.warn(line)
         run = cls(
