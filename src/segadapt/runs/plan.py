@@ -115,7 +115,7 @@ def _planned(loop: Loop, opened: OpenedData, config: RunConfig, measure: bool) -
     steps: list[int] = []
     streams: dict[str, Stream] = {}
     for round_index in range(method.rounds):
-        streams = method.streams(round_index, loop.environment(round_index))
+        streams = loop.streams(round_index, loop.environment(round_index))
         steps.append(stage_length(stage, streams))
     seconds, rates = _measured(loop, streams, len(opened.space)) if measure else (None, {})
     around = _around_the_steps(loop, opened, config) if measure else 0.0
