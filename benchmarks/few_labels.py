@@ -55,7 +55,9 @@ def rows_of(task: str, seed: int, model: Path, roots: Mapping[str, str]) -> dict
     spec = load_config(f"{task}/{METHOD}").data.target
     target = open_spec(spec, False, roots, "target")
     most = min(MOST, len(target))
-    found = suggest_images(loaded.model, target, max(COUNTS), InferenceConfig(**loaded.inference), "cpu", size=spec.size)
+    found = suggest_images(
+        loaded.model, target, max(COUNTS), InferenceConfig(**loaded.inference), "cpu", size=spec.size
+    )
     names = [suggestion.name for suggestion in found]  # the first five of twenty are those of five
     curve = {f"random {count}": {"images": count, "seed": seed} for count in (*COUNTS, most)}
     suggested = {f"suggested {count}": {"names": names[:count]} for count in COUNTS}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -90,16 +92,8 @@ def write_suggestions(found: Sequence[Suggestion], file: Path) -> None:
     if file.suffix.lower() != ".csv":
         write_text(file, "".join(f"{one.name}\n" for one in found))
         return
-    rows = [["name", "image", "uncertainty", "distance"]]
-    for one in found:
-        rows.append([one.name, one.image, f"{one.uncertainty:.4f}", "" if one.distance is None else f"{one.distance:.4f}"])
-    write_text(file, _csv(rows))
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    import csv
-    import io
-
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(Suggestion._fields)
+    table.writerows(one._replace(uncertainty=round(one.uncertainty, 4)) for one in found)
+    write_text(file, text.getvalue())

@@ -34,7 +34,7 @@ def open_spec(
     like: LabelSpace | None = None,
     part: str | None = None,
     reading: BandReader | None = None,
-    some: bool = False,
+    partly: bool = False,
 ) -> Dataset:
     """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
@@ -46,7 +46,7 @@ def open_spec(
         like: label space of another data set; masks in folders without a classes file are read as its masks are.
         part: part of the run whose ids in the classes file count, see :data:`segadapt.data.masks.classes_file.PARTS`.
         reading: how other images, e.g. those of the training, were read; these are read alike. None measures.
-        some: images in folders may lack labels; they are left out.
+        partly: images in folders may lack labels; they are left out.
     """
     if spec.reader == "folder":
         if spec.images is None:
@@ -69,7 +69,7 @@ def open_spec(
             list_file=Path(spec.list_file) if spec.list_file else None,
             pair=spec.pair,
             unannotated=spec.unannotated if labelled else None,
-            some=some,
+            partly=partly,
         )
     else:
         reader_info(spec.reader)
@@ -216,8 +216,8 @@ class _Opener:
         if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
         masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
-        some = part == "oracle" and self.config.labelled is not None
-        return open_spec(spec, labelled, self.roots, part, like, masks, reading, some)
+        partly = part == "oracle" and self.config.labelled is not None
+        return open_spec(spec, labelled, self.roots, part, like, masks, reading, partly)
 
 
 def _require_same_bands(one: Dataset, other: Dataset, part: str) -> None:
