@@ -158,7 +158,7 @@ def open_data(
     oracle = partial(labelled, "oracle", config.oracle) if config.oracle is not None else None
     if config.labelled is not None and oracle is None:
         raise RequestError("data.labelled names images of data.oracle, which the recipe does not give")
-    few = chosen(oracle(), config.labelled) if oracle is not None and config.labelled is not None else None
+    few = chosen(oracle(), target, config.labelled) if oracle is not None and config.labelled is not None else None
     truth = None
     if config.measure_labels:
         if oracle is None:

@@ -85,6 +85,7 @@ def plan_run(
         "data": {
             "source": len(opened.training.source),
             "target": len(opened.training.target),
+            "labelled": len(opened.training.labelled) if opened.training.labelled is not None else 0,
             "test": len(opened.test) if opened.test is not None else 0,
             "classes": list(opened.space.names),
         },

@@ -41,13 +41,22 @@ class LabelledConfig(Settings):
         return self
 
 
-def chosen(labelled: Dataset, config: LabelledConfig) -> Dataset:
+def chosen(labelled: Dataset, target: Dataset, config: LabelledConfig) -> Dataset:
     """Return the labelled target images that a run learns from, sorted by name.
+
+    Args:
+        labelled: all images in ``data.oracle``; those that are no target images of the run are left out.
+        target: the target images.
+        config: which of the rest.
 
     Raises:
         RequestError: there are fewer than asked for, or a name is of none or of several.
     """
+    ids = {item.id for item in target.items}
+    labelled = labelled.subset([i for i, item in enumerate(labelled.items) if item.id in ids])
     total = len(labelled)
+    if not total:
+        raise RequestError("data.oracle has labels of no target image of this run; name the same images in both")
     if config.names:
         return labelled.subset(sorted({_place(name, labelled) for name in config.names}))
     if config.images is None:
