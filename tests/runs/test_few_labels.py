@@ -20,6 +20,7 @@ from segadapt.engine.loop import Loop
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 from segadapt.methods.registry import METHODS
+from segadapt.report import write_report
 from segadapt.runs.config import RunConfig, build_config
 from segadapt.runs.fingerprint import fingerprints_of
 from segadapt.runs.networks import Networks
@@ -88,14 +89,16 @@ def test_every_method_learns_them(world: dict[str, Any], tmp_path: Path, method:
     assert ("target labels/detail" in losses) == (method == "hrda")
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = raw_with_labels(tmp_path, "mic", checkpoint_every=2)
-    raw["stages"]["source"]["steps"] = 1
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = {**raw_config(world["folder"], "dacs")["stages"]["adapt"], "initial": world["model"]}
+    raw = {**world["raw"], "stages": {"adapt": {**stage, "steps": 3, "checkpoint_every": 2}}}
     Run.open(build_config(raw, "tiny"), tmp_path / "whole", quiet=True).execute(pictures=False)
     real = Loop.step
 
     def step(loop: Loop, round_index: int, step: int, *given: Any) -> Any:
-        if loop.config.name == "adapt" and step == 3:
+        if step == 2:
             raise Crash
         return real(loop, round_index, step, *given)
 
@@ -126,12 +129,15 @@ def test_they_decide_the_stages_that_learn_them_and_no_other(tmp_path: Path) -> 
     assert fingerprints()["adapt"] != both["adapt"]
 
 
-def test_only_chosen_labels_are_ever_opened(tmp_path: Path) -> None:
+def test_only_chosen_labels_are_ever_opened_and_what_is_said(
+    world: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The target has no path to a label, and of a data set with all labels only those of the chosen images are read."""
-    raw = raw_with_labels(tmp_path)
-    del raw["data"]["test"]
-    raw["data"] |= {"oracle": {"reader": "python"}, "labelled": {"names": ["004", "002"]}}
-    full = open_folder(tmp_path / "all/images", tmp_path / "all/labels", tmp_path / "classes.txt")
+    folder = world["folder"]
+    stage = {**raw_config(folder, "dacs")["stages"]["adapt"], "initial": world["model"], "steps": 2}
+    few = {"oracle": {"reader": "python"}, "labelled": {"names": ["004", "002"]}}
+    raw = {**world["raw"], "data": {**world["raw"]["data"], **few}, "stages": {"adapt": stage}}
+    full = open_folder(folder / "all/images", folder / "all/labels", folder / "classes.txt")
     read: set[str] = set()
 
     def read_label(path: Path) -> LabelMap:
@@ -139,10 +145,16 @@ def test_only_chosen_labels_are_ever_opened(tmp_path: Path) -> None:
         return np.asarray(full.read_label(path))
 
     given = {"oracle": replace(full, read_label=read_label)}
-    run = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True, given=given)
+    run = Run.open(build_config(raw, "tiny"), tmp_path / "run", given=given)
     assert not any(item.label for item in run.opened.training.target.items)
-    run.execute(pictures=False)
+    results = run.execute(pictures=False)
     assert read == {"002", "004"}
+    assert results["target"] == {"images": 6, "labelled": 2}
+    assert read_json(tmp_path / "run/data.json")["parts"]["labelled"]["images"] == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "labelled 2 images" in said
+    assert "labelled: 2 of 6 target images have labels that are learnt" in said
+    assert "of 2 of 6 target images" in write_report(tmp_path / "run").read_text()
 
 
 def names(dataset: Dataset) -> list[str]:
@@ -217,16 +229,6 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     }
 
 
-def test_a_folder_with_some_masks(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    segadapt.adapt(None, SHORT, method="dacs", **folders, out=tmp_path / "run", quiet=False)
-    said = " ".join(capsys.readouterr().err.split())
-    assert "labelled 2 images" in said
-    assert "labelled: 2 of 6 target images have labels that are learnt" in said
-    assert read_json(tmp_path / "run/results.json")["target"] == {"images": 6, "labelled": 2}
-    assert "of 2 of 6 target images" in (tmp_path / "run/report.html").read_text()
-    assert read_json(tmp_path / "run/data.json")["parts"]["labelled"]["images"] == 2
-
-
 def test_masks_that_do_not_fit_and_images_that_are_tested_too(folders: dict[str, Path], tmp_path: Path) -> None:
     tested = {"test_images": tmp_path / "all/images", "test_labels": tmp_path / "all/labels"}
     with pytest.raises(RequestError, match=r"2 of 6 images are also labelled target images"):
@@ -242,7 +244,8 @@ def test_masks_that_do_not_fit_and_images_that_are_tested_too(folders: dict[str,
 
 def test_an_oracle_learns_them_alone_and_measuring_leaves_them(folders: dict[str, Path], tmp_path: Path) -> None:
     plan = {"measure": False, **folders}
-    assert segadapt.plan(None, SHORT, method="dacs", **plan)["notes"] == []
+    planned = segadapt.plan(None, SHORT, method="dacs", **plan)
+    assert (planned["data"]["target"], planned["data"]["labelled"], planned["notes"]) == (6, 2, [])
     oracle = segadapt.plan(None, [*SHORT[:-1], "oracle.epochs=1", "oracle.steps=null"], method="oracle", **plan)
     assert oracle["stages"][-1]["steps"] == 1  # an epoch of two images
     (note,) = segadapt.plan(None, SHORT[:-1], method="source_only", **plan)["notes"]
