@@ -5,7 +5,7 @@
 Every run is MIC from the source model of its seed in a study (``segadapt bench study``), 200 steps by the rules of
 short runs. Random images are drawn by the seed of the run; suggested ones are those
 that ``segadapt suggest`` names for the source model. Runs that are finished in ``--out`` are not run again. Writes
-benchmarks/few_labels.json.
+benchmarks/measured/few_labels.json, of which ``make tables`` makes the table of docs/few_labels.md.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
             model = options.source / task / "source_only" / f"seed{seed}" / "stages" / "source" / "model.safetensors"
             for row, labelled in rows_of(task, seed, model, roots).items():
                 run_row(task, row, seed, labelled, model, roots, options.out)
-            write_json(HERE / "few_labels.json", {"machine": machine(), "runs": results_in(options.out)})
+            write_json(HERE / "measured" / "few_labels.json", {"machine": machine(), "runs": results_in(options.out)})
 
 
 def rows_of(task: str, seed: int, model: Path, roots: Mapping[str, str]) -> dict[str, dict[str, Any] | None]:
