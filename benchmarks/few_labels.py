@@ -3,9 +3,9 @@
     python -m benchmarks.few_labels --source runs/study --out runs/few_labels --root camvid=FOLDER --root toy=FOLDER
 
 Every run is MIC from the source model of its seed in a study (``segadapt bench study``), 200 steps by the rules of
-short runs. Random images are drawn by the seed of the run; suggested ones are those
-that ``segadapt suggest`` names for the source model. Runs that are finished in ``--out`` are not run again. Writes
-benchmarks/measured/few_labels.json, of which ``make tables`` makes the table of docs/few_labels.md.
+short runs. Random images are drawn by the seed of the run; suggested ones are those that ``segadapt suggest`` names for
+the source model. Runs that are finished in ``--out`` are not run again. Writes benchmarks/measured/few_labels.json
+after every run, of which ``make tables`` makes the table of docs/few_labels.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="folder of a study with rows source_only")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--root", action="append", default=[], help="NAME=FOLDER of a data set")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: write only")
     options = parser.parse_args()
     roots = dict(root.split("=", 1) for root in options.root)
     for seed in options.seeds:
@@ -49,7 +49,13 @@ def main() -> None:
             model = options.source / task / "source_only" / f"seed{seed}" / "stages" / "source" / "model.safetensors"
             for row, labelled in rows_of(task, seed, model, roots).items():
                 run_row(task, row, seed, labelled, model, roots, options.out)
-            write_json(HERE / "measured" / "few_labels.json", {"machine": machine(), "runs": results_in(options.out)})
+                write(options.out)
+    write(options.out)
+
+
+def write(out: Path) -> None:
+    """Write the scores of all finished runs."""
+    write_json(HERE / "measured" / "few_labels.json", {"machine": machine(), "runs": results_in(out)})
 
 
 def rows_of(task: str, seed: int, model: Path, roots: Mapping[str, str]) -> dict[str, dict[str, Any] | None]:
