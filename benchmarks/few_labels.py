@@ -5,7 +5,7 @@
 Every run is MIC from the source model of its seed in a study (``segadapt bench study``), 200 steps by the rules of
 short runs. Random images are drawn by the seed of the run; suggested ones are those that ``segadapt suggest`` names for
 the source model. Runs that are finished in ``--out`` are not run again. Writes benchmarks/measured/few_labels.json
-after every run, of which ``make tables`` makes the table of docs/few_labels.md.
+after every run, of which ``make tables`` makes a section of docs/few_labels.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of docs/few_labels.md: mIoU by the number of labelled target images, from measured/few_labels.json."""
+"""The measured section of docs/few_labels.md: mIoU by the number of labelled target images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from typing import Any
 
 TITLES = {"camvid_day_dusk": "day to dusk", "toy_camvid": "toy world to CamVid"}
 BEGIN, END = "<!-- begin few labels -->", "<!-- end few labels -->"
+TEXT = """## Measured
+
+{rows}
+
+mIoU in percent of the last checkpoint on the test images, {seeds}. MIC on `lite`, images of 240x180, crops of
+128x96, {steps} steps from the source model of the seed, values by the rules of [short runs](short_runs.md). Images of
+"random" are drawn by the seed of the run; those of "suggested" are named by the source model of the seed. 62 labels are
+all target images of the dusk drive, 100 are of the 367 of CamVid. Machine: {machine}. All numbers:
+`benchmarks/measured/few_labels.json`, by `python -m benchmarks.few_labels`."""
 
 
-def table(measured: Mapping[str, Any]) -> str:
-    """Return the table, and a line on seeds and machine.
+def section(measured: Mapping[str, Any]) -> str:
+    """Return the section: the table, and how it was measured.
 
     Args:
         measured: ``machine``, and ``runs`` with ``task``, ``labels``, ``choice`` (random or suggested), ``seed`` and
@@ -33,13 +42,13 @@ def table(measured: Mapping[str, Any]) -> str:
         lines.append([str(count), *map(_cell, found)])
     rows = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     seeds = sorted({run["seed"] for run in runs})
-    kept = ", ".join(f"{key} {value}" for key, value in measured["machine"].items())
-    several = (
-        f"seeds {', '.join(map(str, seeds))} (mean ± sample standard deviation)"
-        if len(seeds) > 1
-        else f"seed {seeds[0]} alone"
+    several = f"seeds {', '.join(map(str, seeds))} (mean ± sample standard deviation)"
+    return TEXT.format(
+        rows=rows,
+        seeds=several if len(seeds) > 1 else f"seed {seeds[0]} alone",
+        steps=runs[0]["steps"],
+        machine=", ".join(f"{key} {value}" for key, value in measured["machine"].items()),
     )
-    return f"{rows}\n\nmIoU in percent of the last checkpoint on the test images, {several}. Machine: {kept}."
 
 
 def _cell(scores: Sequence[float]) -> str:

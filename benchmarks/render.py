@@ -54,7 +54,7 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
             made[readme] = with_block(made[readme], readme.name, task, body)
     measured, page = root / "benchmarks/measured/few_labels.json", root / "docs/few_labels.md"
     if measured.is_file():
-        body = label_curve.table(json.loads(measured.read_text(encoding="utf-8")))
+        body = label_curve.section(json.loads(measured.read_text(encoding="utf-8")))
         text = page.read_text(encoding="utf-8")
         made[page] = between(text, page.name, label_curve.BEGIN, label_curve.END, body)
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}

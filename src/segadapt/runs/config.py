@@ -25,7 +25,7 @@ from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
 from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
-from segadapt.runs.target_labels import LabelledConfig
+from segadapt.runs.target_labels import WithLabelled
 from segadapt.runs.trial import as_trial
 
 
@@ -82,14 +82,13 @@ class DataSpec(Settings):
         return None if path is None else str(Path(path).expanduser().absolute())
 
 
-class DataConfig(Settings):
+class DataConfig(WithLabelled):
     """The data of a run.
 
     Attributes:
         source: labelled source images.
         target: target images; label paths of it are never resolved.
         oracle: target images with labels, for an oracle, for ``measure_labels`` and for ``labelled``.
-        labelled: which of them stages learn beside their method; null for none.
         test: labelled target images on which results are reported; never trained on.
         space: label space of the run by name, e.g. ``camvid11``; null is the source's own.
         measure_labels: compare pseudo labels with ``oracle`` in the report. Nothing of it reaches training.
@@ -101,7 +100,6 @@ class DataConfig(Settings):
     source: DataSpec
     target: DataSpec
     oracle: DataSpec | None = None
-    labelled: LabelledConfig | None = None
     test: DataSpec | None = None
     space: str | None = None
     measure_labels: bool = False

@@ -41,6 +41,16 @@ class LabelledConfig(Settings):
         return self
 
 
+class WithLabelled(Settings):
+    """Settings of data of which a few target images may have labels.
+
+    Attributes:
+        labelled: which of the target images with labels (``oracle``) stages learn beside their method; null for none.
+    """
+
+    labelled: LabelledConfig | None = None
+
+
 def chosen(labelled: Dataset, target: Dataset, config: LabelledConfig) -> Dataset:
     """Return the labelled target images that a run learns from, sorted by name.
 
