@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import label_curve
 from benchmarks.chart import chart, effects, results
 from benchmarks.settings import settings_blocks
 from segadapt.bench.pages import control_of, counted, gain, score, source_of, tables
@@ -51,6 +52,11 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         if begin(task) in made[readme]:
             body = f"{picture}({figure})\n\n{summary(table)}"
             made[readme] = with_block(made[readme], readme.name, task, body)
+    measured, page = root / "benchmarks/measured/few_labels.json", root / "docs/few_labels.md"
+    if measured.is_file():
+        body = label_curve.section(json.loads(measured.read_text(encoding="utf-8")))
+        text = page.read_text(encoding="utf-8")
+        made[page] = between(text, page.name, label_curve.BEGIN, label_curve.END, body)
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
     for (page, name), (opening, body) in settings_blocks(pages).items():
         end = f"<!-- end settings {name} -->"

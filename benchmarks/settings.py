@@ -58,7 +58,7 @@ def listed(name: str) -> list[Setting]:
     if name == "stage":
         return opened(shared_settings(), ELSEWHERE)
     if name in GROUPS:
-        return opened(settings_of(name), () if name == "inference" else ELSEWHERE)
+        return [s for s in settings_of(name) if name == "inference" or not s.name.startswith(ELSEWHERE)]
     return opened(own_settings(name), ())
 
 

@@ -15,7 +15,7 @@ from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
-    from segadapt.api import adapt, evaluate, export, label, load, plan, predict, resume
+    from segadapt.api import adapt, evaluate, export, label, load, plan, predict, resume, suggest
 
 __all__ = [
     "RequestError",
@@ -29,6 +29,7 @@ __all__ = [
     "plan",
     "predict",
     "resume",
+    "suggest",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name

@@ -110,12 +110,13 @@ def test_an_oracle_between_folders(
     assert "stages/oracle/model.safetensors" in capsys.readouterr().out
 
 
-def test_labels_of_the_target_are_opened_by_nothing_else(
+def test_labels_of_the_target_that_nothing_learns_are_not_opened(
     folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They are not even looked for: the folder of the masks is gone before the run starts."""
     masks = tmp_path / "B/labels"
     shutil.rmtree(masks)
     settings = [*SHORT, "adapt={steps: 1, epochs: null, rounds: 1, batch_size: 2}"]
+    settings.append("data.labelled=null")
     segadapt.adapt(None, settings, method="cbst", **folders, target_labels=masks, out=tmp_path / "run")
     assert "the labels of the target are not opened" in " ".join(capsys.readouterr().err.split())

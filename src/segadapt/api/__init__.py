@@ -9,9 +9,10 @@ from segadapt.core.exports import on_demand
 if TYPE_CHECKING:
     from segadapt.api.adapting import adapt, resume
     from segadapt.api.planning import plan
+    from segadapt.api.suggesting import suggest
     from segadapt.api.using import evaluate, export, label, load, predict
 
-__all__ = ["adapt", "evaluate", "export", "label", "load", "plan", "predict", "resume"]
+__all__ = ["adapt", "evaluate", "export", "label", "load", "plan", "predict", "resume", "suggest"]
 
 _MODULES = {
     "adapt": "adapting",
@@ -22,6 +23,7 @@ _MODULES = {
     "plan": "planning",
     "predict": "using",
     "resume": "adapting",
+    "suggest": "suggesting",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name

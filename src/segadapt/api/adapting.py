@@ -69,8 +69,9 @@ def adapt(
         source_images, source_labels: folders of labelled images and of their masks; or their annotations, a file or a
             folder (docs/folders.md).
         target_images: folder of images without labels.
-        target_labels: their masks, for ``method="oracle"`` and for ``data.measure_labels=true``; no other method
-            opens them.
+        target_labels: masks of some or all of them, or annotations, which the stages that adapt learn too;
+            ``method="oracle"`` learns them alone. With ``data.measure_labels=true`` they are compared with
+            pseudo labels instead, and nothing learns them (docs/few_labels.md).
         test_images, test_labels: labelled target images to score on; nothing trains on them.
         source, target, test: instead of folders, data sets: a :class:`segadapt.data.Dataset`, or any torch Dataset or
             list of (image, label) pairs, for the target of images alone. See :func:`segadapt.data.in_memory` for the

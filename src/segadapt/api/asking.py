@@ -11,8 +11,9 @@ from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.runs.budget import METHOD
-from segadapt.runs.config import Resolved, RunConfig, listed, resolve, resolve_folders
+from segadapt.runs.config import Resolved, RunConfig, apply_overrides, listed, resolve, resolve_folders
 from segadapt.runs.own_data import Classes, PathLike, own_data
+from segadapt.runs.target_labels import about_target_labels, to_train_on
 
 ORACLE = "oracle"
 """Method that trains on the labels of the target."""
@@ -107,26 +108,21 @@ def asked(
         given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids, own.pair)
         if own.method == ORACLE and ORACLE not in data:
             raise RequestError(_WITHOUT_LABELS.format("method 'oracle'"))
+        data = to_train_on(data, apply_overrides({}, [c for c in changes if c.startswith("data.")]))
         resolved = resolve_folders(own.method or METHOD, data, changes, plugins, steps=steps)
     return Asked(resolved.config, resolved.published, given, (*resolved.notes, *_about_target_labels(resolved.config)))
 
 
 def _about_target_labels(config: RunConfig) -> list[str]:
-    """Return a line where the target's labels are given and nothing opens them.
+    """Return a line where the target's labels are given and nothing learns them.
 
     Raises:
         RequestError: a stage needs them, and they are not given.
     """
     opening = [stage.name for stage in config.stages if stage.opens_target_labels]
-    folders = config.data.oracle is not None and config.data.oracle.reader == "folder"
     if opening and config.data.oracle is None:
         raise RequestError(_WITHOUT_LABELS.format(f"stage '{opening[0]}'"))
-    if opening or not folders or config.data.measure_labels:
-        return []
-    return [
-        "the labels of the target are not opened: only method oracle trains on them, and data.measure_labels=true "
-        "compares pseudo labels with them in the report"
-    ]
+    return [] if opening else about_target_labels(config)
 
 
 _WITHOUT_LABELS = (

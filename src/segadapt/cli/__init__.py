@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from segadapt.cli import adapting, benching, converting, importing, inspecting, looking, planning, using
+from segadapt.cli import adapting, benching, converting, importing, inspecting, looking, planning, suggesting, using
 from segadapt.core.faults import told_fault
 from segadapt.core.text import one_printable_line
 from segadapt.errors import RequestError, RunError
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": using.evaluate,
     "predict": using.predict,
     "label": using.label,
+    "suggest": suggesting.suggest,
     "report": using.report,
     "export": using.export,
     "import": importing.import_,

@@ -56,7 +56,7 @@ Pairs = Annotated[
 ]
 TargetImages = Annotated[Path | None, typer.Option(help="Folder of images without labels.")]
 TargetLabels = Annotated[
-    Path | None, typer.Option(help="Their masks, for --method oracle and data.measure_labels; nothing else opens them.")
+    Path | None, typer.Option(help="Masks of some or all of them, to learn too; --method oracle learns them alone.")
 ]
 TestImages = Annotated[Path | None, typer.Option(help="Target images to score on, never trained on.")]
 TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.")]

@@ -107,7 +107,8 @@ def plan(
         rows[-1] += [str(row["batch_size"]), minutes]
     print_rows(["stage", "method", "starts from", "rounds", "steps", "batch", "minutes"], rows, planned["title"])
     data = planned["data"]
-    images = f"{data['source']} source, {data['target']} target, {data['test']} test images"
+    few = f" ({data['labelled']} with labels to learn)" if data["labelled"] else ""
+    images = f"{data['source']} source, {data['target']} target{few}, {data['test']} test images"
     console.print(f"data: {images}; {len(data['classes'])} classes")
     for line in dict.fromkeys(row["weights"] for row in planned["stages"]):
         if line:

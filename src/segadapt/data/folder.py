@@ -16,7 +16,7 @@ from segadapt.data.decode import Decoded, UnknownLabel, Values, as_indices, deco
 from segadapt.data.folders.gathering import images_in, unused_masks
 from segadapt.data.folders.listing import chosen
 from segadapt.data.folders.pair_pattern import PairPattern
-from segadapt.data.folders.pairing import image_ids, images_by, left_out_by, masks_by, masks_of
+from segadapt.data.folders.pairing import having_masks, image_ids, images_by, left_out_by, masks_by, masks_of
 from segadapt.data.masks.classes_file import MaskClass, read_classes, space_of
 from segadapt.data.masks.few_classes import require_two_classes
 from segadapt.data.masks.infer_classes import classes_named, infer_classes
@@ -141,6 +141,7 @@ def open_folder(
     list_file: Path | None = None,
     pair: str | None = None,
     unannotated: str | None = None,
+    partly: bool = False,
 ) -> Dataset:
     """Open a folder of images and their masks or annotations as a data set.
 
@@ -165,6 +166,7 @@ def open_folder(
             :class:`~segadapt.data.folders.pair_pattern.PairPattern`; other files are left out, which the notes of the
             data set say.
         unannotated: class of what no annotation covers, see :func:`~segadapt.data.annotations.drawn.classes_of`.
+        partly: images without mask or annotation are left out, instead of refused; masks without image are dubious.
 
     Raises:
         RequestError: folder missing or empty, image without mask, ambiguous or unusable masks, wrong list.
@@ -182,11 +184,14 @@ def open_folder(
     if annotations and labels is not None:
         known = read_classes(classes, part) if classes else None
         wanted = dict(zip(found, image_ids(images, found), strict=True))
-        drawn = open_annotated(name, images, every, wanted, annotations, labels, known, unannotated)
+        drawn = open_annotated(name, images, every, wanted, annotations, labels, known, unannotated, partly)
         return replace(drawn, notices=(*notices, *drawn.notices))
     if unannotated is not None and labels is not None:
         raise RequestError(f"{name}: {labels} holds masks, where every pixel has a value; leave out 'unannotated'")
     ids = image_ids(images, found)
+    if partly and labels is not None:
+        kept = having_masks(images, found, labels, name, pattern)
+        ids, found = [i for i, path in zip(ids, found, strict=True) if path in kept], [p for p in found if p in kept]
     if labels is None:
         names = read_classes(classes, part or "source") if classes else ()  # their order is the same in every part
         space = space_of(name, names) if classes else LabelSpace(name, ("unlabelled",), ((0, 0, 0),))
@@ -195,7 +200,7 @@ def open_folder(
         return Dataset(name, space, items, read_picture, no_labels, notices)
     if pattern is None:
         masks = masks_of(images, found, labels, name)
-        notices = (*notices, *unused_masks(labels, masks, every))
+        notices = (*notices, *unused_masks(labels, masks, every, dubious=partly))
     else:
         masks = masks_by(pattern, images, found, labels, name)
         notices = left_out_by(pattern, images, every, masks, labels) if list_file is None else ()

@@ -20,6 +20,7 @@ class DataBundle:
         target: target images; has no label paths.
         cache_folder: folder for statistics of the data, cached by content.
         oracle: opens the target training set with labels; only called when an oracle is trained.
+        labelled: target images with labels that stages may learn (``data.labelled``), or None.
         truth: the target training set with labels, to measure pseudo labels for the report; never given to a method.
         source_size, target_size: working sizes; None keeps the images.
         cache: decoded images.
@@ -31,6 +32,7 @@ class DataBundle:
     target: Dataset
     cache_folder: Path
     oracle: Callable[[], Dataset] | None = None
+    labelled: Dataset | None = None
     truth: Dataset | None = None
     source_size: Resize = None
     target_size: Resize = None

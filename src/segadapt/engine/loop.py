@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from segadapt.engine.runtime import Runtime
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import SaveRequest, StopRequest
 from segadapt.errors import Interrupted, RequestError
+from segadapt.methods.few_labels import LABELLED, labelled_steps, labelled_streams
 from segadapt.methods.method import Method, Terms
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.norm import running_statistics, set_norm_mode
@@ -39,7 +41,7 @@ _ROUND = 10_000_000  # more steps than a round has: orders the checkpoints of al
 
 
 def stage_length(config: StageConfig, streams: Mapping[str, Stream]) -> int:
-    """Return the number of steps of one round: as given, or ``epochs`` passes over the longest stream.
+    """Return the number of steps of one round: as given, or ``epochs`` passes over the method's longest stream.
 
     Raises:
         RequestError: the settings give neither steps nor epochs.
@@ -48,7 +50,8 @@ def stage_length(config: StageConfig, streams: Mapping[str, Stream]) -> int:
         return config.steps
     if config.epochs is None:
         raise RequestError(f"stage '{config.name}' has no length; set steps or epochs")
-    return max(max(1, round(config.epochs * len(s) / s.batch_size)) for s in streams.values())
+    own = [stream for name, stream in streams.items() if name != LABELLED]
+    return max(max(1, round(config.epochs * len(s) / s.batch_size)) for s in own)
 
 
 def _ignore(*_: object) -> None:
@@ -135,7 +138,7 @@ class Loop:
         environment = self.environment(round_index)
         if saved is None:
             self._prepare(environment, round_index)
-        streams = self.method.streams(round_index, environment)
+        streams = self.streams(round_index, environment)
         steps = stage_length(self.config, streams)
         feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
         optimisers = self.optimisers(round_index)
@@ -161,6 +164,11 @@ class Loop:
             record=self.record,
             folder=self.folder / f"round{round_index}",
         )
+
+    def streams(self, round_index: int, environment: RoundEnvironment) -> dict[str, Stream]:
+        """Return the method's streams of a round, and that of labelled target images where there are such."""
+        labelled = labelled_streams(self.config, round_index, self.data.labelled, self.data.target_size)
+        return {**self.method.streams(round_index, environment), **labelled}
 
     def optimisers(self, round_index: int) -> Optimisers:
         """Make a new optimiser for every network that the method trains."""
@@ -282,7 +290,7 @@ class Loop:
         for optimiser in optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         found: list[tuple[str, Tensor]] = []
-        generator = self.method.step(batch)
+        generator = chain(self.method.step(batch), labelled_steps(self.method, batch))
         while True:
             with self.runtime.autocast():
                 terms = next(generator, None)

@@ -88,6 +88,8 @@ class StageConfig(Settings):
         network: a network other than the run's: for a stage from ``scratch``, or ``hrda:NAME``, which may
             start from the weights of a NAME too; null is the network of the run.
         role: how reports treat the stage: ``source`` (the unadapted model), ``adapted``, or ``oracle``.
+        labelled_weight: weight of the cross entropy of the target images whose labels ``data.labelled`` gives, at
+            least 0: 1, the weight of the source images. Stages of the role ``adapted`` learn them.
         steps: length of one round in steps; give either ``steps`` or ``epochs``.
         epochs: length of one round in passes over the longest stream, above 0.
         batch_size: samples per step of each stream, over all processes together.
@@ -115,6 +117,7 @@ class StageConfig(Settings):
     initial: str = "previous"
     network: ModelConfig | None = None
     role: Literal["source", "adapted", "oracle"] = "adapted"
+    labelled_weight: float = Field(default=1.0, ge=0)
     steps: Annotated[int | None, Scaling.STEPS] = Field(default=None, ge=1)
     epochs: Annotated[float | None, Scaling.PASSES] = Field(default=None, gt=0)
     batch_size: int = Field(default=2, ge=1)
@@ -142,6 +145,11 @@ class StageConfig(Settings):
     def opens_target_labels(self) -> bool:
         """Whether the stage trains on the labels of the target: an oracle."""
         return False
+
+    @property
+    def learns_labelled(self) -> bool:
+        """Whether the stage learns the labels of some target images, where the run has such (``data.labelled``)."""
+        return self.role == "adapted" and self.labelled_weight > 0 and not self.opens_target_labels
 
     @property
     def learns_from(self) -> str | None:

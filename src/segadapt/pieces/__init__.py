@@ -101,6 +101,7 @@ _TOPICS: dict[str, tuple[str, ...]] = {
     "features": ("cell_labels", "feature_distance"),
     # images, crops and resolutions
     "sampling": ("rare_class_probabilities", "rare_class_weights"),
+    "next_labels": ("class_uncertainty", "farthest_first"),
     "mining": ("MiningClasses", "mined_classes", "wanted_classes"),
     "windows": ("in_windows", "inside"),
     "fusion": ("average_windows", "draw_box", "fuse_scales", "in_cells", "kept_within", "placed"),
@@ -162,6 +163,8 @@ if TYPE_CHECKING:
     from segadapt.pieces.multi_prototypes import prototype_contrast as prototype_contrast
     from segadapt.pieces.multi_prototypes import prototype_cross_entropy as prototype_cross_entropy
     from segadapt.pieces.multi_prototypes import similarity as similarity
+    from segadapt.pieces.next_labels import class_uncertainty as class_uncertainty
+    from segadapt.pieces.next_labels import farthest_first as farthest_first
     from segadapt.pieces.optimal_transport import class_balanced_sample as class_balanced_sample
     from segadapt.pieces.optimal_transport import class_masses as class_masses
     from segadapt.pieces.optimal_transport import class_shares as class_shares

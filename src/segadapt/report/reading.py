@@ -99,7 +99,7 @@ class Round:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything about a run except its pictures and features."""
+    """Everything about a run except its pictures and features; ``target_labels``: target images with learnt labels."""
 
     title: str
     task: str
@@ -109,6 +109,8 @@ class RunRecord:
     test_images: int
     labelled: bool
     selection: str
+    target_images: int
+    target_labels: int
     machine: Mapping[str, str]
     rows: Sequence[Row]
     rounds: Sequence[Round]
@@ -171,7 +173,7 @@ def read_run(run: Path) -> RunRecord:
 
 
 def _record(raw: Mapping[str, Any], config: str, log: Log) -> RunRecord:
-    test = raw.get("test") or {}
+    test, target = raw.get("test") or {}, raw.get("target") or {}
     selection = str(raw.get("selection") or "")
     space = raw["space"]
     return RunRecord(
@@ -183,6 +185,8 @@ def _record(raw: Mapping[str, Any], config: str, log: Log) -> RunRecord:
         test_images=int(test.get("images") or 0),
         labelled=bool(test.get("labelled")),
         selection=selection,
+        target_images=int(target.get("images") or 0),
+        target_labels=int(target.get("labelled") or 0),
         machine={str(k): str(v) for k, v in (raw.get("machine") or {}).items()},
         rows=[_row(row, selection) for row in raw["rows"]],
         rounds=[_round(entry) for entry in raw.get("labels") or []],

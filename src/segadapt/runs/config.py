@@ -25,6 +25,7 @@ from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
 from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
+from segadapt.runs.target_labels import WithLabelled
 from segadapt.runs.trial import as_trial
 
 
@@ -81,17 +82,16 @@ class DataSpec(Settings):
         return None if path is None else str(Path(path).expanduser().absolute())
 
 
-class DataConfig(Settings):
+class DataConfig(WithLabelled):
     """The data of a run.
 
     Attributes:
         source: labelled source images.
         target: target images; label paths of it are never resolved.
-        oracle: the target's training set with labels, for an oracle and for ``measure_labels``.
+        oracle: target images with labels, for an oracle, for ``measure_labels`` and for ``labelled``.
         test: labelled target images on which results are reported; never trained on.
         space: label space of the run by name, e.g. ``camvid11``; null is the source's own.
-        measure_labels: compare pseudo labels with the labels of ``oracle`` in the report. Nothing
-            of it reaches training or selection.
+        measure_labels: compare pseudo labels with ``oracle`` in the report. Nothing of it reaches training.
         cache_mb: memory for decoded images of each training process, in MB; its ``workers`` divide it.
         workers: decoding processes; 0 decodes in the training process.
         skip_damaged: replace unreadable files, named and counted, instead of stopping.

@@ -14,6 +14,7 @@ from segadapt.runs.config import DataConfig
 from segadapt.runs.findings import Finding, find
 from segadapt.runs.opening import PYTHON, OpenedData
 from segadapt.runs.overview import PartRead, overview, read_parts
+from segadapt.runs.target_labels import counted
 
 DATA = "data.json"
 """File in the folder of a run with what was read, and the findings that somebody accepted."""
@@ -54,11 +55,14 @@ def look_at(
 
 
 def _shown(config: DataConfig, opened: OpenedData, record: Record, accept: Accept, out: Path) -> dict[str, Any]:
-    own = {part: getattr(config, part).reader in ("folder", PYTHON) for part in opened.datasets}
+    specs = {**dict(config), "labelled": config.oracle}  # labelled target images lie where those of an oracle do
+    own = {part: specs[part].reader in ("folder", PYTHON) for part in opened.datasets}
     parts = read_parts(opened.datasets, own, config.skip_damaged, record.warn)
     findings = find(parts)
     for line in overview(parts):
         record.say(line)
+    if opened.training.labelled is not None:
+        record.say(counted(opened.training.labelled, opened.training.target))
     notices = [notice for dataset in opened.datasets.values() for notice in dataset.notices]
     for text in dict.fromkeys(notice.text for notice in notices if not notice.dubious):
         record.warn(text)

@@ -222,6 +222,19 @@ def tested_on_source(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
             )
 
 
+def tested_on_labelled(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
+    """Find labelled target images, whose labels are trained on, among the test images."""
+    if "labelled" in parts and "test" in parts:
+        shared = len(parts["labelled"].report.contents.keys() & parts["test"].report.contents.keys())
+        if shared:
+            yield Finding(
+                "tested on labelled images",
+                "test",
+                f"test: {shared} of {parts['test'].report.images} images are also labelled target images, whose labels "
+                "are trained on, so the scores are too high; give other images to score on",
+            )
+
+
 def source_as_target(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
     """Find images of the source or of the test among those of the target; it is said, not asked about."""
     target = parts.get("target")
@@ -248,6 +261,7 @@ OF_ALL: tuple[Callable[[Mapping[str, PartRead]], Iterable[Finding]], ...] = (
     missing_in_source,
     sizes_apart,
     tested_on_source,
+    tested_on_labelled,
     source_as_target,
 )
 """Findings between the parts."""

@@ -37,14 +37,22 @@ class Fingerprints:
             files: weights and models outside the run that it starts or learns from.
         """
         data, oracle = self._config.data, self._data.oracle if stage.opens_target_labels else None
+        labelled = self._data.labelled if stage.learns_labelled else None
+        undecided = {"title", "checkpoint_every", "checkpoint_minutes"}
+        if labelled is None:
+            undecided.add("labelled_weight")
+        labels = data.oracle
+        if labels is not None and labels.reader == "folder" and oracle is None and labelled is None:
+            labels = None  # a source model stays the same when somebody labels target images
         decisive = {
-            "stage": stage.model_dump(mode="json", exclude={"title", "checkpoint_every", "checkpoint_minutes"}),
+            "stage": stage.model_dump(mode="json", exclude=undecided),
             "model": self._config.model.model_dump(mode="json"),
             "seed": self._config.seed,
             "precision": self._config.precision,
             "data": self._trained_on,
-            "labels": [labels_read(spec) for spec in (data.source, data.oracle) if spec],
+            "labels": [labels_read(spec) for spec in (data.source, labels) if spec],
             "oracle": files_fingerprint(oracle()) if oracle is not None else None,
+            **({"labelled": files_fingerprint(labelled)} if labelled is not None else {}),
             "files": [file_digest(f) for f in files],
             "builds on": [self._made[n] for n in (stage.initial, stage.learns_from) if n in self._made],
         }

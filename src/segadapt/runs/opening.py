@@ -20,6 +20,7 @@ from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec
 from segadapt.runs.roots import resolve_root
 from segadapt.runs.spaces import in_space, require_several_classes
+from segadapt.runs.target_labels import chosen
 
 PYTHON = "python"
 """Reader of data sets that a script gives."""
@@ -33,6 +34,7 @@ def open_spec(
     like: LabelSpace | None = None,
     part: str | None = None,
     reading: BandReader | None = None,
+    partly: bool = False,
 ) -> Dataset:
     """Open the data set of a spec; without ``labelled`` no path to a label is ever formed.
 
@@ -44,6 +46,7 @@ def open_spec(
         like: label space of another data set; masks in folders without a classes file are read as its masks are.
         part: part of the run whose ids in the classes file count, see :data:`segadapt.data.masks.classes_file.PARTS`.
         reading: how other images, e.g. those of the training, were read; these are read alike. None measures.
+        partly: images in folders may lack labels; they are left out.
     """
     if spec.reader == "folder":
         if spec.images is None:
@@ -66,6 +69,7 @@ def open_spec(
             list_file=Path(spec.list_file) if spec.list_file else None,
             pair=spec.pair,
             unannotated=spec.unannotated if labelled else None,
+            partly=partly,
         )
     else:
         reader_info(spec.reader)
@@ -111,8 +115,9 @@ class OpenedData:
     @property
     def datasets(self) -> dict[str, Dataset]:
         """The data sets by their part in the run, without those that only an oracle opens."""
-        training = {"source": self.training.source, "target": self.training.target}
-        return training if self.test is None else {**training, "test": self.test}
+        training, labelled = {"source": self.training.source, "target": self.training.target}, self.training.labelled
+        with_labels = {"labelled": labelled, "test": self.test}
+        return training | {part: dataset for part, dataset in with_labels.items() if dataset is not None}
 
 
 def open_data(
@@ -151,6 +156,9 @@ def open_data(
         return in_space(opened(part, spec), space, part, spec.merge)
 
     oracle = partial(labelled, "oracle", config.oracle) if config.oracle is not None else None
+    if config.labelled is not None and oracle is None:
+        raise RequestError("data.labelled names images of data.oracle, which the recipe does not give")
+    few = chosen(oracle(), target, config.labelled) if oracle is not None and config.labelled is not None else None
     truth = None
     if config.measure_labels:
         if oracle is None:
@@ -162,6 +170,7 @@ def open_data(
         source=source,
         target=target,
         oracle=oracle,
+        labelled=few,
         truth=truth,
         source_size=config.source.size,
         target_size=config.target.size,
@@ -207,7 +216,8 @@ class _Opener:
         if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
         masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
-        return open_spec(spec, labelled, self.roots, part, like, masks, reading)
+        partly = part == "oracle" and self.config.labelled is not None
+        return open_spec(spec, labelled, self.roots, part, like, masks, reading, partly)
 
 
 def _require_same_bands(one: Dataset, other: Dataset, part: str) -> None:

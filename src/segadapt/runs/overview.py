@@ -31,7 +31,7 @@ class PartRead:
     """Images and labels of one part of the data, as far as they were read.
 
     Attributes:
-        part: ``source``, ``target`` or ``test``; of the target, its images alone.
+        part: ``source``, ``target``, ``labelled`` or ``test``; of the target, its images alone.
         dataset: its data set.
         report: findings of the images that were read.
         values: what a sample of its masks holds as stored; None where they are not masks in a folder.
@@ -142,7 +142,8 @@ def _values(dataset: Dataset) -> MaskValues | None:
 
 def overview(parts: Sequence[PartRead]) -> list[str]:
     """Return what was read as lines for a person: a line for each part, and one table of the classes."""
-    lines = [f"{p.part:<7}{_images(p)}, {_sizes(p.report)}" for p in parts]
+    wide = max(7, *(len(p.part) + 1 for p in parts))
+    lines = [f"{p.part:<{wide}}{_images(p)}, {_sizes(p.report)}" for p in parts]
     labelled = [p for p in parts if p.labelled]
     return [*lines, *_table(labelled)] if labelled else lines
 

@@ -89,6 +89,7 @@ def plan_run(
         "data": {
             "source": len(opened.training.source),
             "target": len(opened.training.target),
+            "labelled": len(opened.training.labelled) if opened.training.labelled is not None else 0,
             "test": len(opened.test) if opened.test is not None else 0,
             "classes": list(opened.space.names),
         },
@@ -119,7 +120,7 @@ def _planned(loop: Loop, opened: OpenedData, config: RunConfig, measure: bool) -
     steps: list[int] = []
     streams: dict[str, Stream] = {}
     for round_index in range(method.rounds):
-        streams = method.streams(round_index, loop.environment(round_index))
+        streams = loop.streams(round_index, loop.environment(round_index))
         steps.append(stage_length(stage, streams))
     seconds, rates = measured(loop, streams, len(opened.space)) if measure else (None, {})
     around = around_the_steps(loop, opened, config) if measure else 0.0

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import read_json
-from segadapt.data.dataset import Dataset
 from segadapt.engine.runtime import machine
 from segadapt.errors import RequestError
-from segadapt.labels import LabelSpace
 from segadapt.runs.config import RunConfig
 from segadapt.runs.networks import MODEL
+from segadapt.runs.opening import OpenedData
 
 SELECTION = "last checkpoint"
 """The weights that every score belongs to; nothing is chosen by target labels."""
@@ -118,28 +117,30 @@ class RunResult:
         return self.result.scores
 
 
-def results_of(
-    config: RunConfig, space: LabelSpace, test: Dataset | None, done: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
+def results_of(config: RunConfig, opened: OpenedData, done: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the results of the finished stages as written to results.json.
 
     Args:
         config: configuration of the run.
-        space: label space of the run.
-        test: labelled test images, or None.
+        opened: opened data of the run.
         done: contents of done.json of the finished stages, in order.
     """
-    finished = list(done)
+    finished, test = list(done), opened.test
+    labelled = opened.training.labelled
     return {
         "format": 1,
         "title": config.title,
         "task": config.title.split("/")[0],
         "seed": config.seed,
-        "space": json.loads(space.to_json()),
+        "space": json.loads(opened.space.to_json()),
         "test": {
             "name": test.name if test is not None else None,
             "images": len(test) if test is not None else 0,
             "labelled": test is not None,
+        },
+        "target": {
+            "images": len(opened.training.target),
+            "labelled": len(labelled) if labelled is not None else 0,
         },
         "selection": SELECTION,
         "machine": machine(),

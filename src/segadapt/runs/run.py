@@ -225,7 +225,7 @@ class Run:
 
     def _write_results(self) -> dict[str, Any]:
         done = [read_json(self._folder(stage) / DONE) for stage in self.config.stages]
-        results = results_of(self.config, self.opened.space, self.opened.test, [d for d in done if d is not None])
+        results = results_of(self.config, self.opened, [d for d in done if d is not None])
         if self.runtime.main:
             write_json(self.out / "results.json", results)
         return results

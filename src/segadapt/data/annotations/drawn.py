@@ -114,6 +114,7 @@ def open_annotated(
     labels: Path,
     known: Sequence[MaskClass] | None = None,
     unannotated: str | None = None,
+    partly: bool = False,
 ) -> Dataset:
     """Open a data set whose labels are drawn from annotations.
 
@@ -126,12 +127,13 @@ def open_annotated(
         labels: the annotation file or folder that was named.
         known: classes of a classes file, to which the names in the annotations belong.
         unannotated: class of what no annotation covers; ``ignore`` for none; None finds one, see :func:`classes_of`.
+        partly: images without an entry are left out, whatever that means of their tool.
 
     Raises:
         RequestError: the annotations are of other images, or name unknown classes, or fewer than two.
     """
     classes, train_ids, rest = classes_of(found, known, unannotated, labels)
-    pictures, notes = _of_images(found, folder, images, ids, labels)
+    pictures, notes = _of_images(found, folder, images, ids, labels, partly)
     items = tuple(
         Item(ids[image], image, Drawn(image, picture.file, picture.digest)) for image, picture in pictures.items()
     )
@@ -241,9 +243,9 @@ def _ignored(name: str) -> bool:
 
 
 def _of_images(
-    found: Annotations, folder: Path, images: Sequence[Path], ids: Mapping[Path, str], labels: Path
+    found: Annotations, folder: Path, images: Sequence[Path], ids: Mapping[Path, str], labels: Path, partly: bool
 ) -> tuple[dict[Path, Annotated], list[str]]:
-    """Return the annotations of each wanted image, and notes on entries without an image.
+    """Return the annotations of each wanted image, ``partly``: some may have none, and notes on those without image.
 
     Raises:
         RequestError: two entries are of one image, or an image that is wanted has none and needs one.
@@ -270,6 +272,8 @@ def _of_images(
             f"{labels}: none of its {len(lost)} images is in {folder}, the first is '{lost[0]}'; check both"
         )
     notes = [f"{len(lost)} annotated images are not in {folder}: {some(lost)}"] if lost else []
+    if partly:
+        return {image: pictures[image] for image in ids if image in pictures}, notes
     lacking = [image for image in ids if image not in pictures]
     if lacking and not found.absent_is_empty:
         raise RequestError(

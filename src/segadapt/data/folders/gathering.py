@@ -94,13 +94,16 @@ def what_else(notices: Sequence[Notice]) -> str:
     return "".join(f"; {notice.text}" for notice in notices)
 
 
-def unused_masks(labels: Path, masks: Sequence[Path], images: Sequence[Path]) -> tuple[Notice, ...]:
+def unused_masks(
+    labels: Path, masks: Sequence[Path], images: Sequence[Path], dubious: bool = False
+) -> tuple[Notice, ...]:
     """Return what is said of files in a folder of masks that have the name of no image.
 
     Args:
         labels: folder of the masks.
         masks: those that belong to an image.
         images: all images beside them, also those that are not used.
+        dubious: whether a run asks about such files.
     """
     used, names = set(masks), {bare_name(path) for path in images}
     same = set(images)
@@ -110,7 +113,8 @@ def unused_masks(labels: Path, masks: Sequence[Path], images: Sequence[Path]) ->
     return (
         Notice(
             f"{len(unused)} files in {labels} have the name of no image and are not used; the first is "
-            f"{unused[0].relative_to(labels)}"
+            f"{unused[0].relative_to(labels)}",
+            dubious,
         ),
     )
 

@@ -139,6 +139,37 @@ def masks_of(folder: Path, images: Sequence[Path], labels: Path, name: str) -> l
     Raises:
         RequestError: an image has no mask; it names the nearest file, and the pattern that would pair all.
     """
+    found = _found_masks(folder, images, labels, name)
+    lacking = [path for path, mask in zip(images, found, strict=True) if mask is None]
+    if lacking:
+        raise RequestError(_no_masks(folder, images, labels, lacking, name))
+    masks = [mask for mask in found if mask is not None]
+    _require_own_masks(images, masks, name)
+    return masks
+
+
+def having_masks(
+    folder: Path, images: Sequence[Path], labels: Path, name: str, pattern: PairPattern | None
+) -> set[Path]:
+    """Return the images that have a mask, where not all need one.
+
+    Raises:
+        RequestError: none has; it names the nearest file, and the pattern that would pair all.
+    """
+    require_folder(labels, "mask", name)
+    if pattern is not None:
+        keys = {pattern.key(inside, 1) for inside in pictures_below(labels)}
+        kept = {image for image in images if pattern.mask_of(image.relative_to(folder).as_posix()) in keys}
+    else:
+        found = _found_masks(folder, images, labels, name)
+        kept = {image for image, mask in zip(images, found, strict=True) if mask is not None}
+    if not kept:
+        raise RequestError(_no_masks(folder, images, labels, images, name))
+    return kept
+
+
+def _found_masks(folder: Path, images: Sequence[Path], labels: Path, name: str) -> list[Path | None]:
+    """Return the mask of each image by its name; None for an image without."""
     same = labels.resolve() == folder.resolve()
     by_path: dict[str, Path] = {}
     by_name: dict[str, list[Path]] = {}
@@ -153,13 +184,7 @@ def masks_of(folder: Path, images: Sequence[Path], labels: Path, name: str) -> l
             )
         by_path[key] = mask
         by_name.setdefault(mask.stem, []).append(mask)
-    found = [_mask_of(path.relative_to(folder), by_path, by_name) for path in images]
-    lacking = [path for path, mask in zip(images, found, strict=True) if mask is None]
-    if lacking:
-        raise RequestError(_no_masks(folder, images, labels, lacking, name))
-    masks = [mask for mask in found if mask is not None]
-    _require_own_masks(images, masks, name)
-    return masks
+    return [_mask_of(path.relative_to(folder), by_path, by_name) for path in images]
 
 
 def _no_masks(folder: Path, images: Sequence[Path], labels: Path, lacking: Sequence[Path], name: str) -> str:
