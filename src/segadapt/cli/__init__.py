@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from segadapt.cli import adapting, benching, converting, importing, inspecting, looking, planning, using
+from segadapt.cli import adapting, benching, converting, importing, inspecting, looking, planning, ranking, using
 from segadapt.core.faults import told_fault
 from segadapt.core.text import one_printable_line
 from segadapt.errors import RequestError, RunError
@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "label": using.label,
     "report": using.report,
     "export": using.export,
+    "rank": ranking.rank,
     "import": importing.import_,
     "methods": looking.methods,
     "settings": looking.settings,
@@ -56,6 +57,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "toy": inspecting.toy,
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
+    "criteria": ranking.criteria,
     "step": benching.step,
     "study": benching.study,
     "thresholds": benching.thresholds,

