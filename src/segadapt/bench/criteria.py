@@ -118,6 +118,10 @@ def groups_of(folders: Sequence[Path]) -> dict[tuple[str, str], list[Candidate]]
     }
 
 
+def _digest(file: Path) -> str:
+    return file_digest(file)[:16]
+
+
 def _runs(folder: Path) -> Iterable[Path]:
     return sorted(path.parent for path in folder.glob(f"*/*/*/{CONFIG}"))
 
@@ -129,13 +133,13 @@ def candidates_of(run: Path) -> list[Candidate]:
         return []
     initial = next((stage["initial"] for stage in held["config"]["stages"] if stage["role"] == "adapted"), "")
     outside = Path(initial)
-    source = file_digest(outside) if outside.is_absolute() and outside.is_file() else ""
+    source = _digest(outside) if outside.is_absolute() and outside.is_file() else ""
     found = []
     for row in results["rows"]:
         file = run / "stages" / row["stage"] / MODEL
         if row["role"] not in ("source", "adapted") or row["scores"] is None or not file.is_file():
             continue
-        digest = file_digest(file)
+        digest = _digest(file)
         source = digest if row["role"] == "source" else source
         place = (run.parent.parent.name, run.parent.name, row["stage"], results["seed"], run, file)
         found.append(Candidate(*place, digest, source, row["role"], row["scores"]["miou"]))

@@ -23,7 +23,7 @@ from segadapt.pieces.confusion import confusion_counts
 from segadapt.pieces.images import to_batch
 from segadapt.pieces.resizing import upsample
 
-IMAGES = 20
+IMAGES = 12
 """Most images of a domain that are looked at."""
 GRID = (48, 64)
 """Places of an image that are looked at, down and across."""
