@@ -43,7 +43,13 @@ def correlations(models: Sequence[Mapping[str, Any]]) -> str:
         bottom + 60,
         "Rank correlation of criteria without labels with mIoU",
         _text(24, 30, "Criteria without labels: rank correlation with mIoU", weight=600, size=16),
-        _text(24, 50, "Spearman's, of the models adapted from one source model and that; mean by task.", fill=SOFT, size=12),
+        _text(
+            24,
+            50,
+            "Spearman's, of the models adapted from one source model and that; mean by task.",
+            fill=SOFT,
+            size=12,
+        ),
         *parts,
         *_tasks(list(found), bottom + 40),
     )
@@ -89,15 +95,13 @@ def _panel(name: str, dots: Sequence[tuple[float, float, int, Any]], top: float,
     parts = [f'<rect x="{left}" y="{top}" width="{right - left}" height="{PANEL}" fill="{STRIPE}" rx="4"/>']
     parts.append(f'<line x1="{left}" y1="{y(0):.1f}" x2="{right}" y2="{y(0):.1f}" stroke="{SOFT}"/>')
     parts.append(f'<line x1="{x(0):.1f}" y1="{top}" x2="{x(0):.1f}" y2="{bottom}" stroke="{SOFT}"/>')
-    for limit in limits:
-        parts.append(
-            f'<line x1="{x(limit):.1f}" y1="{top}" x2="{x(limit):.1f}" y2="{bottom}" stroke="{INK}" '
-            'stroke-dasharray="5 3"/>'
-        )
-    for value in sorted({least, 0.0, most}):
-        parts.append(_text(left - 8, y(value) + 4, f"{value:+.0f}", fill=SOFT, size=11, anchor="end"))
-    for value in sorted({low, 0.0, high}):
-        parts.append(_text(x(value), bottom + 15, f"{value:+.1f}", fill=SOFT, size=11, anchor="middle"))
+    parts += [
+        f'<line x1="{x(limit):.1f}" y1="{top}" x2="{x(limit):.1f}" y2="{bottom}" stroke="{INK}" stroke-dasharray="5 3"/>'
+        for limit in limits
+    ]
+    levels, places = sorted({least, 0.0, most}), sorted({low, 0.0, high})
+    parts += [_text(left - 8, y(v) + 4, f"{v:+.0f}", fill=SOFT, size=11, anchor="end") for v in levels]
+    parts += [_text(x(v), bottom + 15, f"{v:+.1f}", fill=SOFT, size=11, anchor="middle") for v in places]
     parts.append(_text((left + right) / 2, bottom + 30, f"change of '{name}'", size=12, anchor="middle"))
     for across, up, task, model in dots:
         words = f"{model['task']}/{model['row']}, seed {model['seed']}: {up:+.1f}"

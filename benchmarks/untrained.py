@@ -1,9 +1,9 @@
 """Make adapted models that need no training step, good and bad ones, for the study of criteria without labels.
 
-From the source models of a study (``TASK/source_only/seedN``) it makes, below ``--out``, runs ``TASK/ROW/seedN`` with one
-adapted stage each, scored on the task's test images, for ``segadapt bench criteria``. With ``--null``, also for two tasks
-in which nothing can help: the source model of ``camvid_day_dusk`` on target images that are source images, and on those
-of them without a bicyclist::
+From the source models of a study (``TASK/source_only/seedN``) it makes, below ``--out``, runs ``TASK/ROW/seedN`` with
+one adapted stage each, scored on the task's test images, for ``segadapt bench criteria``. With ``--null``, also for two
+tasks in which nothing can help: the source model of ``camvid_day_dusk`` on target images that are source images, and on
+those of them without a bicyclist::
 
     python -m benchmarks.untrained runs/study --out runs/untrained --null --root camvid=... --root toy=toy
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,33 @@ def statistics_of_target(loaded: LoadedModel, data: OpenedData, images: int, sha
     chosen = evenly(target, images)
     with torch.no_grad():
         for first in range(0, len(chosen), BATCH):
-            shown = [working_image(target.image(i), loaded.working_size, inference) for i in chosen[first : first + BATCH]]
+            shown = [
+                working_image(target.image(i), loaded.working_size, inference) for i in chosen[first : first + BATCH]
+            ]
             loaded.model(torch.cat([to_batch(image, "cpu") for image in shown]))
     for layer, (mean, variance) in zip(layers, before, strict=True):
         layer.eval()
         layer.running_mean.lerp_(mean, 1 - share)  # type: ignore[union-attr]
         layer.running_var.lerp_(variance, 1 - share)  # type: ignore[union-attr]
+
+
+def input_of_target(loaded: LoadedModel, data: OpenedData, share: float) -> None:
+    """Normalise images so that mean and deviation of the target's colours become those that the source's had.
+
+    Args:
+        loaded, data: the model, changed in place, and its data.
+        share: of the way, in [0, 1].
+    """
+    moments = []
+    for dataset in (data.training.source, data.training.target):
+        pixels = np.concatenate([dataset.image(i)[::8, ::8].reshape(-1, 3) for i in evenly(dataset, 40)]) / 255.0
+        moments.append((pixels.mean(0), pixels.std(0)))
+    (mean, deviation), (wanted_mean, wanted_deviation) = moments
+    old = loaded.model.preprocessing  # of networks with ImageNet's normalisation: RGB in [0, 1]
+    ratio = (wanted_deviation / deviation) ** share
+    std = np.array(old.std) * ratio
+    centre = wanted_mean * share + mean * (1 - share) - (mean - np.array(old.mean)) * ratio
+    loaded.model.set_preprocessing(replace(old, mean=tuple(centre.tolist()), std=tuple(std.tolist())))
 
 
 def balanced(loaded: LoadedModel, data: OpenedData, strength: float) -> None:
@@ -107,6 +129,7 @@ ROWS: dict[str, Callable[[LoadedModel, OpenedData], None]] = {
     "adabn_half": lambda model, data: statistics_of_target(model, data, 40, 0.5),
     "noise": lambda model, data: noisy(model, data, 0.15),
     "balanced": lambda model, data: balanced(model, data, 0.5),
+    "input": lambda model, data: input_of_target(model, data, 1.0),
     "adabn_one": lambda model, data: statistics_of_target(model, data, 1, 0.8),
     "sharpened": lambda model, data: sharpened(model, data, 3.0),
 }
@@ -132,6 +155,7 @@ def make(source: Path, task: str, out: Path, roots: Mapping[str, str], changes: 
     places = {**held["roots"], **roots}
     data = open_data(config.data, places, out / "cache")
     file = source / "stages" / "source" / "model.safetensors"
+    own = out / task / "source_only" / source.name / "stages" / "source" / "model.safetensors"
     for row, change in ROWS.items():
         run = out / task / row / source.name
         if (row == "source_only" and not changes) or (run / "results.json").exists():
@@ -143,7 +167,7 @@ def make(source: Path, task: str, out: Path, roots: Mapping[str, str], changes: 
         model = run / "stages" / name / "model.safetensors"
         save_model(model, loaded.model, loaded.space, {**loaded.provenance, "stage": name, "run": f"{task}/{row}"})
         scores = evaluate(loaded.model, data.test, config.evaluation, "cpu", size=config.data.test_size)
-        stage = {**raw["stages"][0], "name": name, "role": role, "initial": str(file.absolute())}
+        stage = {**raw["stages"][0], "name": name, "role": role, "initial": str((own if changes else file).absolute())}
         write_json(run / "config.json", {**held, "config": {**raw, "stages": [stage]}, "roots": places})
         result = {"stage": name, "role": role, "title": row, "method": row, "scores": scores.to_dict()}
         write_json(run / "results.json", {"seed": raw["seed"], "rows": [result]})
@@ -151,7 +175,7 @@ def make(source: Path, task: str, out: Path, roots: Mapping[str, str], changes: 
 
 
 def write_splits(camvid: Path, out: Path) -> Path:
-    """Write a copy of CamVid's folder, by links, with the split ``rare``: frames of ``val`` without a bicyclist."""
+    """Write a copy of CamVid's folder, by links, with the split ``rare``: frames of ``day`` without a bicyclist."""
     from PIL import Image
 
     out.mkdir(parents=True, exist_ok=True)
@@ -159,7 +183,8 @@ def write_splits(camvid: Path, out: Path) -> Path:
         if not (out / name).exists():
             (out / name).symlink_to((camvid / name).absolute())
     frames = (camvid / "val.txt").read_text().split()
-    without = [n for n in frames if not (np.array(Image.open(camvid / "labels" / f"{n}.png")) == BICYCLIST).any()]
+    day = (camvid / "day.txt").read_text().split()[::4]
+    without = [n for n in day if not (np.array(Image.open(camvid / "labels" / f"{n}.png")) == BICYCLIST).any()]
     write_text(out / "val.txt", "\n".join(frames) + "\n")
     write_text(out / "rare.txt", "\n".join(without) + "\n")
     return out

@@ -172,7 +172,8 @@ def _executed(run: Run, stage: str | None) -> RunResult:
             results, warnings = compared
             for text in warnings:
                 run.record.warn(text)
-        judged = guard(run.out, results, run.opened.training, str(run.runtime.device)) if run.config.guard else None
+        data, device = run.opened.training, str(run.runtime.device)
+        judged = guard(run.out, results, data.target, data.source, device) if run.config.guard else None
         if judged is not None:
             results, warnings = judged
             for text in warnings:

@@ -183,7 +183,9 @@ def agreement_table(models: Sequence[Model]) -> str:
         rows = [found[task][name] for task in found]
         cells = [f"{_signed(row.spearman)}, {row.regret:.1f}" for row in rows]
         known = [row.spearman for row in rows if row.spearman is not None]
-        lines.append([f"`{name}`", *cells, _signed(_mean(known) if known else None), f"{_mean(r.regret for r in rows):.1f}"])
+        lines.append(
+            [f"`{name}`", *cells, _signed(_mean(known) if known else None), f"{_mean(r.regret for r in rows):.1f}"]
+        )
     return _grid(head, lines)
 
 
@@ -192,11 +194,18 @@ def guard_table(models: Sequence[Model]) -> str:
     head = ["task", "adapted models", "helped (wrong)", "did not help (wrong)", "cannot tell", "harmful (recommended)"]
     head += ["always adapted", "guard", "better one"]
     found = judged(models)
-    tasks = {f"`{task}`": [j for j in found if j.model["task"] == task] for task in dict.fromkeys(m["task"] for m in models)}
+    tasks = {
+        f"`{task}`": [j for j in found if j.model["task"] == task] for task in dict.fromkeys(m["task"] for m in models)
+    }
     lines = []
     for name, own in {**tasks, "**all**": found}.items():
         e = errors_of(own)
-        cells = [str(e.count), f"{e.helped} ({e.helped_wrong})", f"{e.not_helped} ({e.not_helped_wrong})", str(e.unknown)]
+        cells = [
+            str(e.count),
+            f"{e.helped} ({e.helped_wrong})",
+            f"{e.not_helped} ({e.not_helped_wrong})",
+            str(e.unknown),
+        ]
         cells += [f"{e.harmful} ({e.harm_let_through})"]
         lines.append([name, *cells, *(f"{x:+.1f}" for x in (e.mean_always, e.mean_guard, e.mean_best))])
     return _grid(head, lines)

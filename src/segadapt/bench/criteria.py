@@ -1,8 +1,8 @@
 """How well criteria without labels agree with true scores, measured on the finished runs below some folders.
 
-A folder holds runs as ``segadapt bench study`` leaves them: ``TASK/ROW/seedN``. Models that were adapted from one source
-model are a group, with that model; what a user would choose from. Runs without test scores, oracles, which have seen
-target labels, and copies of a model do not count.
+A folder holds runs as ``segadapt bench study`` leaves them: ``TASK/ROW/seedN``. Models that were adapted from one
+source model are a group, with that model; what a user would choose from. Runs without test scores, oracles, which have
+seen target labels, and copies of a model do not count.
 """
 
 from __future__ import annotations

@@ -233,7 +233,9 @@ def print_results(result: RunResult) -> None:
         console.print(f"guard   {result.raw['guard']['line']}", soft_wrap=True)
     if result.stages:
         console.print(f"model   {result.model}", soft_wrap=True)
-        for oracle in [s for s in result.stages if s.role == "oracle" and not any(s.role == "adapted" for s in result.stages)]:
+        for oracle in [
+            s for s in result.stages if s.role == "oracle" and not any(s.role == "adapted" for s in result.stages)
+        ]:
             console.print(f"oracle  {oracle.model}", soft_wrap=True)
     if result.report is not None:
         console.print(f"report  {result.report}", soft_wrap=True)

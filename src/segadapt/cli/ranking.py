@@ -9,6 +9,9 @@ import typer
 
 from segadapt.cli.common import Accelerator, Json, Roots, console, out_file, print_json, print_rows
 
+SHOWN = ("recoloured", "light", "ensemble", "kept")
+"""Criteria that the table shows beside the one that it is sorted by."""
+
 
 def rank(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs with the same classes and target images.")],
@@ -32,14 +35,10 @@ def rank(
     if json:
         print_json(made.to_dict())
         return
-    known = [name for name in made.best.criteria if any(m.criteria[name] is not None for m in made.models)]
-    columns = [made.criterion, *(name for name in known if name != made.criterion)]
-    rows = [
-        [f"{model.run / 'stages' / model.stage}", *(_number(model.criteria[name]) for name in columns)]
-        for model in made.models
-    ]
+    columns = list(dict.fromkeys((made.criterion, *SHOWN)))
+    rows = [[f"{m.run}/{m.stage}", *(_number(m.criteria[name]) for name in columns)] for m in made.models]
     print_rows(["model", *columns], rows, f"{made.images} target images, no labels; by '{made.criterion}', best first")
-    console.print("higher is meant to be better; docs/knowing_without_labels.md says how far each can be trusted")
+    console.print("higher is meant to be better (docs/knowing_without_labels.md); all criteria: --json", soft_wrap=True)
 
 
 def _number(value: float | None) -> str:
@@ -54,8 +53,8 @@ def criteria(
     json: Json = False,
 ) -> None:
     """Measure how well criteria without labels agree with the test scores of all models of studies."""
-    from segadapt.bench.criteria import measure_criteria
     from segadapt.bench.agreement import agreement_table
+    from segadapt.bench.criteria import measure_criteria
     from segadapt.cli.common import parse_roots
     from segadapt.engine.runtime import Runtime
 

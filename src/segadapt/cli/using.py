@@ -82,9 +82,7 @@ def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) 
     return checked(InferenceConfig, settings, "inference")
 
 
-def _open(
-    model: Path, accelerator: str, prototypes: bool = False, stage: str = ""
-) -> tuple[LoadedModel, Runtime]:
+def _open(model: Path, accelerator: str, prototypes: bool = False, stage: str = "") -> tuple[LoadedModel, Runtime]:
     from segadapt.api import load
     from segadapt.engine.runtime import Runtime
     from segadapt.runs.results import said_of_choice

@@ -1,7 +1,7 @@
 """Judge without target labels whether adapting helped, and recommend a model.
 
-The rule compares criteria of the adapted model with those of its source model on a sample of images. It was chosen on two
-tasks and measured on all of ``docs/knowing_without_labels.md``; :data:`MEASURED` is what was found there.
+The rule compares criteria of the adapted model with those of its source model on a sample of images. It was chosen on
+two tasks and measured on all of ``docs/knowing_without_labels.md``; :data:`MEASURED` is what was found there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segadapt.core.files import write_json
-from segadapt.engine.bundle import DataBundle
+from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.evaluation.criteria import criteria_of
 from segadapt.evaluation.looking import IMAGES, look_at_model
@@ -26,8 +26,9 @@ WORDS: Mapping[Verdict, str] = {
     "not helped": "adaptation probably did not help",
     "unknown": "cannot tell whether adaptation helped",
 }
-LIGHT = 2.0
-"""Points by which ``light`` must grow for a model to have been helped; below 0 it was not."""
+THRESHOLDS: Mapping[str, tuple[float, float]] = {"light": (0.0, 2.0)}
+"""Changes of criteria: an adaptation helped where all are at least the second number, and not where one is below the
+first."""
 MEASURED: Mapping[Verdict, str] = {"helped": "", "not helped": "", "unknown": ""}
 """Share of wrong verdicts in the study."""
 
@@ -38,19 +39,27 @@ def verdict_of(before: Mapping[str, float | None], after: Mapping[str, float | N
     Args:
         before, after: see :func:`segadapt.evaluation.criteria.criteria_of`.
     """
-    change = (after["light"] or 0.0) - (before["light"] or 0.0)
-    return "helped" if change >= LIGHT else "not helped" if change < 0 else "unknown"
+    helped = True
+    for name, (low, high) in THRESHOLDS.items():
+        one, other = before[name], after[name]
+        if one is None or other is None:
+            return "unknown"
+        if other - one < low:
+            return "not helped"
+        helped &= other - one >= high
+    return "helped" if helped else "unknown"
 
 
 def guard(
-    out: Path, results: Mapping[str, Any], data: DataBundle, device: str
+    out: Path, results: Mapping[str, Any], target: Dataset, labelled: Dataset | None, device: str
 ) -> tuple[dict[str, Any], list[str]] | None:
     """Judge the result of a run beside its source model, and add that to results.json as ``guard``.
 
     Args:
         out: folder of the run; the models of all its stages stay.
         results: as in results.json.
-        data: source and target images of the run; labels of the target are not needed.
+        target: target images of the run; their labels are not needed.
+        labelled: labelled source images, or None.
         device: where to compute.
 
     Returns:
@@ -66,7 +75,7 @@ def guard(
         return None
     try:
         looks = {
-            stage: look_at_model(load_model(out / "stages" / stage / MODEL, device), data.target, data.source)
+            stage: look_at_model(load_model(out / "stages" / stage / MODEL, device), target, labelled)
             for stage in (source, *(stage for stage in roles if stage != source))
         }
     except RequestError:  # damaged or unknown to this process: the run itself is finished
@@ -80,7 +89,7 @@ def guard(
         "source": source,
         "adapted": adapted,
         "line": line_of(verdict, recommended),
-        "images": min(IMAGES, len(data.target)),
+        "images": min(IMAGES, len(target)),
         "stages": stages,
     }
     whole = {**results, "guard": found}

@@ -163,9 +163,7 @@ def data_of(run: Path, roots: Mapping[str, str] | None = None) -> TargetAndSourc
         raise RequestError(f"'{run}' is not the folder of a run: it has no readable config.json")
     config = build_config(held["config"], held["config"]["title"])
     unlabelled = {"test": None, "oracle": None, "measure_labels": False}
-    opened = open_data(
-        config.data.model_copy(update=unlabelled), {**held["roots"], **(roots or {})}, run / "cache"
-    )
+    opened = open_data(config.data.model_copy(update=unlabelled), {**held["roots"], **(roots or {})}, run / "cache")
     return TargetAndSource(opened.training.target, opened.training.source, opened.space)
 
 
