@@ -95,10 +95,8 @@ def _panel(name: str, dots: Sequence[tuple[float, float, int, Any]], top: float,
     parts = [f'<rect x="{left}" y="{top}" width="{right - left}" height="{PANEL}" fill="{STRIPE}" rx="4"/>']
     parts.append(f'<line x1="{left}" y1="{y(0):.1f}" x2="{right}" y2="{y(0):.1f}" stroke="{SOFT}"/>')
     parts.append(f'<line x1="{x(0):.1f}" y1="{top}" x2="{x(0):.1f}" y2="{bottom}" stroke="{SOFT}"/>')
-    parts += [
-        f'<line x1="{x(limit):.1f}" y1="{top}" x2="{x(limit):.1f}" y2="{bottom}" stroke="{INK}" stroke-dasharray="5 3"/>'
-        for limit in limits
-    ]
+    ends = f'y1="{top}" y2="{bottom}" stroke="{INK}" stroke-dasharray="5 3"'
+    parts += [f'<line x1="{x(limit):.1f}" x2="{x(limit):.1f}" {ends}/>' for limit in limits]
     levels, places = sorted({least, 0.0, most}), sorted({low, 0.0, high})
     parts += [_text(left - 8, y(v) + 4, f"{v:+.0f}", fill=SOFT, size=11, anchor="end") for v in levels]
     parts += [_text(x(v), bottom + 15, f"{v:+.1f}", fill=SOFT, size=11, anchor="middle") for v in places]

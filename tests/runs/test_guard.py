@@ -66,7 +66,9 @@ def test_the_rule_has_three_answers() -> None:
     assert verdict_of(before, criteria(**high)) == "helped"
     assert verdict_of(before, criteria(**low)) == "not helped"
     assert verdict_of(before, before) != "helped"
-    assert verdict_of(before, {**criteria(**high), next(iter(THRESHOLDS)): None}) == "unknown"
+    assert verdict_of(before, {**criteria(**high), "recoloured": None}) == "helped"
+    assert verdict_of(dict.fromkeys(CRITERIA), dict.fromkeys(CRITERIA)) == "unknown"
+    assert verdict_of(before, criteria(**{**high, "light": 50.0})) == "unknown"
 
 
 # ---- the guard of a run ----

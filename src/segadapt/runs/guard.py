@@ -26,28 +26,27 @@ WORDS: Mapping[Verdict, str] = {
     "not helped": "adaptation probably did not help",
     "unknown": "cannot tell whether adaptation helped",
 }
-THRESHOLDS: Mapping[str, tuple[float, float]] = {"light": (0.0, 2.0)}
-"""Changes of criteria: an adaptation helped where all are at least the second number, and not where one is below the
-first."""
-MEASURED: Mapping[Verdict, str] = {"helped": "", "not helped": "", "unknown": ""}
-"""Share of wrong verdicts in the study."""
+THRESHOLDS: Mapping[str, tuple[float, float]] = dict.fromkeys(("mirrored", "light", "recoloured"), (-1.0, 1.0))
+"""Changes of criteria in points: an adaptation helped where all are at least the second number, and not where one is
+below the first."""
+MEASURED: Mapping[bool, Mapping[Verdict, str]] = {
+    True: {"helped": "?", "not helped": "?", "unknown": "?"},
+    False: {"helped": "?", "not helped": "?", "unknown": "?"},
+}
+"""Verdicts of the study that were wrong, with source images and without."""
 
 
 def verdict_of(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> Verdict:
-    """Judge an adaptation by the criteria of the model before and after it.
+    """Judge an adaptation by the criteria of the model before and after it; without source images by those that remain.
 
     Args:
         before, after: see :func:`segadapt.evaluation.criteria.criteria_of`.
     """
-    helped = True
-    for name, (low, high) in THRESHOLDS.items():
-        one, other = before[name], after[name]
-        if one is None or other is None:
-            return "unknown"
-        if other - one < low:
-            return "not helped"
-        helped &= other - one >= high
-    return "helped" if helped else "unknown"
+    pairs = [(before[name], after[name], limits) for name, limits in THRESHOLDS.items()]
+    changes = [(new - old, limits) for old, new, limits in pairs if old is not None and new is not None]
+    if any(change < low for change, (low, _) in changes):
+        return "not helped"
+    return "helped" if changes and all(change >= high for change, (_, high) in changes) else "unknown"
 
 
 def guard(
@@ -88,7 +87,7 @@ def guard(
         "recommended": recommended,
         "source": source,
         "adapted": adapted,
-        "line": line_of(verdict, recommended),
+        "line": line_of(verdict, recommended, labelled is not None),
         "images": min(IMAGES, len(target)),
         "stages": stages,
     }
@@ -98,6 +97,6 @@ def guard(
     return whole, [] if recommended == adapted else [f"{found['line']}; the adapted model is kept: {other}"]
 
 
-def line_of(verdict: Verdict, recommended: str) -> str:
+def line_of(verdict: Verdict, recommended: str, with_source: bool) -> str:
     """Return a verdict in words, with how often such verdicts were wrong and the stage that is recommended."""
-    return f"{WORDS[verdict]} ({MEASURED[verdict]}); recommended: the model of stage '{recommended}'"
+    return f"{WORDS[verdict]} ({MEASURED[with_source][verdict]}); recommended: the model of stage '{recommended}'"
