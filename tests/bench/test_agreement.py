@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segadapt.bench.agreement import (
+    MARGIN,
     Errors,
     agreement_table,
     agreements,
     errors_of,
     guard_table,
     judged,
+    measured_words,
     spearman,
 )
 from segadapt.evaluation.criteria import CRITERIA
+from segadapt.runs.guard import MEASURED
+
+STUDY = Path(__file__).parents[2] / "benchmarks" / "criteria.json"
 
 
 def model(task: str, group: str, role: str, miou: float, value: float | None) -> dict[str, Any]:
@@ -57,5 +64,25 @@ def test_verdicts_are_compared_with_the_truth() -> None:
     models = [model("a", "s", "source", 40, 0.0)]
     models += [model("a", "s", "adapted", *pair) for pair in ((43, 1.0), (38, 1.0), (44, -1.0), (30, -1.0), (50, 0.0))]
     found = errors_of(judged(models, rule))
-    assert found == Errors(5, 2, 1, 2, 1, 1, 2, 1, 1.0, pytest.approx(0.2), pytest.approx(3.4))
+    assert found == Errors(5, 2, 1, 2, 1, 1, 1, 0, 2, 1, 1.0, pytest.approx(0.2), pytest.approx(3.4))
     assert guard_table(models).count("\n") == 3
+
+
+def test_the_guard_says_what_the_study_measured() -> None:
+    models = json.loads(STUDY.read_text())["models"]
+    for with_source in (True, False):
+        assert measured_words(models, with_source) == MEASURED[with_source]
+
+
+def test_where_nothing_helps_the_guard_keeps_the_source_model() -> None:
+    models = json.loads(STUDY.read_text())["models"]
+    found = [one for one in judged(models) if one.model["task"].startswith("null")]
+    assert len(found) > 5
+    assert max(one.gain for one in found) < MARGIN
+    assert [one.verdict for one in found if one.verdict == "helped"] == []
+
+
+def test_no_harmful_model_of_the_study_is_recommended() -> None:
+    found = errors_of(judged(json.loads(STUDY.read_text())["models"]))
+    assert found.harmful > 10
+    assert found.harm_let_through == 0

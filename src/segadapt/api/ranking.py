@@ -35,7 +35,7 @@ def rank(
             no such criterion.
 
     >>> best = segadapt.rank(["runs/cbst", "runs/mic"]).best  # doctest: +SKIP
-    >>> best.model, best.criteria["recoloured"]  # doctest: +SKIP
+    >>> best.model, best.criteria["steady"]  # doctest: +SKIP
     (PosixPath('runs/mic/stages/adapt/model.safetensors'), 54.2)
     """
     folders = [Path(run) for run in listed(runs)]

@@ -117,7 +117,7 @@ class Errors(NamedTuple):
         count: adaptations judged.
         helped: verdicts "helped", and ``helped_wrong`` where the model is not better.
         not_helped: verdicts "not helped", and ``not_helped_wrong`` where the model is better.
-        unknown: no verdict.
+        unknown: no verdict; of these ``unknown_better`` and ``unknown_worse``.
         harmful: adaptations that made the model worse, and ``harm_let_through`` where the guard recommends them.
         mean_always: mean gain in points of always taking the adapted model, ``mean_guard`` of what is recommended, and
             ``mean_best`` of the better one of both.
@@ -129,6 +129,8 @@ class Errors(NamedTuple):
     not_helped: int
     not_helped_wrong: int
     unknown: int
+    unknown_better: int
+    unknown_worse: int
     harmful: int
     harm_let_through: int
     mean_always: float
@@ -140,19 +142,39 @@ def errors_of(found: Sequence[Judged]) -> Errors:
     """Count how often verdicts are wrong."""
     helped = [one for one in found if one.verdict == "helped"]
     refused = [one for one in found if one.verdict == "not helped"]
+    open_ones = [one for one in found if one.verdict == "unknown"]
     return Errors(
         count=len(found),
         helped=len(helped),
         helped_wrong=sum(one.gain <= MARGIN for one in helped),
         not_helped=len(refused),
         not_helped_wrong=sum(one.gain > MARGIN for one in refused),
-        unknown=len(found) - len(helped) - len(refused),
+        unknown=len(open_ones),
+        unknown_better=sum(one.gain > MARGIN for one in open_ones),
+        unknown_worse=sum(one.gain < -MARGIN for one in open_ones),
         harmful=sum(one.gain < -MARGIN for one in found),
         harm_let_through=sum(one.gain < -MARGIN for one in helped),
         mean_always=_mean(one.gain for one in found),
         mean_guard=_mean(one.gain if one.verdict == "helped" else 0.0 for one in found),
         mean_best=_mean(max(one.gain, 0.0) for one in found),
     )
+
+
+def measured_words(models: Sequence[Model], with_source: bool) -> dict[Verdict, str]:
+    """Return how often each verdict was wrong, in the words of :data:`segadapt.runs.guard.MEASURED`.
+
+    Args:
+        models: of the study.
+        with_source: False judges as where there are no source images.
+    """
+    if not with_source:
+        models = [{**model, "criteria": {**model["criteria"], "recoloured": None}} for model in models]
+    e = errors_of(judged(models))
+    return {
+        "helped": f"wrong for {e.helped_wrong} of {e.helped} models in the study",
+        "not helped": f"wrong for {e.not_helped_wrong} of {e.not_helped} models in the study",
+        "unknown": f"of {e.unknown} such models in the study {e.unknown_better} got better and {e.unknown_worse} worse",
+    }
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -9,7 +9,7 @@ import typer
 
 from segadapt.cli.common import Accelerator, Json, Roots, console, out_file, print_json, print_rows
 
-SHOWN = ("recoloured", "light", "ensemble", "kept")
+SHOWN = ("steady", "mirrored", "light", "recoloured", "ensemble")
 """Criteria that the table shows beside the one that it is sorted by."""
 
 

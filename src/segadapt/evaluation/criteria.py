@@ -20,6 +20,7 @@ from segadapt.pieces.unlabelled import (
 )
 
 CRITERIA: Mapping[str, str] = {
+    "steady": "mean of mirrored, light and recoloured, as far as they are known, in percent",
     "certainty": "minus the mean entropy of a pixel, in nats",
     "information": "entropy of the mean prediction minus the mean entropy, in nats",
     "dispersity": "nuclear norm of the predictions, in (0, 1]",
@@ -34,6 +35,8 @@ CRITERIA: Mapping[str, str] = {
     "recoloured": "mIoU on source images in the colours of the target, in percent",
 }
 """Criteria by name, and what they are. The last three need source images."""
+STEADY = ("mirrored", "light", "recoloured")
+"""Criteria that ask whether a prediction stays as it is, or right, where only the look of an image changes."""
 DENSITY_PIXELS = 2000
 """Pixels of which the neighbourhood density is taken; its cost grows with their square."""
 
@@ -69,6 +72,8 @@ def criteria_of(look: Look, before: Look | None, ensemble: Tensor | None = None)
         truth = look.source[:classes].sum(1)
         found |= {"shares": -share_divergence(shares, truth)}
         found |= {"source": mean_iou(look.source), "recoloured": mean_iou(look.recoloured)}
+    known = [value for name in STEADY if (value := _finite(found.get(name))) is not None]
+    found["steady"] = sum(known) / len(known) if known else None
     return {name: _finite(found.get(name)) for name in CRITERIA}
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from segadapt.core.files import write_json
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
-from segadapt.evaluation.criteria import criteria_of
+from segadapt.evaluation.criteria import STEADY, criteria_of
 from segadapt.evaluation.looking import IMAGES, look_at_model
 from segadapt.models.store import load_model
 from segadapt.runs.networks import MODEL
@@ -26,7 +26,7 @@ WORDS: Mapping[Verdict, str] = {
     "not helped": "adaptation probably did not help",
     "unknown": "cannot tell whether adaptation helped",
 }
-THRESHOLDS: Mapping[str, tuple[float, float]] = dict.fromkeys(("mirrored", "light", "recoloured"), (-1.0, 1.0))
+THRESHOLDS: Mapping[str, tuple[float, float]] = dict.fromkeys(STEADY, (-1.0, 1.0))
 """Changes of criteria in points: an adaptation helped where all are at least the second number, and not where one is
 below the first."""
 MEASURED: Mapping[bool, Mapping[Verdict, str]] = {

@@ -20,10 +20,8 @@ from segadapt.runs.config import build_config
 from segadapt.runs.networks import MODEL
 from segadapt.runs.opening import open_data
 
-RECOMMENDED = "recoloured"
+RECOMMENDED = "steady"
 """Criterion that the study of ``docs/knowing_without_labels.md`` recommends."""
-WITHOUT_SOURCE = "light"
-"""Criterion that it recommends where no source images are at hand."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def _sorted(
         before = looks[run, sources[run]] if adapted else None
         found = criteria_of(looks[run, row["stage"]], before, together)
         ranked.append(Ranked(run, row["stage"], row["title"], row["role"], model_file(run, row), found))
-    by = criterion or (RECOMMENDED if all(m.criteria[RECOMMENDED] is not None for m in ranked) else WITHOUT_SOURCE)
+    by = criterion or RECOMMENDED
 
     def place(model: Ranked) -> float:
         value = model.criteria[by]
