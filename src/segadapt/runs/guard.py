@@ -30,8 +30,16 @@ THRESHOLDS: Mapping[str, tuple[float, float]] = dict.fromkeys(STEADY, (-1.0, 1.0
 """Changes of criteria in points: an adaptation helped where all are at least the second number, and not where one is
 below the first."""
 MEASURED: Mapping[bool, Mapping[Verdict, str]] = {
-    True: {"helped": "?", "not helped": "?", "unknown": "?"},
-    False: {"helped": "?", "not helped": "?", "unknown": "?"},
+    True: {
+        "helped": "wrong for 0 of 10 models in the study",
+        "not helped": "wrong for 4 of 35 models in the study",
+        "unknown": "of 14 such models in the study 5 got better and 1 worse",
+    },
+    False: {
+        "helped": "wrong for 1 of 16 models in the study",
+        "not helped": "wrong for 2 of 27 models in the study",
+        "unknown": "of 16 such models in the study 2 got better and 3 worse",
+    },
 }
 """Verdicts of the study that were wrong, with source images and without."""
 
