@@ -21,10 +21,14 @@ from typing import Any
 
 from benchmarks import label_curve
 from benchmarks.chart import chart, effects, results
+from benchmarks.criteria_chart import changes, correlations
 from benchmarks.settings import settings_blocks
+from segadapt.bench.agreement import agreement_table, guard_table
 from segadapt.bench.pages import control_of, counted, gain, score, source_of, tables
 
 ROOT = Path(__file__).parents[1]
+CRITERIA = "criteria"
+"""Name of the study that ``segadapt bench criteria`` measures, in place of a task."""
 NEEDED = {"method", "title", "network", "role", "control", "result", "seeds", "miou", "spread", "mpa", "iou"} | {
     *("steps", "minutes", "peak_memory_mb", "label_accuracy", "q", "labels", "prototypes", "predicted", "truth"),
 }
@@ -35,7 +39,8 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
     made: dict[Path, str] = {}
     readme = root / "README.md"
     made[readme] = readme.read_text(encoding="utf-8")
-    for path in sorted((root / "benchmarks").glob("*.json")):
+    tables_of_tasks = [path for path in sorted((root / "benchmarks").glob("*.json")) if path.stem != CRITERIA]
+    for path in tables_of_tasks:
         task, page = path.stem, path.with_suffix(".md")
         table = checked(json.loads(path.read_text(encoding="utf-8")).get("table"), path)
         text = page.read_text(encoding="utf-8")
@@ -57,11 +62,29 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         body = label_curve.section(json.loads(measured.read_text(encoding="utf-8")))
         text = page.read_text(encoding="utf-8")
         made[page] = between(text, page.name, label_curve.BEGIN, label_curve.END, body)
+    made |= criteria_page(root)
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
     for (page, name), (opening, body) in settings_blocks(pages).items():
         end = f"<!-- end settings {name} -->"
         made[page] = between(made.get(page, pages[page]), page.name, opening, end, body)
     return made
+
+
+def criteria_page(root: Path) -> dict[Path, str]:
+    """Return the page of the study of criteria without labels with its tables, and its pictures."""
+    held, page = root / "benchmarks" / f"{CRITERIA}.json", root / "docs" / "knowing_without_labels.md"
+    if not held.exists():
+        return {}
+    measured = json.loads(held.read_text(encoding="utf-8"))
+    models, images = measured["models"], root / "docs" / "images"
+    text = page.read_text(encoding="utf-8")
+    for name, body in (("agreement", agreement_table(models)), ("guard", guard_table(models))):
+        text = between(text, page.name, f"<!-- begin {name} -->", f"<!-- end {name} -->", body)
+    return {
+        page: text,
+        images / "criteria_correlations.svg": correlations(models),
+        images / "criteria_changes.svg": changes(models),
+    }
 
 
 def checked(table: Mapping[str, Any] | None, path: Path) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from segadapt.errors import RequestError, RunError
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
-    from segadapt.api import adapt, evaluate, export, label, load, plan, predict, resume, suggest
+    from segadapt.api import adapt, evaluate, export, label, load, plan, predict, rank, resume, suggest
 
 __all__ = [
     "RequestError",
@@ -28,6 +28,7 @@ __all__ = [
     "load",
     "plan",
     "predict",
+    "rank",
     "resume",
     "suggest",
 ]

@@ -9,10 +9,11 @@ from segadapt.core.exports import on_demand
 if TYPE_CHECKING:
     from segadapt.api.adapting import adapt, resume
     from segadapt.api.planning import plan
+    from segadapt.api.ranking import rank
     from segadapt.api.suggesting import suggest
     from segadapt.api.using import evaluate, export, label, load, predict
 
-__all__ = ["adapt", "evaluate", "export", "label", "load", "plan", "predict", "resume", "suggest"]
+__all__ = ["adapt", "evaluate", "export", "label", "load", "plan", "predict", "rank", "resume", "suggest"]
 
 _MODULES = {
     "adapt": "adapting",
@@ -22,6 +23,7 @@ _MODULES = {
     "load": "using",
     "plan": "planning",
     "predict": "using",
+    "rank": "ranking",
     "resume": "adapting",
     "suggest": "suggesting",
 }

@@ -19,6 +19,7 @@ from segadapt.report import write_report
 from segadapt.runs.before_after import compare
 from segadapt.runs.config import RunConfig, listed
 from segadapt.runs.consent import Accept
+from segadapt.runs.guard import guard
 from segadapt.runs.moved import Moved
 from segadapt.runs.own_data import Classes, PathLike
 from segadapt.runs.own_network import with_network
@@ -182,6 +183,12 @@ def _executed(run: Run, stage: str | None) -> RunResult:
         compared = compare(run.out, results, run.opened.training.target, str(run.runtime.device))
         if compared is not None:
             results, warnings = compared
+            for text in warnings:
+                run.record.warn(text)
+        data, device = run.opened.training, str(run.runtime.device)
+        judged = guard(run.out, results, data.target, data.source, device) if run.config.guard else None
+        if judged is not None:
+            results, warnings = judged
             for text in warnings:
                 run.record.warn(text)
         report = write_report(run.out)

@@ -48,6 +48,7 @@ def load(
     device: str = "cpu",
     prototypes: bool = False,
     *,
+    stage: str | None = None,
     network: nn.Module | None = None,
     head: str | None = None,
     preprocessing: Preprocessing = IMAGENET,
@@ -58,6 +59,7 @@ def load(
         path: the file or folder.
         device: where to put it.
         prototypes: predict by the prototypes of its stage (MPCL) instead of its classifier.
+        stage: of a run, the stage whose model is wanted; None takes the one that the run recommends.
         network: for a model that was trained with ``adapt(network=...)``: a module of the same class and shape; the
             weights come from the file.
         head, preprocessing: of a file that does not hold them; otherwise they are as :func:`adapt` got them.
@@ -67,7 +69,7 @@ def load(
 
     >>> model = segadapt.load("run")  # doctest: +SKIP
     """
-    file = find_model(path)
+    file = find_model(path, stage)
     device = device_named(device)
     if network is not None:
         give_network(network, preprocessing=preprocessing, head=head)

@@ -13,7 +13,18 @@ from typing import Any
 
 import typer
 
-from segadapt.cli import adapting, benching, converting, importing, inspecting, looking, planning, suggesting, using
+from segadapt.cli import (
+    adapting,
+    benching,
+    converting,
+    importing,
+    inspecting,
+    looking,
+    planning,
+    ranking,
+    suggesting,
+    using,
+)
 from segadapt.core.faults import told_fault
 from segadapt.core.text import one_printable_line
 from segadapt.errors import RequestError, RunError
@@ -42,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "suggest": suggesting.suggest,
     "report": using.report,
     "export": using.export,
+    "rank": ranking.rank,
     "import": importing.import_,
     "methods": looking.methods,
     "settings": looking.settings,
@@ -57,6 +69,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "toy": inspecting.toy,
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
+    "criteria": ranking.criteria,
     "step": benching.step,
     "study": benching.study,
     "thresholds": benching.thresholds,

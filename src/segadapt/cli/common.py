@@ -233,9 +233,13 @@ def print_results(result: RunResult) -> None:
     else:
         title += "no labelled test images, so no scores"
     print_rows(["stage", "mIoU", "MPA", "pixel acc.", "minutes"], rows, title)
+    if "guard" in result.raw:
+        console.print(f"guard   {result.raw['guard']['line']}", soft_wrap=True)
     if result.stages:
         console.print(f"model   {result.model}", soft_wrap=True)
-        for oracle in [s for s in result.stages if s.role == "oracle" and result.result.role != "adapted"]:
+        for oracle in [
+            s for s in result.stages if s.role == "oracle" and not any(s.role == "adapted" for s in result.stages)
+        ]:
             console.print(f"oracle  {oracle.model}", soft_wrap=True)
     if result.report is not None:
         console.print(f"report  {result.report}", soft_wrap=True)

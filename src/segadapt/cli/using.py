@@ -52,6 +52,9 @@ Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: a
 ByPrototypes = Annotated[
     bool, typer.Option("--prototypes", help="Predict by the prototypes of its stage (MPCL), not by its classifier.")
 ]
+StageOption = Annotated[
+    str, typer.Option("--stage", help="Of a run, the stage whose model to take; the recommended one if left out.")
+]
 IdsOption = Annotated[
     str, typer.Option(help="Values written: 'train' ids 0, 1, ..., the 'own' ids of your masks, or 'cityscapes' ids.")
 ]
@@ -79,12 +82,16 @@ def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) 
     return checked(InferenceConfig, settings, "inference")
 
 
-def _open(model: Path, accelerator: str, prototypes: bool = False) -> tuple[LoadedModel, Runtime]:
+def _open(model: Path, accelerator: str, prototypes: bool = False, stage: str = "") -> tuple[LoadedModel, Runtime]:
     from segadapt.api import load
     from segadapt.engine.runtime import Runtime
+    from segadapt.runs.results import said_of_choice
 
     runtime = Runtime(accelerator)
-    return load(model, str(runtime.device), prototypes), runtime
+    loaded = load(model, str(runtime.device), prototypes, stage=stage or None)
+    if said := said_of_choice(model) if not stage else "":
+        typer.echo(said, err=True)
+    return loaded, runtime
 
 
 def _reader(loaded: LoadedModel) -> BandReader | None:
@@ -117,6 +124,7 @@ def evaluate(
     flip: Flip = None,
     window: Window = "",
     prototypes: ByPrototypes = False,
+    stage: StageOption = "",
     accelerator: Accelerator = "auto",
     root: Roots = None,
     plugin: Plugins = None,
@@ -132,7 +140,7 @@ def evaluate(
     from segadapt.runs.spaces import in_space
 
     load_plugins(plugin or ())
-    loaded, runtime = _open(model, accelerator, prototypes)
+    loaded, runtime = _open(model, accelerator, prototypes, stage)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, None, list_file, pair, unannotated)
     opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
     dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
@@ -176,6 +184,7 @@ def predict(
     archive: Annotated[bool, typer.Option("--zip", help="With --submission: also pack it, as OUT.zip.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
     prototypes: ByPrototypes = False,
+    stage: StageOption = "",
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     json: Json = False,
@@ -193,7 +202,7 @@ def predict(
     wanted = wanted_inputs(what, lists)
     if submission and (len(wanted) != 1 or kinds or unpainted):
         raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
-    loaded, runtime = _open(model, accelerator, prototypes)
+    loaded, runtime = _open(model, accelerator, prototypes, stage)
     with Steps("predict", 0, quiet=quiet or json) as steps:
         how: dict[str, Any] = {
             "config": inference(loaded, scales, flip, window),

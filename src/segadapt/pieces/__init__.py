@@ -99,6 +99,15 @@ _TOPICS: dict[str, tuple[str, ...]] = {
     # alignment of domains
     "adversarial": ("domain_loss",),
     "features": ("cell_labels", "feature_distance"),
+    # telling about a model without labels
+    "unlabelled": (
+        "classes_kept",
+        "dispersity",
+        "entropies",
+        "information",
+        "neighbourhood_density",
+        "share_divergence",
+    ),
     # images, crops and resolutions
     "sampling": ("rare_class_probabilities", "rare_class_weights"),
     "next_labels": ("class_uncertainty", "farthest_first"),
@@ -204,6 +213,12 @@ if TYPE_CHECKING:
     from segadapt.pieces.teacher import growing_momentum as growing_momentum
     from segadapt.pieces.terms import Term as Term
     from segadapt.pieces.thresholds import ClassThresholds as ClassThresholds
+    from segadapt.pieces.unlabelled import classes_kept as classes_kept
+    from segadapt.pieces.unlabelled import dispersity as dispersity
+    from segadapt.pieces.unlabelled import entropies as entropies
+    from segadapt.pieces.unlabelled import information as information
+    from segadapt.pieces.unlabelled import neighbourhood_density as neighbourhood_density
+    from segadapt.pieces.unlabelled import share_divergence as share_divergence
     from segadapt.pieces.windows import in_windows as in_windows
     from segadapt.pieces.windows import inside as inside
 

@@ -12,6 +12,7 @@ from segadapt.report import words
 from segadapt.report.charts import charts
 from segadapt.report.features import FEATURES, TRUTH, FeatureAlbum, read_features
 from segadapt.report.figures import Dots, bar_group, css_color, scatter
+from segadapt.report.judged import judged_stages
 from segadapt.report.label_sets import label_sets
 from segadapt.report.pictures import PICTURES, Album, read_album
 from segadapt.report.prototypes import prototype_stages
@@ -87,6 +88,7 @@ def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None
         run=record,
         colors=_colors(record),
         headline=headline(record),
+        judged=judged_stages(record),
         classes=class_panels(record, svg),
         subsets=subset_names(record),
         viewer=viewer(record, album),

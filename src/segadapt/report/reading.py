@@ -116,6 +116,7 @@ class RunRecord:
     rounds: Sequence[Round]
     config: str = ""
     log: Log = field(default_factory=Log)
+    guard: Mapping[str, Any] | None = None
 
     def role(self, role: str) -> list[Row]:
         """Return the rows of a role, in the order of the run."""
@@ -192,6 +193,7 @@ def _record(raw: Mapping[str, Any], config: str, log: Log) -> RunRecord:
         rounds=[_round(entry) for entry in raw.get("labels") or []],
         config=config,
         log=log,
+        guard=raw.get("guard"),
     )
 
 

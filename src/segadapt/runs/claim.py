@@ -22,8 +22,8 @@ from segadapt.version import __version__
 
 CONFIG = "config.json"
 DONE = "done.json"
-_OF_THE_MACHINE = ("accelerator", "data.workers", "data.cache_mb")
-"""Settings that decide how a run is computed and not what comes out; it may go on with others."""
+_OF_THE_MACHINE = ("accelerator", "data.workers", "data.cache_mb", "guard")
+"""Settings that decide how a run is computed or judged and not what comes out; it may go on with others."""
 _ALREADY_LAID = ("description", "length", "every")
 """Settings of a recipe that are in those of the stages."""
 _PLACES = ("images", "labels", "classes", "list_file", "root")

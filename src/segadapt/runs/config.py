@@ -125,6 +125,7 @@ class RunConfig(Settings):
         model: the network; ``segadapt settings model``.
         data: source, target and test images; ``segadapt settings data``.
         evaluation: how test images are predicted; ``segadapt settings inference``.
+        guard: judge without target labels whether adapting helped, and recommend a model.
         length: share of the published steps, in (0, 1], of every published stage (in a recipe that gives stages a
             ``length``, of those); null leaves each stage its own ``length``.
         every: settings of all stages. What a stage itself says counts more; of a stage that has a ``length``, what it
@@ -143,6 +144,7 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     data: DataConfig
     evaluation: InferenceConfig = InferenceConfig()
+    guard: bool = True
     length: Share | None = None
     every: Laid = Field(default_factory=dict)
     plugins: tuple[str, ...] = ()

@@ -152,31 +152,54 @@ def results_of(config: RunConfig, opened: OpenedData, done: Iterable[Mapping[str
 def result_stage(results: Mapping[str, Any]) -> str:
     """Return the name of the stage with the model that is the result: the last finished one that is adapted.
 
-    Where none is, it is the source-only model; an oracle only where it is alone.
+    Where none is, it is the source-only model; an oracle only where it is alone. What the guard recommends counts
+    more, see :mod:`segadapt.runs.guard`.
     """
-    rows = results["rows"]
+    rows, recommended = results["rows"], results.get("guard", {}).get("recommended")
+    if recommended is not None:
+        return str(recommended)
     found = next((of for role in ("adapted", "source") if (of := [r for r in rows if r["role"] == role])), rows)
     return str(found[-1]["stage"])
 
 
-def find_model(path: str | os.PathLike[str]) -> Path:
-    """Return the model file behind a path: the path itself, or the result of the run in this folder.
+def find_model(path: str | os.PathLike[str], stage: str | None = None) -> Path:
+    """Return the model file behind a path: the path itself, or a model of the run in this folder.
+
+    Args:
+        path: a model file, or the folder of a run.
+        stage: the stage whose model is wanted; None takes the result of the run, see :func:`result_stage`.
 
     Raises:
-        RequestError: it is not a path, the folder holds no finished stage, or of a run that adapts only stages
-            before that are finished.
+        RequestError: it is not a path, the folder holds no finished stage or not this one, or of a run that adapts only
+            stages before that are finished.
     """
     if not isinstance(path, (str, os.PathLike)):
         fix = "; give its attribute 'model'" if isinstance(path, RunResult) else ""
         raise RequestError(f"a model must be a loaded model or a path, not a {type(path).__name__}{fix}")
     path = Path(path)
     if not path.is_dir():
+        if stage is not None:
+            raise RequestError(f"'{path}' is a model file, and not the folder of a run that has a stage '{stage}'")
         return path
     results = read_json(path / "results.json")
     if not results or not results["rows"]:
         raise RequestError(f"'{path}' is a folder without a finished stage; give a model file or the folder of a run")
+    if stage is not None:
+        names = [row["stage"] for row in results["rows"]]
+        if stage not in names:
+            raise RequestError(f"'{path}' has no finished stage '{stage}'; it has: {', '.join(names)}")
+        return path / "stages" / stage / MODEL
     _require_adapted(path, results)
     return path / "stages" / result_stage(results) / MODEL
+
+
+def said_of_choice(path: Path) -> str:
+    """Return a line on which model of a run's folder is taken and why; "" where the run has no verdict on that."""
+    judged = (read_json(path / "results.json") or {}).get("guard") if path.is_dir() else None
+    if not judged:
+        return ""
+    other = judged["adapted"] if judged["recommended"] == judged["source"] else judged["source"]
+    return f"{path}: {judged['line']}; for the other one: --stage {other}"
 
 
 def _require_adapted(run: Path, results: Mapping[str, Any]) -> None:
