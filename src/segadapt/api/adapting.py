@@ -19,7 +19,7 @@ from segadapt.runs.consent import Accept
 from segadapt.runs.moved import Moved
 from segadapt.runs.own_data import Classes, PathLike
 from segadapt.runs.own_network import with_network
-from segadapt.runs.results import RunResult
+from segadapt.runs.results import RunResult, find_model
 from segadapt.runs.run import Run, resumed
 
 
@@ -33,6 +33,7 @@ def adapt(
     target_labels: PathLike | None = None,
     test_images: PathLike | None = None,
     test_labels: PathLike | None = None,
+    model: PathLike | None = None,
     source: Any = None,
     target: Any = None,
     test: Any = None,
@@ -68,6 +69,8 @@ def adapt(
         target_labels: their masks, for ``method="oracle"`` and for ``data.measure_labels=true``; no other method
             opens them.
         test_images, test_labels: labelled target images to score on; nothing trains on them.
+        model: model file, or folder of a run, that adapting starts from instead of training on the source. Without
+            source images (docs/no_source.md) its classes, sizes and preprocessing are those of the run.
         source, target, test: instead of folders, data sets: a :class:`segadapt.data.Dataset`, or any torch Dataset or
             list of (image, label) pairs, for the target of images alone. See :func:`segadapt.data.in_memory` for the
             types; labels hold train ids ``0 .. K - 1`` and 255 for none.
@@ -110,8 +113,11 @@ def adapt(
         "test": (test_images, test_labels),
     }
     datasets = {"source": source, "target": target, "test": test}
-    changes = changes_of(overrides, bands, seed=seed, length=length)
-    own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, pair=pair, method=method)
+    start = None if model is None else find_model(model)
+    has_source = start is None or source is not None or source_images is not None or recipe is not None
+    changes = changes_of(overrides, bands, start=start, source=has_source, seed=seed, length=length)
+    described: dict[str, Any] = {"classes": classes, "ignore_ids": ignore_ids, "pair": pair}
+    own = OwnData(folders=folders, datasets=datasets, **described, method=method, model=start)
     request = asked(recipe, changes, plugins, own, steps)
     config = with_network(request.config, network, head, preprocessing, changes)
     where = Path(out) if out is not None else Path("runs") / config.title / f"seed{config.seed}"
