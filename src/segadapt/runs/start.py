@@ -65,7 +65,10 @@ def started(raw: Mapping[str, Any], told: Mapping[str, Any], where: str) -> tupl
     loaded = load_model(file)
     without = (told.get("data") or {}).get("source") is None
     stages, notes = _stages(raw, file, without, where)
-    whole = {**raw, "stages": stages, "model": model_config(loaded.model).model_dump()}
+    network = model_config(loaded.model).model_dump()
+    if not without:  # what starts from ImageNet weights beside it, such as the feature distance of DAFormer, still does
+        network["weights"] = (raw.get("model") or {}).get("weights", "imagenet")
+    whole = {**raw, "stages": stages, "model": network}
     if str(loaded.model.architecture.get("name")).startswith(_TWICE):  # it looks twice already
         stages = {name: {k: v for k, v in stage.items() if k != "network"} for name, stage in stages.items()}
         whole["stages"] = stages
@@ -121,7 +124,7 @@ def _stages(
     resolved = resolved_stages(raw, where)
     trained = [name for name, stage in resolved.items() if stage.get("method") == "source_only"]
     first = trained[0] if trained else _SOURCE
-    kept: dict[str, dict[str, Any]] = {first: {"method": GIVEN, "initial": str(file)}}
+    kept: dict[str, dict[str, Any]] = {first: {"method": GIVEN, "initial": str(file), "steps": 1}}
     notes: list[str] = []
     left_out: list[StageConfig] = []
     adapting = 0
