@@ -179,6 +179,12 @@ OWN: dict[str, MethodInfo] = {
     "mic": MethodInfo(
         "segadapt.methods.mic:MIC", papers.MIC, "MIC", "DAFormer or HRDA, and masked images labelled as whole ones"
     ),
+    "best": MethodInfo(
+        "segadapt.methods.best:Best",
+        papers.BEST,
+        "Best",
+        "the library's own: MIC with strong and transferred colours, a choice of pixels per class, and an average",
+    ),
     "mpcl": MethodInfo(
         "segadapt.methods.daformer:DAFormer",
         papers.MPCL,

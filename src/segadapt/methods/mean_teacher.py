@@ -30,6 +30,8 @@ class MeanTeacherConfig(Settings):
     Attributes:
         teacher_momentum: alpha, in [0, 1] (code: 0.999; DACS 0.99), reached from below: after t steps at most
             ``1 - 1 / (t + 1)``.
+        teacher_flip: the teacher labels by the mean of its probabilities of the crop and of its mirror image (VFM-UDA),
+            at the price of a second pass.
         teacher_norm: batch normalisation of the teacher by ``batch`` statistics (the authors' code), or by
             the ``running`` ones of the network.
         threshold: tau, in [0, 1] (DACS: 0.968); the teacher is sure of pixels with at least this probability.
@@ -44,6 +46,7 @@ class MeanTeacherConfig(Settings):
     """
 
     teacher_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, le=1)
+    teacher_flip: bool = False
     teacher_norm: Literal["batch", "running"] = "batch"
     threshold: float = Field(default=0.968, ge=0, le=1)
     confidence: Literal["image", "batch", "none"] = "image"
@@ -63,6 +66,7 @@ class PseudoLabels(NamedTuple):
         trusted: [B, H, W] bool, pixels of the image that lie in no margin.
         sure: [B, H, W] bool, trusted pixels with at least the ``threshold`` of confidence.
         share: mean of q over the images, for the record; also where ``confidence`` is ``none``.
+        confidence: [B, H, W] in (0, 1], the probability of the label.
     """
 
     labels: Tensor
@@ -70,6 +74,7 @@ class PseudoLabels(NamedTuple):
     trusted: Tensor
     sure: Tensor
     share: Tensor
+    confidence: Tensor
 
     @property
     def of_pixels(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,7 +113,7 @@ class MeanTeacher(nn.Module):
     def label(self, t: Samples, align_corners: bool) -> PseudoLabels:
         """Return y_t and its weight: q, or zero in the margins and beside the image (DAFormer eq. 3, 4)."""
         c, size, device = self.config, t.images.shape[-2:], t.images.device
-        labels, confidence = labels_and_confidence(self.network(t.images).logits, size, align_corners)
+        labels, confidence = labels_and_confidence(self._scores(t.images), size, align_corners)
         shown = inside(t.windows, t.sizes, size, device)
         q = confident_share(confidence, shown, c.threshold, "batch" if c.confidence == "batch" else "image")
         share = q.mean()
@@ -117,7 +122,15 @@ class MeanTeacher(nn.Module):
         trusted = crop_margins(size, c.crop_margins, device) & image_margins(
             t.windows, t.sizes, size, c.image_margins, device
         )
-        return PseudoLabels(labels, q * trusted, trusted, trusted & (confidence >= c.threshold), share)
+        return PseudoLabels(labels, q * trusted, trusted, trusted & (confidence >= c.threshold), share, confidence)
+
+    def _scores(self, images: Tensor) -> Tensor:
+        """Return scores [B, K, h, w] whose softmax is the teacher's probability of images [B, C, H, W]."""
+        scores: Tensor = self.network(images).logits
+        if not self.config.teacher_flip:
+            return scores
+        mirrored: Tensor = self.network(images.flip(3)).logits.flip(3)
+        return torch.logaddexp(scores.log_softmax(1), mirrored.log_softmax(1))
 
     def follow(self, student: Segmenter) -> None:
         """Move the copy: phi = alpha phi + (1 - alpha) theta, quickly at first (DAFormer eq. 5)."""

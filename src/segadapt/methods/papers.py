@@ -115,3 +115,8 @@ MPCL = Paper(
     ("tests/pieces/test_multi_prototypes.py",),
     ("tests/methods/test_mpcl.py",),
 )
+BEST = Paper(
+    "The authors of segadapt, 2026",
+    "docs/methods/best.md",
+    restated=("tests/methods/test_best.py",),
+)

@@ -1,0 +1,93 @@
+"""The library's own method: MIC with the target's colours, a mirrored view, pixels chosen per class, and an average.
+
+Each part has a switch; what each brings on three tasks stands in docs/methods/best.md.
+
+    Input: source (x_s, y_s), target x_t; network G
+    G~ = G (the teacher)
+    repeat
+        x_s with the colours of a target image, and strong colours                (augmentation)
+        L_s = CE(G(x_s), y_s);  L_fd of x_s                                       (DAFormer)
+        p = mean of softmax(G~(x_t)) and of its mirrored view                     (teacher_flip)
+        y_t = argmax p;  w_t = 1 where p is as sure as G~ usually is of class y_t,
+            exp(-(mu - max p)^2 / (2 n^2 sigma^2)) below                          (choice; SoftMatch, ICLR 2023)
+        x_m, y_m, w_m mixed of x_s and x_t;  L_t = w_m CE(G(x_m), y_m)            (ClassMix)
+        L_M = w_t CE(G(M * colours(x_t)), y_t) of masked images                   (MIC)
+        step on L_s + lambda L_fd + L_t + lambda_M L_M
+        G~ follows G;  mu_c, sigma_c follow the confidence of class c
+    return G~                                                                     (keep)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from segadapt.core.settings import Scaling
+from segadapt.data.loader import Samples
+from segadapt.data.streams import Augmentation
+from segadapt.labels import LabelSpace
+from segadapt.methods.environment import Environment
+from segadapt.methods.mean_teacher import PseudoLabels
+from segadapt.methods.mic import MIC, MICConfig
+from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.class_confidence import ClassConfidence
+
+
+class BestConfig(MICConfig):
+    """Settings of the library's own method; what is not said here is as in MIC.
+
+    Attributes:
+        choice: weight of a pseudo label: per ``class``, by how sure the teacher usually is of that class, or per
+            ``image``, the q of DACS.
+        choice_width: n, of the Gaussian below the mean confidence of a class, in standard deviations, above 0
+            (SoftMatch: 0.5).
+        choice_momentum: share of the moments of a class's confidence that each step keeps, in [0, 1).
+        keep: the network that is scored and kept: the ``teacher``, an average of the students, or the last ``student``.
+    """
+
+    method: str = "best"
+    augmentation: Augmentation = Augmentation(jitter=0.5, colour_transfer="lab")
+    feature_classes: Literal["things", "all"] | tuple[str, ...] = "all"
+    teacher_flip: bool = True
+    choice: Literal["class", "image"] = "class"
+    choice_width: float = Field(default=0.5, gt=0)
+    choice_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, lt=1)
+    keep: Literal["teacher", "student"] = "teacher"
+
+
+class Best(MIC):
+    """MIC whose teacher is surer, chooses pixels class by class, and is kept.
+
+    State: the state of MIC, and ``sureness``, moments of the teacher's confidence per class.
+    """
+
+    Config = BestConfig
+    config: BestConfig
+
+    def __init__(self, config: BestConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
+        super().__init__(config, model, space, reference)
+        self.sureness = ClassConfidence(len(space))
+        self._seen: Tensor | None = None
+
+    def pseudo_labels(self, t: Samples) -> PseudoLabels:
+        """Return y_t and w_t."""
+        pseudo = super().pseudo_labels(t)
+        self._seen = self.sureness.tally(pseudo.labels, pseudo.confidence, pseudo.trusted)
+        if self.config.choice == "image":
+            return pseudo
+        weights = self.sureness.weights(pseudo.labels, pseudo.confidence, self.config.choice_width)
+        self.measured["weight of target pixels"] = weights.mean()
+        return pseudo._replace(weights=weights * pseudo.trusted)
+
+    def after_step(self, environment: Environment) -> None:
+        """Let the teacher follow, and the moments of its confidence."""
+        super().after_step(environment)
+        assert self._seen is not None
+        environment.sum([self._seen])
+        self.sureness.follow(self._seen, self.config.choice_momentum)
+
+    def result(self) -> Segmenter:
+        """Return the teacher, or the network itself."""
+        return self.teacher.network if self.config.keep == "teacher" else super().result()
