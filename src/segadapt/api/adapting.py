@@ -81,7 +81,7 @@ def adapt(
             part: ``{"source": "{}_training.tif={}_manual1.gif"}``.
         bands: bands to read of source and target images that have other than red, green and blue: ``all``, or numbers
             from 1 in the order wanted; see ``data.source.bands``.
-        method: for folders and data sets; ``cbst`` if None.
+        method: for folders and data sets; ``cbst`` if None, ``best`` with ``model``.
         network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
             scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
             resolutions (``hrda:NAME``) looks through it twice.

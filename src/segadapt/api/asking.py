@@ -118,8 +118,13 @@ def asked(
         given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids, own.pair, known)
         if own.method == ORACLE and ORACLE not in data:
             raise RequestError(_WITHOUT_LABELS.format("method 'oracle'"))
-        resolved = resolve_folders(own.method or "cbst", data, changes, plugins, steps=steps)
+        resolved = resolve_folders(own.method or _default(own), data, changes, plugins, steps=steps)
     return Asked(resolved.config, resolved.published, given, (*resolved.notes, *_about_target_labels(resolved.config)))
+
+
+def _default(own: OwnData) -> str:
+    """Return the method of a request that names none."""
+    return "cbst" if own.model is None else "best"
 
 
 def _about_target_labels(config: RunConfig) -> list[str]:

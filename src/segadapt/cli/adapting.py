@@ -67,7 +67,9 @@ GivenModel = Annotated[
 ]
 MethodName = Annotated[
     str | None,
-    typer.Option("--method", help="Method for two folders: NAME of a recipe folders/NAME; cbst if left out."),
+    typer.Option(
+        "--method", help="Method for two folders: NAME of a recipe folders/NAME; cbst if left out, best with --model."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Stage = Annotated[str | None, typer.Option(help="Run this stage alone.")]

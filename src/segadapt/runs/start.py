@@ -34,7 +34,7 @@ _TWICE = "hrda:"
 
 
 class Known(NamedTuple):
-    """What a model file says of the data of a run that has no source.
+    """Knowledge of a model file about the data of a run that has no source.
 
     Attributes:
         space: its classes.
