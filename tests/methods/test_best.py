@@ -69,7 +69,9 @@ def test_labels_weigh_by_what_is_usual_for_their_class() -> None:
     usual = MeanTeacher(Pointwise(seed=5), known.config, "affine").label(first["target"], False)
     for c in usual.labels.unique().tolist():
         of_class = usual.confidence[usual.labels == c].double()
-        torch.testing.assert_close(made.sureness.mean[c].double(), of_class.mean(), rtol=1e-4, atol=1e-6, check_dtype=False)
+        torch.testing.assert_close(
+            made.sureness.mean[c].double(), of_class.mean(), rtol=1e-4, atol=1e-6, check_dtype=False
+        )
         here = pseudo.labels == c
         below = (of_class.mean() - pseudo.confidence[here]).clamp(min=0)
         expected = torch.exp(-(below**2) / (2 * 0.25 * of_class.var(correction=0).clamp(min=1e-6)))

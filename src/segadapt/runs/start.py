@@ -90,7 +90,7 @@ def known_of(config: RunConfig) -> Known | None:
     for stage in config.stages:
         needed = stage.without_source
         if needed is None:
-            raise RequestError(f"stage '{stage.name}': {_trains_on_source(stage)}")
+            raise RequestError(f"stage '{stage.name}': {_trains_on_source(stage.method)}")
         for key, value in needed.items():
             if getattr(stage, key) != value:
                 said = f"{stage.name}.{key}={_yaml(value)}"
@@ -145,8 +145,8 @@ def _stages(
         kept[name] = _laid(own, changes)
         adapting += not isinstance(stage, TaughtConfig)  # a student learns from what the stage before it has learnt
         notes += _told(stage, {key: value for key, value in changes.items() if key != "initial"})
-    if left_out and not adapting:
-        raise RequestError(_trains_on_source(left_out[-1]))
+    if not adapting and (left_out or len(kept) == 1):
+        raise RequestError(_trains_on_source(left_out[-1].method if left_out else "source_only"))
     notes += [f"stage '{s.name}' ({s.title or s.method}) trains on source images; left out" for s in left_out]
     return kept, notes
 
@@ -207,8 +207,8 @@ def _does_without(name: str) -> bool:
     return all(getattr(stage, key) == value for key, value in stage.without_source.items() if key in presets)
 
 
-def _trains_on_source(stage: StageConfig) -> str:
-    return f"method '{stage.method}' trains on source images, and there are none; {_can()}"
+def _trains_on_source(method: str) -> str:
+    return f"method '{method}' trains on source images, and here a model is given instead; {_can()}"
 
 
 def _can() -> str:
