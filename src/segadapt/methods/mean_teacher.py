@@ -155,7 +155,7 @@ class Donors(NamedTuple):
 
 
 def donors(s: Samples | None, t: Samples, pseudo: PseudoLabels) -> Donors:
-    """Return the source crops and their labels; in a run without source, for each target crop the next of the batch."""
+    """Return the source crops and their labels; in a run without source, each target crop's neighbour in the batch."""
     if s is not None:
         return Donors(s.images, s.labels, torch.ones_like(pseudo.weights), torch.ones_like(pseudo.sure))
     labels = torch.where(pseudo.trusted, pseudo.labels, IGNORE)
