@@ -128,6 +128,9 @@ def test_without_a_model_something_has_to_be_the_source(world: Path) -> None:
         known_of(resolve_folders("cbst", data).config)
     with pytest.raises(RequestError, match="starts from a model file, and stage 'adapt' starts from 'previous'"):
         known_of(resolve_folders("cbst", data, ["source=null"]).config)
+    given = [f"source={{method: given, initial: {world / 'gone.safetensors'}, short: null}}"]
+    with pytest.raises(RequestError, match=r"gone\.safetensors' is not there.*stages/source/model\.safetensors"):
+        known_of(resolve_folders("cbst", data, given).config)
 
 
 def test_size_inference_and_crop_are_those_of_the_model(world: Path, tmp_path: Path) -> None:

@@ -99,6 +99,11 @@ def known_of(config: RunConfig) -> Known | None:
                 )
     first = config.stages[0]
     head = model_head(Path(first.initial))
+    if head is None and first.method == GIVEN:
+        raise RequestError(
+            f"the given model '{first.initial}' is not there, or no model file any more; once stage '{first.name}' was "
+            f"finished, the run has a copy, stages/{first.name}/model.safetensors: put it there again"
+        )
     if head is None:
         raise RequestError(
             f"without source images a run starts from a model file, and stage '{first.name}' starts from "
