@@ -44,7 +44,7 @@ def config_of(world: Path, method: str, source: bool = False, **adapt: Any) -> R
     """A run of a few steps from the model."""
     raw = raw_config(world, method, **adapt)
     if not source:
-        del raw["data"]["source"]
+        raw["data"]["source"] = None
     told = {**raw, "start": str(model_of(world))}
     return build_config(started(raw, told, "tiny")[0], "tiny")
 

@@ -98,7 +98,7 @@ class DataConfig(Settings):
         skip_damaged: replace unreadable files, named and counted, instead of stopping.
     """
 
-    source: DataSpec | None = None
+    source: DataSpec | None
     target: DataSpec
     oracle: DataSpec | None = None
     test: DataSpec | None = None
@@ -286,8 +286,8 @@ def _resolved(
     load_plugins([*plugins, *_named_by(overrides, where)])  # first, a recipe may be named after a method of theirs
     raw = {**start, **read_recipe(recipe, _methods_of_packages)}
     if data is not None:
-        raw = merge(raw, {"data": data})
-        raw["data"] = {k: v for k, v in raw["data"].items() if k in data or k not in ("source", "oracle", "test")}
+        raw = merge(raw, {"data": {"source": None, **data}})
+        raw["data"] = {k: v for k, v in raw["data"].items() if k not in ("oracle", "test") or k in data}
     raw, begun = started(raw, apply_overrides(raw, overrides), where)
     request = _request(raw, overrides, where)
     named = dict.fromkeys([*_listed(request.raw.get("plugins"), where), *plugins])
