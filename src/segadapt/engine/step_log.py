@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,13 +74,17 @@ class StepLog:
             RunError: a loss is not finite; names the step and its samples.
         """
         pending, self._pending = self._pending, []
-        table = torch.stack([m.values for m in pending])
-        self._runtime.sum([table])
-        table = table.cpu()
-        self._require_finite(round_index, pending, table)
+        flat = torch.cat([m.values for m in pending])  # steps may have different terms
+        self._runtime.sum([flat])
+        rows = torch.split(flat.cpu(), [len(m.names) for m in pending])
+        self._require_finite(round_index, pending, rows)
         step = pending[-1].step + 1
-        losses = dict(zip(pending[-1].names, table.mean(0).tolist(), strict=True))
-        losses["total"] = sum(losses.values())
+        values: dict[str, list[float]] = {}
+        for m, row in zip(pending, rows, strict=True):
+            for name, value in zip(m.names, row.tolist(), strict=True):
+                values.setdefault(name, []).append(value)
+        losses = {name: sum(of_steps) / len(of_steps) for name, of_steps in values.items()}
+        losses["total"] = sum(map(sum, values.values())) / len(pending)
         place = {"stage": self._stage, "round": round_index, "step": step}
         numbers = self._means()
         measured = {"measured": numbers} if numbers else {}
@@ -96,22 +100,23 @@ class StepLog:
     def _means(self) -> dict[str, float]:
         """Return the mean of every number over the steps and processes that have it; names without one are left out."""
         pending, self._numbers = self._numbers, []
-        names = list(pending[-1])
+        names = list({name: None for step in pending for name in step})
         if not names:
             return {}
-        table = torch.stack([torch.stack([step[name].detach().float() for name in names]) for step in pending])
+        absent = next(value for step in pending for value in step.values()).new_tensor(torch.nan, dtype=torch.float32)
+        table = torch.stack([torch.stack([step.get(n, absent).detach().float() for n in names]) for step in pending])
         known = torch.isfinite(table)
         sums = torch.stack([torch.where(known, table, 0.0).sum(0), known.sum(0).float()])
         self._runtime.sum([sums])
         return {name: total / count for name, total, count in zip(names, *sums.cpu().tolist(), strict=True) if count}
 
-    def _require_finite(self, round_index: int, pending: list[Measured], table: Tensor) -> None:
-        """Stop the run at the first step with a loss that is not finite; ``table`` [steps, terms]."""
-        bad = (~torch.isfinite(table)).any(1).nonzero()
-        if not len(bad):
+    def _require_finite(self, round_index: int, pending: Sequence[Measured], rows: Sequence[Tensor]) -> None:
+        """Stop the run at the first step with a loss that is not finite; ``rows``: [terms] of each step."""
+        bad = next((i for i, row in enumerate(rows) if not torch.isfinite(row).all()), None)
+        if bad is None:
             return
-        first, name = pending[int(bad[0])], self._stage
-        shown = ", ".join(f"{n}={v:.3g}" for n, v in zip(first.names, table[int(bad[0])].tolist(), strict=True))
+        first, name = pending[bad], self._stage
+        shown = ", ".join(f"{n}={v:.3g}" for n, v in zip(first.names, rows[bad].tolist(), strict=True))
         raise RunError(
             f"loss is not finite in stage '{name}', round {round_index + 1}, step {first.step + 1} ({shown}); "
             f"batch: {', '.join(first.ids)}; start again in another --out with a lower {name}.optimiser.lr or "

@@ -7,8 +7,10 @@ Each part has a switch; what each brings on three tasks stands in docs/methods/b
     repeat
         x_s with the colours of a target image, and strong colours                (augmentation)
         L_s = CE(G(x_s), y_s);  L_fd of x_s                                       (DAFormer)
+        in the first steps only these                                             (start)
         p = mean of softmax(G~(x_t)) and of its mirrored view                     (teacher_flip)
-        y_t = argmax p;  w_t = 1 where p is as sure as G~ usually is of class y_t,
+        y_t = argmax p, as often each class as the mean of p expects              (expected_shares)
+        w_t = 1 where p is as sure as G~ usually is of class y_t,
             exp(-(mu - max p)^2 / (2 n^2 sigma^2)) below                          (choice; SoftMatch, ICLR 2023)
         x_m, y_m, w_m mixed of x_s and x_t;  L_t = w_m CE(G(x_m), y_m)            (ClassMix)
         L_M = w_t CE(G(M * colours(x_t)), y_t) of masked images                   (MIC)
@@ -19,6 +21,7 @@ Each part has a switch; what each brings on three tasks stands in docs/methods/b
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -30,15 +33,21 @@ from segadapt.data.streams import Augmentation
 from segadapt.labels import LabelSpace
 from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import PseudoLabels
+from segadapt.methods.method import Terms
 from segadapt.methods.mic import MIC, MICConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.class_confidence import ClassConfidence
+from segadapt.pieces.expected_shares import ExpectedShares
 
 
 class BestConfig(MICConfig):
     """Settings of the library's own method; what is not said here is as in MIC.
 
     Attributes:
+        start: steps on the source alone before the target is learnt. Labels are then those of a teacher that has met
+            strong colours already.
+        expected_shares: pseudo labels have, over the target, the class shares that the teacher's probabilities expect;
+            otherwise classes that are seldom the most probable one get fewer.
         choice: weight of a pseudo label: per ``class``, by how sure the teacher usually is of that class, or per
             ``image``, the q of DACS.
         choice_width: n, of the Gaussian below the mean confidence of a class, in standard deviations, above 0
@@ -51,6 +60,8 @@ class BestConfig(MICConfig):
     augmentation: Augmentation = Augmentation(jitter=0.5, colour_transfer="lab")
     feature_classes: Literal["things", "all"] | tuple[str, ...] = "all"
     teacher_flip: bool = True
+    start: Annotated[int, Scaling.STEPS] = Field(default=20000, ge=0)
+    expected_shares: bool = True
     choice: Literal["class", "image"] = "class"
     choice_width: float = Field(default=0.5, gt=0)
     choice_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, lt=1)
@@ -69,12 +80,25 @@ class Best(MIC):
     def __init__(self, config: BestConfig, model: Segmenter, space: LabelSpace, reference: Segmenter | None = None):
         super().__init__(config, model, space, reference)
         self.sureness = ClassConfidence(len(space))
+        self.shares = ExpectedShares(len(space))
         self._seen: Tensor | None = None
+        self._shares: Tensor
+        self._done: int | None = None  # ``teacher.steps`` on this side of the device
 
-    def pseudo_labels(self, t: Samples) -> PseudoLabels:
+    def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
+        """Yield the lines of the box; the first ``start`` steps are those of source training."""
+        if self._done is None:
+            self._done = int(self.teacher.steps)
+        if self._done < self.config.start:
+            yield self.source_terms(batch["source"])
+        else:
+            yield from super().step(batch)
+
+    def pseudo_labels(self, t: Samples, offset: Tensor | None = None) -> PseudoLabels:
         """Return y_t and w_t."""
-        pseudo = super().pseudo_labels(t)
+        pseudo = super().pseudo_labels(t, self.shares.offset if self.config.expected_shares else None)
         self._seen = self.sureness.tally(pseudo.labels, pseudo.confidence, pseudo.trusted)
+        self._shares = pseudo.shares
         if self.config.choice == "image":
             return pseudo
         weights = self.sureness.weights(pseudo.labels, pseudo.confidence, self.config.choice_width)
@@ -84,9 +108,12 @@ class Best(MIC):
     def after_step(self, environment: Environment) -> None:
         """Let the teacher follow, and the moments of its confidence."""
         super().after_step(environment)
-        assert self._seen is not None
-        environment.sum([self._seen])
-        self.sureness.follow(self._seen, self.config.choice_momentum)
+        assert self._done is not None
+        self._done += 1
+        if self._seen is not None:
+            environment.sum([self._seen, self._shares])
+            self.sureness.follow(self._seen, self.config.choice_momentum)
+            self.shares.follow(self._shares / self._shares[0].sum(), self.config.choice_momentum)
 
     def result(self) -> Segmenter:
         """Return the teacher, or the network itself."""

@@ -165,9 +165,9 @@ class DAFormer(Method):
             terms |= self.mpcl.source_terms(source, s.labels)
         return terms
 
-    def pseudo_labels(self, t: Samples) -> PseudoLabels:
+    def pseudo_labels(self, t: Samples, offset: Tensor | None = None) -> PseudoLabels:
         """Return y_t and q of the teacher; the trusted labels and q go to the record."""
-        pseudo = self.teacher.label(t, self.align_corners)
+        pseudo = self.teacher.label(t, self.align_corners, offset)
         self.measured["confident share"] = pseudo.share
         self.online = OnlineLabels("target", {"teacher": torch.where(pseudo.trusted, pseudo.labels, IGNORE)})
         return pseudo

@@ -19,6 +19,7 @@ from segadapt.labels import IGNORE
 from segadapt.models.norm import NormMode, set_norm_mode
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.confidence import confident_share, labels_and_confidence
+from segadapt.pieces.expected_shares import shares_of
 from segadapt.pieces.margins import Margins, crop_margins, image_margins
 from segadapt.pieces.teacher import follow, frozen_copy, growing_momentum
 from segadapt.pieces.windows import inside
@@ -67,6 +68,8 @@ class PseudoLabels(NamedTuple):
         sure: [B, H, W] bool, trusted pixels with at least the ``threshold`` of confidence.
         share: mean of q over the images, for the record; also where ``confidence`` is ``none``.
         confidence: [B, H, W] in (0, 1], the probability of the label.
+        shares: [2, K], mean probabilities and shares of the labels, see
+            :func:`segadapt.pieces.expected_shares.shares_of`.
     """
 
     labels: Tensor
@@ -75,6 +78,7 @@ class PseudoLabels(NamedTuple):
     sure: Tensor
     share: Tensor
     confidence: Tensor
+    shares: Tensor
 
     @property
     def of_pixels(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,10 +114,19 @@ class MeanTeacher(nn.Module):
         return self
 
     @torch.no_grad()
-    def label(self, t: Samples, align_corners: bool) -> PseudoLabels:
-        """Return y_t and its weight: q, or zero in the margins and beside the image (DAFormer eq. 3, 4)."""
+    def label(self, t: Samples, align_corners: bool, offset: Tensor | None = None) -> PseudoLabels:
+        """Return y_t and its weight: q, or zero in the margins and beside the image (DAFormer eq. 3, 4).
+
+        Args:
+            t: target crops in their own colours.
+            align_corners: convention in which scores are resized.
+            offset: [K], added to the scores of every pixel; None for nothing.
+        """
         c, size, device = self.config, t.images.shape[-2:], t.images.device
-        labels, confidence = labels_and_confidence(self._scores(t.images), size, align_corners)
+        scores = self._scores(t.images)
+        shares = shares_of(scores, offset)
+        scores = scores if offset is None else scores + offset[:, None, None]
+        labels, confidence = labels_and_confidence(scores, size, align_corners)
         shown = inside(t.windows, t.sizes, size, device)
         q = confident_share(confidence, shown, c.threshold, "batch" if c.confidence == "batch" else "image")
         share = q.mean()
@@ -122,7 +135,9 @@ class MeanTeacher(nn.Module):
         trusted = crop_margins(size, c.crop_margins, device) & image_margins(
             t.windows, t.sizes, size, c.image_margins, device
         )
-        return PseudoLabels(labels, q * trusted, trusted, trusted & (confidence >= c.threshold), share, confidence)
+        return PseudoLabels(
+            labels, q * trusted, trusted, trusted & (confidence >= c.threshold), share, confidence, shares
+        )
 
     def _scores(self, images: Tensor) -> Tensor:
         """Return scores [B, K, h, w] whose softmax is the teacher's probability of images [B, C, H, W]."""

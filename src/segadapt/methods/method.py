@@ -76,8 +76,8 @@ class Method(nn.Module):
 
     Attributes:
         online: pseudo labels of the last step for the record, or None.
-        measured: numbers of the last step for the record, scalars on the device: the same names in every step, NaN
-            where a number does not exist yet. The record has their means over steps and processes.
+        measured: numbers of the last step for the record, scalars on the device: NaN where a number
+            does not exist yet. The record has their means over steps and processes.
     """
 
     Config: ClassVar[type[StageConfig]] = StageConfig
