@@ -76,7 +76,7 @@ class MICConfig(MaskedConfig, DAFormerConfig):
     method: str = "mic"
     masked_momentum: Annotated[float | None, Scaling.MOMENTUM] = Field(default=None, ge=0, le=1)
     masked_confidence: bool = True
-    WITHOUT_SOURCE: ClassVar[Without] = {"feature_distance": 0.0, "rare_temperature": None, "masked": "target"}
+    WITHOUT_SOURCE: ClassVar[Without] = {**(DAFormerConfig.WITHOUT_SOURCE or {}), "masked": "target"}
 
 
 class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
