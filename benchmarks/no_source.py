@@ -84,8 +84,8 @@ def with_section(page: str, measured: Mapping[str, Any]) -> str:
     kept = ", ".join(f"{key} {value}" for key, value in measured["machine"].items())
     said = (
         f"camvid, day to dusk: {measured['steps']} steps on crops of 96 x 128 pixels from the source model of each "
-        "seed, with and without the\n577 source images; mIoU in percent of the last checkpoint, mean and sample standard "
-        "deviation over three seeds."
+        "seed, with and without the\n577 source images; mIoU in percent of the last checkpoint, mean and sample "
+        "standard deviation over three seeds."
     )
     made = f"Machine: {kept}. `python -m benchmarks.no_source` makes these numbers."
     section = f"## Measured\n\n{said}\n\n{table(measured)}\n\n{made}\n"
