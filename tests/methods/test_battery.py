@@ -25,7 +25,7 @@ def label_rounds(method: str) -> list[int]:
     return [0, 1] if method in ROUNDS else [0]
 
 
-ADAPTING = [name for name in METHODS if name not in ("source_only", "oracle")]
+ADAPTING = [name for name in METHODS if name not in ("source_only", "oracle", "given")]
 
 
 @pytest.mark.parametrize("method", ADAPTING)

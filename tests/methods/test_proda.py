@@ -190,6 +190,7 @@ def test_no_teacher_where_nothing_asks_for_one() -> None:
 class NoImages:
     """As much of an environment as streams ask for."""
 
+    has_source = True
     source: tuple[()] = ()
     target: tuple[()] = ()
     source_size = target_size = None

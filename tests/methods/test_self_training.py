@@ -61,6 +61,7 @@ class FakeEnvironment:
         scores = torch.randn(IMAGES, K, H, W, generator=rng) * sharpness + bias
         self.probabilities = scores.softmax(1)
         self.space, self.seed = SPACE, 7
+        self.has_source = True
         self.source, self.target = dataset("source", 40, True), dataset("target", IMAGES, False)
         self.source_size = self.target_size = None
         self.frequencies = torch.randint(0, 9, (K, H, W), generator=rng).float()

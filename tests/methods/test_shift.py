@@ -11,7 +11,7 @@ from segadapt.runs.config import build_config
 from segadapt.runs.run import Run
 from tests.tiny import ONLINE, raw_config, write_folder
 
-ADAPTING = [name for name in METHODS if name not in ("source_only", "oracle")]
+ADAPTING = [name for name in METHODS if name not in ("source_only", "oracle", "given")]
 CLASSES, SIZE = 4, (48, 64)
 TRAINING = {"batch_size": 4, "augmentation": {"crop": list(SIZE)}, "checkpoint_every": 1000}
 

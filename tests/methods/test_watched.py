@@ -39,7 +39,7 @@ def teachers(method: nn.Module) -> dict[str, Segmenter]:
 
 
 @pytest.mark.parametrize("colours", [{"jitter": 0.5}, {"extra": {"dye": {}}}], ids=["jitter", "extra"])
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("oracle", "source_only")])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("oracle", "source_only", "given")])
 def test_no_teacher_labels_changed_colours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, colours: dict[str, Any]
 ) -> None:

@@ -23,7 +23,7 @@ from segadapt.runs.guard import guard
 from segadapt.runs.moved import Moved
 from segadapt.runs.own_data import Classes, PathLike
 from segadapt.runs.own_network import with_network
-from segadapt.runs.results import RunResult
+from segadapt.runs.results import RunResult, find_model
 from segadapt.runs.run import Run, resumed
 
 
@@ -37,6 +37,7 @@ def adapt(
     target_labels: PathLike | None = None,
     test_images: PathLike | None = None,
     test_labels: PathLike | None = None,
+    model: PathLike | None = None,
     source: Any = None,
     target: Any = None,
     test: Any = None,
@@ -74,6 +75,8 @@ def adapt(
             ``method="oracle"`` learns them alone. With ``data.measure_labels=true`` they are compared with
             pseudo labels instead, and nothing learns them (docs/few_labels.md).
         test_images, test_labels: labelled target images to score on; nothing trains on them.
+        model: model file, or folder of a run, that adapting starts from instead of training on the source. Without
+            source images (docs/no_source.md) its classes, sizes and preprocessing are those of the run.
         source, target, test: instead of folders, data sets: a :class:`segadapt.data.Dataset`, or any torch Dataset or
             list of (image, label) pairs, for the target of images alone. See :func:`segadapt.data.in_memory` for the
             types; labels hold train ids ``0 .. K - 1`` and 255 for none.
@@ -84,7 +87,8 @@ def adapt(
             part: ``{"source": "{}_training.tif={}_manual1.gif"}``.
         bands: bands to read of source and target images that have other than red, green and blue: ``all``, or numbers
             from 1 in the order wanted; see ``data.source.bands``.
-        method: for folders and data sets; None chooses method, network and sizes (docs/budget.md).
+        method: for folders and data sets; None chooses method, network and sizes (docs/budget.md), with ``model`` the
+            method alone.
         network: a network of one's own instead of ``model.name``: any module that maps images [B, 3, H, W] to class
             scores [B, K, h, w]. Training starts from its weights and leaves the module itself as it is. A recipe on two
             resolutions (``hrda:NAME``) looks through it twice.
@@ -118,8 +122,11 @@ def adapt(
         "test": (test_images, test_labels),
     }
     datasets = {"source": source, "target": target, "test": test}
-    changes = changes_of(overrides, bands, seed=seed, length=length)
-    own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, pair=pair, method=method)
+    start = None if model is None else find_model(model)
+    has_source = start is None or source is not None or source_images is not None or recipe is not None
+    changes = changes_of(overrides, bands, start=start, source=has_source, seed=seed, length=length)
+    described: dict[str, Any] = {"classes": classes, "ignore_ids": ignore_ids, "pair": pair}
+    own = OwnData(folders=folders, datasets=datasets, **described, method=method, model=start)
 
     def ask(more: Sequence[str]) -> Asked:
         request = asked(recipe, [*more, *changes], plugins, own, steps)

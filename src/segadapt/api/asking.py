@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from segadapt.data.bands import BandChoice
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
+from segadapt.models.store import stored_space
 from segadapt.runs.budget import METHOD
 from segadapt.runs.config import Resolved, RunConfig, apply_overrides, listed, resolve, resolve_folders
 from segadapt.runs.own_data import Classes, PathLike, own_data
@@ -45,6 +48,7 @@ class OwnData:
         datasets: data sets of a script by the same parts; None where there is none.
         classes, ignore_ids, pair: see :func:`segadapt.adapt`.
         method: name of the method; None for the default.
+        model: file of the model that the run starts from; None where it trains one on the source.
     """
 
     folders: Mapping[str, tuple[PathLike | None, PathLike | None]]
@@ -53,20 +57,27 @@ class OwnData:
     ignore_ids: Sequence[int]
     pair: str | Mapping[str, str] | None
     method: str | None
+    model: Path | None = None
 
 
-def changes_of(overrides: str | Sequence[str], bands: BandChoice, **numbers: float | None) -> list[str]:
+def changes_of(
+    overrides: str | Sequence[str], bands: BandChoice, *, start: Path | None, source: bool, **numbers: float | None
+) -> list[str]:
     """Return overrides with what a call says in arguments of its own.
 
     Args:
         overrides: settings to change, as ``key.key=value``.
         bands: bands to read of source and target images; None for what the recipe says.
+        start: file of the model that the run starts from, if any.
+        source: whether it may have source images.
         numbers: values of settings by their names; those that are None are left out.
     """
     said = [f"{name}={value}" for name, value in numbers.items() if value is not None]
     if bands is not None:
         chosen = bands if isinstance(bands, str) else list(bands)
-        said += [f"data.{part}.bands={chosen}" for part in ("source", "target")]
+        said += [f"data.{part}.bands={chosen}" for part in (("source", "target") if source else ("target",))]
+    if start is not None:
+        said.append(f"start={json.dumps(str(start))}")
     return [*listed(overrides), *said]
 
 
@@ -105,7 +116,8 @@ def asked(
         else:
             resolved = resolve(recipe, changes, plugins, steps=steps)
     else:
-        given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids, own.pair)
+        known = stored_space(own.model) if own.model is not None else None
+        given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids, own.pair, known)
         if own.method == ORACLE and ORACLE not in data:
             raise RequestError(_WITHOUT_LABELS.format("method 'oracle'"))
         data = to_train_on(data, apply_overrides({}, [c for c in changes if c.startswith("data.")]))

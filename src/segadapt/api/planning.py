@@ -16,6 +16,7 @@ from segadapt.runs.config import RunConfig, listed
 from segadapt.runs.own_data import Classes, PathLike
 from segadapt.runs.own_network import with_network
 from segadapt.runs.plan import plan_run
+from segadapt.runs.results import find_model
 
 
 def plan(
@@ -28,6 +29,7 @@ def plan(
     target_labels: PathLike | None = None,
     test_images: PathLike | None = None,
     test_labels: PathLike | None = None,
+    model: PathLike | None = None,
     source: Any = None,
     target: Any = None,
     test: Any = None,
@@ -55,7 +57,7 @@ def plan(
         recipe, overrides, plugins, roots, seed, length, steps, budget: see :func:`segadapt.adapt`.
         source_images, source_labels, target_images, target_labels, test_images, test_labels: see
             :func:`segadapt.adapt`.
-        source, target, test, classes, ignore_ids, bands, pair, method: see :func:`segadapt.adapt`.
+        model, source, target, test, classes, ignore_ids, bands, pair, method: see :func:`segadapt.adapt`.
         network, head, preprocessing: see :func:`segadapt.adapt`.
         measure: time a few steps, a prediction and a scored image of every stage.
 
@@ -69,14 +71,17 @@ def plan(
     >>> segadapt.plan("toy/cbst", roots={"toy": "demo/toy"})["minutes"]  # doctest: +SKIP
     6.9
     """
-    changes = changes_of(overrides, bands, seed=seed, length=length)
+    start = None if model is None else find_model(model)
+    has_source = start is None or source is not None or source_images is not None or recipe is not None
+    changes = changes_of(overrides, bands, start=start, source=has_source, seed=seed, length=length)
     folders = {
         "source": (source_images, source_labels),
         "target": (target_images, target_labels),
         "test": (test_images, test_labels),
     }
     datasets = {"source": source, "target": target, "test": test}
-    own = OwnData(folders=folders, datasets=datasets, classes=classes, ignore_ids=ignore_ids, pair=pair, method=method)
+    described: dict[str, Any] = {"classes": classes, "ignore_ids": ignore_ids, "pair": pair}
+    own = OwnData(folders=folders, datasets=datasets, **described, method=method, model=start)
 
     def ask(more: Sequence[str]) -> Asked:
         request = asked(recipe, [*more, *changes], listed(plugins), own, steps)

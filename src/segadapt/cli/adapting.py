@@ -60,9 +60,17 @@ TargetLabels = Annotated[
 ]
 TestImages = Annotated[Path | None, typer.Option(help="Target images to score on, never trained on.")]
 TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.")]
+GivenModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", help="Model file or run to start from; then source images are not needed (docs/no_source.md)."
+    ),
+]
 MethodName = Annotated[
     str | None,
-    typer.Option("--method", help="Method for two folders: NAME of a recipe folders/NAME; chosen if left out."),
+    typer.Option(
+        "--method", help="Method for two folders: NAME of a recipe folders/NAME; chosen if left out, best with --model."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Stage = Annotated[str | None, typer.Option(help="Run this stage alone.")]
@@ -81,6 +89,7 @@ def adapt(
     target_labels: TargetLabels = None,
     test_images: TestImages = None,
     test_labels: TestLabels = None,
+    model: GivenModel = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
     pair: Pairs = None,
@@ -101,7 +110,7 @@ def adapt(
 ) -> None:
     """Adapt a model: by a recipe, or from two folders."""
     recipe, changes = request_of(
-        recipe, overrides, source_images, source_labels, target_images, test_images, test_labels
+        recipe, overrides, source_images, source_labels, target_images, test_images, test_labels, model
     )
     from segadapt.api import adapt as run
 
@@ -114,6 +123,7 @@ def adapt(
         target_labels=target_labels,
         test_images=test_images,
         test_labels=test_labels,
+        model=model,
         classes=classes,
         ignore_ids=parse_ids(ignore_id),
         pair=parse_pairs(pair),
@@ -142,6 +152,7 @@ def request_of(
     target_images: Path | None,
     test_images: Path | None,
     test_labels: Path | None,
+    model: Path | None = None,
 ) -> tuple[str | None, list[str]]:
     """Return the recipe, None for folders, and the settings to change.
 
@@ -153,18 +164,18 @@ def request_of(
     if any(folders.values()):
         if recipe is not None and "=" in recipe:
             changes, recipe = [recipe, *changes], None
-        _require_folders(folders, recipe)
+        _require_folders(folders, recipe, without_source=model is not None and not (source_images or source_labels))
         if (test_images is None) != (test_labels is None):
             raise RequestError("--test-images and --test-labels go together; give both or neither")
     elif recipe is None:
         raise RequestError(
-            "nothing to adapt: give a recipe ('segadapt recipes' lists them) or "
-            "--source-images, --source-labels and --target-images"
+            "nothing to adapt: give a recipe ('segadapt recipes' lists them), --source-images, --source-labels and "
+            "--target-images, or --model and --target-images"
         )
     return recipe, changes
 
 
-def _require_folders(folders: Mapping[str, Path | None], recipe: str | None) -> None:
+def _require_folders(folders: Mapping[str, Path | None], recipe: str | None, without_source: bool) -> None:
     """Refuse folders that lack one, or that come with a recipe."""
     if recipe is not None:
         raise RequestError(
@@ -172,8 +183,11 @@ def _require_folders(folders: Mapping[str, Path | None], recipe: str | None) -> 
             "(--source-images ...)"
         )
     missing = [option for option, value in folders.items() if value is None]
-    if missing:
-        raise RequestError(f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}")
+    if missing and not (without_source and folders["--target-images"]):
+        raise RequestError(
+            f"{missing[0]} is missing; two-folder adaptation needs {', '.join(folders)}; with --model FILE "
+            "--target-images is enough"
+        )
 
 
 def _asked(findings: Sequence[str], quiet: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli.adapting import (
+    GivenModel,
     MethodName,
     Overrides,
     Pairs,
@@ -51,6 +52,7 @@ def plan(
     target_labels: TargetLabels = None,
     test_images: TestImages = None,
     test_labels: TestLabels = None,
+    model: GivenModel = None,
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
     pair: Pairs = None,
@@ -67,7 +69,7 @@ def plan(
 ) -> None:
     """Show the stages of a run with their cost, and what a shorter run changes, before anything starts."""
     recipe, changes = request_of(
-        recipe, overrides, source_images, source_labels, target_images, test_images, test_labels
+        recipe, overrides, source_images, source_labels, target_images, test_images, test_labels, model
     )
     from segadapt.api import plan as planning
     from segadapt.runs.reasons import lines_of
@@ -81,6 +83,7 @@ def plan(
         target_labels=target_labels,
         test_images=test_images,
         test_labels=test_labels,
+        model=model,
         classes=classes,
         ignore_ids=parse_ids(ignore_id),
         bands=parse_bands(bands),

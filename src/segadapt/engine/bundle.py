@@ -9,6 +9,7 @@ from pathlib import Path
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
 from segadapt.data.resize import Resize
+from segadapt.errors import RequestError
 
 
 @dataclass(kw_only=True)
@@ -16,7 +17,7 @@ class DataBundle:
     """The opened data of a run.
 
     Attributes:
-        source: labelled source images.
+        source: labelled source images; None where the run starts from a model file alone.
         target: target images; has no label paths.
         cache_folder: folder for statistics of the data, cached by content.
         oracle: opens the target training set with labels; only called when an oracle is trained.
@@ -28,7 +29,7 @@ class DataBundle:
         skip_damaged: whether a damaged file is skipped with a warning; otherwise it stops the run.
     """
 
-    source: Dataset
+    source: Dataset | None
     target: Dataset
     cache_folder: Path
     oracle: Callable[[], Dataset] | None = None
@@ -39,3 +40,9 @@ class DataBundle:
     cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
     workers: int = 0
     skip_damaged: bool = False
+
+    def labelled_source(self) -> Dataset:
+        """Return the source images; RequestError where there are none."""
+        if self.source is None:
+            raise RequestError("this run has no source images (data.source); docs/no_source.md says what it can do")
+        return self.source

@@ -46,7 +46,7 @@ class RoundEnvironment:
     ):
         self.space = space
         self.seed = seed
-        self.source, self.target = data.source, data.target
+        self.has_source, self.target = data.source is not None, data.target
         self.source_size, self.target_size = data.source_size, data.target_size
         self.kept_scores, self.soft_label = KeptScores(folder / "scores"), SoftLabels(folder / "soft")
         self._data, self._runtime, self._folder = data, runtime, folder
@@ -55,6 +55,11 @@ class RoundEnvironment:
         self._labels = LabelStore(folder, data.target, space, truth=data.truth, runtime=runtime, damaged=self._damaged)
 
     # ---- the data and its statistics ----
+
+    @property
+    def source(self) -> Dataset:
+        """The labelled source images; RequestError in a run without."""
+        return self._data.labelled_source()
 
     def labelled_target(self) -> Dataset:
         """Open the target training set with labels, for an oracle.

@@ -54,7 +54,7 @@ class Passes:
 
     def source_images(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the image [1, 3, H, W] in [0, 1] and the label [1, H, W] of this process's source images."""
-        share = self._share(len(self._data.source))
+        share = self._share(len(self._data.labelled_source()))
         with Steps("source images", len(share), quiet=self._record.quiet) as steps:
             for index in share:
                 pair = self._damaged.if_readable(partial(self._source_pair, index))
@@ -107,7 +107,7 @@ class Passes:
 
     def _source_pair(self, index: int) -> tuple[npt.NDArray[np.uint8], LabelMap]:
         """Read a source image and its label at working size."""
-        source, size = self._data.source, self._data.source_size
+        source, size = self._data.labelled_source(), self._data.source_size
         return resize_image(source.image(index), size), resize_label(source.label(index), size)
 
 

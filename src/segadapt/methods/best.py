@@ -21,7 +21,7 @@ Each part has a switch; what each brings on three tasks stands in docs/methods/b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -34,6 +34,7 @@ from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import PseudoLabels
 from segadapt.methods.method import Terms
 from segadapt.methods.mic import MIC, MICConfig
+from segadapt.methods.stage_config import Without
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.class_confidence import ClassConfidence
 
@@ -61,6 +62,7 @@ class BestConfig(MICConfig):
     choice_width: float = Field(default=0.5, gt=0)
     choice_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, lt=1)
     keep: Literal["teacher", "student"] = "teacher"
+    WITHOUT_SOURCE: ClassVar[Without] = {**(MICConfig.WITHOUT_SOURCE or {}), "start": 0}
 
 
 class Best(MIC):

@@ -63,6 +63,14 @@ OWN: dict[str, MethodInfo] = {
         "supervised training on labelled target images; the upper bound",
         presets={"data": "oracle", "role": "oracle", "initial": "scratch"},
     ),
+    "given": MethodInfo(
+        "segadapt.methods.given:Given",
+        papers.BOUNDS,
+        "Given model",
+        "a model file as it is, from which a run starts (--model)",
+        recipe="cbst",
+        overrides=("source.method=given", "source.initial=FILE"),
+    ),
     "st": MethodInfo(
         "segadapt.methods.cbst:CBST",
         papers.CBST,

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -40,7 +40,7 @@ from segadapt.labels import LabelMap, LabelSpace
 from segadapt.methods.environment import Environment
 from segadapt.methods.method import Method, Terms, labelled_part
 from segadapt.methods.ranking import rank_target
-from segadapt.methods.stage_config import StageConfig
+from segadapt.methods.stage_config import StageConfig, Without
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import cross_entropy, nearest_labels
 from segadapt.pieces.mining import mined_classes, wanted_classes
@@ -101,6 +101,7 @@ class CBSTConfig(StageConfig):
     target_scales: Scales | None = None
     subsample: int = Field(default=1, ge=1)
     loss_resolution: Literal["image", "logits"] = "image"
+    WITHOUT_SOURCE: ClassVar[Without] = {"spatial_prior": False}
 
 
 class CBST(Method):
@@ -164,20 +165,16 @@ class CBST(Method):
         augmentation = c.augmentation
         if c.target_scales is not None:
             augmentation = augmentation.model_copy(update={"scales": c.target_scales})
-        target = Part(
-            environment.pseudo_labelled(),
-            1,
-            environment.target_size,
-            augmentation,
-            focus=focus,
-            focus_probability=c.mining,
-            scores=environment.kept_scores if self.keeps_scores else None,
-        )
+        scores = environment.kept_scores if self.keeps_scores else None
+        labelled = environment.pseudo_labelled()
+        target = Part(labelled, 1, environment.target_size, augmentation, focus, c.mining, scores)
         parts = (source, target) if len(source.dataset) else (target,)
         return {"pool": Stream(parts, c.batch_size, f"{c.name}/{round_index}")}
 
     def _source_subset(self, round_index: int, environment: Environment) -> Dataset:
         c = self.config
+        if not environment.has_source:
+            return environment.target.subset(())  # the pool is the target alone
         images = len(environment.source)
         if c.source_portion is None:
             wanted = min(len(environment.target), images)

@@ -50,7 +50,7 @@ from segadapt.methods.rectified import (
     stored_whole,
     target_places,
 )
-from segadapt.methods.supervision import segmentation_terms
+from segadapt.methods.supervision import source_terms
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.denoising import symmetric_cross_entropy
 from segadapt.pieces.losses import log_probabilities
@@ -129,8 +129,8 @@ class CPSL(Method):
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box, one backward pass per forward pass of the student, and one for C."""
-        c, s, t = self.config, batch["source"], batch["target"]
-        yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
+        c, s, t = self.config, batch.get("source"), batch["target"]
+        yield from source_terms(self.model, s, self.align_corners)  # L_s
 
         size, places = target_places(t, c.stride)
         with torch.no_grad():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from segadapt.core.settings import Scaling
 from segadapt.data.strong import StrongAugmentation
 from segadapt.methods.rectified import RectifiedConfig
-from segadapt.methods.stage_config import OptimiserConfig
+from segadapt.methods.stage_config import OptimiserConfig, Without
 
 
 class CPSLConfig(RectifiedConfig):
@@ -71,6 +71,7 @@ class CPSLConfig(RectifiedConfig):
     head_initial: Literal["prototypes", "random"] = "prototypes"
     head_optimiser: OptimiserConfig = OptimiserConfig(lr=5e-4, weight_decay=2e-4)
     cutmix: float = Field(default=0.5, ge=0, le=1)
+    WITHOUT_SOURCE: ClassVar[Without] = {"cutmix": 0.0}
 
     @model_validator(mode="after")
     def _something_makes_labels(self) -> CPSLConfig:

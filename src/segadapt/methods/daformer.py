@@ -23,7 +23,7 @@ with ``mpcl`` it is MPCL (:mod:`segadapt.methods.mpcl`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -35,11 +35,11 @@ from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
 from segadapt.methods.environment import Environment
 from segadapt.methods.imagenet_features import ImageNetFeatures, ImageNetFeaturesConfig
-from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
-from segadapt.methods.method import Method, OnlineLabels, Terms, Trained, labelled_part, paired_streams, watched_part
+from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, donors, recoloured
+from segadapt.methods.method import Method, OnlineLabels, Terms, Trained, paired_streams, source_part, watched_part
 from segadapt.methods.mpcl import MPCL
 from segadapt.methods.mpcl_config import MPCLConfig
-from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig, StageConfig
+from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig, StageConfig, Without
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.multires import MultiRes
 from segadapt.models.norm import NormMode
@@ -82,6 +82,7 @@ class DAFormerConfig(MeanTeacherConfig, ImageNetFeaturesConfig, StageConfig):
     over: Over = "all"
     two_resolutions: bool = False
     mpcl: MPCLConfig | None = None
+    WITHOUT_SOURCE: ClassVar[Without] = {"feature_distance": 0.0, "rare_temperature": None}
 
     @model_validator(mode="after")
     def _mpcl_has_prototypes(self) -> DAFormerConfig:
@@ -134,13 +135,13 @@ class DAFormer(Method):
         c, rare = self.config, None
         if c.rare_temperature is not None:
             rare = rare_class_sampling(environment.source_shares(), c.rare_temperature, c.rare_share, c.rare_crop_share)
-        source = labelled_part(environment.source, 0, environment.source_size, c, rare=rare)
-        return paired_streams(source, watched_part(environment, c), c, round_index)
+        return paired_streams(source_part(environment, c, rare=rare), watched_part(environment, c), c, round_index)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box, one backward pass per forward pass of the student."""
-        s, t = batch["source"], batch["target"]
-        yield self.source_terms(s)  # L_s, L_fd
+        s, t = batch.get("source"), batch["target"]
+        if s is not None:
+            yield self.source_terms(s)  # L_s, L_fd
         pseudo = self.pseudo_labels(t)  # y_t, q
         yield self.mixed_terms(*self.mixed(s, t, pseudo))  # x_m, y_m, w_m; L_t; L_con and L_pce of MPCL
 
@@ -172,18 +173,19 @@ class DAFormer(Method):
         return pseudo
 
     @torch.no_grad()
-    def mixed(self, s: Samples, t: Samples, pseudo: PseudoLabels) -> tuple[Tensor, Mixed]:
-        """Return x_m, y_m and w_m: half of the classes of each source crop on the target crop of its place."""
-        present = classes_present(s.labels, len(self.space))
+    def mixed(self, s: Samples | None, t: Samples, pseudo: PseudoLabels) -> tuple[Tensor, Mixed]:
+        """Return x_m, y_m and w_m: half of the classes of each donor crop on the target crop of its place."""
+        donor = donors(s, t, pseudo)
+        present = classes_present(donor.labels, len(self.space))
         if self.config.mix == "batch":
             present = present.any(0, keepdim=True).expand_as(present)
         else:
             present[:, -1] = False  # "ignored" is not a class
         chosen = half_of(present, torch.rand(present.shape).to(present.device, non_blocking=True))
-        pasted = where_chosen(s.labels, chosen)
-        images = torch.where(pasted[:, None], s.images, t.images)
-        labels = torch.where(pasted, s.labels, pseudo.labels)
-        return images, Mixed(labels, torch.where(pasted, 1.0, pseudo.weights), pasted, pasted | pseudo.sure)
+        pasted = where_chosen(donor.labels, chosen)
+        images = torch.where(pasted[:, None], donor.images, t.images)
+        labels, weights, sure = (torch.where(pasted, a, b) for a, b in zip(donor[1:], pseudo.of_pixels, strict=True))
+        return images, Mixed(labels, weights, pasted, sure)
 
     def mixed_terms(self, images: Tensor, mixed: Mixed) -> Terms:
         """Return L_t, and lambda1 L_con and lambda2 L_pce of MPCL, of one forward pass."""

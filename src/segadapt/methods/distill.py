@@ -16,7 +16,7 @@ Zhang, Zhang, Zhang, Chen, Wang, Wen: ProDA, CVPR 2021, section 4.3.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -27,9 +27,9 @@ from segadapt.data.loader import Part, Samples, Stream
 from segadapt.data.strong import Strong, StrongAugmentation, in_cutout, warp
 from segadapt.labels import IGNORE
 from segadapt.methods.environment import Environment
-from segadapt.methods.method import TaughtMethod, Terms, labelled_part, paired_streams
-from segadapt.methods.stage_config import OptimiserConfig, TaughtConfig
-from segadapt.methods.supervision import segmentation_terms
+from segadapt.methods.method import TaughtMethod, Terms, paired_streams, source_part
+from segadapt.methods.stage_config import OptimiserConfig, TaughtConfig, Without
+from segadapt.methods.supervision import source_terms
 from segadapt.models.inference import InferenceConfig
 from segadapt.pieces.losses import cross_entropy, nearest_labels
 from segadapt.pieces.resizing import upsample
@@ -61,6 +61,7 @@ class DistillConfig(TaughtConfig):
     variant: Literal["paper", "official"] = "paper"
     stride: int = Field(default=4, ge=1)
     strong: StrongAugmentation = StrongAugmentation()
+    WITHOUT_SOURCE: ClassVar[Without] = {}
 
 
 class Distill(TaughtMethod):
@@ -80,14 +81,14 @@ class Distill(TaughtMethod):
     def streams(self, round_index: int, environment: Environment) -> dict[str, Stream]:
         """Return labelled source crops; pseudo-labelled target crops with their strong views."""
         c = self.config
-        source = labelled_part(environment.source, 0, environment.source_size, c)
+        source = source_part(environment, c)
         target = Part(environment.pseudo_labelled(), 1, environment.target_size, c.augmentation)
         return paired_streams(source, target, c, round_index, strong=c.strong)
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box."""
-        c, s, t = self.config, batch["source"], batch["target"]
-        yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
+        c, s, t = self.config, batch.get("source"), batch["target"]
+        yield from source_terms(self.model, s, self.align_corners)  # L_s
 
         assert t.strong is not None
         size = (t.images.shape[-2] // c.stride, t.images.shape[-1] // c.stride)

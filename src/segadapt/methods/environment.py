@@ -44,18 +44,23 @@ class Environment(Protocol):
 
     Attributes:
         space: the label space of the run.
-        source: labelled source data.
+        has_source: whether the run has source images. Without, ``source`` and what is known of it are errors.
         target: target images; it holds no label path.
         source_size, target_size: working sizes.
         seed: seed of the run.
     """
 
     space: LabelSpace
-    source: Dataset
+    has_source: bool
     target: Dataset
     source_size: Resize
     target_size: Resize
     seed: int
+
+    @property
+    def source(self) -> Dataset:
+        """Labelled source data; RequestError in a run without."""
+        ...
 
     def labelled_target(self) -> Dataset:
         """Return the target training set with labels; only for an oracle. RequestError if the recipe has none."""

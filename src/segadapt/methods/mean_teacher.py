@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from segadapt.core.settings import Scaling, Settings
 from segadapt.data.loader import Samples
 from segadapt.data.photometric import color_jitter, draw_blur, gaussian_blur
+from segadapt.labels import IGNORE
 from segadapt.models.norm import NormMode, set_norm_mode
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.confidence import confident_share, labels_and_confidence
@@ -75,6 +76,11 @@ class PseudoLabels(NamedTuple):
     share: Tensor
     confidence: Tensor
 
+    @property
+    def of_pixels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``labels``, ``weights`` and ``sure``."""
+        return self.labels, self.weights, self.sure
+
 
 class MeanTeacher(nn.Module):
     """A slow copy of a network. State: the copy and the number of ``steps`` that it has followed.
@@ -130,6 +136,30 @@ class MeanTeacher(nn.Module):
         """Move the copy: phi = alpha phi + (1 - alpha) theta, quickly at first (DAFormer eq. 5)."""
         self.steps += 1
         follow(self.network, student, growing_momentum(self.steps, self.config.teacher_momentum))
+
+
+class Donors(NamedTuple):
+    """Crops of which classes are pasted onto target crops.
+
+    Attributes:
+        images: [B, 3, H, W] in [0, 1].
+        labels: [B, H, W] train ids; IGNORE where nothing is to be pasted from.
+        weights: [B, H, W] in [0, 1].
+        sure: [B, H, W] bool.
+    """
+
+    images: Tensor
+    labels: Tensor
+    weights: Tensor
+    sure: Tensor
+
+
+def donors(s: Samples | None, t: Samples, pseudo: PseudoLabels) -> Donors:
+    """Return the source crops and their labels; in a run without source, each target crop's neighbour in the batch."""
+    if s is not None:
+        return Donors(s.images, s.labels, torch.ones_like(pseudo.weights), torch.ones_like(pseudo.sure))
+    labels = torch.where(pseudo.trusted, pseudo.labels, IGNORE)
+    return Donors(*(torch.roll(x, 1, 0) for x in (t.images, labels, pseudo.weights, pseudo.sure)))
 
 
 def recoloured(images: Tensor, config: MeanTeacherConfig) -> Tensor:

@@ -162,6 +162,13 @@ def labelled_part(dataset: Dataset, domain: int, resize: Resize, config: StageCo
     return Part(dataset, domain, resize, config.augmentation, **focus)
 
 
+def source_part(environment: Environment, config: StageConfig, **focus: Any) -> Part | None:
+    """Return labelled source crops with the stage's augmentation; None in a run without source images."""
+    if not environment.has_source:
+        return None
+    return labelled_part(environment.source, 0, environment.source_size, config, **focus)
+
+
 def watched_part(environment: Environment, config: StageConfig) -> Part:
     """Return target crops in their own colours, for a method that labels them in its steps.
 
@@ -172,11 +179,16 @@ def watched_part(environment: Environment, config: StageConfig) -> Part:
 
 
 def paired_streams(
-    source: Part, target: Part, config: StageConfig, round_index: int, **of_target: Any
+    source: Part | None, target: Part, config: StageConfig, round_index: int, **of_target: Any
 ) -> dict[str, Stream]:
-    """Return streams with as many source as target samples per step; ``of_target``: see :class:`Stream`."""
+    """Return streams ``source`` and ``target`` with as many samples of each per step; without source the target alone.
+
+    Args:
+        source: source crops, or None in a run without source images; :meth:`Method.step` then finds no ``source``.
+        target: target crops.
+        config, round_index: settings of the stage, and the round.
+        of_target: see :class:`Stream`.
+    """
     key = f"{config.name}/{round_index}"
-    return {
-        "source": Stream((source,), config.batch_size, f"{key}/source"),
-        "target": Stream((target,), config.batch_size, f"{key}/target", **of_target),
-    }
+    streams = {} if source is None else {"source": Stream((source,), config.batch_size, f"{key}/source")}
+    return {**streams, "target": Stream((target,), config.batch_size, f"{key}/target", **of_target)}

@@ -21,7 +21,7 @@ alone. A withheld block has the mean colour of the images that the network was t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -35,6 +35,7 @@ from segadapt.methods.daformer import DAFormer, DAFormerConfig
 from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import MeanTeacher, MeanTeacherConfig, PseudoLabels, recoloured
 from segadapt.methods.method import Method, Terms, watched_part
+from segadapt.methods.stage_config import Without
 from segadapt.methods.supervision import segmentation_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.losses import Over
@@ -75,6 +76,7 @@ class MICConfig(MaskedConfig, DAFormerConfig):
     method: str = "mic"
     masked_momentum: Annotated[float | None, Scaling.MOMENTUM] = Field(default=None, ge=0, le=1)
     masked_confidence: bool = True
+    WITHOUT_SOURCE: ClassVar[Without] = {**(DAFormerConfig.WITHOUT_SOURCE or {}), "masked": "target"}
 
 
 class AdaptSegMICConfig(MaskedConfig, MeanTeacherConfig, AdaptSegConfig):
@@ -101,8 +103,9 @@ class MIC(DAFormer):
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box, one backward pass per forward pass of the student."""
-        s, t = batch["source"], batch["target"]
-        yield self.source_terms(s)  # L_s, L_fd
+        s, t = batch.get("source"), batch["target"]
+        if s is not None:
+            yield self.source_terms(s)  # L_s, L_fd
         pseudo = self.pseudo_labels(t)  # y_t, q
         yield self.mixed_terms(*self.mixed(s, t, pseudo))  # x_m, y_m, w_m; L_t; L_con and L_pce of MPCL
         if self.masked_teacher is not None:
@@ -160,19 +163,18 @@ def masked_terms(
 
     Args:
         host: the method that MIC extends; its network predicts the masked images.
-        batch: streams ``source`` and ``target``.
+        batch: stream ``target``, and ``source`` where images of it are masked.
         pseudo: y_t and q of the target crops.
         config: settings of the masks and of strong views.
         over: the mean is taken over ``valid`` or ``all`` pixels.
     """
-    s, t = batch["source"], batch["target"]
-    known = (s.images, s.labels, torch.ones_like(pseudo.weights))
-    guessed = (t.images, pseudo.labels, pseudo.weights)
-    if config.masked == "both":
-        half = -(-len(t.images) // 2)
-        images, labels, weights = (torch.cat([a[:half], b[:half]]) for a, b in zip(known, guessed, strict=True))
-    else:
-        images, labels, weights = known if config.masked == "source" else guessed
+    images, labels, weights = batch["target"].images, pseudo.labels, pseudo.weights
+    if config.masked != "target":
+        s, guessed = batch["source"], (images, labels, weights)
+        known = (s.images, s.labels, torch.ones_like(weights))
+        half = -(-len(images) // 2)
+        both = (torch.cat([a[:half], b[:half]]) for a, b in zip(known, guessed, strict=True))
+        images, labels, weights = both if config.masked == "both" else known
     output = host.model(masked(images, host.model, config, config))
     terms = segmentation_terms(
         output, labels, weights=weights, align_corners=host.align_corners, prefix=f"masked {config.masked}", over=over

@@ -47,7 +47,7 @@ from segadapt.methods.rectified import (
     stored_labels,
     target_places,
 )
-from segadapt.methods.supervision import segmentation_terms
+from segadapt.methods.supervision import source_terms
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.denoising import symmetric_cross_entropy
 from segadapt.pieces.losses import divergence_from_uniform, log_probabilities, nearest_labels
@@ -152,8 +152,8 @@ class ProDA(Method):
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box, one backward pass per forward pass of the student."""
-        c, s, t = self.config, batch["source"], batch["target"]
-        yield segmentation_terms(self.model(s.images), s.labels, align_corners=self.align_corners, prefix="source")
+        c, s, t = self.config, batch.get("source"), batch["target"]
+        yield from source_terms(self.model, s, self.align_corners)  # L_s
 
         size, places = target_places(t, c.stride)
         self._seen = seen = self._teacher_view(t, size)  # f~, w

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from segadapt.core.settings import Scaling
 from segadapt.methods.rectified import RectifiedConfig
-from segadapt.methods.stage_config import OptimiserConfig
+from segadapt.methods.stage_config import OptimiserConfig, Without
 
 
 class ProDAConfig(RectifiedConfig):
@@ -52,3 +52,4 @@ class ProDAConfig(RectifiedConfig):
     prototype_initial: Literal["target", "source", "source_right"] = "target"
     prototype_mean: Literal["pixels", "images"] = "pixels"
     least_pixels: int = Field(default=10, ge=1)
+    WITHOUT_SOURCE: ClassVar[Without] = {"prototype_initial": "target"}

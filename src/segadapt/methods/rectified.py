@@ -22,7 +22,7 @@ from segadapt.data.strong import StrongAugmentation, in_cutout, warp
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE
 from segadapt.methods.environment import Environment
-from segadapt.methods.method import OnlineLabels, labelled_part, paired_streams
+from segadapt.methods.method import OnlineLabels, paired_streams, source_part
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.multires import see_whole
 from segadapt.models.norm import NormMode, set_norm_mode
@@ -110,7 +110,7 @@ def soft_labelled_streams(
         strong: target crops have strong views too.
         whole: target crops come with their whole images, for the teacher.
     """
-    source = labelled_part(environment.source, 0, environment.source_size, config)
+    source = source_part(environment, config)
     target = Part(environment.target, 1, environment.target_size, config.augmentation, scores=environment.soft_label)
     view = config.strong if strong else None
     return paired_streams(source, target, config, round_index, strong=view, whole=whole)
@@ -174,12 +174,12 @@ def rectified_labels(
 
 
 def source_pasted(
-    s: Samples, t: Samples, labels: Tensor, *, probability: float, classes: int, stage: str
+    s: Samples | None, t: Samples, labels: Tensor, *, probability: float, classes: int, stage: str
 ) -> tuple[Tensor, Tensor]:
     """Return weak views and their labels, at times with the same box of the source pasted into all of them (CutMix).
 
     Args:
-        s, t: source and target crops.
+        s, t: source and target crops; without source crops nothing is pasted.
         labels: of the weak views, [B, h, w] classes or [B, K, h, w] distributions.
         probability: of a box, in [0, 1].
         classes: K.
@@ -188,7 +188,7 @@ def source_pasted(
     Raises:
         RequestError: the crops differ in size.
     """
-    if torch.rand(()) >= probability:
+    if s is None or torch.rand(()) >= probability:
         return t.images, labels
     if s.images.shape != t.images.shape:
         raise RequestError(

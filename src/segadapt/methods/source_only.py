@@ -21,7 +21,7 @@ from pydantic import model_validator
 from segadapt.data.loader import Samples, Stream
 from segadapt.methods.environment import Environment
 from segadapt.methods.method import Method, Terms, labelled_part
-from segadapt.methods.stage_config import StageConfig
+from segadapt.methods.stage_config import StageConfig, Without
 from segadapt.methods.supervision import segmentation_terms
 
 
@@ -50,6 +50,11 @@ class SourceOnlyConfig(StageConfig):
     def opens_target_labels(self) -> bool:
         """Whether the stage is an oracle."""
         return self.data == "oracle"
+
+    @property
+    def without_source(self) -> Without:
+        """An oracle never looks at the source."""
+        return {} if self.data == "oracle" else None
 
 
 class SourceOnly(Method):

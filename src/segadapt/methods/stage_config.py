@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -16,6 +17,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Laid = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
 """Settings to lay over others; null lays none."""
+Without = Mapping[str, Any] | None
+"""Settings with which a method leaves out its source terms; None where it trains on source images."""
 
 
 class OptimiserConfig(Settings):
@@ -131,6 +134,7 @@ class StageConfig(Settings):
     checkpoint_minutes: float | None = Field(default=10.0, gt=0)
     length: Annotated[Share, BeforeValidator(lambda given: 1.0 if given is None else given)] = 1.0
     short: Laid = Field(default_factory=dict)
+    WITHOUT_SOURCE: ClassVar[Without] = None
 
     @model_validator(mode="after")
     def _network_from_scratch(self) -> StageConfig:
@@ -150,6 +154,11 @@ class StageConfig(Settings):
     def learns_labelled(self) -> bool:
         """Whether the stage learns the labels of some target images, where the run has such (``data.labelled``)."""
         return self.role == "adapted" and self.labelled_weight > 0 and not self.opens_target_labels
+
+    @property
+    def without_source(self) -> Without:
+        """Settings that the stage has in a run without source images; None where its method cannot do without them."""
+        return self.WITHOUT_SOURCE
 
     @property
     def learns_from(self) -> str | None:

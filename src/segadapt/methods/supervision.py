@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
-from segadapt.models.segmenter import Output
+from segadapt.data.loader import Samples
+from segadapt.models.segmenter import Output, Segmenter
 from segadapt.pieces.losses import Over, log_probabilities, negative_log_likelihood
 from segadapt.pieces.terms import Term
 
@@ -51,3 +54,9 @@ def segmentation_terms(
         name: term * (1 - detail.weight),
         f"{prefix}/detail" if prefix else "detail": second * detail.weight,
     }
+
+
+def source_terms(model: Segmenter, s: Samples | None, align_corners: bool) -> Iterator[dict[str, Term]]:
+    """Yield L_s = CE(G(x_s), y_s) of source crops; nothing for None, in a run without source images."""
+    if s is not None:
+        yield segmentation_terms(model(s.images), s.labels, align_corners=align_corners, prefix="source")

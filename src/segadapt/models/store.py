@@ -160,6 +160,12 @@ def by_prototypes(loaded: LoadedModel, path: Path) -> LoadedModel:
 
 def stored_space(path: Path) -> LabelSpace | None:
     """Return the classes of a model file from its head; None for any other file."""
+    head = model_head(path)
+    return None if head is None else head[0]
+
+
+def model_head(path: Path) -> tuple[LabelSpace, dict[str, Any]] | None:
+    """Return classes and provenance of a model file from its head, without its weights; None for any other file."""
     if path.suffix != ".safetensors":
         return None
     try:
@@ -167,7 +173,9 @@ def stored_space(path: Path) -> LabelSpace | None:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError):
         return None
-    return LabelSpace.from_json(metadata["space"]) if metadata.get("format") == FORMAT else None
+    if metadata.get("format") != FORMAT:
+        return None
+    return LabelSpace.from_json(metadata["space"]), json.loads(metadata["provenance"])
 
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

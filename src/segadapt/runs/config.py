@@ -25,6 +25,7 @@ from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
 from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
+from segadapt.runs.start import started
 from segadapt.runs.target_labels import WithLabelled
 from segadapt.runs.trial import as_trial
 
@@ -86,18 +87,18 @@ class DataConfig(WithLabelled):
     """The data of a run.
 
     Attributes:
-        source: labelled source images.
+        source: labelled source images; null where the run has none and starts from a model file.
         target: target images; label paths of it are never resolved.
         oracle: target images with labels, for an oracle, for ``measure_labels`` and for ``labelled``.
         test: labelled target images on which results are reported; never trained on.
-        space: label space of the run by name, e.g. ``camvid11``; null is the source's own.
+        space: label space of the run by name, e.g. ``camvid11``; null is that of the source or of the given model.
         measure_labels: compare pseudo labels with ``oracle`` in the report. Nothing of it reaches training.
         cache_mb: memory for decoded images of each training process, in MB; its ``workers`` divide it.
         workers: decoding processes; 0 decodes in the training process.
         skip_damaged: replace unreadable files, named and counted, instead of stopping.
     """
 
-    source: DataSpec
+    source: DataSpec | None
     target: DataSpec
     oracle: DataSpec | None = None
     test: DataSpec | None = None
@@ -124,16 +125,15 @@ class RunConfig(Settings):
         precision: number format of the network: float32 (``32-true``), or bfloat16 where that is safe (``bf16-mixed``).
         model: the network; ``segadapt settings model``.
         data: source, target and test images; ``segadapt settings data``.
+        start: model file that a recipe starts from instead of training on the source (``--model``).
         evaluation: how test images are predicted; ``segadapt settings inference``.
         guard: judge without target labels whether adapting helped, and recommend a model.
         length: share of the published steps, in (0, 1], of every published stage (in a recipe that gives stages a
             ``length``, of those); null leaves each stage its own ``length``.
         every: settings of all stages. What a stage itself says counts more; of a stage that has a ``length``, what it
             says under ``short``. Only settings that all stages have.
-        plugins: packages that register methods, readers or augmentations when they are imported; kept in config.json,
-            so that a resumed run knows them.
-        stages: stages by name, run in order; the last one is the result. For the settings of a stage see
-            ``segadapt settings METHOD``.
+        plugins: packages that register methods, readers or augmentations when imported; a resumed run knows them.
+        stages: stages by name, run in order; the last one is the result; ``segadapt settings METHOD``.
     """
 
     title: str
@@ -143,6 +143,7 @@ class RunConfig(Settings):
     precision: Precision = "32-true"
     model: ModelConfig = ModelConfig()
     data: DataConfig
+    start: str | None = None
     evaluation: InferenceConfig = InferenceConfig()
     guard: bool = True
     length: Share | None = None
@@ -287,8 +288,9 @@ def _resolved(
     load_plugins([*plugins, *_named_by(overrides, where)])  # first, a recipe may be named after a method of theirs
     raw = {**start, **read_recipe(recipe, _methods_of_packages)}
     if data is not None:
-        raw = merge(raw, {"data": data})
+        raw = merge(raw, {"data": {"source": None, **data}})
         raw["data"] = {k: v for k, v in raw["data"].items() if k not in ("oracle", "test") or k in data}
+    raw, begun = started(raw, apply_overrides(raw, overrides), where)
     request = _request(raw, overrides, where)
     named = dict.fromkeys([*_listed(request.raw.get("plugins"), where), *plugins])
     load_plugins(list(named))  # before stages are checked, which may be of their methods
@@ -305,7 +307,7 @@ def _resolved(
         raw["stages"], more = as_trial(raw["stages"], request.said)
         notes = [*notes, *more]
     config = build_config({**raw, "plugins": list(named)}, where)
-    return Resolved(config, {name: stage.published for name, stage in stages.items()}, tuple(notes))
+    return Resolved(config, {name: stage.published for name, stage in stages.items()}, (*begun, *notes))
 
 
 def _request(raw: Mapping[str, Any], overrides: Sequence[str], where: str) -> Request:

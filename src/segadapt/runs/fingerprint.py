@@ -75,13 +75,13 @@ def fingerprints_of(config: RunConfig, opened: OpenedData, networks: Networks) -
 def data_fingerprint(opened: OpenedData) -> str:
     """Return a short hash of the training data: names and file sizes, wherever the files lie."""
     data = opened.training
-    readers = [reader_in(data.source), reader_in(data.target)]
+    parts = [data.target] if data.source is None else [data.source, data.target]
+    readers = [reader_in(part) for part in parts]
     return short_hash(
         [
             opened.space.names,
-            data.source.name,
-            files_fingerprint(data.source),
-            files_fingerprint(data.target),
+            parts[0].name,
+            *(files_fingerprint(part) for part in parts),
             data.source_size,
             data.target_size,
             *(reader and reader.key for reader in readers if any(readers)),

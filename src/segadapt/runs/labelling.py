@@ -93,7 +93,7 @@ def label_images(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".label-") as private:
         scratch = Path(private)
-        bundle = DataBundle(source=target, target=target, truth=truth, target_size=size, cache_folder=scratch)
+        bundle = DataBundle(source=None, target=target, truth=truth, target_size=size, cache_folder=scratch)
         environment = RoundEnvironment(
             bundle,
             loaded.space,

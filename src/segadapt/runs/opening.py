@@ -20,6 +20,7 @@ from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec
 from segadapt.runs.roots import resolve_root
 from segadapt.runs.spaces import in_space, require_several_classes
+from segadapt.runs.start import Known
 from segadapt.runs.target_labels import chosen
 
 PYTHON = "python"
@@ -104,24 +105,28 @@ class OpenedData:
     @property
     def bands(self) -> int:
         """Bands of all images of the run."""
-        return self.training.source.bands
+        return self.training.target.bands
 
     @property
     def readings(self) -> dict[str, str]:
         """A line on how images of other than 8-bit RGB are read, for source and target."""
-        found = {"source": reader_in(self.training.source), "target": reader_in(self.training.target)}
-        return {part: reader.described for part, reader in found.items() if reader is not None}
+        found = {part: reader_in(data) for part, data in self.datasets.items() if part != "test"}
+        return {part: reader.described for part, reader in found.items() if reader is not None and reader.described}
 
     @property
     def datasets(self) -> dict[str, Dataset]:
         """The data sets by their part in the run, without those that only an oracle opens."""
-        training, labelled = {"source": self.training.source, "target": self.training.target}, self.training.labelled
-        with_labels = {"labelled": labelled, "test": self.test}
-        return training | {part: dataset for part, dataset in with_labels.items() if dataset is not None}
+        training = self.training
+        parts = {"source": training.source, "target": training.target, "labelled": training.labelled, "test": self.test}
+        return {part: dataset for part, dataset in parts.items() if dataset is not None}
 
 
 def open_data(
-    config: DataConfig, roots: Mapping[str, str], cache_folder: Path, given: Given | None = None
+    config: DataConfig,
+    roots: Mapping[str, str],
+    cache_folder: Path,
+    given: Given | None = None,
+    known: Known | None = None,
 ) -> OpenedData:
     """Open the data sets of a run and bring their labels into one label space.
 
@@ -130,15 +135,22 @@ def open_data(
         roots: where named data sets lie.
         cache_folder: folder for statistics of the data, cached by content.
         given: data sets of the parts that have the reader ``python``.
+        known: stands in for what the source would say, in a run without.
 
     Raises:
         RequestError: a data set cannot be opened, or no class name is shared.
     """
     opener = _Opener(config, roots, given or {})
-    source = opener.open("source", config.source, labelled=True)
-    written = source.space
-    target = opener.open("target", config.target, labelled=False).unlabelled()
-    _require_same_bands(source, target, "target")
+    source = None if config.source is None else opener.open("source", config.source, labelled=True)
+    if source is not None:
+        written, reading = source.space, None
+    elif known is not None:
+        written, reading = known.space, known.reading
+    else:
+        raise RequestError("no source images and no model file to start from; give one of the two (docs/no_source.md)")
+    target = opener.open("target", config.target, labelled=False, reading=reading).unlabelled()
+    if source is not None:
+        _require_same_bands(source, target, "target")
 
     def opened(part: str, spec: DataSpec) -> Dataset:
         found = opener.open(part, spec, labelled=True, like=written, reading=reader_in(target))
@@ -149,8 +161,9 @@ def open_data(
     space = label_space(config.space) if config.space else written.numbered()
     if test is not None and not config.space:
         space = space.numbered_as(test.space)  # predictions are written in the ids of the target
-    source = in_space(source, space, "source", config.source.merge)
-    require_several_classes(written, space, config.source.merge)
+    if source is not None and config.source is not None:
+        source = in_space(source, space, "source", config.source.merge)
+        require_several_classes(written, space, config.source.merge)
 
     def labelled(part: str, spec: DataSpec) -> Dataset:
         return in_space(opened(part, spec), space, part, spec.merge)
@@ -172,7 +185,7 @@ def open_data(
         oracle=oracle,
         labelled=few,
         truth=truth,
-        source_size=config.source.size,
+        source_size=config.source.size if config.source is not None else None,
         target_size=config.target.size,
         cache_folder=cache_folder,
         cache=DecodedCache(config.cache_mb << 20),
@@ -213,7 +226,7 @@ class _Opener:
                 raise RequestError(f"{part}: labels are needed here, and the data set that was given has none")
             return dataset if labelled else dataset.unlabelled()
         source = self.config.source
-        if labelled and spec.reader == source.reader == "folder" and spec.classes is None:
+        if source and labelled and spec.reader == source.reader == "folder" and spec.classes is None:
             spec = spec.model_copy(update={"classes": source.classes, "ignore_ids": source.ignore_ids})
         masks = "target" if part == "oracle" else part  # an oracle sees the labels of the target
         partly = part == "oracle" and self.config.labelled is not None

@@ -22,6 +22,7 @@ def own_data(
     classes: Classes | None,
     ignore_ids: Sequence[int],
     pair: str | Mapping[str, str] | None = None,
+    known: LabelSpace | None = None,
 ) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]]]:
     """Return data sets that a script gives, and the settings of all data sets, by part of the run.
 
@@ -31,13 +32,15 @@ def own_data(
         classes: classes file of the masks, or class names or a label space of the data sets.
         ignore_ids: mask values in folders that belong to no class.
         pair: pattern of the names of images and masks, of source and test or by part of the run.
+        known: classes of a model that the run starts from; then it needs no source.
 
     Raises:
         RequestError: a part or the classes of a data set are missing.
     """
     given: dict[str, Dataset] = {}
     data: dict[str, dict[str, Any]] = {}
-    space = _space(classes) if datasets else None
+    space = (_space(classes) or known) if datasets else None
+    optional = ("test",) if known is None else ("source", "test")
     pairs = _pairs(pair, folders)
     for part, (images, labels) in folders.items():
         needs_labels = part != "target"
@@ -51,13 +54,13 @@ def own_data(
                 value = in_memory(part, value, space, labelled=needs_labels)
             given[part], data[part] = value, {"reader": PYTHON}
             continue
-        if images is None and labels is None and part == "test":
+        if images is None and labels is None and part in optional:
             continue
         lacking = "images" if images is None else "labels" if needs_labels and labels is None else None
         if lacking is not None:
             raise RequestError(
                 f"{part}_{lacking} is missing: give a recipe, or source_images, source_labels and target_images, or "
-                "data sets as source and target"
+                "data sets as source and target; a model file with target_images needs no source"
             )
         data[part] = {"images": os.fspath(images)} if images is not None else {}
         if part in pairs:

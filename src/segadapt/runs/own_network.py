@@ -44,6 +44,8 @@ def with_network(
                 "head and preprocessing describe a network of one's own; give network, or leave them out"
             )
         return config
+    if config.start is not None:
+        raise RequestError("network and model both say what the run starts from; give one of them")
     name, arguments = give_network(network, preprocessing=preprocessing, head=head)
     named = [o for o in overrides if o.startswith(("model.", "model="))]
     if config.model.name.startswith(HRDA):

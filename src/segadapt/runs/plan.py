@@ -29,6 +29,7 @@ from segadapt.runs.length import changed
 from segadapt.runs.networks import Networks
 from segadapt.runs.opening import Given, OpenedData, open_data
 from segadapt.runs.stage import stage_in_words
+from segadapt.runs.start import known_of
 
 _TIMED = 4
 """Steps of which the median counts, after those in which memory, caches and kernels get ready."""
@@ -61,7 +62,7 @@ def plan_run(
     runtime = Runtime(config.accelerator, config.precision)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        opened = open_data(config.data, roots, folder, given)
+        opened = open_data(config.data, roots, folder, given, known_of(config))
         record = Record(folder / "record", active=False)
         networks = Networks(config, opened.space, roots, folder, opened.bands)
         stages = []
@@ -87,7 +88,7 @@ def plan_run(
         "title": config.title,
         "model": config.model.name,
         "data": {
-            "source": len(opened.training.source),
+            "source": len(opened.training.source or ()),
             "target": len(opened.training.target),
             "labelled": len(opened.training.labelled) if opened.training.labelled is not None else 0,
             "test": len(opened.test) if opened.test is not None else 0,
@@ -151,7 +152,7 @@ def _changes(stage: StageConfig, published: StageConfig | None) -> dict[str, Any
 def measured(
     loop: Loop, streams: Mapping[str, Stream], classes: int, timed: int = _TIMED, patience: float = _PATIENCE
 ) -> tuple[float, dict[str, list[float]]]:
-    """Return the median time of a few steps in seconds, and the rates of ``matched`` optimisers.
+    """Return the median time of a few steps in seconds, and the rates of ``matched`` optimisers; 0 without a round.
 
     A stage that learns the source alone at first (``start`` steps) is timed before and after that, and the mean over
     its length is returned. Pseudo labels do not exist yet: target images go without them, or with soft labels that
@@ -164,6 +165,8 @@ def measured(
         timed: steps of which the median counts, at most.
         patience: seconds of steps after which no further one is timed.
     """
+    if not streams:
+        return 0.0, {}
     feeders = {
         name: loop.feeder(_without_pseudo_labels(stream, classes), len(streams)) for name, stream in streams.items()
     }
@@ -216,7 +219,7 @@ def around_the_steps(loop: Loop, opened: OpenedData, config: RunConfig) -> float
         seconds += method.rounds * len(data.target) * one
     if opened.test is not None:
         one = image_seconds(loop, opened.test, config.data.test_size, config.evaluation)
-        seconds += method.rounds * len(opened.test) * one
+        seconds += max(1, method.rounds) * len(opened.test) * one
     return seconds
 
 

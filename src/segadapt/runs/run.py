@@ -37,6 +37,7 @@ from segadapt.runs.opening import Given, OpenedData, open_data
 from segadapt.runs.reasons import lines_of
 from segadapt.runs.results import results_of
 from segadapt.runs.stage import StageRunner, stage_in_words
+from segadapt.runs.start import known_of
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Run:
         roots = roots or {}
         runtime = Runtime(config.accelerator, config.precision)
         _require_one_config(config, runtime)
-        opened = open_data(config.data, roots, out / "cache", given)
+        opened = open_data(config.data, roots, out / "cache", given, known_of(config))
         claim = claim_of(config, out)
         _require_folders(reuse)
         networks = Networks(config, opened.space, roots, out / "stages", opened.bands)

@@ -45,7 +45,7 @@ def stage_in_words(config: RunConfig, stage: StageConfig, network: str) -> Abstr
         "network": network,
         "batch": stage.batch_size,
         "crop": stage.augmentation.crop or "whole images",
-        "source size": data.source.size,
+        "source size": data.source.size if data.source is not None else None,
         "target size": data.target.size,
         "window": stage.inference.window,
         "norm": stage.norm,
@@ -111,7 +111,7 @@ class StageRunner:
         result = method.result()
         scores = self.scores(result)
         if scores is not None:
-            self._record_scores(stage, method.rounds - 1, loop.steps_done, scores)
+            self._record_scores(stage, max(0, method.rounds - 1), loop.steps_done, scores)
         if self.runtime.main:
             save_model(folder / MODEL, result, self.opened.space, self._provenance(stage))
             self._keep_prototypes(method, result, folder)
