@@ -97,7 +97,7 @@ def balanced(loaded: LoadedModel, data: OpenedData, strength: float) -> None:
     shares = torch.from_numpy(counts / counts.sum()).clamp(min=1e-4).float()
     layer = _classifier(loaded)
     with torch.no_grad():
-        layer.bias -= strength * shares.log()  # type: ignore[operator,assignment]
+        layer.bias -= strength * shares.log()  # type: ignore[operator]
 
 
 def sharpened(loaded: LoadedModel, data: OpenedData, factor: float) -> None:
