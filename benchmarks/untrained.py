@@ -105,7 +105,7 @@ def sharpened(loaded: LoadedModel, data: OpenedData, factor: float) -> None:
     layer = _classifier(loaded)
     with torch.no_grad():
         layer.weight *= factor
-        layer.bias *= factor  # type: ignore[operator]
+        layer.bias *= factor  # type: ignore[operator,assignment]
 
 
 def noisy(loaded: LoadedModel, data: OpenedData, share: float) -> None:
@@ -154,6 +154,7 @@ def make(source: Path, task: str, out: Path, roots: Mapping[str, str], changes: 
     config = build_config(raw, raw["title"])
     places = {**held["roots"], **roots}
     data = open_data(config.data, places, out / "cache")
+    assert data.test is not None
     file = source / "stages" / "source" / "model.safetensors"
     own = out / task / "source_only" / source.name / "stages" / "source" / "model.safetensors"
     for row, change in ROWS.items():

@@ -94,7 +94,7 @@ def test_everything_is_up_to_date() -> None:
 
 def test_kept_means_are_those_of_the_seeds() -> None:
     for path in (ROOT / "benchmarks").glob("*.json"):
-        for kept in json.loads(path.read_text())["table"]["rows"]:
+        for kept in json.loads(path.read_text()).get("table", {"rows": []})["rows"]:
             scores = list(kept["seeds"].values())
             assert kept["miou"] == pytest.approx(statistics.mean(scores))
             assert kept["spread"] == (pytest.approx(statistics.stdev(scores)) if len(scores) > 1 else None)

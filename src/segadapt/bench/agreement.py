@@ -114,7 +114,7 @@ class Errors(NamedTuple):
     """Counts of verdicts; "worse" and "better" are by more than :data:`MARGIN` points.
 
     Attributes:
-        count: adaptations judged.
+        judged: adaptations judged.
         helped: verdicts "helped", and ``helped_wrong`` where the model is not better.
         not_helped: verdicts "not helped", and ``not_helped_wrong`` where the model is better.
         unknown: no verdict; of these ``unknown_better`` and ``unknown_worse``.
@@ -123,7 +123,7 @@ class Errors(NamedTuple):
             ``mean_best`` of the better one of both.
     """
 
-    count: int
+    judged: int
     helped: int
     helped_wrong: int
     not_helped: int
@@ -144,7 +144,7 @@ def errors_of(found: Sequence[Judged]) -> Errors:
     refused = [one for one in found if one.verdict == "not helped"]
     open_ones = [one for one in found if one.verdict == "unknown"]
     return Errors(
-        count=len(found),
+        judged=len(found),
         helped=len(helped),
         helped_wrong=sum(one.gain <= MARGIN for one in helped),
         not_helped=len(refused),
@@ -223,7 +223,7 @@ def guard_table(models: Sequence[Model]) -> str:
     for name, own in {**tasks, "**all**": found}.items():
         e = errors_of(own)
         cells = [
-            str(e.count),
+            str(e.judged),
             f"{e.helped} ({e.helped_wrong})",
             f"{e.not_helped} ({e.not_helped_wrong})",
             str(e.unknown),

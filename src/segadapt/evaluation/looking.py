@@ -17,6 +17,7 @@ from segadapt.core.settings import checked
 from segadapt.data.colour_transfer import lab_statistics, transfer_colours
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.evaluation.scoring import working_image
+from segadapt.labels import LabelMap
 from segadapt.models.inference import InferenceConfig, scores
 from segadapt.models.store import LoadedModel
 from segadapt.pieces.confusion import confusion_counts
@@ -63,7 +64,8 @@ class Look:
 
 def evenly(dataset: Dataset, images: int) -> list[int]:
     """Return the indices of at most so many evenly spaced images."""
-    return np.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().astype(int).tolist()
+    places: list[int] = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().astype(int).tolist()
+    return places
 
 
 @torch.no_grad()
@@ -124,7 +126,7 @@ def _readable(dataset: Dataset, images: int, labelled: bool) -> Iterator[tuple[P
             continue
 
 
-def _labels_at_places(label: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def _labels_at_places(label: LabelMap) -> Tensor:
     """Return the labels [N] in the middle of each cell of the grid."""
     rows, columns = (((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(GRID, label.shape, strict=True))
     return torch.from_numpy(label[np.ix_(rows, columns)].astype(np.int64)).flatten()

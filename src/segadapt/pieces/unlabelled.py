@@ -24,7 +24,8 @@ def entropies(probabilities: Tensor) -> Tensor:
         >>> entropies(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
         tensor([0.6931, 0.0000])
     """
-    return torch.special.entr(probabilities).sum(-1)
+    terms: Tensor = torch.special.entr(probabilities)
+    return terms.sum(-1)
 
 
 def information(probabilities: Tensor) -> float:

@@ -180,7 +180,7 @@ def finished_stages(run: Path) -> list[Mapping[str, Any]]:
 
 def model_file(run: Path, row: Mapping[str, Any]) -> Path:
     """Return the model file of a stage of a run."""
-    return run / "stages" / row["stage"] / MODEL
+    return run / "stages" / str(row["stage"]) / MODEL
 
 
 def _require_same(data: Mapping[Path, TargetAndSource], on_target: bool) -> None:
