@@ -77,6 +77,7 @@ def input_of_target(loaded: LoadedModel, data: OpenedData, share: float) -> None
         share: of the way, in [0, 1].
     """
     moments = []
+    assert data.training.source is not None
     for dataset in (data.training.source, data.training.target):
         pixels = np.concatenate([dataset.image(i)[::8, ::8].reshape(-1, 3) for i in evenly(dataset, 40)]) / 255.0
         moments.append((pixels.mean(0), pixels.std(0)))
@@ -91,8 +92,10 @@ def input_of_target(loaded: LoadedModel, data: OpenedData, share: float) -> None
 def balanced(loaded: LoadedModel, data: OpenedData, strength: float) -> None:
     """Favour classes that are rare in the source labels: the classifier's bias gets ``- strength log share``."""
     counts = np.zeros(len(loaded.space))
-    for index in evenly(data.training.source, 40):
-        label = data.training.source.label(index)
+    source = data.training.source
+    assert source is not None
+    for index in evenly(source, 40):
+        label = source.label(index)
         counts += np.bincount(label.ravel(), minlength=256)[: len(counts)]
     shares = torch.from_numpy(counts / counts.sum()).clamp(min=1e-4).float()
     layer = _classifier(loaded)

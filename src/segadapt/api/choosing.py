@@ -157,6 +157,7 @@ class _Chooser:
             else networks_at_hand(self.config.model.name, self.runtime.device.type)
         )
         facts = facts_of(self.opened, self.runtime, names)
+        assert self.config.data.source is not None  # nothing is chosen for a run from a given model
         size = self.config.data.source.size
         alone = size == self.config.data.target.size == self.config.data.test_size and isinstance(size, int)
         said = any(self.wish.said(f"data.{part}.size") for part in ("source", "target", "test"))

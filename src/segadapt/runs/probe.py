@@ -74,6 +74,7 @@ def facts_of(opened: OpenedData, runtime: Runtime, networks: Sequence[str]) -> F
         runtime: device of the run.
         networks: names of those whose weights are at hand, the strongest first.
     """
+    assert opened.training.source is not None  # nothing is chosen for a run without one
     source, target = (usual_size(d) for d in (opened.training.source, opened.training.target))
     if source is None or target is None:
         raise RequestError("no image of the source or of the target can be read; 'segadapt data check' says why")
@@ -157,6 +158,7 @@ def cost_of(
         free: names of the stages whose length may be chosen.
         patience: seconds for the steps of each stage, after three of them.
     """
+    assert config.data.source is not None  # nothing is chosen for a run without one
     data = replace(
         opened.training,
         source_size=config.data.source.size,
@@ -260,6 +262,7 @@ def _decoding(sample: Dataset, size: Resize) -> float:
 def _bytes(opened: OpenedData) -> int:
     """Return the memory of all decoded training images and labels, about."""
     training, total = opened.training, 0
+    assert training.source is not None
     for dataset, size in ((training.source, training.source_size), (training.target, training.target_size)):
         height, width = working_size(*(usual_size(dataset) or (0, 0)), size)
         total += len(dataset) * height * width * (dataset.bands + 1)
