@@ -128,10 +128,8 @@ class RunConfig(Settings):
         start: model file that a recipe starts from instead of training on the source (``--model``).
         evaluation: how test images are predicted; ``segadapt settings inference``.
         guard: judge without target labels whether adapting helped, and recommend a model.
-        length: share of the published steps, in (0, 1], of every published stage (in a recipe that gives stages a
-            ``length``, of those); null leaves each stage its own ``length``.
-        every: settings of all stages. What a stage itself says counts more; of a stage that has a ``length``, what it
-            says under ``short``. Only settings that all stages have.
+        length: share of the published steps, in (0, 1], of the stages with a ``length``, or of all; null leaves theirs.
+        every: settings that all stages have. What a stage itself says counts more, or, with a ``length``, its ``short``.
         plugins: packages that register methods, readers or augmentations when imported; a resumed run knows them.
         stages: stages by name, run in order; the last one is the result; ``segadapt settings METHOD``.
     """
