@@ -129,7 +129,7 @@ class RunConfig(Settings):
         evaluation: how test images are predicted; ``segadapt settings inference``.
         guard: judge without target labels whether adapting helped, and recommend a model.
         length: share of the published steps, in (0, 1], of the stages with a ``length``, or of all; null leaves theirs.
-        every: settings that all stages have. What a stage itself says counts more, or, with a ``length``, its ``short``.
+        every: settings that all stages have. What a stage says counts more, or, with a ``length``, its ``short``.
         plugins: packages that register methods, readers or augmentations when imported; a resumed run knows them.
         stages: stages by name, run in order; the last one is the result; ``segadapt settings METHOD``.
     """
