@@ -117,6 +117,11 @@ def asked(
             resolved = resolve(recipe, changes, plugins, steps=steps)
     else:
         known = stored_space(own.model) if own.model is not None else None
+        if own.model is not None and known is None:
+            raise RequestError(
+                f"there is no model file of segadapt at '{own.model}'; give a *.safetensors of a run, or make one of a "
+                "published checkpoint with 'segadapt import'"
+            )
         given, data = own_data(datasets, own.folders, own.classes, own.ignore_ids, own.pair, known)
         if own.method == ORACLE and ORACLE not in data:
             raise RequestError(_WITHOUT_LABELS.format("method 'oracle'"))
