@@ -72,7 +72,6 @@ def plan(
         recipe, overrides, source_images, source_labels, target_images, test_images, test_labels, model
     )
     from segadapt.api import plan as planning
-    from segadapt.runs.reasons import lines_of
 
     planned = planning(
         recipe,
@@ -99,7 +98,14 @@ def plan(
     )
     if json:
         print_json(planned)
-        return
+    else:
+        _show(planned)
+
+
+def _show(planned: Mapping[str, Any]) -> None:
+    """Print a plan: what was chosen and why, the stages, the data, and what is not as published."""
+    from segadapt.runs.reasons import lines_of
+
     for line in [*lines_of(planned["chosen"]), *planned["notes"], *filter(None, [planned["advice"]])]:
         console.print(line, soft_wrap=True)
     rows = []

@@ -34,6 +34,7 @@ from segadapt.engine.loop import Loop, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
 from segadapt.errors import RequestError, RunError
+from segadapt.evaluation import looking
 from segadapt.evaluation.tiling import usual_size
 from segadapt.labels import IGNORE, LabelMap
 from segadapt.methods.stage_config import StageConfig
@@ -53,8 +54,6 @@ SEEN = 0.0002
 """Share of the pixels from which on a class counts for the size."""
 PICTURED = 10
 """Images that a finished stage is drawn on, and predicts, for the report."""
-JUDGED = 12
-"""Images of target and of source on which the verdict on a run looks at each of its models, in six views together."""
 DRAWN = 2.0
 """Seconds of drawing them, measured on one core of 2.5 GHz."""
 WRITTEN = 12.0
@@ -208,7 +207,9 @@ def _stage_cost(
     steps = method.rounds * stage_length(stage, streams)
     seconds, _ = measured(loop, streams, len(opened.space), TIMED, patience)
     one = image_seconds(loop, opened.training.target, config.data.test_size, config.evaluation)
-    predicted = PICTURED + 6 * JUDGED + (2 * min(IMAGES, len(opened.training.target)) if stage.role == "adapted" else 0)
+    predicted = (
+        PICTURED + 6 * looking.IMAGES + (2 * min(IMAGES, len(opened.training.target)) if stage.role == "adapted" else 0)
+    )
     beside = asked + around_the_steps(loop, opened, config) + DRAWN + predicted * one
     return StageCost(stage.name, steps, seconds, stage.length), beside
 

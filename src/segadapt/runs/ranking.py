@@ -19,6 +19,7 @@ from segadapt.runs.claim import CONFIG
 from segadapt.runs.config import build_config
 from segadapt.runs.networks import MODEL
 from segadapt.runs.opening import open_data
+from segadapt.runs.start import known_of
 
 RECOMMENDED = "steady"
 """Criterion that the study of ``docs/knowing_without_labels.md`` recommends."""
@@ -160,8 +161,11 @@ def data_of(run: Path, roots: Mapping[str, str] | None = None) -> TargetAndSourc
     if held is None:
         raise RequestError(f"'{run}' is not the folder of a run: it has no readable config.json")
     config = build_config(held["config"], held["config"]["title"])
-    unlabelled = {"test": None, "oracle": None, "measure_labels": False}
-    opened = open_data(config.data.model_copy(update=unlabelled), {**held["roots"], **(roots or {})}, run / "cache")
+    unlabelled = config.data.model_copy(
+        update={"test": None, "oracle": None, "labelled": None, "measure_labels": False}
+    )
+    places = {**held["roots"], **(roots or {})}
+    opened = open_data(unlabelled, places, run / "cache", known=known_of(config))
     return TargetAndSource(opened.training.target, opened.training.source, opened.space)
 
 
