@@ -19,6 +19,7 @@ QUICK = [
     "model.weights=null",
     "model.arguments={width: 16}",
     "source.steps=3",
+    "guard=false",
     "adapt.rounds=1",
     "adapt.epochs=0.5",
     "source.augmentation.crop=[32,32]",

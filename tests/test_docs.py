@@ -111,6 +111,15 @@ def test_the_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_apart")
+def test_the_python_of_the_page_on_few_labels_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (write_folder(Path("B0"), 4, shift=1.0) or Path("B0")).joinpath("labels").rename("B/masks")
+    Path("B/masks/003.png").unlink()
+    names = execute(ROOT / "docs/few_labels.md", monkeypatch)
+    assert names["result"].raw["target"]
+    assert names["one"].uncertainty > 0
+
+
+@pytest.mark.usefixtures("_apart")
 def test_the_page_on_extending_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     names = execute(EXTENDING, monkeypatch)
     assert [stage.method for stage in names["result"].stages] == ["source_only", "entropy"]
@@ -171,6 +180,7 @@ def test_every_page_with_python_is_tested() -> None:
     tested = {
         "README.md",
         "docs/extending.md",
+        "docs/few_labels.md",
         "docs/predict.md",
         "CONTRIBUTING.md",
     }  # the last by tests/methods/test_contributing.py

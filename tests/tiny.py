@@ -21,6 +21,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
 """Methods that work in rounds, and what shortens them."""
 ONLINE: dict[str, dict[str, Any]] = {
     "dacs": {},
+    "best": {},
     **{name: {"feature_classes": "all"} for name in ("daformer", "hrda", "mic")},
     "mpcl": {"feature_classes": "all", "mpcl": {"channels": 8, "bank": 200, "start": 20, "warmup": 0}},
 }

@@ -163,7 +163,7 @@ def test_stages_on_the_way_are_not_results(tmp_path: Path) -> None:
 def test_all_recipes_of_a_task_in_the_order_of_the_table() -> None:
     names = task_recipes("camvid_day_dusk")
     assert sorted(f"camvid_day_dusk/{n}" for n in names) == [n for n in recipe_names() if n.startswith("camvid_day")]
-    assert (names[0], names[-1]) == ("source_only", "oracle", "given")
+    assert (names[0], names[-1]) == ("source_only", "oracle")
     methods = [n for n in names if n in METHODS and n != "oracle"]
     assert methods == sorted(methods, key=list(METHODS).index)
     after = {n: names[names.index(n) - 1] for n in names[1:]}

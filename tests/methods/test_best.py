@@ -30,7 +30,7 @@ def batch(seed: int = 0) -> dict[str, Any]:
 
 
 def best(**settings: Any) -> Best:
-    settings = {"start": 0, **settings}
+    settings = {"source_share": 0.0, **settings}
     made = make("best", Pointwise(seed=3), block=4, feature_distance=0.0, rare_temperature=None, **settings)
     assert isinstance(made, Best)
     made.teacher.network.load_state_dict(Pointwise(seed=5).state_dict())
@@ -93,7 +93,7 @@ def test_the_network_that_is_kept(keep: str) -> None:
 
 
 def test_the_first_steps_are_those_of_source_training() -> None:
-    made = best(start=2)
+    made = best(source_share=0.5, steps=4)
     for expected in (
         ["source"],
         ["source"],
@@ -104,7 +104,7 @@ def test_the_first_steps_are_those_of_source_training() -> None:
         made.after_step(Environment())  # type: ignore[arg-type]
     assert int(made.teacher.steps) == 4
     assert int(made.sureness.steps.max()) == 2  # labels were made in two of the steps
-    again = best(start=2)
+    again = best(source_share=0.5, steps=4)
     again.load_state_dict(made.state_dict())  # a run that goes on knows how far it is
     assert len(backward(again.step(batch()))) == 3
 

@@ -23,7 +23,7 @@ def pseudo_labels(seed: int = 0) -> PseudoLabels:
     labels = torch.randint(0, K, (B, H, W), generator=rng)
     trusted = torch.rand(B, H, W, generator=rng) > 0.1
     weights = trusted * torch.arange(1.0, B + 1)[:, None, None] / B
-    return PseudoLabels(labels, weights, trusted, trusted & (labels > 1), weights.mean(), weights, torch.zeros(2, K))
+    return PseudoLabels(labels, weights, trusted, trusted & (labels > 1), weights.mean(), weights)
 
 
 def test_classes_of_another_target_crop_are_pasted_with_its_labels_and_weights() -> None:
@@ -61,7 +61,7 @@ def test_a_single_crop_is_mixed_with_itself() -> None:
     [
         ("dacs", {}, {"mixed"}),
         ("mic", {"feature_distance": 0.0, "rare_temperature": None}, {"mixed", "masked target"}),
-        ("best", {"feature_distance": 0.0, "rare_temperature": None, "start": 0}, {"mixed", "masked target"}),
+        ("best", {"feature_distance": 0.0, "rare_temperature": None, "source_share": 0.0}, {"mixed", "masked target"}),
     ],
 )
 def test_a_step_has_the_terms_of_the_target_alone(name: str, settings: dict[str, object], terms: set[str]) -> None:

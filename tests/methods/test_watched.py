@@ -23,7 +23,7 @@ from tests.tiny import raw_config
 DYE = (1.0, 0.0, 1.0)
 ON_STRONG_VIEWS = "distill"
 """Distillation compares student and teacher on one strong view (ProDA eq. 12); its labels come from whole images."""
-TEACHING = {"dacs", "daformer", "hrda", "mic", "mpcl", "adaptseg_mic", "proda", "cpsl", "cpsl_official"}
+TEACHING = {"best", "dacs", "daformer", "hrda", "mic", "mpcl", "adaptseg_mic", "proda", "cpsl", "cpsl_official"}
 
 
 @register_augmentation("dye", draws=0)

@@ -93,7 +93,9 @@ def test_every_command_works_with_a_package_of_ones_own(
     assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), 2e-4)
 
     test = ["--images", str(tmp_path / "test/images"), "--labels", str(tmp_path / "test/labels")]
-    scores = json.loads(command("evaluate", str(run), *test, "--classes", str(tmp_path / "classes.txt"), "--json"))
+    scores = json.loads(
+        command("evaluate", str(run), "--stage", "adapt", *test, "--classes", str(tmp_path / "classes.txt"), "--json")
+    )
     assert scores["miou"] == pytest.approx(resumed["rows"][-1]["scores"]["miou"])
     made = json.loads(command("predict", str(run), test[1], "--out", str(tmp_path / "out"), "--json"))
     assert made["count"] == 3

@@ -153,6 +153,7 @@ UNMARKED = {
     "optimiser.betas": "AdamW's own averages, of ten and a thousand steps at any length",
     "optimiser.weight_decay": "acts times the rate, which follows",
     "checkpoint_every": "decides no number",
+    "optimiser.layer_decay": "from block to block of the encoder",
     "lr_factor": "from round to round, whatever their steps",
     "bank": "features, not steps; the memory that they take",
     "mpcl.bank": "features of a class",
@@ -163,7 +164,7 @@ UNMARKED = {
 UNMARKED |= {
     f"{owner}.{name}": UNMARKED[f"optimiser.{name}"]
     for owner in ("discriminator_optimiser", "head_optimiser")
-    for name in ("momentum", "betas", "weight_decay")
+    for name in ("momentum", "betas", "weight_decay", "layer_decay")
 }
 
 

@@ -98,13 +98,13 @@ def test_steps_on_the_source_alone_count_by_their_share(tmp_path: Path, monkeypa
     clock = {"now": 0.0}
 
     def step(loop: Any, *_: Any) -> None:
-        clock["now"] += 1.0 if getattr(loop.method.config, "start", 1) else 5.0
+        clock["now"] += 1.0 if getattr(loop.method.config, "source_share", 1) else 5.0
 
     monkeypatch.setattr(plan_module.Loop, "step", step)
     monkeypatch.setattr(plan_module, "around_the_steps", lambda *_: 0.0)
     monkeypatch.setattr(plan_module.time, "perf_counter", lambda: clock["now"])
     monkeypatch.setattr(Best, "after_step", lambda *_: None)
-    config = build_config(raw_config(tmp_path, "best", test=False, start=3), "tiny")
+    config = build_config(raw_config(tmp_path, "best", test=False, source_share=0.75), "tiny")
     assert plan_run(config, {})["stages"][1]["step_seconds"] == 0.75 * 1 + 0.25 * 5
 
 

@@ -224,7 +224,7 @@ def test_two_folders_less(world: Path, tmp_path: Path) -> None:
 def test_images_of_a_script_need_no_class_names(world: Path) -> None:
     images = [torch.rand(3, 40, 56) for _ in range(2)]
     planned = segadapt.plan(model=model_of(world), target=images, method="cbst", measure=False)
-    assert planned["data"] == {"source": 0, "target": 2, "test": 0, "classes": ["ground", "box", "disc"]}
+    assert planned["data"] == {"source": 0, "target": 2, "labelled": 0, "test": 0, "classes": ["ground", "box", "disc"]}
     with pytest.raises(RequestError, match=r"no model file of segadapt at .*gone\.safetensors"):
         segadapt.plan(model=world / "gone.safetensors", target=images, measure=False)
     with pytest.raises(RequestError, match="give one of them"):

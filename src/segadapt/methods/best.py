@@ -7,7 +7,7 @@ Each part has a switch; what each brings on three tasks stands in docs/methods/b
     repeat
         x_s with the colours of a target image, and strong colours                (augmentation)
         L_s = CE(G(x_s), y_s);  L_fd of x_s                                       (DAFormer)
-        in the first steps only these                                             (start)
+        in the first half of the steps only these                                 (source_share)
         p = mean of softmax(G~(x_t)) and of its mirrored view                     (teacher_flip)
         y_t = argmax p;  w_t = 1 where p is as sure as G~ usually is of class y_t,
             exp(-(mu - max p)^2 / (2 n^2 sigma^2)) below                          (choice; SoftMatch, ICLR 2023)
@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from segadapt.core.settings import Scaling
@@ -43,8 +43,8 @@ class BestConfig(MICConfig):
     """Settings of the library's own method; what is not said here is as in MIC.
 
     Attributes:
-        start: steps on the source alone before the target is learnt. Labels are then those of a teacher that has met
-            strong colours already.
+        source_share: share of the steps, in [0, 1), that learn the source alone before the target is learnt. Labels are
+            then those of a teacher that has met strong colours already.
         choice: weight of a pseudo label: per ``class``, by how sure the teacher usually is of that class, or per
             ``image``, the q of DACS.
         choice_width: n, of the Gaussian below the mean confidence of a class, in standard deviations, above 0
@@ -57,12 +57,25 @@ class BestConfig(MICConfig):
     augmentation: Augmentation = Augmentation(jitter=0.5, colour_transfer="lab")
     feature_classes: Literal["things", "all"] | tuple[str, ...] = "all"
     teacher_flip: bool = True
-    start: Annotated[int, Scaling.STEPS] = Field(default=20000, ge=0)
+    source_share: float = Field(default=0.5, ge=0, lt=1)
     choice: Literal["class", "image"] = "class"
     choice_width: float = Field(default=0.5, gt=0)
     choice_momentum: Annotated[float, Scaling.MOMENTUM] = Field(default=0.999, ge=0, lt=1)
     keep: Literal["teacher", "student"] = "teacher"
-    WITHOUT_SOURCE: ClassVar[Without] = {**(MICConfig.WITHOUT_SOURCE or {}), "start": 0}
+    WITHOUT_SOURCE: ClassVar[Without] = {**(MICConfig.WITHOUT_SOURCE or {}), "source_share": 0.0}
+
+    @model_validator(mode="after")
+    def _share_of_steps(self) -> BestConfig:
+        if self.epochs is not None and self.source_share:
+            raise ValueError(
+                "source_share is a share of steps, and the stage counts epochs; give steps, or source_share=0"
+            )
+        return self
+
+    @property
+    def first_steps(self) -> int:
+        """Steps on the source alone."""
+        return round(self.source_share * (self.steps or 0))
 
 
 class Best(MIC):
@@ -81,10 +94,10 @@ class Best(MIC):
         self._done: int | None = None  # ``teacher.steps`` on this side of the device
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
-        """Yield the lines of the box; the first ``start`` steps are those of source training."""
+        """Yield the lines of the box; the first steps are those of source training."""
         if self._done is None:
             self._done = int(self.teacher.steps)
-        if self._done < self.config.start:
+        if self._done < self.config.first_steps:
             yield self.source_terms(batch["source"])
         else:
             yield from super().step(batch)

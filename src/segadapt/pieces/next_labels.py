@@ -35,8 +35,8 @@ def class_uncertainty(probabilities: Tensor, least_share: float = LEAST_SHARE) -
 
     Example:
         >>> p = torch.tensor([[1.0, 1.0, 0.5], [0.0, 0.0, 0.5]]).view(1, 2, 1, 3)
-        >>> class_uncertainty(p).round(decimals=3).tolist()  # class 0 alone is predicted, at three pixels
-        [0.333]
+        >>> class_uncertainty(p).mul(3).tolist()  # class 0 alone is predicted, at three pixels
+        [1.0]
     """
     p = at_least_float32(probabilities)
     best, classes = p.topk(2, dim=1)

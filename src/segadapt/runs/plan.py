@@ -154,7 +154,7 @@ def measured(
 ) -> tuple[float, dict[str, list[float]]]:
     """Return the median time of a few steps in seconds, and the rates of ``matched`` optimisers; 0 without a round.
 
-    A stage that learns the source alone at first (``start`` steps) is timed before and after that, and the mean over
+    A stage that learns the source alone at first (``source_share``) is timed before and after that, and the mean over
     its length is returned. Pseudo labels do not exist yet: target images go without them, or with soft labels that
     prefer no class.
 
@@ -174,13 +174,12 @@ def measured(
     rates = loop.match(0, optimisers, feeders)
     loop.method.train()
     first = _median(loop, feeders, optimisers, timed, patience)
-    start, steps = getattr(loop.config, "start", 0), loop.config.steps
-    if not start or steps is None:
+    share = getattr(loop.config, "source_share", 0.0)
+    if not share:
         return first, rates
-    loop.method.config = loop.config.model_copy(update={"start": 0})
+    loop.method.config = loop.config.model_copy(update={"source_share": 0.0})
     later = _median(loop, feeders, optimisers, timed, patience)
     loop.method.config = loop.config
-    share = min(1.0, start / steps)
     return share * first + (1 - share) * later, rates
 
 
