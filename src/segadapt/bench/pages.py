@@ -122,8 +122,8 @@ def _scores(rows: Sequence[Row], numbers: Sequence[int]) -> str:
             *(_number(row["seeds"].get(s)) for s in seeds),
             f"{row['mpa']:.1f}",
             _number(row["label_accuracy"], ".1%"),
-            f"{row['minutes']:.1f}",
-            str(row["peak_memory_mb"]),
+            _number(row["minutes"]),
+            _number(row["peak_memory_mb"], ".0f"),
         ]
         for row in rows
     ]
