@@ -26,7 +26,7 @@ from torch import nn
 from segadapt.cli.common import parse_roots
 from segadapt.core.files import read_json, write_json, write_text
 from segadapt.core.settings import checked
-from segadapt.evaluation.looking import evenly
+from segadapt.core.spacing import evenly_spaced
 from segadapt.evaluation.scoring import evaluate, working_image
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel, load_model, save_model
@@ -56,7 +56,7 @@ def statistics_of_target(loaded: LoadedModel, data: OpenedData, images: int, sha
         layer.momentum = None
         layer.train()
     target, inference = data.training.target, checked(InferenceConfig, loaded.inference, "inference")
-    chosen = evenly(target, images)
+    chosen = evenly_spaced(len(target), images)
     with torch.no_grad():
         for first in range(0, len(chosen), BATCH):
             shown = [
@@ -79,7 +79,8 @@ def input_of_target(loaded: LoadedModel, data: OpenedData, share: float) -> None
     moments = []
     assert data.training.source is not None
     for dataset in (data.training.source, data.training.target):
-        pixels = np.concatenate([dataset.image(i)[::8, ::8].reshape(-1, 3) for i in evenly(dataset, 40)]) / 255.0
+        places = evenly_spaced(len(dataset), 40)
+        pixels = np.concatenate([dataset.image(i)[::8, ::8].reshape(-1, 3) for i in places]) / 255.0
         moments.append((pixels.mean(0), pixels.std(0)))
     (mean, deviation), (wanted_mean, wanted_deviation) = moments
     old = loaded.model.preprocessing  # of networks with ImageNet's normalisation: RGB in [0, 1]
@@ -94,7 +95,7 @@ def balanced(loaded: LoadedModel, data: OpenedData, strength: float) -> None:
     counts = np.zeros(len(loaded.space))
     source = data.training.source
     assert source is not None
-    for index in evenly(source, 40):
+    for index in evenly_spaced(len(source), 40):
         label = source.label(index)
         counts += np.bincount(label.ravel(), minlength=256)[: len(counts)]
     shares = torch.from_numpy(counts / counts.sum()).clamp(min=1e-4).float()

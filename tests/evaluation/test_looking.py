@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.memory import in_memory
 from segadapt.evaluation.criteria import CRITERIA, agreement, criteria_of, ensemble_labels, mean_iou
-from segadapt.evaluation.looking import GRID, VIEWS, Look, evenly, look_at_model
+from segadapt.evaluation.looking import GRID, VIEWS, Look, look_at_model
 from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.models.segmenter import Output, Segmenter
 from segadapt.models.store import LoadedModel
@@ -120,8 +121,8 @@ def test_unreadable_images_are_left_out(data: tuple[Dataset, Dataset]) -> None:
 
 def test_images_are_evenly_spaced(data: tuple[Dataset, Dataset]) -> None:
     many = replace(data[0], items=data[0].items * 10)
-    assert evenly(many, 4) == [0, 10, 19, 29]
-    assert evenly(data[0], 20) == [0, 1, 2]
+    assert evenly_spaced(len(many), 4) == [0, 10, 19, 29]
+    assert evenly_spaced(len(data[0]), 20) == [0, 1, 2]
 
 
 def test_agreement_is_the_mean_iou_of_either_side() -> None:

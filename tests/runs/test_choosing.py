@@ -152,15 +152,15 @@ def test_a_run_that_began_keeps_its_choice(world: dict[str, Path], probe: Probe,
         return folder_config("dacs", parts, more)
 
     wish = choosing.Wish("20m", "dacs", ())
-    first, chosen = choosing.chosen(ask, wish, {}, [tmp_path])
+    first, chosen = choosing.chosen(ask(()), ask, wish, {}, [tmp_path])
     assert len(probe.seen) == 1
     claim_of(first.config, tmp_path).write(first.config, {}, chosen)
-    again, kept = choosing.chosen(ask, wish, {}, [tmp_path])
+    again, kept = choosing.chosen(ask(()), ask, wish, {}, [tmp_path])
     assert (again, kept) == (first, chosen)
     assert len(probe.seen) == 1
     claim_of(again.config, tmp_path).write(again.config, {})  # as resume does
     assert read_json(tmp_path / "config.json")["chosen"] == chosen  # type: ignore[index]
-    choosing.chosen(ask, choosing.Wish("40m", "dacs", ()), {}, [tmp_path])
+    choosing.chosen(ask(()), ask, choosing.Wish("40m", "dacs", ()), {}, [tmp_path])
     assert len(probe.seen) == 2
 
 

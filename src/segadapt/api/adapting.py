@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from segadapt.api.asking import Asked, OwnData, asked, changes_of
+from segadapt.api.asking import OwnData, asker, changes_of
 from segadapt.api.choosing import Wish, chosen
 from segadapt.core.files import require_writable
 from segadapt.data.bands import BandChoice
@@ -22,7 +21,6 @@ from segadapt.runs.consent import Accept
 from segadapt.runs.guard import guard
 from segadapt.runs.moved import Moved
 from segadapt.runs.own_data import Classes, PathLike
-from segadapt.runs.own_network import with_network
 from segadapt.runs.results import RunResult, find_model
 from segadapt.runs.run import Run, resumed
 
@@ -123,20 +121,16 @@ def adapt(
     }
     datasets = {"source": source, "target": target, "test": test}
     start = None if model is None else find_model(model)
-    has_source = start is None or source is not None or source_images is not None or recipe is not None
-    changes = changes_of(overrides, bands, start=start, source=has_source, seed=seed, length=length)
     described: dict[str, Any] = {"classes": classes, "ignore_ids": ignore_ids, "pair": pair}
     own = OwnData(folders=folders, datasets=datasets, **described, method=method, model=start)
-
-    def ask(more: Sequence[str]) -> Asked:
-        request = asked(recipe, [*more, *changes], plugins, own, steps)
-        return replace(request, config=with_network(request.config, network, head, preprocessing, changes))
-
-    first = ask(()).config
-    where = Path(out) if out is not None else Path("runs") / first.title / f"seed{first.seed}"
-    require_writable(where, "folder for the run ('out')")
+    changes = changes_of(overrides, bands, own, recipe is not None, seed=seed, length=length)
     wish = Wish.of(recipe, changes, method, budget, length=length, steps=steps)
-    request, choice = chosen(ask, wish, roots or {}, [where, *map(Path, reuse)], None if quiet else console.print)
+    ask = asker(recipe, own, changes, plugins, steps, (network, head, preprocessing))
+    first = ask(())
+    where = Path(out) if out is not None else Path("runs") / first.config.title / f"seed{first.config.seed}"
+    require_writable(where, "folder for the run ('out')")
+    kept, say = [where, *map(Path, reuse)], None if quiet else console.print
+    request, choice = chosen(first, ask, wish, roots or {}, kept, say)
     how: dict[str, Any] = {"quiet": quiet, "reuse": [Path(r) for r in reuse], "accept": accept, "chosen": choice}
     return _executed(Run.open(request.config, where, roots, given=request.given, notes=request.notes, **how), stage)
 

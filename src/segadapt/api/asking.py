@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from segadapt.data.bands import BandChoice
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
+from segadapt.models.segmenter import Preprocessing
 from segadapt.models.store import stored_space
 from segadapt.runs.budget import METHOD
 from segadapt.runs.config import Resolved, RunConfig, apply_overrides, listed, resolve, resolve_folders
 from segadapt.runs.own_data import Classes, PathLike, own_data
+from segadapt.runs.own_network import with_network
 from segadapt.runs.target_labels import about_target_labels, to_train_on
 
 ORACLE = "oracle"
@@ -60,24 +64,52 @@ class OwnData:
     model: Path | None = None
 
 
+Ask = Callable[[Sequence[str]], Asked]
+"""Returns the settings of a request with overrides laid below its own."""
+
+
+def asker(
+    recipe: PathLike | RunConfig | None,
+    own: OwnData,
+    changes: Sequence[str],
+    plugins: Sequence[str],
+    steps: int | None,
+    network: tuple[nn.Module | None, str | None, Preprocessing],
+) -> Ask:
+    """Return the function that makes settings of a call, for :func:`segadapt.api.choosing.chosen`.
+
+    Args:
+        recipe, own, changes, plugins, steps: see :func:`asked`.
+        network: ``network``, ``head`` and ``preprocessing`` of :func:`segadapt.adapt`.
+    """
+
+    def ask(more: Sequence[str]) -> Asked:
+        request = asked(recipe, [*more, *changes], plugins, own, steps)
+        return replace(request, config=with_network(request.config, *network, changes))
+
+    return ask
+
+
 def changes_of(
-    overrides: str | Sequence[str], bands: BandChoice, *, start: Path | None, source: bool, **numbers: float | None
+    overrides: str | Sequence[str], bands: BandChoice, own: OwnData, recipe: bool, **numbers: float | None
 ) -> list[str]:
     """Return overrides with what a call says in arguments of its own.
 
     Args:
         overrides: settings to change, as ``key.key=value``.
         bands: bands to read of source and target images; None for what the recipe says.
-        start: file of the model that the run starts from, if any.
-        source: whether it may have source images.
+        own: data of one's own, and the model that the run starts from.
+        recipe: whether a recipe is given, which has source images.
         numbers: values of settings by their names; those that are None are left out.
     """
     said = [f"{name}={value}" for name, value in numbers.items() if value is not None]
     if bands is not None:
         chosen = bands if isinstance(bands, str) else list(bands)
+        given = own.datasets["source"] is not None or own.folders["source"][0] is not None
+        source = recipe or given or own.model is None
         said += [f"data.{part}.bands={chosen}" for part in (("source", "target") if source else ("target",))]
-    if start is not None:
-        said.append(f"start={json.dumps(str(start))}")
+    if own.model is not None:
+        said.append(f"start={json.dumps(str(own.model))}")
     return [*listed(overrides), *said]
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segadapt.api.asking import Asked
+from segadapt.api.asking import Ask, Asked
 from segadapt.core.files import read_json
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
@@ -27,8 +27,6 @@ from segadapt.runs.length import shorter
 from segadapt.runs.opening import OpenedData, open_data
 from segadapt.runs.probe import cores, cost_of, facts_of
 
-Ask = Callable[[Sequence[str]], Asked]
-"""Returns the settings of a request with overrides laid below its own."""
 _LENGTHS = ("steps", "epochs", "length")
 WORKERS = 4
 """Decoding processes beside a GPU, at most; fewer where there are fewer cores."""
@@ -58,17 +56,43 @@ class Wish:
     def of(
         cls, recipe: Any, changes: Sequence[str], method: str | None, budget: str | float | None, **whole: Any
     ) -> Wish:
-        """Return the wish of a request; ``whole``: what it says of the length of the whole run."""
+        """Return the wish of a request; ``whole``: what it says of the length of the whole run.
+
+        Raises:
+            RequestError: the budget is no time, or not for this request.
+        """
         length = any(value is not None for value in whole.values()) or any(
             change.partition("=")[0].strip() == "length" for change in changes
         )
-        return cls(budget, method, tuple(changes), given=recipe is not None, shortened=length)
+        wish = cls(budget, method, tuple(changes), given=recipe is not None, shortened=length)
+        if wish.minutes is None:
+            return wish
+        if wish.given:
+            raise RequestError(
+                "a budget is for folders and data sets; a recipe has its length: give --length, or --steps, and "
+                "'segadapt plan' says what it takes"
+            )
+        if wish.shortened:
+            raise RequestError("a budget chooses the length; leave out --budget, or --length and --steps")
+        if wish.said("start"):
+            raise RequestError("a budget is not for a run from a given model; give --length, or --steps")
+        return wish
+
+    @property
+    def minutes(self) -> float | None:
+        """The budget in minutes; None for none."""
+        return None if self.budget is None else minutes_of(self.budget)
+
+    @property
+    def nothing_to_choose(self) -> bool:
+        """Whether a recipe, a given model, or a method without a budget leaves nothing to choose."""
+        return self.given or self.said("start") or (self.minutes is None and self.method is not None)
 
     @property
     def asked(self) -> dict[str, Any]:
         """The words that have to be the same for a choice to be taken again."""
         return {
-            "budget": None if self.budget is None else minutes_of(self.budget),
+            "budget": self.minutes,
             "method": self.method,
             "settings": list(self.changes),
         }
@@ -80,6 +104,7 @@ class Wish:
 
 
 def chosen(
+    request: Asked,
     ask: Ask,
     wish: Wish,
     roots: Mapping[str, str],
@@ -89,44 +114,32 @@ def chosen(
     """Return a request with the settings chosen for it, and the choice as config.json keeps it; None where nothing is.
 
     Args:
-        ask: makes the request's settings.
+        request: its settings as they were asked for.
+        ask: makes them with others below.
         wish: what it says about its default.
         roots: where named data sets lie.
         folders: runs whose choice is taken where they were asked for alike, the run's own first.
         say: told what is measured; None for nobody.
 
     Raises:
-        RequestError: the budget is too short, no time, or not for this request.
+        RequestError: the budget is too short.
     """
     started = time.perf_counter()
-    minutes = None if wish.budget is None else minutes_of(wish.budget)
-    if wish.given:
-        if minutes is not None:
-            raise RequestError(
-                "a budget is for folders and data sets; a recipe has its length: give --length, or --steps, and "
-                "'segadapt plan' says what it takes"
-            )
-        return ask(()), None
-    if minutes is not None and wish.shortened:
-        raise RequestError("a budget chooses the length; leave out --budget, or --length and --steps")
-    if wish.said("start") and minutes is not None:
-        raise RequestError("a budget is not for a run from a given model; give --length, or --steps")
-    if wish.said("start") or (minutes is None and wish.method is not None):
-        return ask(()), None
+    if wish.nothing_to_choose:
+        return request, None
     for folder in folders:
         kept = (read_json(folder / CONFIG) or {}).get("chosen")
         if kept is not None and kept["asked"] == wish.asked:
             return ask(kept["settings"]), kept
-    request = ask(())
     runtime = Runtime(request.config.accelerator, request.config.precision)
     with tempfile.TemporaryDirectory() as scratch:
         opened = open_data(request.config.data, roots, Path(scratch), request.given)
         maker = _Chooser(ask, wish, request.config, opened, runtime, roots, Path(scratch), say, started)
-        choice = maker.choose(minutes)
+        choice = maker.choose(wish.minutes)
         settings = maker.settings(choice)
     reasons = {"method": f"{METHOD}: {BECAUSE}"} if wish.method is None else {}
     reasons |= choice.reasons
-    if minutes is None and "length" not in reasons:
+    if wish.minutes is None and "length" not in reasons:
         reasons["length"] = "the recipe's; --budget 30m fits it to a time, and 'segadapt plan' says what it takes here"
     document = {"asked": wish.asked, "settings": settings, "because": reasons, "seconds": choice.seconds}
     return ask(settings), document
@@ -195,7 +208,7 @@ class _Chooser:
             self.roots,
             self.scratch,
             free=self._free,
-            patience=min(10.0, 60 * _PATIENCE * minutes_of(self.wish.budget or 0)),
+            patience=min(10.0, 60 * _PATIENCE * (self.wish.minutes or 0)),
         )
         found = json.loads(self.runtime.gather([json.dumps(None if cost is None else asdict(cost))])[0])
         return None if found is None else Cost(tuple(StageCost(**s) for s in found.pop("stages")), **found)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from segadapt.api.asking import Asked, OwnData, asked, changes_of
+from segadapt.api.asking import OwnData, asker, changes_of
 from segadapt.api.choosing import Wish, chosen
 from segadapt.data.bands import BandChoice
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.runs.config import RunConfig, listed
 from segadapt.runs.own_data import Classes, PathLike
-from segadapt.runs.own_network import with_network
 from segadapt.runs.plan import plan_run
 from segadapt.runs.results import find_model
 
@@ -72,8 +70,6 @@ def plan(
     6.9
     """
     start = None if model is None else find_model(model)
-    has_source = start is None or source is not None or source_images is not None or recipe is not None
-    changes = changes_of(overrides, bands, start=start, source=has_source, seed=seed, length=length)
     folders = {
         "source": (source_images, source_labels),
         "target": (target_images, target_labels),
@@ -82,12 +78,9 @@ def plan(
     datasets = {"source": source, "target": target, "test": test}
     described: dict[str, Any] = {"classes": classes, "ignore_ids": ignore_ids, "pair": pair}
     own = OwnData(folders=folders, datasets=datasets, **described, method=method, model=start)
-
-    def ask(more: Sequence[str]) -> Asked:
-        request = asked(recipe, [*more, *changes], listed(plugins), own, steps)
-        return replace(request, config=with_network(request.config, network, head, preprocessing, changes))
-
+    changes = changes_of(overrides, bands, own, recipe is not None, seed=seed, length=length)
     wish = Wish.of(recipe, changes, method, budget, length=length, steps=steps)
-    request, choice = chosen(ask, wish, roots or {})
+    ask = asker(recipe, own, changes, listed(plugins), steps, (network, head, preprocessing))
+    request, choice = chosen(ask(()), ask, wish, roots or {})
     planned = plan_run(request.config, roots or {}, measure, request.published, request.given)
     return {**planned, "notes": list(request.notes), "chosen": choice}

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from segadapt.bench.pages import grid
 from segadapt.evaluation.criteria import CRITERIA
 from segadapt.runs.guard import Verdict, verdict_of
 
@@ -208,7 +209,7 @@ def agreement_table(models: Sequence[Model]) -> str:
         lines.append(
             [f"`{name}`", *cells, _signed(_mean(known) if known else None), f"{_mean(r.regret for r in rows):.1f}"]
         )
-    return _grid(head, lines)
+    return grid(head, lines)
 
 
 def guard_table(models: Sequence[Model]) -> str:
@@ -230,13 +231,8 @@ def guard_table(models: Sequence[Model]) -> str:
         ]
         cells += [f"{e.harmful} ({e.harm_let_through})"]
         lines.append([name, *cells, *(f"{x:+.1f}" for x in (e.mean_always, e.mean_guard, e.mean_best))])
-    return _grid(head, lines)
+    return grid(head, lines)
 
 
 def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}"
-
-
-def _grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [f"| {' | '.join(cells)} |" for cells in (head, *lines)]
-    return "\n".join([rows[0], "|" + "---|" * len(head), *rows[1:]])

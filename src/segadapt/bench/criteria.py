@@ -18,8 +18,8 @@ from segadapt.evaluation.criteria import criteria_of, ensemble_labels
 from segadapt.evaluation.looking import Look, look_at_model
 from segadapt.models.store import load_model
 from segadapt.runs.claim import CONFIG
-from segadapt.runs.networks import MODEL
 from segadapt.runs.ranking import data_of
+from segadapt.runs.results import model_file
 
 
 class Candidate(NamedTuple):
@@ -136,7 +136,7 @@ def candidates_of(run: Path) -> list[Candidate]:
     source = _digest(outside) if outside.is_absolute() and outside.is_file() else ""
     found = []
     for row in results["rows"]:
-        file = run / "stages" / row["stage"] / MODEL
+        file = model_file(run, row["stage"])
         if row["role"] not in ("source", "adapted") or row["scores"] is None or not file.is_file():
             continue
         digest = _digest(file)

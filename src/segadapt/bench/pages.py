@@ -86,7 +86,7 @@ def sign_of(effects: Iterable[float]) -> str:
 # ---- parts of the page ----
 
 
-def _grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Write a table in Markdown."""
     cells = [head, ["---"] * len(head), *lines]
     return "\n".join(
@@ -128,7 +128,7 @@ def _scores(rows: Sequence[Row], numbers: Sequence[int]) -> str:
         for row in rows
     ]
     return (
-        f"mIoU of the last checkpoint on the test images, {counted(seeds)}{many}.\n\n{_grid([*head, 'peak MB'], lines)}"
+        f"mIoU of the last checkpoint on the test images, {counted(seeds)}{many}.\n\n{grid([*head, 'peak MB'], lines)}"
         "\n\nLabels right: accuracy of the last round's pseudo labels. Steps and minutes: of the method's own stage."
     )
 
@@ -142,7 +142,7 @@ def _classes(rows: Sequence[Row], before: Row | None) -> str:
     ]
     note = f"; the largest loss is against *{before['title']}*" if before else ""
     head = ["method", *names, *(["largest loss"] if before else [])]
-    return f"IoU by class (mean over seeds{note}):\n\n{_grid(head, lines)}"
+    return f"IoU by class (mean over seeds{note}):\n\n{grid(head, lines)}"
 
 
 def _loss(row: Row, before: Row) -> str:
@@ -164,7 +164,7 @@ def _labels(rows: Sequence[Row]) -> str:
         "Labels that are made during training, at the end of it. q: share of pixels of which the teacher is surer than "
         "its threshold."
     )
-    return f"{text}\n\n{_grid(head, lines)}" if lines else ""
+    return f"{text}\n\n{grid(head, lines)}" if lines else ""
 
 
 def _shares(rows: Sequence[Row]) -> str:
@@ -179,7 +179,7 @@ def _shares(rows: Sequence[Row]) -> str:
         lines.append([row["title"], *cells, _excess(row)])
     return (
         "Shares of the classes in the predictions on the test images, in percent, and the class with the largest "
-        f"excess over the truth, in points:\n\n{_grid(['method', *truth, 'largest excess'], lines)}"
+        f"excess over the truth, in points:\n\n{grid(['method', *truth, 'largest excess'], lines)}"
     )
 
 
@@ -196,7 +196,7 @@ def _prototypes(rows: Sequence[Row]) -> str:
         [row["title"], *(_number(row["prototypes"].get(n), ".2f") for n in names)] for row in rows if row["prototypes"]
     ]
     text = "Prototypes at the end (a use of 1: all of a class are used equally):"
-    return f"{text}\n\n{_grid(['method', *names], lines)}" if lines else ""
+    return f"{text}\n\n{grid(['method', *names], lines)}" if lines else ""
 
 
 def _ablations(ablations: Sequence[Row]) -> str:
@@ -218,7 +218,7 @@ def _ablations(ablations: Sequence[Row]) -> str:
         f"- {found['part']} of `{found['of']}`: `{' '.join(found['settings'])}`" for found in ablations
     )
     return (
-        f"Ablations. {RULE_OF_SIGNS} {agree} of {total} signs are the paper's.\n\n{_grid(head, lines)}\n\n"
+        f"Ablations. {RULE_OF_SIGNS} {agree} of {total} signs are the paper's.\n\n{grid(head, lines)}\n\n"
         f"What leaves out each part:\n\n{overrides}"
     )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from segadapt.core.settings import checked
+from segadapt.core.spacing import evenly_spaced
 from segadapt.data.colour_transfer import lab_statistics, transfer_colours
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.evaluation.scoring import working_image
@@ -60,12 +61,6 @@ class Look:
     def labels(self) -> Tensor:
         """[N] most probable classes of the target as it is."""
         return self.probabilities.argmax(1)
-
-
-def evenly(dataset: Dataset, images: int) -> list[int]:
-    """Return the indices of at most so many evenly spaced images."""
-    places: list[int] = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().astype(int).tolist()
-    return places
 
 
 @torch.no_grad()
@@ -118,7 +113,7 @@ def look_at_model(loaded: LoadedModel, target: Dataset, source: Dataset | None, 
 
 def _readable(dataset: Dataset, images: int, labelled: bool) -> Iterator[tuple[Picture, Tensor]]:
     """Yield the images of the sample that can be read, each with its labels [N] at the places, which may be empty."""
-    for index in evenly(dataset, images):
+    for index in evenly_spaced(len(dataset), images):
         try:
             image = dataset.image(index)
             yield image, _labels_at_places(dataset.label(index)) if labelled else torch.empty(0)

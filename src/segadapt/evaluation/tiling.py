@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segadapt.core.spacing import evenly_spaced
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.decode import picture_size
@@ -139,9 +140,8 @@ def view_by_size(image: Size, size: Resize, window: Size | None) -> View:
 
 def usual_size(dataset: Dataset) -> Size | None:
     """Return the median (height, width) of the images of a data set, from some of them; None without any."""
-    count = len(dataset)
-    places = np.linspace(0, count - 1, min(count, _LOOKED_AT)).round().astype(int).tolist()
-    sizes = [size for place in dict.fromkeys(places) if (size := _size_of(dataset, place)) is not None]
+    places = evenly_spaced(len(dataset), _LOOKED_AT)
+    sizes = [size for place in places if (size := _size_of(dataset, place)) is not None]
     if not sizes:
         return None
     height, width = np.median(sizes, axis=0).round().astype(int).tolist()

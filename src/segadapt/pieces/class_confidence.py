@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from segadapt.pieces.precision import wide
+from segadapt.pieces.teacher import growing_momentum
+
 _LEAST_VARIANCE = 1e-6
 
 
@@ -50,10 +53,10 @@ class ClassConfidence(nn.Module):
             counted: bool of the same shape, the pixels that count; None counts all.
 
         Returns:
-            [3, K] float64: pixels, sum and sum of squares of their confidence, by class.
+            [3, K] in the widest type of the device: pixels, sum and sum of squares of their confidence, by class.
         """
-        value = confidence.flatten().double()
-        ones = torch.ones_like(value) if counted is None else counted.flatten().double()
+        value = confidence.flatten().to(wide(confidence.device))
+        ones = torch.ones_like(value) if counted is None else counted.flatten().to(value)
         rows = torch.stack([ones, ones * value, ones * value * value])
         return torch.zeros(3, len(self.mean), dtype=value.dtype, device=value.device).index_add_(
             1, labels.flatten(), rows
@@ -70,7 +73,7 @@ class ClassConfidence(nn.Module):
         count = tally[0].clamp(min=1)
         mean = tally[1] / count
         variance = (tally[2] / count - mean * mean).clamp(min=0)
-        moved = torch.where(tally[0] > 0, 1 - (1 - 1 / (self.steps + 1)).clamp(max=momentum), 0.0)
+        moved = torch.where(tally[0] > 0, 1 - growing_momentum(self.steps, momentum), 0.0)
         self.mean.lerp_(mean.to(self.mean), moved)
         self.variance.lerp_(variance.to(self.variance), moved)
         self.steps += tally[0] > 0

@@ -10,13 +10,13 @@ import numpy as np
 
 from segadapt.core.files import write_json
 from segadapt.core.settings import checked
+from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.evaluation.predict import predict_array
 from segadapt.labels import LabelMap
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel, load_model
-from segadapt.runs.networks import MODEL
-from segadapt.runs.results import result_stage
+from segadapt.runs.results import before_and_after, model_file
 
 IMAGES = 20
 """Most target images that are predicted, evenly spaced."""
@@ -89,17 +89,13 @@ def compare(
     Returns:
         The results with ``change``, and the warnings; None where a run has no source model, or its result is that.
     """
-    source = next((row["stage"] for row in results["rows"] if row["role"] == "source"), None)
-    if source is None:
+    stages = before_and_after(results)
+    if stages is None:
         return None
-    chosen = next(row for row in results["rows"] if row["stage"] == result_stage(results))
-    if chosen["role"] != "adapted":
-        return None
-    files = [out / "stages" / stage / MODEL for stage in (source, chosen["stage"])]
+    files = [model_file(out, stage) for stage in stages]
     before, after = (load_model(file, device) for file in files)
-    places = np.linspace(0, len(target) - 1, min(IMAGES, len(target))).round().astype(int).tolist()
     pairs = []
-    for place in places:
+    for place in evenly_spaced(len(target), IMAGES):
         try:
             image = target.image(place)
         except DamagedFile:  # training has named it
@@ -107,7 +103,7 @@ def compare(
         pairs.append((_predicted(before, image), _predicted(after, image)))
     change = change_of(after.space.names, pairs)
     facts = {"before": list(change.before), "after": list(change.after), "names": list(change.names)}
-    whole = {**results, "change": {**change._asdict(), **facts, "source": source, "result": chosen["stage"]}}
+    whole = {**results, "change": {**change._asdict(), **facts, "source": stages[0], "result": stages[1]}}
     write_json(out / "results.json", whole)
     return whole, warnings_of(change, files[0])
 

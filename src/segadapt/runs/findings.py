@@ -208,10 +208,15 @@ def sizes_apart(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
             )
 
 
+def _shared(one: PartRead, other: PartRead) -> int:
+    """Count the images of one part that are, by their content, images of another one too."""
+    return len(one.report.contents.keys() & other.report.contents.keys())
+
+
 def tested_on_source(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
     """Find images of the source, whose labels are trained on, among the test images."""
     if "source" in parts and "test" in parts:
-        shared = len(parts["source"].report.contents.keys() & parts["test"].report.contents.keys())
+        shared = _shared(parts["source"], parts["test"])
         if shared:
             yield Finding(
                 "tested on the source",
@@ -225,7 +230,7 @@ def tested_on_source(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
 def tested_on_labelled(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
     """Find labelled target images, whose labels are trained on, among the test images."""
     if "labelled" in parts and "test" in parts:
-        shared = len(parts["labelled"].report.contents.keys() & parts["test"].report.contents.keys())
+        shared = _shared(parts["labelled"], parts["test"])
         if shared:
             yield Finding(
                 "tested on labelled images",
@@ -240,7 +245,7 @@ def source_as_target(parts: Mapping[str, PartRead]) -> Iterator[Finding]:
     target = parts.get("target")
     for other in ("source", "test"):
         if target is not None and other in parts:
-            shared = len(target.report.contents.keys() & parts[other].report.contents.keys())
+            shared = _shared(target, parts[other])
             if shared:
                 message = f"target: {shared} of {target.report.images} images are also images of the {other}"
                 yield Finding(f"target images in the {other}", "target", message, asked=False)

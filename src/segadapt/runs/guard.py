@@ -16,8 +16,7 @@ from segadapt.errors import RequestError
 from segadapt.evaluation.criteria import STEADY, criteria_of
 from segadapt.evaluation.looking import IMAGES, look_at_model
 from segadapt.models.store import load_model
-from segadapt.runs.networks import MODEL
-from segadapt.runs.results import result_stage
+from segadapt.runs.results import before_and_after, model_file
 
 Verdict = Literal["helped", "not helped", "unknown"]
 
@@ -75,15 +74,15 @@ def guard(
         stage); and a warning where the adapted model is not recommended. None where a run has no source model or no
         adapted one.
     """
-    roles = {row["stage"]: row["role"] for row in results["rows"] if row["role"] in ("source", "adapted")}
-    source = next((stage for stage, role in roles.items() if role == "source"), None)
-    adapted = result_stage(results)
-    if source is None or roles.get(adapted) != "adapted":
+    compared = before_and_after(results)
+    if compared is None:
         return None
+    source, adapted = compared
+    judged = [row["stage"] for row in results["rows"] if row["role"] in ("source", "adapted")]
     try:
         looks = {
-            stage: look_at_model(load_model(out / "stages" / stage / MODEL, device), target, labelled)
-            for stage in (source, *(stage for stage in roles if stage != source))
+            stage: look_at_model(load_model(model_file(out, stage), device), target, labelled)
+            for stage in (source, *(stage for stage in judged if stage != source))
         }
     except RequestError:  # damaged or unknown to this process: the run itself is finished
         return None
@@ -101,8 +100,8 @@ def guard(
     }
     whole = {**results, "guard": found}
     write_json(out / "results.json", whole)
-    other = out / "stages" / adapted / MODEL
-    return whole, [] if recommended == adapted else [f"{found['line']}; the adapted model is kept: {other}"]
+    kept = f"{found['line']}; the adapted model is kept: {model_file(out, adapted)}"
+    return whole, [] if recommended == adapted else [kept]
 
 
 def line_of(verdict: Verdict, recommended: str, with_source: bool) -> str:

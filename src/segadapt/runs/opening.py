@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from segadapt.core.spacing import evenly_spaced
 from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
@@ -80,7 +79,7 @@ def open_spec(
     if not len(dataset):
         raise RequestError(f"{where}: no images found")
     if spec.limit is not None and spec.limit < len(dataset):
-        dataset = dataset.subset(np.linspace(0, len(dataset) - 1, spec.limit).round().astype(int).tolist())
+        dataset = dataset.subset(evenly_spaced(len(dataset), spec.limit))
     return in_bands(replace(dataset, name=where) if spec.bands else dataset, spec.bands, reading)
 
 

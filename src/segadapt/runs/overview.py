@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from segadapt.core.spacing import evenly_spaced
 from segadapt.core.text import printable
 from segadapt.data.check import DAMAGED_IMAGE, UNSUPPORTED_IMAGE, CheckReport, check_dataset
 from segadapt.data.dataset import Dataset, Held
@@ -114,7 +113,7 @@ def read_parts(
 def _read(part: str, dataset: Dataset, own: bool, skip_damaged: bool, warn: Callable[[str], None]) -> PartRead:
     sample = dataset
     if len(dataset) > CHECKED_AT_START:
-        sample = dataset.subset(np.linspace(0, len(dataset) - 1, SAMPLED).round().astype(int).tolist())
+        sample = dataset.subset(evenly_spaced(len(dataset), SAMPLED))
     report = check_dataset(sample)
     wrong = [e for e in report.errors if not (skip_damaged and e.kind in (DAMAGED_IMAGE, UNSUPPORTED_IMAGE))]
     if wrong:
@@ -136,8 +135,7 @@ def _values(dataset: Dataset) -> MaskValues | None:
     masks = [item.label for item in dataset.items if isinstance(item.label, Path)]
     if not masks or folder_labels(dataset) is None:
         return None
-    places = np.linspace(0, len(masks) - 1, min(_MASKS_COUNTED, len(masks))).round().astype(int)
-    return count_values([masks[i] for i in places.tolist()])
+    return count_values([masks[i] for i in evenly_spaced(len(masks), _MASKS_COUNTED)])
 
 
 def overview(parts: Sequence[PartRead]) -> list[str]:

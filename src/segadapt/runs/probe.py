@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from segadapt.core.faults import told_fault
+from segadapt.core.spacing import evenly_spaced
 from segadapt.data.cache import DecodedCache
 from segadapt.data.check import check_dataset
 from segadapt.data.dataset import DamagedFile, Dataset
@@ -101,7 +102,7 @@ def cores() -> int:
 def sample_of_masks(dataset: Dataset) -> list[LabelMap]:
     """Return a few label maps of a data set, evenly spaced; those that cannot be read are left out."""
     masks = []
-    for place in _spread(dataset, MASKS):
+    for place in evenly_spaced(len(dataset), MASKS):
         try:
             masks.append(dataset.label(place))
         except (DamagedFile, RequestError):  # the run says it when it looks at the data
@@ -235,7 +236,7 @@ def _reading(opened: OpenedData) -> _Read:
     training = opened.training
     sizes = {"source": training.source_size, "target": training.target_size}
     for part, dataset in opened.datasets.items():
-        sample = dataset.subset(_spread(dataset, READ))
+        sample = dataset.subset(evenly_spaced(len(dataset), READ))
         started = time.perf_counter()
         check_dataset(sample)
         looked = (time.perf_counter() - started) / len(sample)
@@ -268,9 +269,3 @@ def _bytes(opened: OpenedData) -> int:
         height, width = working_size(*(usual_size(dataset) or (0, 0)), size)
         total += len(dataset) * height * width * (dataset.bands + 1)
     return total
-
-
-def _spread(dataset: Dataset, count: int) -> list[int]:
-    """Return evenly spaced places of a data set."""
-    places = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist()
-    return list(dict.fromkeys(places))

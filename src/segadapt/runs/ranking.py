@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import read_json
+from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.criteria import CRITERIA, criteria_of, ensemble_labels
-from segadapt.evaluation.looking import IMAGES, Look, evenly, look_at_model
+from segadapt.evaluation.looking import IMAGES, Look, look_at_model
 from segadapt.labels import LabelSpace
 from segadapt.models.store import load_model
 from segadapt.runs.claim import CONFIG
 from segadapt.runs.config import build_config
-from segadapt.runs.networks import MODEL
 from segadapt.runs.opening import open_data
+from segadapt.runs.results import model_file
 from segadapt.runs.start import known_of
 
 RECOMMENDED = "steady"
@@ -107,7 +108,7 @@ def rank_runs(
     rows = [(run, row) for run, found in opened.items() for row in found]
     looks = {}
     for run, row in rows:
-        loaded = load_model(model_file(run, row), device)
+        loaded = load_model(model_file(run, row["stage"]), device)
         looks[run, row["stage"]] = look_at_model(loaded, target, first.source)
     return Ranking(*_sorted(rows, looks, criterion, min(IMAGES, len(target))))
 
@@ -126,7 +127,7 @@ def _sorted(
         adapted = row["role"] == "adapted" and run in sources
         before = looks[run, sources[run]] if adapted else None
         found = criteria_of(looks[run, row["stage"]], before, together)
-        ranked.append(Ranked(run, row["stage"], row["title"], row["role"], model_file(run, row), found))
+        ranked.append(Ranked(run, row["stage"], row["title"], row["role"], model_file(run, row["stage"]), found))
     by = criterion or RECOMMENDED
 
     def place(model: Ranked) -> float:
@@ -176,15 +177,10 @@ def finished_stages(run: Path) -> list[Mapping[str, Any]]:
         RequestError: there is none.
     """
     results = read_json(run / "results.json")
-    rows = [row for row in (results or {}).get("rows", []) if model_file(run, row).is_file()]
+    rows = [row for row in (results or {}).get("rows", []) if model_file(run, row["stage"]).is_file()]
     if not rows:
         raise RequestError(f"'{run}' is a folder without a finished stage; give the folder of a run")
     return rows
-
-
-def model_file(run: Path, row: Mapping[str, Any]) -> Path:
-    """Return the model file of a stage of a run."""
-    return run / "stages" / str(row["stage"]) / MODEL
 
 
 def _require_same(data: Mapping[Path, TargetAndSource], on_target: bool) -> None:
@@ -204,7 +200,7 @@ def _require_same(data: Mapping[Path, TargetAndSource], on_target: bool) -> None
 
 def _sample(target: Dataset) -> list[list[str | int]]:
     """Return what identifies the images that are looked at."""
-    return [[len(target)], *(target.file_fingerprint(index) for index in evenly(target, IMAGES))]
+    return [[len(target)], *(target.file_fingerprint(index) for index in evenly_spaced(len(target), IMAGES))]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -80,7 +80,7 @@ class RunResult:
                 method=row["method"],
                 title=row["title"],
                 role=row["role"],
-                model=out / "stages" / row["stage"] / MODEL,
+                model=model_file(out, row["stage"]),
                 scores=row["scores"],
                 seconds=row["seconds"],
                 steps=row["steps"],
@@ -162,6 +162,19 @@ def result_stage(results: Mapping[str, Any]) -> str:
     return str(found[-1]["stage"])
 
 
+def model_file(run: Path, stage: str) -> Path:
+    """Return the model file of a stage of the run in a folder."""
+    return run / "stages" / stage / MODEL
+
+
+def before_and_after(results: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the stage of the source model and that of the result; None without the one, or if that is not adapted."""
+    before = next((row["stage"] for row in results["rows"] if row["role"] == "source"), None)
+    after = result_stage(results)
+    adapted = any(row["role"] == "adapted" and row["stage"] == after for row in results["rows"])
+    return (before, after) if before is not None and adapted else None
+
+
 def find_model(path: str | os.PathLike[str], stage: str | None = None) -> Path:
     """Return the model file behind a path: the path itself, or a model of the run in this folder.
 
@@ -188,9 +201,9 @@ def find_model(path: str | os.PathLike[str], stage: str | None = None) -> Path:
         names = [row["stage"] for row in results["rows"]]
         if stage not in names:
             raise RequestError(f"'{path}' has no finished stage '{stage}'; it has: {', '.join(names)}")
-        return path / "stages" / stage / MODEL
+        return model_file(path, stage)
     _require_adapted(path, results)
-    return path / "stages" / result_stage(results) / MODEL
+    return model_file(path, result_stage(results))
 
 
 def said_of_choice(path: Path) -> str:
@@ -207,7 +220,7 @@ def _require_adapted(run: Path, results: Mapping[str, Any]) -> None:
     config = (read_json(run / "config.json") or {}).get("config", {})
     adapted = [stage["name"] for stage in config.get("stages", []) if stage.get("role") == "adapted"]
     if adapted and not any(row["role"] == "adapted" for row in results["rows"]):
-        there = run / "stages" / result_stage(results) / MODEL
+        there = model_file(run, result_stage(results))
         raise RequestError(
             f"'{run}' holds no adapted model yet: stage '{adapted[0]}' is not finished; go on with 'segadapt resume "
             f"{run}', or give the model file of another stage, e.g. '{there}'"

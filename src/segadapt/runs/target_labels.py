@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from segadapt.core.settings import Settings
+from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError, nearest
 
@@ -76,10 +77,9 @@ def chosen(labelled: Dataset, target: Dataset, config: LabelledConfig) -> Datase
             f"data.labelled.images is {config.images}, but only {total} target images have labels in data.oracle"
         )
     if config.seed is None:
-        places = np.linspace(0, total - 1, config.images).round().astype(int)
-    else:
-        places = np.sort(np.random.default_rng(config.seed).permutation(total)[: config.images])
-    return labelled.subset(places.tolist())
+        return labelled.subset(evenly_spaced(total, config.images))
+    drawn = np.random.default_rng(config.seed).permutation(total)[: config.images]
+    return labelled.subset(np.sort(drawn).tolist())
 
 
 def _place(name: str, labelled: Dataset) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import Values, decode
 from segadapt.data.folders.pairing import IMAGE_ENDINGS, MASK_ENDINGS
@@ -162,5 +163,4 @@ def _by_folder(paths: Iterable[Path]) -> dict[Path, list[Path]]:
 
 def _spaced(paths: Sequence[Path], most: int) -> list[Path]:
     """Return at most so many of the paths, evenly spaced."""
-    places = np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)
-    return [paths[i] for i in dict.fromkeys(places.tolist())]
+    return [paths[i] for i in evenly_spaced(len(paths), most)]
