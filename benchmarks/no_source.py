@@ -26,7 +26,7 @@ MEASURED, PAGE = ROOT / "benchmarks/measured/no_source.json", ROOT / "docs/no_so
 BEGIN, END = "<!-- begin no source -->\n", "<!-- end no source -->"
 TASK = "camvid_day_dusk"
 METHODS = {"cbst": "CBST", "mic": "MIC", "best": "best"}
-SETTINGS = ("adapt.augmentation.crop=[96,128]", "data.measure_labels=false", "accelerator=cpu")
+SETTINGS = ("adapt.augmentation.crop=[96,128]", "data.measure_labels=false")
 """What is not as in the recipe: crops of a quarter of the image."""
 STEPS = 400
 GIVEN = "the given model"

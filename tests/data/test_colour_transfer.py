@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from segadapt.data.colour_transfer import lab_statistics, lab_to_rgb, rgb_to_lab, transfer_colours
 from segadapt.data.dataset import DamagedFile, Dataset, Item, Picture
 from segadapt.data.loader import Augmentation, Feeder, Part, Samples, Stream
+from segadapt.data.streams import Sampler
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
@@ -131,6 +132,24 @@ def test_every_sample_takes_the_colours_of_one_target_image() -> None:
             assert len(fits) == 1
             taken.update(fits)
     assert taken == {0, 1, 2, 3}
+
+
+def test_crops_go_a_random_part_of_the_way() -> None:
+    """From their own colours, by a part that is drawn for each sample, towards those that ``lab`` would give them."""
+    random = stream(LAB.model_copy(update={"colour_transfer": "lab_random"}))
+    sampler, ways = Sampler(random, 7), []
+    for batch, whole in zip(drawn(random, 0, 8), drawn(stream(), 0, 8), strict=True):
+        assert batch.ids == whole.ids
+        for image, name in zip(batch.images, batch.ids, strict=True):
+            plain = torch.from_numpy(noise(int(name[1:]))).permute(2, 0, 1)[None].float() / 255
+            own = torch.from_numpy(lab_statistics(noise(int(name[1:]))))[None]
+            chosen, way = sampler.colours(len(ways), 4)
+            wanted = torch.from_numpy(lab_statistics(target().image(chosen)))[None]
+            expected = transfer_colours(plain, own, own + way * (wanted - own))[0]
+            torch.testing.assert_close(image, expected, rtol=0, atol=1e-4)
+            ways.append(way)
+    assert min(ways) < 0.2
+    assert max(ways) > 0.8
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -30,7 +30,7 @@ def batch(seed: int = 0) -> dict[str, Any]:
 
 
 def best(**settings: Any) -> Best:
-    settings = {"source_share": 0.0, **settings}
+    settings = {"source_share": 0.0, "mpcl": None, **settings}
     made = make("best", Pointwise(seed=3), block=4, feature_distance=0.0, rare_temperature=None, **settings)
     assert isinstance(made, Best)
     made.teacher.network.load_state_dict(Pointwise(seed=5).state_dict())

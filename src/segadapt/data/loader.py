@@ -136,7 +136,7 @@ class _Pool(torch.utils.data.Dataset[Raw]):
         )
 
     def _colours(self, member: Member, image: Picture, number: int, damaged: list[str]) -> npt.NDArray[np.float32]:
-        """Return the LAB statistics [2, 2, C] of an image and of the image whose colours its crop takes."""
+        """Return the LAB statistics [2, 2, C] of an image and of the colours that its crop takes."""
         part = member.part
         if not part.colours:
             raise RequestError(
@@ -144,14 +144,17 @@ class _Pool(torch.utils.data.Dataset[Raw]):
                 "with Stream.with_colours, or set augmentation.colour_transfer=none"
             )
         target = part.colours
-        first = self.sampler.colours(number, len(target))
+        first, way = self.sampler.colours(number, len(target))
         own = self._statistics(("own", member.part_number, member.place), lambda: image)
 
         def wanted(attempt: int) -> npt.NDArray[np.float32]:
             place = (first + attempt) % len(target)
             return self._statistics(("wanted", member.part_number, place), lambda: target.image(place))
 
-        return np.stack([own, self._readable(wanted, len(target), damaged)])
+        found = self._readable(wanted, len(target), damaged)
+        if part.augmentation.colour_transfer == "lab_random":
+            found = own + np.float32(way) * (found - own)
+        return np.stack([own, found])
 
     def _statistics(self, key: _Described, image: Callable[[], Picture]) -> npt.NDArray[np.float32]:
         """Return the LAB statistics of an image; they are kept, so each image is decoded for them once at most."""

@@ -48,8 +48,9 @@ class Augmentation(Settings):
             none covers so large a share of its labelled pixels, in (0, 1] (DAFormer: 0.75 of source crops);
             null takes the first crop, and so do images without labels.
         colour_transfer: ``lab`` moves the mean and the standard deviation of each LAB channel of a random target image
-            to every crop of a source image, before everything else (the code of CPSL); ``none`` leaves colours.
-            Target images stay as they are. Of other bands than RGB, each band counts as a channel.
+            to every crop of a source image, before everything else (the code of CPSL); ``lab_random`` moves them a
+            random part of the way, drawn anew for each crop; ``none`` leaves colours. Target images stay as they are.
+            Of other bands than RGB, each band counts as a channel.
         extra: further augmentations by registered name with their settings, e.g. ``{fog: {density: 0.3}}``. They
             change the colours of the crop after ``jitter``, in the alphabetical order of their names; labels stay as
             they are.
@@ -61,7 +62,7 @@ class Augmentation(Settings):
     flip: bool = True
     jitter: float = Field(default=0.0, ge=0.0, le=1.0)
     max_class_share: float | None = Field(default=None, gt=0.0, le=1.0)
-    colour_transfer: Literal["none", "lab"] = "none"
+    colour_transfer: Literal["none", "lab", "lab_random"] = "none"
     extra: dict[str, dict[str, Any]] = Field(default={})
 
     @field_validator("extra")
@@ -216,9 +217,10 @@ class Sampler:
         part = int(np.searchsorted(self._starts, chosen, side="right")) - 1
         return Member(self.stream.parts[part], chosen - int(self._starts[part]), part_number=part)
 
-    def colours(self, number: int, images: int) -> int:
-        """Draw the image, of so many, whose colours a sample takes."""
-        return int(self.numbers(number, _COLOURS).integers(images))
+    def colours(self, number: int, images: int) -> tuple[int, float]:
+        """Draw the image, of so many, whose colours a sample takes, and a part of the way to them, in [0, 1)."""
+        rng = self.numbers(number, _COLOURS)
+        return int(rng.integers(images)), float(rng.random())
 
     def window(self, member: Member, label: LabelMap, rng: np.random.Generator, number: int) -> tuple[Window, Size]:
         """Draw the window of a sample, and the size (height, width) of its crop.

@@ -1,19 +1,20 @@
-"""The library's own method: MIC with the target's colours, a mirrored view, pixels chosen per class, and an average.
+"""The library's own method: MPCL on MIC, with the target's colours, a mirrored view, pixels chosen per class.
 
 Each part has a switch; what each brings on three tasks stands in docs/methods/best.md.
 
     Input: source (x_s, y_s), target x_t; network G
     G~ = G (the teacher)
     repeat
-        x_s with the colours of a target image, and strong colours                (augmentation)
+        x_s part of the way to the colours of a target image, strong colours      (augmentation)
         L_s = CE(G(x_s), y_s);  L_fd of x_s                                       (DAFormer)
         in the first half of the steps only these                                 (source_share)
         p = mean of softmax(G~(x_t)) and of its mirrored view                     (teacher_flip)
         y_t = argmax p;  w_t = 1 where p is as sure as G~ usually is of class y_t,
             exp(-(mu - max p)^2 / (2 n^2 sigma^2)) below                          (choice; SoftMatch, ICLR 2023)
         x_m, y_m, w_m mixed of x_s and x_t;  L_t = w_m CE(G(x_m), y_m)            (ClassMix)
+        L_con, L_pce of the features of x_m with y_m, w_m                         (MPCL)
         L_M = w_t CE(G(M * colours(x_t)), y_t) of masked images                   (MIC)
-        step on L_s + lambda L_fd + L_t + lambda_M L_M
+        step on L_s + lambda L_fd + L_t + lambda1 L_con + lambda2 L_pce + lambda_M L_M
         G~ follows G;  mu_c, sigma_c follow the confidence of class c
     return G~                                                                     (keep)
 """
@@ -34,6 +35,7 @@ from segadapt.methods.environment import Environment
 from segadapt.methods.mean_teacher import PseudoLabels
 from segadapt.methods.method import Terms
 from segadapt.methods.mic import MIC, MICConfig
+from segadapt.methods.mpcl_config import MPCLConfig
 from segadapt.methods.stage_config import Without
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.class_confidence import ClassConfidence
@@ -43,6 +45,7 @@ class BestConfig(MICConfig):
     """Settings of the library's own method; what is not said here is as in MIC.
 
     Attributes:
+        mpcl: several prototypes per class beside the classifier, whose losses shape the features; null for none.
         source_share: share of the steps, in [0, 1), that learn the source alone before the target is learnt. Labels are
             then those of a teacher that has met strong colours already.
         choice: weight of a pseudo label: per ``class``, by how sure the teacher usually is of that class, or per
@@ -54,9 +57,10 @@ class BestConfig(MICConfig):
     """
 
     method: str = "best"
-    augmentation: Augmentation = Augmentation(jitter=0.5, colour_transfer="lab")
+    augmentation: Augmentation = Augmentation(jitter=0.5, colour_transfer="lab_random")
     feature_classes: Literal["things", "all"] | tuple[str, ...] = "all"
     teacher_flip: bool = True
+    mpcl: MPCLConfig | None = MPCLConfig()
     source_share: float = Field(default=0.5, ge=0, lt=1)
     choice: Literal["class", "image"] = "class"
     choice_width: float = Field(default=0.5, gt=0)
@@ -79,7 +83,7 @@ class BestConfig(MICConfig):
 
 
 class Best(MIC):
-    """MIC whose teacher is surer, chooses pixels class by class, and is kept.
+    """MPCL on MIC whose teacher is surer, chooses pixels class by class, and is kept.
 
     State: the state of MIC, and ``sureness``, moments of the teacher's confidence per class.
     """
@@ -122,5 +126,6 @@ class Best(MIC):
             self.sureness.follow(self._seen, self.config.choice_momentum)
 
     def result(self) -> Segmenter:
-        """Return the teacher, or the network itself."""
-        return self.teacher.network if self.config.keep == "teacher" else super().result()
+        """Return the teacher or the network, with prototypes as its classifier if they are to predict."""
+        kept = self.teacher.network if self.config.keep == "teacher" else self.model
+        return kept if self.mpcl is None else self.mpcl.result(kept)

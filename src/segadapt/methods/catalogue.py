@@ -183,7 +183,7 @@ OWN: dict[str, MethodInfo] = {
         "segadapt.methods.best:Best",
         papers.BEST,
         "Best",
-        "the library's own: MIC with strong and transferred colours, a choice of pixels per class, and an average",
+        "the library's own: MPCL on MIC, strong and transferred colours, a choice of pixels per class, and an average",
     ),
     "mpcl": MethodInfo(
         "segadapt.methods.daformer:DAFormer",
