@@ -61,7 +61,11 @@ def test_a_single_crop_is_mixed_with_itself() -> None:
     [
         ("dacs", {}, {"mixed"}),
         ("mic", {"feature_distance": 0.0, "rare_temperature": None}, {"mixed", "masked target"}),
-        ("best", {"feature_distance": 0.0, "rare_temperature": None, "source_share": 0.0}, {"mixed", "masked target"}),
+        (
+            "best",
+            {"feature_distance": 0.0, "rare_temperature": None, "source_share": 0.0, "mpcl": None},
+            {"mixed", "masked target"},
+        ),
     ],
 )
 def test_a_step_has_the_terms_of_the_target_alone(name: str, settings: dict[str, object], terms: set[str]) -> None:

@@ -94,8 +94,10 @@ def test_warm_up_on_the_source_is_left_out(world: Path) -> None:
 
 def test_source_terms_are_left_out_and_said(world: Path) -> None:
     found = folders(world, "mic")
-    (note,) = found.notes
+    note, risk = found.notes
     assert note == "stage 'adapt' has feature_distance=0.0 and rare_temperature=null, as there are no source images"
+    assert risk.startswith("stage 'adapt': MIC labels while it trains, and without source images")
+    assert not any("labels while it trains" in note for note in folders(world, "cbst").notes)
     assert found.config.stages[1].feature_distance == 0
     with pytest.raises(RequestError, match=r"adapt.feature_distance=0\.0"):
         known_of(folders(world, "mic", "adapt.feature_distance=0.1").config)
@@ -202,7 +204,7 @@ def test_two_folders_less(world: Path, tmp_path: Path) -> None:
         overrides=["adapt.steps=2"],
         out=tmp_path / "run",
     )
-    assert [stage.method for stage in result.stages] == ["given", "best"]
+    assert [stage.method for stage in result.stages] == ["given", "cbst"]
     assert result.raw["space"]["names"] == list(load_model(model_of(world)).space.names)
     assert result.raw["change"]["source"] == "source"
     assert result.report is not None

@@ -16,7 +16,7 @@ from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.segmenter import Preprocessing
 from segadapt.models.store import stored_space
-from segadapt.runs.budget import METHOD
+from segadapt.runs.budget import METHOD, WITHOUT_SOURCE
 from segadapt.runs.config import Resolved, RunConfig, apply_overrides, listed, resolve, resolve_folders
 from segadapt.runs.own_data import Classes, PathLike, own_data
 from segadapt.runs.own_network import with_network
@@ -158,7 +158,8 @@ def asked(
         if own.method == ORACLE and ORACLE not in data:
             raise RequestError(_WITHOUT_LABELS.format("method 'oracle'"))
         data = to_train_on(data, apply_overrides({}, [c for c in changes if c.startswith("data.")]))
-        resolved = resolve_folders(own.method or METHOD, data, changes, plugins, steps=steps)
+        default = METHOD if data.get("source") else WITHOUT_SOURCE
+        resolved = resolve_folders(own.method or default, data, changes, plugins, steps=steps)
     return Asked(resolved.config, resolved.published, given, (*resolved.notes, *_about_target_labels(resolved.config)))
 
 

@@ -40,6 +40,9 @@ METHOD = "best"
 """Method of two folders for which none is named."""
 BECAUSE = "the library's own, made of what helped on the real tasks here (docs/methods/best.md)"
 """Why it is :data:`METHOD`."""
+WITHOUT_SOURCE = "cbst"
+"""Method of a model and a target folder for which none is named: without source it gained on all seeds, where methods
+with a mean teacher lost (docs/no_source.md)."""
 LARGEST = {"cpu": 1024, "mps": 1024}
 """Largest of them on a device; a GPU takes all that its memory holds."""
 UNTIMED = 512

@@ -18,6 +18,7 @@ from segadapt.core.settings import checked
 from segadapt.data.bands import BandReader, reader_of
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
+from segadapt.methods.mean_teacher import MeanTeacherConfig
 from segadapt.methods.registry import METHODS, method_info, stage_settings
 from segadapt.methods.stage_config import StageConfig, TaughtConfig
 from segadapt.models.build import model_config
@@ -31,6 +32,10 @@ GIVEN = "given"
 """Method of the stage that is the model file."""
 _SOURCE = "source"
 _TWICE = "hrda:"
+_RISK = (
+    "stage '{}': {} labels while it trains, and without source images such methods lost half of what the model knew "
+    "where cbst gained (docs/no_source.md); look at what the guard says at the end"
+)
 
 
 class Known(NamedTuple):
@@ -150,6 +155,7 @@ def _stages(
         kept[name] = _laid(own, changes)
         adapting += not isinstance(stage, TaughtConfig)  # a student learns from what the stage before it has learnt
         notes += _told(stage, {key: value for key, value in changes.items() if key != "initial"})
+        notes += [_RISK.format(stage.name, stage.title or stage.method)] if without and _labels_online(stage) else []
     if not adapting and (left_out or len(kept) == 1):
         raise RequestError(_trains_on_source(left_out[-1].method if left_out else "source_only"))
     notes += [f"stage '{s.name}' ({s.title or s.method}) trains on source images; left out" for s in left_out]
@@ -201,6 +207,11 @@ def _as_trained(raw: Mapping[str, Any], loaded: LoadedModel) -> dict[str, Any]:
 
 
 # ---- words ----
+
+
+def _labels_online(stage: StageConfig) -> bool:
+    """Return whether a mean teacher labels the target while the stage trains."""
+    return isinstance(stage, MeanTeacherConfig)
 
 
 def _does_without(name: str) -> bool:
