@@ -41,11 +41,12 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="folder of a study with rows source_only")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--root", action="append", default=[], help="NAME=FOLDER of a data set")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: write only")
     options = parser.parse_args()
     roots = dict(root.split("=", 1) for root in options.root)
     for seed in options.seeds:
-        for task in TASKS:
+        for task in options.tasks:
             model = options.source / task / "source_only" / f"seed{seed}" / "stages" / "source" / "model.safetensors"
             for row, labelled in rows_of(task, seed, model, roots).items():
                 run_row(task, row, seed, labelled, model, roots, options.out)
