@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segadapt.core.types import Size
-from segadapt.data.augment import Window, crop_batch, crop_labels
+from segadapt.data.augment import Grid, Window, crop_images
 from segadapt.data.cache import DecodedCache
 from segadapt.data.collating import Collated, Extra, Raw, Recoloured, collate
 from segadapt.data.colour_transfer import lab_statistics, transfer_colours
@@ -204,7 +205,7 @@ class Feeder:
             _Pool(self.stream, self.seed, cache, self.skip_damaged),
             batch_sampler=numbers,
             num_workers=self.workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, whole=self.stream.whole),
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if self.workers else None,
         )
@@ -214,8 +215,8 @@ class Feeder:
 
     def _finish(self, raw: Collated) -> Samples:
         whole = raw.images.to(self.device, non_blocking=True)
-        images = crop_batch(whole, raw.windows, raw.sizes, raw.crop)
-        labels = crop_labels(raw.labels.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
+        images = crop_images(whole, Grid(*(axis.at(self.device) for axis in raw.grid)))
+        labels = raw.labels.to(self.device, non_blocking=True).long()
         if raw.recoloured is not None:
             images = self._with_colours(images, raw.recoloured)
         if bool((raw.jitter > 0).any()):
