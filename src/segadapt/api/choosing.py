@@ -16,6 +16,8 @@ from typing import Any
 
 from segadapt.api.asking import Ask, Asked
 from segadapt.core.files import read_json
+from segadapt.core.kept import STATISTICS, kept_folder
+from segadapt.data.streaming import together
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.runs.at_hand import FOUNDATION, RATE, networks_at_hand
@@ -133,7 +135,8 @@ def chosen(
             return ask(kept["settings"]), kept
     runtime = Runtime(request.config.accelerator, request.config.precision)
     with tempfile.TemporaryDirectory() as scratch:
-        opened = open_data(request.config.data, roots, Path(scratch), request.given)
+        with together(runtime):
+            opened = open_data(request.config.data, roots, kept_folder(STATISTICS), request.given)
         maker = _Chooser(ask, wish, request.config, opened, runtime, roots, Path(scratch), say, started)
         choice = maker.choose(wish.minutes)
         settings = maker.settings(choice)

@@ -19,7 +19,7 @@ class DataBundle:
     Attributes:
         source: labelled source images; None where the run starts from a model file alone.
         target: target images; has no label paths.
-        cache_folder: folder for statistics of the data, cached by content.
+        cache_folder: folder for statistics of the data, cached by content; None keeps none.
         oracle: opens the target training set with labels; only called when an oracle is trained.
         labelled: target images with labels that stages may learn (``data.labelled``), or None.
         truth: the target training set with labels, to measure pseudo labels for the report; never given to a method.
@@ -31,7 +31,7 @@ class DataBundle:
 
     source: Dataset | None
     target: Dataset
-    cache_folder: Path
+    cache_folder: Path | None
     oracle: Callable[[], Dataset] | None = None
     labelled: Dataset | None = None
     truth: Dataset | None = None

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Precision = Literal["32-true", "bf16-mixed"]
+T = TypeVar("T")
 
 
 class Runtime:
@@ -112,11 +113,11 @@ class Runtime:
         for tensor, total in zip(tensors, sums, strict=True):
             tensor.detach().copy_(total / self.processes)
 
-    def gather(self, words: Sequence[str]) -> list[str]:
-        """Return the words of all processes, in the order of their ranks, in every process."""
+    def gather(self, words: Sequence[T]) -> list[T]:
+        """Return the words, or other plain values, of all processes, in the order of their ranks, in every process."""
         if self.processes == 1:
             return list(words)
-        parts: list[list[str]] = [[] for _ in range(self.processes)]
+        parts: list[list[T]] = [[] for _ in range(self.processes)]
         torch.distributed.all_gather_object(parts, list(words))
         return [word for part in parts for word in part]
 

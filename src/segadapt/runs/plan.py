@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Feeder, Part, Stream
 from segadapt.data.resize import Resize, resize_image
+from segadapt.data.streaming import together
 from segadapt.engine.loop import Loop, Optimisers, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, wait_for
@@ -62,7 +64,8 @@ def plan_run(
     runtime = Runtime(config.accelerator, config.precision)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        opened = open_data(config.data, roots, folder, given, known_of(config))
+        with together(runtime):
+            opened = open_data(config.data, roots, kept_folder(STATISTICS), given, known_of(config))
         record = Record(folder / "record", active=False)
         networks = Networks(config, opened.space, roots, folder, opened.bands)
         stages = []

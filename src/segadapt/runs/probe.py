@@ -154,7 +154,7 @@ def cost_of(
         opened: its data, opened at any working size.
         runtime: device.
         roots: where named weights files lie.
-        scratch: folder for statistics of the data; nothing else is written.
+        scratch: folder of a run that writes nothing.
         free: names of the stages whose length may be chosen.
         patience: seconds for the steps of each stage, after three of them.
     """
@@ -163,7 +163,6 @@ def cost_of(
         opened.training,
         source_size=config.data.source.size,
         target_size=config.data.target.size,
-        cache_folder=scratch,
         cache=DecodedCache(config.data.cache_mb << 20),
         workers=config.data.workers,
     )
