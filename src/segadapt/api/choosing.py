@@ -27,11 +27,9 @@ from segadapt.runs.claim import CONFIG
 from segadapt.runs.config import RunConfig
 from segadapt.runs.length import shorter
 from segadapt.runs.opening import OpenedData, open_data
-from segadapt.runs.probe import cores, cost_of, facts_of
+from segadapt.runs.probe import cost_of, facts_of
 
 _LENGTHS = ("steps", "epochs", "length")
-WORKERS = 4
-"""Decoding processes beside a GPU, at most; fewer where there are fewer cores."""
 _PATIENCE = 0.01
 """Share of the budget that timed steps of a stage may take, beyond the first three."""
 
@@ -224,8 +222,6 @@ class _Chooser:
 
     def _of_option(self, option: Option) -> list[str]:
         settings = []
-        if self.runtime.device.type == "cuda":  # a GPU waits for one process that decodes
-            settings.append(f"data.workers={max(0, min(WORKERS, cores() - 1))}")
         if option.network != self.config.model.name:
             settings += [f"model.name={option.network}", "model.weights=imagenet"]
         if option.size:

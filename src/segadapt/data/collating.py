@@ -110,6 +110,15 @@ def collate(raws: list[Raw], whole: bool = False) -> Collated:
     )
 
 
+def size_in_bytes(value: object) -> int:
+    """Return the bytes of all arrays and tensors in a batch, which a decoding process hands over in shared memory."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sum(map(size_in_bytes, value)) if isinstance(value, (tuple, list)) else 0
+
+
 def _extra(raws: Sequence[Raw]) -> list[Extra]:
     found = []
     for part in sorted({raw.part for raw in raws}):

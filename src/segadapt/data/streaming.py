@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.core.cores import cores
 from segadapt.errors import RequestError
 
 _MESSAGE = 8 << 20
@@ -103,7 +103,7 @@ def _place(found: tuple[int, Any, Any]) -> int:
 
 def default_threads() -> int:
     """Return how many decoding threads leave the machine usable; decoding releases the interpreter lock."""
-    return min(8, os.cpu_count() or 1)
+    return min(8, cores())
 
 
 def ordered_map(

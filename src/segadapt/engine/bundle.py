@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
@@ -25,7 +26,7 @@ class DataBundle:
         truth: the target training set with labels, to measure pseudo labels for the report; never given to a method.
         source_size, target_size: working sizes; None keeps the images.
         cache: decoded images.
-        workers: number of decoding processes per stream.
+        workers: decoding processes per stream, or ``auto``; see :mod:`segadapt.data.workers`.
         skip_damaged: whether a damaged file is skipped with a warning; otherwise it stops the run.
     """
 
@@ -38,7 +39,7 @@ class DataBundle:
     source_size: Resize = None
     target_size: Resize = None
     cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
-    workers: int = 0
+    workers: int | Literal["auto"] = 0
     skip_damaged: bool = False
 
     def labelled_source(self) -> Dataset:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from segadapt.core.randomness import Purpose, seed_step
 from segadapt.data.loader import Feeder, Samples, Stream
+from segadapt.data.workers import wanted
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
 from segadapt.engine.environment import RoundEnvironment
@@ -204,10 +205,11 @@ class Loop:
             device=self.runtime.device,
             rank=self.runtime.rank,
             processes=self.runtime.processes,
-            workers=self.data.workers,
+            workers=wanted(self.data.workers, self.runtime.device.type, streams),
             cache=self.data.cache,
             skip_damaged=self.data.skip_damaged,
             streams=streams,
+            warn=lambda text: self.record.warn(text, once="shared memory"),
         )
 
     def _prepare(self, environment: RoundEnvironment, round_index: int) -> None:

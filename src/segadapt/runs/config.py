@@ -16,6 +16,7 @@ from segadapt.core.registry import load_plugins
 from segadapt.core.settings import Settings, Shown, checked
 from segadapt.data.bands import BandChoice
 from segadapt.data.resize import Resize
+from segadapt.data.workers import Workers
 from segadapt.engine.runtime import Precision
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS, stage_settings
@@ -94,7 +95,7 @@ class DataConfig(WithLabelled):
         space: label space of the run by name, e.g. ``camvid11``; null is that of the source or of the given model.
         measure_labels: compare pseudo labels with ``oracle`` in the report. Nothing of it reaches training.
         cache_mb: memory for decoded images of each training process, in MB; its ``workers`` divide it.
-        workers: decoding processes; 0 decodes in the training process.
+        workers: decoding processes per stream; 0 decodes in the training process; ``auto`` goes by device and cores.
         skip_damaged: replace unreadable files, named and counted, instead of stopping.
     """
 
@@ -105,7 +106,7 @@ class DataConfig(WithLabelled):
     space: str | None = None
     measure_labels: bool = False
     cache_mb: int = Field(default=2000, ge=0)
-    workers: int = Field(default=0, ge=0)
+    workers: Workers = "auto"
     skip_damaged: bool = False
 
     @property

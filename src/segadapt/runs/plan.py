@@ -19,6 +19,7 @@ from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Feeder, Part, Stream
 from segadapt.data.resize import Resize, resize_image
 from segadapt.data.streaming import together
+from segadapt.data.workers import wanted
 from segadapt.engine.loop import Loop, Optimisers, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, wait_for
@@ -136,6 +137,7 @@ def _planned(loop: Loop, opened: OpenedData, config: RunConfig, measure: bool) -
         "rounds": method.rounds,
         "steps": sum(steps),
         "batch_size": stage.batch_size,
+        "workers": wanted(config.data.workers, loop.runtime.device.type, max(1, len(streams))),
         "step_seconds": seconds,
         "minutes": None if seconds is None else (sum(steps) * seconds + around) / 60,
         "rates": rates,

@@ -16,7 +16,6 @@ pictures, report     the same prediction, and :data:`DRAWN` and :data:`WRITTEN`
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +24,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from segadapt.core.cores import cores
 from segadapt.core.faults import told_fault
 from segadapt.core.spacing import evenly_spaced
 from segadapt.data.cache import DecodedCache
 from segadapt.data.check import check_dataset
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.resize import Resize, resize_image, resize_label, working_size
+from segadapt.data.workers import wanted
 from segadapt.engine.loop import Loop, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
@@ -92,11 +93,6 @@ def facts_of(opened: OpenedData, runtime: Runtime, networks: Sequence[str]) -> F
         networks=networks,
         kept=kept_at(masks, opened.space.names, SIZES),
     )
-
-
-def cores() -> int:
-    """Return the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sample_of_masks(dataset: Dataset) -> list[LabelMap]:
@@ -180,7 +176,8 @@ def cost_of(
                     torch.cuda.empty_cache()
                 return None
             raise
-        waiting = 0.0 if fits or config.data.workers else stage.batch_size * read.each
+        workers = wanted(config.data.workers, runtime.device.type, 2)  # a stage mostly has two streams
+        waiting = 0.0 if fits or workers else stage.batch_size * read.each
         stages.append(replace(cost, seconds=cost.seconds + waiting, free=stage.name in free))
         around += more
         memory = max(memory, peak_memory_mb(runtime.device))
