@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Precision = Literal["32-true", "bf16-mixed"]
+Strategy = Literal["auto", "ddp", "fsdp"]
 
 
 class Runtime:
