@@ -22,9 +22,10 @@ from segadapt.data.loader import Feeder, Samples, Stream
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
 from segadapt.engine.environment import RoundEnvironment
+from segadapt.engine.gradients import Gradients, gradients_of
 from segadapt.engine.matching import MEASURED, gradient_sizes, match
 from segadapt.engine.online import OnlineRecord
-from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
+from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate, trained_parameters
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.step_log import Measured, StepLog
@@ -102,6 +103,7 @@ class Loop:
         self.log = StepLog(self.config.name, runtime, record, self.online, folder.parent.parent)
         self.stop = StopRequest(runtime.processes)
         self.save = SaveRequest(runtime.processes, runtime.main, self.config.checkpoint_minutes)
+        self.gradients = Gradients([])
         self._named: set[str] = set()
         set_norm_mode(method.model, self.config.norm)
 
@@ -171,9 +173,12 @@ class Loop:
         return {**self.method.streams(round_index, environment), **labelled}
 
     def optimisers(self, round_index: int) -> Optimisers:
-        """Make a new optimiser for every network that the method trains."""
+        """Make a new optimiser for every network that the method trains, and what sums their gradients."""
         factor = self.method.learning_rate_factor(round_index)
-        return {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
+        made = {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
+        self.gradients.close()
+        self.gradients = gradients_of(trained_parameters(made.values()), self.runtime)
+        return made
 
     def match(self, round_index: int, optimisers: Optimisers, feeders: Mapping[str, Feeder]) -> dict[str, list[float]]:
         """Set the rates of optimisers that are ``matched`` by gradients of the round's first batches; return them."""
@@ -279,7 +284,7 @@ class Loop:
         means = self._backward(batch, optimisers)
         for optimiser in optimisers.values():
             if self.config.gradient_clip is not None:
-                parameters = [p for group in optimiser.param_groups for p in group["params"]]
+                parameters = trained_parameters([optimiser])
                 torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip, foreach=True)
             optimiser.step()
         names = [name for name, _ in means]
@@ -287,8 +292,7 @@ class Loop:
 
     def _backward(self, batch: dict[str, Samples], optimisers: Optimisers) -> list[tuple[str, Tensor]]:
         """Fill the gradients of all networks, summed over the processes; return the weighted means of all terms."""
-        for optimiser in optimisers.values():
-            optimiser.zero_grad(set_to_none=True)
+        self.gradients.start()
         found: list[tuple[str, Tensor]] = []
         generator = chain(self.method.step(batch), labelled_steps(self.method, batch))
         while True:
@@ -297,10 +301,10 @@ class Loop:
             if terms is None:
                 break
             means = self._global_means(terms)
-            self.runtime.fabric.backward(sum(means.values(), torch.zeros((), device=self.runtime.device)))
+            with self.gradients.one_pass():
+                self.runtime.fabric.backward(sum(means.values(), torch.zeros((), device=self.runtime.device)))
             found += [(name, mean.detach().float()) for name, mean in means.items()]
-        for optimiser in optimisers.values():
-            self.runtime.sum_gradients([p for group in optimiser.param_groups for p in group["params"]])
+        self.gradients.finish()
         return found
 
     def _global_means(self, terms: Terms) -> dict[str, Tensor]:
