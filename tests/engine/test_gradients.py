@@ -13,7 +13,10 @@ from segadapt.engine.runtime import Runtime
 from tests.engine.ranks import together
 
 # A pass reaches parts by their names, "b*" where the second process alone reaches b.
-STEPS = (["ab", "abc"], ["ab", "abc"], ["ab", "abc", "c"], ["ab", "abc"], ["ab"], ["abc*"], ["abcd"], ["abcd"], ["a*b"], ["ab"])
+STEPS = (
+    *(["ab", "abc"], ["ab", "abc"], ["ab", "abc", "c"], ["ab", "abc"], ["ab"]),
+    *(["abc*"], ["abcd"], ["abcd"], ["a*b"], ["ab"]),
+)
 
 
 def _network() -> nn.ModuleDict:

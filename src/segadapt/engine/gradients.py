@@ -1,11 +1,11 @@
 """Gradients summed over the processes, while the backward pass still runs.
 
 A step of a method is several backward passes, over parts of the networks; the gradient of a parameter is final in the
-last one. So the sums start in the last pass: gradients lie in buckets of some megabytes, and a bucket is sent as soon as
-the pass has made the last gradient in it. Which pass is the last, which parameters it reaches and in which order, is
-learnt from the step before; all processes agree on it in one message. A step that goes otherwise is summed exactly
-too, only later: what the last pass was not expected to reach is sent behind it, and what a further pass adds is
-summed again.
+last one. So the sums start in the last pass: gradients lie in buckets of some megabytes, and a bucket is sent as soon
+as the pass has made the last gradient in it. Which pass is the last, which parameters it reaches and in which order,
+is learnt from the step before; all processes agree on it in one message. A step that goes otherwise is summed exactly
+too, only later: what the last pass was not expected to reach is sent behind it, and what a further pass adds is summed
+again.
 
 DistributedDataParallel would ask for one forward of the wrapped network and one backward that reaches every parameter;
 losses here are sums over counts of all processes, so gradients are summed, never averaged.
@@ -36,7 +36,7 @@ class Bucket:
 
     def __init__(self, parameters: Sequence[nn.Parameter], overlapped: bool) -> None:
         self.parameters, self.overlapped = parameters, overlapped
-        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype, device=parameters[0].device)
+        self.flat = parameters[0].detach().new_zeros(sum(p.numel() for p in parameters))
         self.views: list[Tensor] = []
         offset = 0
         for p in parameters:
@@ -177,11 +177,10 @@ class GradientSum(Gradients):
 
     def _ready(self, parameter: Tensor) -> None:
         """Note a gradient, and send the buckets that are complete, in their order."""
-        if self.partial:
-            return
         assert isinstance(parameter, nn.Parameter)
-        self._reached[parameter] = None
-        if not self._open or parameter not in self._of:
+        self._reached.pop(parameter, None)
+        self._reached[parameter] = None  # behind all others
+        if self.partial or not self._open or parameter not in self._of:
             return
         assert self._plan is not None
         self._of[parameter].waiting -= 1
@@ -234,7 +233,9 @@ class GradientSum(Gradients):
         self._runtime.sum([table])
         known = list(zip(self._parameters, table.tolist(), strict=True))
         idle = [p for p, (ever, _, _) in known if not ever]
-        last = sorted((place, i) for i, (_, (_, reached, place)) in enumerate(known) if reached == self._runtime.processes)
+        last = sorted(
+            (place, i) for i, (_, (_, reached, place)) in enumerate(known) if reached == self._runtime.processes
+        )
         early = [p for p, (ever, reached, _) in known if ever and reached < self._runtime.processes]
         buckets = [
             *(Bucket(ps, True) for ps in split((self._parameters[i] for _, i in last), self._bucket_bytes)),
@@ -253,7 +254,7 @@ def gradients_of(parameters: Iterable[nn.Parameter], runtime: Runtime) -> Gradie
 
 
 def split(parameters: Iterable[nn.Parameter], limit: int) -> list[list[nn.Parameter]]:
-    """Split parameters, in their order, into lists of one dtype and device with at most ``limit`` bytes, or one alone."""
+    """Split parameters, in their order, into lists of one dtype and device: of at most ``limit`` bytes, or one each."""
     lists: list[list[nn.Parameter]] = []
     kind, size = None, 0
     for p in parameters:

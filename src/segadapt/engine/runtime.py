@@ -50,7 +50,6 @@ class Runtime:
 
     def __init__(self, accelerator: str = "auto", precision: Precision = "32-true", timeout: float = 600.0):
         import lightning_fabric  # slow to import, and needed by runs alone
-
         from lightning_fabric.strategies import DDPStrategy
 
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
