@@ -1,8 +1,6 @@
 """Devices, precision and processes, through Lightning Fabric.
 
-Gradients are added by the training loop, once per step, rather than by a wrapper around the
-network: a method may then run several forward and backward passes per step, over parts of the
-network, without the wrapper's restrictions, and losses are means over the batch of all processes.
+How gradients are summed over the processes is in :mod:`segadapt.engine.gradients`.
 """
 
 from __future__ import annotations
@@ -11,10 +9,11 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Precision = Literal["32-true", "bf16-mixed"]
+Strategy = Literal["auto", "ddp", "fsdp"]
 T = TypeVar("T")
 
 
@@ -37,28 +37,32 @@ class Runtime:
     Args:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
+        timeout: seconds that a process waits for another one.
 
     Attributes:
         device: device of this process.
         rank, processes: number of this process, from 0, and how many there are.
         precision: precision of the forward passes.
+        gradient_group: where gradients travel, so that they keep no order with other messages; None in a process alone.
 
     Raises:
         RequestError: the accelerator is unknown or not available.
     """
 
-    def __init__(self, accelerator: str = "auto", precision: Precision = "32-true"):
+    def __init__(self, accelerator: str = "auto", precision: Precision = "32-true", timeout: float = 600.0):
         import lightning_fabric  # slow to import, and needed by runs alone
+        from lightning_fabric.strategies import DDPStrategy
 
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local)
         logging_quiet()
+        patience = timedelta(seconds=timeout)
         try:
             self.fabric: Fabric = lightning_fabric.Fabric(
                 accelerator=accelerator,
                 devices=local,
                 num_nodes=nodes,
-                strategy="ddp" if local * nodes > 1 else "auto",
+                strategy=DDPStrategy(timeout=patience) if local * nodes > 1 else "auto",
                 precision=precision,
             )
         except (
@@ -76,6 +80,7 @@ class Runtime:
         self.rank: int = self.fabric.global_rank
         self.processes: int = self.fabric.world_size
         self.precision = precision
+        self.gradient_group: Any = torch.distributed.new_group(timeout=patience) if self.processes > 1 else None
 
     @property
     def main(self) -> bool:
@@ -137,16 +142,6 @@ class Runtime:
         whole[self.rank :: self.processes] = part
         self.sum([whole])
         return whole
-
-    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Add gradients over all processes; a parameter without gradient in this process counts as zero."""
-        if self.processes == 1:
-            return
-        parameters = [p for p in parameters if p.requires_grad]
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        self.sum([p.grad for p in parameters if p.grad is not None])
 
 
 def wait_for(device: torch.device) -> None:
