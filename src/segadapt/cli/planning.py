@@ -27,6 +27,7 @@ from segadapt.cli.common import (
     Bands,
     Budget,
     Classes,
+    FitMemory,
     IgnoreId,
     Json,
     Length,
@@ -63,6 +64,7 @@ def plan(
     length: Length = None,
     steps: TotalSteps = None,
     budget: Budget = None,
+    fit_memory: FitMemory = None,
     measure: Annotated[bool, typer.Option(help="Time a few steps of every stage on this machine.")] = True,
     plugin: Plugins = None,
     json: Json = False,
@@ -94,6 +96,7 @@ def plan(
         length=length,
         steps=steps,
         budget=budget,
+        fit_memory=fit_memory,
         measure=measure,
     )
     if json:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from segadapt.core.process_memory import forget_process_peak
 from segadapt.errors import RequestError, first_line
 from segadapt.version import __version__
 
@@ -160,9 +161,11 @@ def peak_memory_mb(device: torch.device) -> int:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Reset the peak memory of a GPU; the peak of a process cannot be reset."""
+    """Reset the peak memory of a GPU, or of the process; the latter on Linux alone."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    else:
+        forget_process_peak()
 
 
 def process_peak() -> int:

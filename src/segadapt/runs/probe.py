@@ -42,7 +42,7 @@ from segadapt.labels import IGNORE, LabelMap
 from segadapt.methods.stage_config import StageConfig
 from segadapt.runs.before_after import IMAGES
 from segadapt.runs.choice import SIZES, Cost, Facts, StageCost
-from segadapt.runs.config import RunConfig
+from segadapt.runs.config import DataConfig, RunConfig
 from segadapt.runs.networks import Networks
 from segadapt.runs.opening import OpenedData
 from segadapt.runs.overview import CHECKED_AT_START, SAMPLED
@@ -155,17 +155,10 @@ def cost_of(
         patience: seconds for the steps of each stage, after three of them.
     """
     assert config.data.source is not None  # nothing is chosen for a run without one
-    data = replace(
-        opened.training,
-        source_size=config.data.source.size,
-        target_size=config.data.target.size,
-        cache=DecodedCache(config.data.cache_mb << 20),
-        workers=config.data.workers,
-    )
-    opened = replace(opened, training=data)
+    opened = with_sizes(opened, config.data)
     networks = Networks(config, opened.space, roots, scratch / "stages", opened.bands)
     read = _reading(opened)
-    fits = _bytes(opened) <= config.data.cache_mb << 20
+    fits = decoded_bytes(opened) <= config.data.cache_mb << 20
     stages, around, memory = [], WRITTEN + read.looked + (read.decoded if fits else 0.0), 0
     for stage in config.stages:
         try:
@@ -182,6 +175,18 @@ def cost_of(
         around += more
         memory = max(memory, peak_memory_mb(runtime.device))
     return Cost(tuple(stages), around, memory)
+
+
+def with_sizes(opened: OpenedData, data: DataConfig) -> OpenedData:
+    """Return the data as other settings of sizes and of decoding read them, with nothing decoded yet."""
+    training = replace(
+        opened.training,
+        source_size=data.source.size if data.source is not None else None,
+        target_size=data.target.size,
+        cache=DecodedCache(data.cache_mb << 20),
+        workers=data.workers,
+    )
+    return replace(opened, training=training)
 
 
 def _stage_cost(
@@ -257,11 +262,12 @@ def _decoding(sample: Dataset, size: Resize) -> float:
     return (time.perf_counter() - started) / len(sample)
 
 
-def _bytes(opened: OpenedData) -> int:
+def decoded_bytes(opened: OpenedData) -> int:
     """Return the memory of all decoded training images and labels, about."""
     training, total = opened.training, 0
-    assert training.source is not None
     for dataset, size in ((training.source, training.source_size), (training.target, training.target_size)):
+        if dataset is None:
+            continue
         height, width = working_size(*(usual_size(dataset) or (0, 0)), size)
         total += len(dataset) * height * width * (dataset.bands + 1)
     return total
