@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.files import read_json, write_json
+from segadapt.core.kept import STATISTICS, kept_folder
+from segadapt.data.streaming import together
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
@@ -95,9 +97,10 @@ class Run:
                 the refused request stays in ``out``.
         """
         roots = roots or {}
-        runtime = Runtime(config.accelerator, config.precision)
+        runtime = Runtime(config.accelerator, config.precision, config.process_timeout)
         _require_one_config(config, runtime)
-        opened = open_data(config.data, roots, out / "cache", given, known_of(config))
+        with together(runtime):
+            opened = open_data(config.data, roots, kept_folder(STATISTICS), given, known_of(config))
         claim = claim_of(config, out)
         _require_folders(reuse)
         networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
