@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
@@ -41,7 +41,7 @@ def ordered_map(
     threads: int | None = None,
     ahead: int | None = None,
     memory: int | None = None,
-) -> Iterator[R]:
+) -> Generator[R]:
     """Yield ``work(item)`` of every item, in the order of the items, while threads work on the next ones.
 
     Args:
