@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -54,7 +55,7 @@ class Together:
         if self._processes > 1:
             self._store = torch.distributed.distributed_c10d._get_default_store()
         self._key = f"segadapt/{next(_numbers)}"
-        self._meetings, self._looked = 0, time.monotonic()
+        self._meetings, self._looked, self._ended = 0, time.monotonic(), False
 
     def look(self) -> None:
         """Go on, or end with the others; to be called between two images.
@@ -109,14 +110,29 @@ class Together:
             key: value for part in self._runtime.gather([json.dumps(found)]) for key, value in json.loads(part).items()
         }
 
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """End with the others where the block fails: what the caller does afterwards, nobody disturbs."""
+        try:
+            yield
+        except BaseException as problem:
+            self._end(problem)
+            raise
+
     def __enter__(self) -> Together:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if problem is None or self._store is None:
+        if problem is not None:
+            self._end(problem)
+
+    def _end(self, problem: BaseException) -> None:
+        """Tell the others of a failure, once, and wait for them; raise theirs if it is why this process failed."""
+        if self._store is None or self._ended:
             return
+        self._ended = True
         note = self._note()
         self._leave(f"{type(problem).__name__} process {self._rank}: {first_line(problem)}")
         if note is not None and not isinstance(problem, RunError):
