@@ -71,6 +71,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
     "criteria": ranking.criteria,
+    "passes": benching.passes,
     "step": benching.step,
     "study": benching.study,
     "thresholds": benching.thresholds,
