@@ -31,6 +31,8 @@ _EVERY = 0.1
 """Seconds between two looks for notes; a look asks the machine of the first process."""
 _PATIENCE = 3.0
 """Seconds that a failed process waits until the others have seen its note, so that folders are left tidy."""
+_ASKED = ("Interrupted", "Stopped", "KeyboardInterrupt")
+"""Names of what ends a process that was asked to."""
 _numbers = itertools.count()
 
 
@@ -146,7 +148,7 @@ class Together:
             kind, said = self._store.get(self._key).decode().split(" ", 1)
         except RuntimeError:  # the first process, which keeps the notes, is gone
             return RunError("ended with the first process of the run, which says why")
-        return (Interrupted if kind == Interrupted.__name__ else RunError)(f"ended with the others: {said}")
+        return (Interrupted if kind in _ASKED else RunError)(f"ended with the others: {said}")
 
     def _leave(self, note: str) -> None:
         """Leave a note unless there is one, and give the others time to see it."""
