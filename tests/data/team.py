@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Barrier
 from typing import Any, TypeVar
 
-from segadapt.data.streaming import together
+from segadapt.data.sharing import together
 
 R = TypeVar("R")
 

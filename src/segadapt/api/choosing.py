@@ -17,7 +17,7 @@ from typing import Any
 from segadapt.api.asking import Ask, Asked
 from segadapt.core.files import read_json
 from segadapt.core.kept import STATISTICS, kept_folder
-from segadapt.data.streaming import together
+from segadapt.data.sharing import together
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.runs.at_hand import FOUNDATION, RATE, networks_at_hand

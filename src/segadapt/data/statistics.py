@@ -25,7 +25,8 @@ from segadapt.core.files import replace_file
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import DamagedFile, Dataset, Drawn, Held
 from segadapt.data.masks.labelling import label_key
-from segadapt.data.streaming import add_up, exchanged, ordered_map, own_part
+from segadapt.data.sharing import add_up, exchanged, own_part
+from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError, RunError
 from segadapt.labels import LabelMap
 

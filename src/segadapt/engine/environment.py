@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from segadapt.core.types import Size
 from segadapt.data.dataset import Dataset
+from segadapt.data.sharing import together
 from segadapt.data.statistics import class_statistics, spatial_frequencies
-from segadapt.data.streaming import together
+from segadapt.data.streaming import Behind
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.damaged import DamagedFiles
 from segadapt.engine.label_store import LabelStore
@@ -25,6 +27,7 @@ from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.pseudo_labels import fitting_scores
 
 
 class RoundEnvironment:
@@ -36,24 +39,37 @@ class RoundEnvironment:
         seed: seed of the run.
         runtime, record: runtime and record of this process.
         folder: folder of the round; holds the labels and scores that the method stores.
-
-    Attributes:
-        kept_scores, soft_label: read the stored class scores or the soft label of a target image, by its index; can be
-            sent to decoding processes.
+        look: called between two images of a pass; raises where the pass is to end.
     """
 
     def __init__(
-        self, data: DataBundle, space: LabelSpace, *, seed: int, runtime: Runtime, record: Record, folder: Path
+        self,
+        data: DataBundle,
+        space: LabelSpace,
+        *,
+        seed: int,
+        runtime: Runtime,
+        record: Record,
+        folder: Path,
+        look: Callable[[], None] = lambda: None,
     ):
         self.space = space
         self.seed = seed
         self.has_source, self.target = data.source is not None, data.target
         self.source_size, self.target_size = data.source_size, data.target_size
-        self.kept_scores, self.soft_label = KeptScores(folder / "scores"), SoftLabels(folder / "soft")
+        self.kept_scores, self._soft_labels = KeptScores(folder / "scores"), SoftLabels(folder / "soft")
         self._data, self._runtime, self._folder = data, runtime, folder
-        self._damaged = DamagedFiles(record, data.skip_damaged)
-        self._passes = Passes(data, runtime, record, self._damaged)
-        self._labels = LabelStore(folder, data.target, space, truth=data.truth, runtime=runtime, damaged=self._damaged)
+        self._damaged, self._behind = DamagedFiles(record, data.skip_damaged), Behind()
+        self._passes = Passes(data, runtime, record, self._damaged, look)
+        self._labels = LabelStore(
+            folder,
+            data.target,
+            space,
+            truth=data.truth,
+            runtime=runtime,
+            damaged=self._damaged,
+            behind=self._behind,
+        )
 
     # ---- the data and its statistics ----
 
@@ -114,8 +130,15 @@ class RoundEnvironment:
         return self._labels.dataset()
 
     def keep_soft_label(self, index: int, log_p: Tensor) -> None:
-        """Store the log-probabilities [K, h, w] of a target image; see :meth:`SoftLabels.keep`."""
-        self.soft_label.keep(index, log_p)
+        """Store the log-probabilities [K, h, w] of a target image, behind the caller; see :meth:`SoftLabels.keep`."""
+        fitted = fitting_scores(log_p.detach()).clone()
+        self._behind.add(partial(self._soft_labels.keep, index, fitted), holds=fitted.nbytes)
+
+    @property
+    def soft_label(self) -> SoftLabels:
+        """The soft labels of the target images, by their index; can be sent to decoding processes."""
+        self._behind.finish()
+        return self._soft_labels
 
     def report(self, values: Mapping[str, Any]) -> None:
         """Add numbers about this round's labels to their summary; see :meth:`LabelStore.report`."""
@@ -139,8 +162,12 @@ class RoundEnvironment:
             shutil.rmtree(self._folder)
         self._runtime.barrier()
 
+    def storing(self) -> Behind:
+        """Return a context for the preparation: what it stores is on the disk when the block ends well."""
+        return self._behind
+
     def finish_preparation(self, stage: str, round_index: int) -> dict[str, Any] | None:
-        """Remove scores that training does not need, and write the summary of the labels.
+        """Wait for what is stored, remove scores that training does not need, write the summary of the labels.
 
         Every process must call this.
 
@@ -151,6 +178,7 @@ class RoundEnvironment:
         Returns:
             The summary, see :func:`segadapt.engine.label_store.summarise`; None if no label was stored.
         """
+        self._behind.finish()
         self._runtime.barrier()
         self._passes.warn_of_missing()
         if self._runtime.main:

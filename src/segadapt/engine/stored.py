@@ -16,7 +16,6 @@ from torch import Tensor
 
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile
-from segadapt.pieces.pseudo_labels import fitting_scores
 from segadapt.pieces.soft_store import decode, encode
 
 
@@ -35,10 +34,10 @@ class KeptScores:
         if needed:
             self._needed.touch()
 
-    def keep(self, index: int, scores: npt.NDArray[np.float16]) -> None:
-        """Store the scores [K, h, w] of one image."""
+    def keep(self, index: int, scores: Tensor) -> None:
+        """Store the scores [K, h, w] of one image; may be called in a thread."""
         content = io.BytesIO()
-        np.save(content, scores)
+        np.save(content, scores.cpu().numpy())
         write_bytes(self._file(index), content.getvalue())
 
     def close(self) -> None:
@@ -67,8 +66,8 @@ class SoftLabels:
     folder: Path
 
     def keep(self, index: int, log_p: Tensor) -> None:
-        """Store the log-probabilities [K, h, w] of one image; large maps are stored at a coarser resolution."""
-        write_bytes(self._file(index), encode(fitting_scores(log_p)))
+        """Store the log-probabilities [K, h, w] of one image, see :func:`fitting_scores`; may be called in a thread."""
+        write_bytes(self._file(index), encode(log_p))
 
     def __call__(self, index: int) -> npt.NDArray[np.float16]:
         return decode(_content(self._file(index)))

@@ -18,7 +18,7 @@ from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Feeder, Part, Stream
 from segadapt.data.resize import Resize, resize_image
-from segadapt.data.streaming import together
+from segadapt.data.sharing import together
 from segadapt.data.workers import wanted
 from segadapt.engine.loop import Loop, Optimisers, stage_length
 from segadapt.engine.record import Record

@@ -23,7 +23,7 @@ from typing import Any
 
 from segadapt.core.files import read_json, write_json
 from segadapt.core.kept import STATISTICS, kept_folder
-from segadapt.data.streaming import together
+from segadapt.data.sharing import together
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError

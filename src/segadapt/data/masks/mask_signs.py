@@ -22,7 +22,7 @@ from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import as_indices, decode
 from segadapt.data.files.decoded import Palette, Values
 from segadapt.data.masks.labelling import color_codes
-from segadapt.data.streaming import shared_map
+from segadapt.data.sharing import shared_map
 from segadapt.errors import RequestError, RunError
 
 _VERSION = 1
