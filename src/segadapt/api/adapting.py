@@ -11,6 +11,7 @@ from torch import nn
 from segadapt.api.asking import OwnData, asker, changes_of
 from segadapt.api.choosing import Wish, chosen
 from segadapt.core.files import require_writable
+from segadapt.core.names import title_folder
 from segadapt.data.bands import BandChoice
 from segadapt.engine.record import console
 from segadapt.models.segmenter import IMAGENET, Preprocessing
@@ -127,7 +128,9 @@ def adapt(
     wish = Wish.of(recipe, changes, method, budget, length=length, steps=steps)
     ask = asker(recipe, own, changes, plugins, steps, (network, head, preprocessing))
     first = ask(())
-    where = Path(out) if out is not None else Path("runs") / first.config.title / f"seed{first.config.seed}"
+    where = (
+        Path(out) if out is not None else Path("runs") / title_folder(first.config.title) / f"seed{first.config.seed}"
+    )
     require_writable(where, "folder for the run ('out')")
     kept, say = [where, *map(Path, reuse)], None if quiet else console.print
     request, choice = chosen(first, ask, wish, roots or {}, kept, say)

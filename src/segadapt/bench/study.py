@@ -27,6 +27,7 @@ import yaml
 from pydantic import Field
 
 from segadapt.core.files import read_json
+from segadapt.core.names import file_name
 from segadapt.core.settings import Settings, checked
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.stage_config import StageConfig
@@ -154,7 +155,10 @@ def _check(study: Study, where: str) -> None:
         raise RequestError(f"{where}: 'seeds' names a seed twice")
     if len({Path(task).name for task in study.tasks}) < len(study.tasks):
         raise RequestError(f"{where}: two tasks have the same last name and would share a folder; rename one")
+    for task in study.tasks:
+        file_name(Path(task).name, f"{where}: task")
     for name, row in study.rows.items():
+        file_name(name, f"{where}: row")
         if row.of and row.of not in known:
             raise RequestError(f"{where}: row '{name}' is of '{row.of}', which is no row{nearest(row.of, known)}")
         if row.of and study.rows[row.of].of:

@@ -10,6 +10,7 @@ from typing import Any
 from segadapt.bench.measures import averaged, measures
 from segadapt.bench.pages import markdown
 from segadapt.core.files import read_events, read_json, write_json, write_text
+from segadapt.core.names import file_name
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS
 from segadapt.recipes import recipe_names
@@ -94,7 +95,7 @@ def bench_table(
         table = bench_table("camvid_day_dusk", ["source_only", "cbst"], [0, 1], Path("bench"), roots)
         print(markdown(table))
     """
-    methods = task_recipes(task) if methods is None else methods
+    methods = task_recipes(task) if methods is None else [file_name(name, "recipe") for name in methods]
     table: dict[str, Any] = {}
     taken = _overrides_by_recipe(task, methods, overrides)
     out.mkdir(parents=True, exist_ok=True)

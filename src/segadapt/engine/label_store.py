@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segadapt.core.files import write_bytes, write_json
+from segadapt.core.documents import write_document
+from segadapt.core.files import write_bytes
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
 from segadapt.data.files.writing import encode_picture
@@ -71,11 +72,11 @@ class LabelStore:
             RunError: a file cannot be written.
         """
         label = label.to("cpu", torch.uint8)
-        write_bytes(self._file(index), self._stamp.into_png(encode_picture(".png", label.numpy())))
+        write_bytes(self._file(index), self._stamp.into_png(encode_picture(".png", label.numpy())), flush=False)
         self._counts += LabelCounts.of(label, self._true_label(index, label), len(self._space))
         if index in self._shown and confidence is not None:
             grey = (confidence.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
-            write_bytes(self._folder / "confidence" / f"{index:06d}.png", encode_picture(".png", grey))
+            write_bytes(self._folder / "confidence" / f"{index:06d}.png", encode_picture(".png", grey), flush=False)
 
     def dataset(self) -> Dataset:
         """Return the target data set with the stored labels."""
@@ -106,7 +107,7 @@ class LabelStore:
             "shown": sorted(self._shown),
         }
         if self._runtime.main:
-            write_json(self._folder / "labels.json", summary)
+            write_document(self._folder / "labels.json", summary)
         self._runtime.barrier()
         return summary
 

@@ -68,9 +68,10 @@ class Passes:
         """Run the network once over this process's target images; its scores go to ``kept``."""
         sizes: dict[int, Size] = {}
         for index, image in self.target_images():
-            with self._runtime.autocast():
-                compact = scores(model, image, inference)[0]
-            kept.keep(index, encode_scores(compact))
+            if not kept.has(index):  # an interrupted pass with the same weights may have stored it
+                with self._runtime.autocast():
+                    compact = scores(model, image, inference)[0]
+                kept.keep(index, encode_scores(compact))
             sizes[index] = (image.shape[-2], image.shape[-1])
         return TargetPass(kept, sizes, self._runtime.device, inference.align_corners)
 
