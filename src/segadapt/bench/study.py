@@ -26,9 +26,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from segadapt.core.files import read_json
 from segadapt.core.names import file_name
 from segadapt.core.settings import Settings, checked
+from segadapt.engine.run_files import read_held, read_results
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.stage_config import StageConfig
 from segadapt.recipes.merging import parse_yaml
@@ -225,13 +225,13 @@ def finished(job: Job, out: Path) -> bool:
 
 def is_whole(run: Path) -> bool:
     """Tell whether the run in a folder has the results of all its stages."""
-    held, results = read_json(run / "config.json"), read_json(run / "results.json")
-    return bool(held and results) and len(results["rows"]) == len(held["config"]["stages"])
+    held, results = read_held(run), read_results(run)
+    return held is not None and results is not None and len(results["rows"]) == len(held["config"]["stages"])
 
 
 def changed_settings(study: Study, job: Job, out: Path) -> list[str]:
     """List the settings in which the run in a job's folder differs from the study; paths of models do not count."""
-    held = read_json(job.folder(out) / "config.json")
+    held = read_held(job.folder(out))
     if held is None:
         return []
     names = differing_settings(held["config"], config_of(study, job, out).model_dump(mode="json"))

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from segadapt.bench.study import Job, Study, changed_settings, config_of, finished, jobs_of
 from segadapt.bench.study_tables import write_tables
-from segadapt.core.files import read_json
 from segadapt.core.signals import answering, unhurried
+from segadapt.engine.run_files import read_results
 from segadapt.errors import RequestError, RunError, one_line
 
 _PATIENCE = 60
@@ -188,6 +188,6 @@ def _stop(running: Iterable[_Running]) -> None:
 
 
 def _score(job: Job, out: Path) -> str:
-    results = read_json(job.folder(out) / "results.json")
+    results = read_results(job.folder(out)) or {"rows": []}
     scores = [row["scores"]["miou"] for row in results["rows"] if row["scores"] is not None]
     return "mIoU " + ", ".join(f"{score:.1f}" for score in scores)

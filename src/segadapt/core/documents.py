@@ -7,7 +7,7 @@ itself, so each of these is noticed when it is read, and one line says which fil
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ def read_document(path: Path, shape: type[Any], mend: str) -> dict[str, Any] | N
 
 
 @cache
-def _adapter(shape: type[Any]) -> TypeAdapter[Any]:
+def _adapter(shape: Hashable) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter  # slow to import; commands that read no such file do without it
 
     return TypeAdapter(shape)

@@ -10,7 +10,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -143,6 +145,46 @@ def append_text(path: Path, text: str) -> None:
         ) from None
 
 
+def claim_file(path: Path, content: bytes) -> bool:
+    """Make a file that is not there yet, whole at once; return whether it was made, as only one process can.
+
+    Raises:
+        OSError: the system refuses for another reason.
+    """
+    written = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+    try:
+        written.write_bytes(content)
+        os.link(written, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a disk without hard links: the content follows
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+    finally:
+        written.unlink(missing_ok=True)
+    return True
+
+
+def take_away(path: Path, content: Any) -> None:
+    """Remove a JSON file that holds ``content``, of which another process may have made another one meanwhile."""
+    aside = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):  # another process was faster
+        os.rename(path, aside)  # noqa: PTH104
+        if read_json(aside) != content:
+            claim_file(path, aside.read_bytes())
+        aside.unlink()
+
+
+def copy_file(path: Path, to: Path) -> None:
+    """Copy the content of a file atomically; see :func:`replacing`."""
+    with replacing(to) as temporary:
+        shutil.copyfile(path, temporary)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text in UTF-8 atomically, halves of surrogate pairs as escapes; see :func:`replace_file`."""
     write_bytes(path, text.encode(errors="backslashreplace"))
@@ -212,6 +254,15 @@ def short_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def writable(folder: Path) -> bool:
+    """Return whether files can be made in a folder, or in the nearest one above it that exists."""
+    return os.access(_nearest(folder), os.W_OK | os.X_OK)
+
+
+def _nearest(folder: Path) -> Path:
+    return next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
+
+
 def require_writable(folder: Path, setting: str) -> None:
     """Refuse, before any work, a folder into which nothing could be written; it need not exist yet.
 
@@ -222,12 +273,12 @@ def require_writable(folder: Path, setting: str) -> None:
     Raises:
         RequestError: it, or the nearest folder above it that exists, is not a folder or is write-protected.
     """
-    there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
+    there = _nearest(folder)
     if not there.is_dir():
         raise RequestError(
             f"nothing can be written into '{folder}': '{there}' is not a folder; choose another {setting}"
         )
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not writable(folder):
         raise RequestError(
             f"nothing can be written into '{folder}': there is no permission to write into '{there}'; choose another "
             f"{setting}"

@@ -10,21 +10,20 @@ from torch import Tensor
 from segadapt.errors import RunError
 
 
-def require_finite(states: Mapping[str, Mapping[str, object]], where: str) -> None:
+def require_finite(state: Mapping[str, object], where: str) -> None:
     """Refuse to save what is infinite or no number; one wait for the device, and one look at every number.
 
     The loss of a step says nothing about the update that follows it: without this look the last update of a stage,
     or the last one before a checkpoint, would be kept unseen.
 
     Args:
-        states: state dicts of networks and optimisers, by name.
+        state: state dicts of networks and optimisers, by name.
         where: the place in the training, for the message.
 
     Raises:
         RunError: names the first tensor.
     """
-    named = [(name, tensor) for state in states.values() for name, tensor in _tensors(state)]
-    floats = [(name, tensor) for name, tensor in named if tensor.is_floating_point() and tensor.numel()]
+    floats = [(name, tensor) for name, tensor in _tensors(state) if tensor.is_floating_point() and tensor.numel()]
     if not floats:
         return
     # An infinity or a missing number makes its sum one too; a sum may also overflow, so a suspect is looked at itself.
@@ -34,8 +33,8 @@ def require_finite(states: Mapping[str, Mapping[str, object]], where: str) -> No
     if not wrong:
         return
     raise RunError(
-        f"{where}: the update made {len(wrong)} of {len(floats)} tensors infinite or no number, first '{wrong[0]}'; "
-        "nothing of it is saved: lower the learning rate, or set gradient_clip, and start again"
+        f"{where}: {len(wrong)} of {len(floats)} tensors are infinite or no number, first '{wrong[0]}'; "
+        "this state is not saved; start again in another --out with a lower optimiser.lr, or with gradient_clip"
     )
 
 

@@ -333,7 +333,7 @@ class Loop:
         """Write a checkpoint that continues with ``step`` of a round."""
         self._share_statistics()
         if self.runtime.main:
-            state = {
+            state: dict[str, Any] = {
                 "fingerprint": self.fingerprint,
                 "method": self.method.state_dict(),
                 "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},

@@ -6,12 +6,14 @@ RUN/stages/NAME/done.json, RUN/stages/NAME/roundN/labels.json
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
 from typing_extensions import NotRequired, TypedDict
 
+from segadapt.core.content import content_key
 from segadapt.core.documents import read_document
 from segadapt.core.files import file_digest
 from segadapt.core.names import file_name
@@ -81,10 +83,17 @@ class _Results(TypedDict):
     guard: NotRequired[_Guard]
 
 
-class _DoneRow(_Row):
+class _DoneRow(TypedDict):
+    stage: Name
+    scores: _Scores | None
     title: str
     seconds: float
     steps: int
+
+
+class _File(TypedDict):
+    sha256: str
+    key: str
 
 
 class _Done(TypedDict):
@@ -92,7 +101,7 @@ class _Done(TypedDict):
     scored: str
     row: _DoneRow
     labels: list[_Labels]
-    files: dict[Name, str]
+    files: dict[Name, _File]
 
 
 class _Finding(TypedDict):
@@ -155,23 +164,35 @@ def read_labels(round_folder: Path) -> dict[str, Any] | None:
     return read_document(round_folder / LABELS, _Labels, mend)
 
 
-def require_intact(stage: Path, done: dict[str, Any], fix: str | None = None) -> None:
-    """Refuse a finished stage whose files are not those that it left; they are read whole (1.5 GB/s).
+def files_of(stage: Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the checksums of those files of a stage that are there, for its done.json."""
+    return {
+        name: {"sha256": file_digest(stage / name), "key": content_key(stage / name, times=False)}
+        for name in names
+        if (stage / name).exists()
+    }
+
+
+def require_intact(stage: Path, done: Mapping[str, Any], whole: bool = True) -> None:
+    """Refuse a finished stage whose files are not those that it left.
 
     Args:
         stage: folder of the stage.
         done: its done.json.
-        fix: what a person can do; None says how to train the stage again.
+        whole: whether the files are read whole (1.5 GB/s). Their keys alone tell a file that was replaced; what is
+            damaged in one is seen when it is opened.
 
     Raises:
         RequestError: names the file.
     """
-    fix = fix or f"put it back from a copy, or remove '{stage}' to train the stage again"
-    for name, digest in done["files"].items():
+    fix = f"put it back from a copy, or remove '{stage}' to train the stage again"
+    for name, known in done["files"].items():
         file = stage / name
         try:
-            found = file_digest(file)
+            same = file_digest(file) == known["sha256"] if whole else content_key(file, times=False) == known["key"]
+        except FileNotFoundError:
+            raise RequestError(f"'{file}' is missing; {fix}") from None
         except OSError as problem:
             raise RequestError(f"'{file}' cannot be read: {problem.strerror or problem}; {fix}") from None
-        if found != digest:
+        if not same:
             raise RequestError(f"'{file}' is not what the stage left: it was damaged or replaced; {fix}")

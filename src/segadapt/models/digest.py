@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,9 @@ def tensors_digest(tensors: Mapping[str, Tensor], *words: str) -> str:
     for word in words:
         digest.update(f"{len(word)} {word}\n".encode(errors="surrogatepass"))
     for name in sorted(tensors):
-        tensor = tensors[name].detach().to("cpu").contiguous()
+        tensor: Any = tensors[name].detach()
+        tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # of weights that processes share out
+        tensor = tensor.to("cpu").contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
