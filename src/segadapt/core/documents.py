@@ -7,7 +7,7 @@ itself, so each of these is noticed when it is read, and one line says which fil
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,13 +61,13 @@ def read_document(path: Path, shape: type[Any], mend: str) -> dict[str, Any] | N
 
 
 @cache
-def _adapter(shape: Hashable) -> TypeAdapter[Any]:
+def _adapter(shape: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter  # slow to import; commands that read no such file do without it
 
     return TypeAdapter(shape)
 
 
-def _misfit(shape: type[Any], value: Mapping[str, Any]) -> str:
+def _misfit(shape: Any, value: Mapping[str, Any]) -> str:
     """Return the first thing in which a value differs from a shape; "" where it has that shape."""
     from pydantic import ValidationError
 

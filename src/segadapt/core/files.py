@@ -128,17 +128,22 @@ def write_bytes(path: Path, content: bytes, flush: bool = True) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append whole lines to a file that grows, behind a new line where an earlier process was cut off in one.
+    """Append whole lines to a file, on a new line where an earlier process was cut off in one; see append_bytes."""
+    append_bytes(path, text.encode(errors="backslashreplace"), lines=True)
+
+
+def append_bytes(path: Path, content: bytes, lines: bool = False) -> None:
+    """Append to a file that grows, such as a log; what a killed process appended last may be cut off.
 
     Raises:
         RunError: the system refuses, e.g. because the disk is full.
     """
     try:
         with path.open("a+b") as file:
-            if file.tell():
+            if lines and file.tell():
                 file.seek(-1, os.SEEK_END)
-                text = text if file.read(1) == b"\n" else f"\n{text}"
-            file.write(text.encode(errors="backslashreplace"))
+                content = content if file.read(1) == b"\n" else b"\n" + content
+            file.write(content)
     except OSError as problem:
         raise RunError(
             f"'{path}' cannot be written: {problem.strerror or problem}; free or change that place and start again"

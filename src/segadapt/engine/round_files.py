@@ -1,4 +1,4 @@
-"""What a round stores for its training (labels, soft labels, scores): on the disk, and the same, before it is trusted.
+"""Labels, soft labels and scores that a round stores for its training: flushed, and the same when they are trusted.
 
 After a pass its files are flushed together, and ROUND/files.json keeps a key of the content of each. A run that goes on
 inside the round compares them: a key reads at most 48 KB of a file, so 25,000 labels take seconds.
