@@ -19,6 +19,7 @@ from segadapt.cli import (
     converting,
     importing,
     inspecting,
+    labelling,
     looking,
     planning,
     ranking,
@@ -50,7 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": planning.plan,
     "evaluate": using.evaluate,
     "predict": using.predict,
-    "label": using.label,
+    "label": labelling.label,
     "suggest": suggesting.suggest,
     "report": using.report,
     "export": using.export,
@@ -71,6 +72,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
     "criteria": ranking.criteria,
+    "passes": benching.passes,
     "step": benching.step,
     "study": benching.study,
     "thresholds": benching.thresholds,

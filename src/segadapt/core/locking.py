@@ -110,13 +110,14 @@ def unlock(held: Lock) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder in the block; see :func:`lock`."""
-    held = lock(folder)
+def locked(folder: Path, main: bool = True) -> Iterator[None]:
+    """Lock a folder in the block, by the main process of several; see :func:`lock`."""
+    held = lock(folder) if main else None
     try:
         yield
     finally:
-        unlock(held)
+        if held is not None:
+            unlock(held)
 
 
 def _this_process() -> dict[str, Any]:

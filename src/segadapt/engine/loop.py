@@ -30,6 +30,7 @@ from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import SaveRequest, StopRequest
+from segadapt.engine.together import Together
 from segadapt.errors import Interrupted, RequestError
 from segadapt.methods.few_labels import LABELLED, labelled_steps, labelled_streams
 from segadapt.methods.method import Method, Terms
@@ -98,6 +99,7 @@ class Loop:
         self.online = OnlineRecord(data.truth, len(method.space), data.target_size, data.cache, runtime)
         self.log = StepLog(self.config.name, runtime, record, self.online, folder.parent.parent)
         self.stop = StopRequest(runtime.processes, f"stage '{self.config.name}': ")
+        self.together = Together(runtime, self.stop)
         self.save = SaveRequest(runtime.processes, runtime.main, self.config.checkpoint_minutes)
         self._named: set[str] = set()
         set_norm_mode(method.model, self.config.norm)
@@ -125,7 +127,7 @@ class Loop:
             first, step = int(state["round"]), int(state["step"])
             self.seconds, self.steps_done = float(state["seconds"]), int(state["steps_done"])
             self.record.say(f"  resuming at round {first + 1}, step {step}")
-        with self.stop:
+        with self.stop, self.together:
             for round_index in range(first, self.method.rounds):
                 self._round(round_index, step, state["optimisers"] if state and round_index == first else None)
                 step = 0
@@ -133,10 +135,7 @@ class Loop:
     def _round(self, round_index: int, first: int, saved: dict[str, Any] | None) -> None:
         """Run a round from step ``first`` on; ``saved``: states of the optimisers where it continues, else None."""
         environment = self.environment(round_index)
-        if saved is None:
-            self._prepare(environment, round_index)
-        else:
-            environment.require_stored()
+        self._prepare(environment, round_index) if saved is None else environment.require_stored()
         streams = self.streams(round_index, environment)
         steps = stage_length(self.config, streams)
         feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
@@ -162,6 +161,7 @@ class Loop:
             runtime=self.runtime,
             record=self.record,
             folder=self.folder / f"round{round_index}",
+            look=self.together.look,
             key=self.fingerprint,
         )
 
@@ -216,7 +216,7 @@ class Loop:
         environment.discard_preparation()
         seed_step(self.seed, Purpose.PREPARATION, round_index)
         self.method.eval()
-        with torch.no_grad():
+        with torch.no_grad(), environment.storing():
             self.method.prepare(round_index, environment)
         summary = environment.finish_preparation(self.config.name, round_index)
         self.seconds += time.monotonic() - started

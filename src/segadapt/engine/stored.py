@@ -16,7 +16,6 @@ from torch import Tensor
 
 from segadapt.core.files import with_checksum, without_checksum, write_bytes, write_text
 from segadapt.data.dataset import DamagedFile
-from segadapt.pieces.pseudo_labels import fitting_scores
 from segadapt.pieces.soft_store import decode, encode
 
 
@@ -52,10 +51,10 @@ class KeptScores:
             return False
         return True
 
-    def keep(self, index: int, scores: npt.NDArray[np.float16]) -> None:
-        """Store the scores [K, h, w] of one image."""
+    def keep(self, index: int, scores: Tensor) -> None:
+        """Store the scores [K, h, w] of one image; may be called in a thread."""
         content = io.BytesIO()
-        np.save(content, scores)
+        np.save(content, scores.cpu().numpy())
         write_bytes(self._file(index), with_checksum(content.getvalue()), flush=False)
 
     def close(self) -> None:
@@ -84,8 +83,8 @@ class SoftLabels:
     folder: Path
 
     def keep(self, index: int, log_p: Tensor) -> None:
-        """Store the log-probabilities [K, h, w] of one image; large maps are stored at a coarser resolution."""
-        write_bytes(self._file(index), with_checksum(encode(fitting_scores(log_p))), flush=False)
+        """Store the log-probabilities [K, h, w] of one image, see :func:`fitting_scores`; may be called in a thread."""
+        write_bytes(self._file(index), with_checksum(encode(log_p)), flush=False)
 
     def __call__(self, index: int) -> npt.NDArray[np.float16]:
         return decode(_content(self._file(index)))
