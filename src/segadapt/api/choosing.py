@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.api.asking import Ask, Asked
-from segadapt.core.files import read_json
 from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.data.sharing import together
+from segadapt.engine.run_files import read_held
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.runs.at_hand import FOUNDATION, RATE, networks_at_hand
 from segadapt.runs.budget import BECAUSE, METHOD, decide, minutes_of
 from segadapt.runs.choice import Choice, Cost, Facts, Option, StageCost
-from segadapt.runs.claim import CONFIG
 from segadapt.runs.config import RunConfig
 from segadapt.runs.fitting import memory_of
 from segadapt.runs.length import shorter
@@ -148,7 +147,7 @@ def chosen(
     if wish.nothing_to_choose and wish.memory is None:
         return request, None
     for folder in folders:
-        kept = (read_json(folder / CONFIG) or {}).get("chosen")
+        kept = (read_held(folder) or {}).get("chosen")
         if kept is not None and kept["asked"] == wish.asked:
             return ask(kept["settings"]), kept
     runtime = Runtime(request.config.accelerator, request.config.precision)

@@ -223,6 +223,7 @@ def predict(
         raise RequestError("--submission decides on the label values itself; leave out --ids")
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
+    from segadapt.core.locking import locked
     from segadapt.engine.record import Steps
     from segadapt.evaluation.predict import predict_path
     from segadapt.evaluation.submission import predict_submission
@@ -232,7 +233,11 @@ def predict(
     if submission and (len(wanted) != 1 or kinds or unpainted):
         raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
     loaded, runtime = opened(model, accelerator, prototypes, stage)
-    with sharing(runtime) as together, Steps("predict", 0, quiet=hidden(together, quiet, json)) as steps:
+    with (
+        sharing(runtime) as together,
+        locked(out, together.main),
+        Steps("predict", 0, quiet=hidden(together, quiet, json)) as steps,
+    ):
         how: dict[str, Any] = {
             "together": together,
             "config": inference(loaded, scales, flip, window),

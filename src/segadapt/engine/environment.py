@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segadapt.core.files import short_hash
 from segadapt.core.types import Size
 from segadapt.data.dataset import Dataset
 from segadapt.data.sharing import together
@@ -21,10 +22,12 @@ from segadapt.engine.damaged import DamagedFiles
 from segadapt.engine.label_store import LabelStore
 from segadapt.engine.passes import Passes, TargetPass
 from segadapt.engine.record import Record
+from segadapt.engine.round_files import require_files, seal_files
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.stored import KeptScores, SoftLabels
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
+from segadapt.models.digest import state_digest
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.pseudo_labels import fitting_scores
@@ -40,6 +43,8 @@ class RoundEnvironment:
         runtime, record: runtime and record of this process.
         folder: folder of the round; holds the labels and scores that the method stores.
         look: called between two images of a pass; raises where the pass is to end.
+        key: hash of everything that decides the stage's numbers; scores of an interrupted pass of the same key and
+            weights are used. Empty begins every pass anew.
     """
 
     def __init__(
@@ -52,13 +57,14 @@ class RoundEnvironment:
         record: Record,
         folder: Path,
         look: Callable[[], None] = lambda: None,
+        key: str = "",
     ):
         self.space = space
         self.seed = seed
         self.has_source, self.target = data.source is not None, data.target
         self.source_size, self.target_size = data.source_size, data.target_size
         self.kept_scores, self._soft_labels = KeptScores(folder / "scores"), SoftLabels(folder / "soft")
-        self._data, self._runtime, self._folder = data, runtime, folder
+        self._data, self._runtime, self._folder, self._key = data, runtime, folder, key
         self._damaged, self._behind = DamagedFiles(record, data.skip_damaged), Behind()
         self._passes = Passes(data, runtime, record, self._damaged, look)
         self._labels = LabelStore(
@@ -116,7 +122,10 @@ class RoundEnvironment:
 
     def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> TargetPass:
         """Run the network once over this process's target images; ``keep`` leaves the scores for training."""
-        self.kept_scores.open(keep)
+        key = short_hash([self._key, state_digest(model), inference.model_dump(mode="json")]) if self._key else ""
+        if self._runtime.main:
+            self.kept_scores.open(keep, key)
+        self._runtime.barrier()
         return self._passes.predict_target(model, inference, self.kept_scores)
 
     # ---- labels of the round ----
@@ -157,17 +166,27 @@ class RoundEnvironment:
     # ---- called by the engine, around a method's preparation ----
 
     def discard_preparation(self) -> None:
-        """Remove all files of an interrupted preparation of this round."""
-        if self._runtime.main and self._folder.exists():
-            shutil.rmtree(self._folder)
+        """Remove the files of an interrupted preparation of this round, but for scores, which may be used again."""
+        for path in self._folder.glob("*") if self._runtime.main else ():
+            if path.is_dir() and path != self.kept_scores.folder:
+                shutil.rmtree(path)
+            elif not path.is_dir():
+                path.unlink()
         self._runtime.barrier()
 
+    def require_stored(self) -> None:
+        """Refuse to go on in this round where its files changed; see :func:`segadapt.engine.round_files.require_files`.
+
+        Every process must call this.
+        """
+        require_files(self._folder, self._runtime)
+
     def storing(self) -> Behind:
-        """Return a context for the preparation: what it stores is on the disk when the block ends well."""
+        """Return a context for the preparation: what it stores is written when the block ends well."""
         return self._behind
 
     def finish_preparation(self, stage: str, round_index: int) -> dict[str, Any] | None:
-        """Wait for what is stored, remove scores that training does not need, write the summary of the labels.
+        """Wait for what is stored, remove scores that training does not need, summarise the labels, flush all of it.
 
         Every process must call this.
 
@@ -183,4 +202,6 @@ class RoundEnvironment:
         self._passes.warn_of_missing()
         if self._runtime.main:
             self.kept_scores.close()
-        return self._labels.finish(stage, round_index)
+        summary = self._labels.finish(stage, round_index)
+        seal_files(self._folder, self._runtime)
+        return summary

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segadapt.core.files import write_bytes, write_json
+from segadapt.core.documents import write_document
+from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.decode import read_index
 from segadapt.data.files.writing import encode_picture
@@ -86,9 +87,10 @@ class LabelStore:
 
     def _write(self, index: int, label: Tensor, grey: Tensor | None) -> tuple[LabelCounts, DamagedFile | None]:
         """Write a label, and count it on its device beside the truth; return a complaint if that cannot be read."""
-        write_bytes(self._file(index), self._stamp.into_png(encode_picture(".png", label.cpu().numpy())))
+        write_bytes(self._file(index), self._stamp.into_png(encode_picture(".png", label.cpu().numpy())), flush=False)
         if grey is not None:
-            write_bytes(self._folder / "confidence" / f"{index:06d}.png", encode_picture(".png", grey.cpu().numpy()))
+            shown = self._folder / "confidence" / f"{index:06d}.png"
+            write_bytes(shown, encode_picture(".png", grey.cpu().numpy()), flush=False)
         truth = or_damage(lambda _: self._true_label(index, label))(None)
         problem = truth if isinstance(truth, DamagedFile) else None
         return LabelCounts.of(label, None if isinstance(truth, DamagedFile) else truth, len(self._space)), problem
@@ -131,7 +133,7 @@ class LabelStore:
             "shown": sorted(self._shown),
         }
         if self._runtime.main:
-            write_json(self._folder / "labels.json", summary)
+            write_document(self._folder / "labels.json", summary)
         self._runtime.barrier()
         return summary
 

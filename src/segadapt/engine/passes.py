@@ -70,10 +70,12 @@ class Passes:
         sizes: dict[int, Size] = {}
         with Behind() as behind:
             for index, image in self.target_images():
+                sizes[index] = (image.shape[-2], image.shape[-1])
+                if kept.has(index):  # an interrupted pass with the same weights stored it
+                    continue
                 with self._runtime.autocast():
                     compact = encode_scores(scores(model, image, inference)[0])
                 behind.add(partial(kept.keep, index, compact), holds=compact.nbytes)
-                sizes[index] = (image.shape[-2], image.shape[-1])
         return TargetPass(kept, sizes, self._runtime.device, inference.align_corners, self._look)
 
     def target_shape(self) -> Size:

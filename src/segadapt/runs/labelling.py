@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from segadapt.core.files import read_json, write_bytes
+from segadapt.core.locking import locked
 from segadapt.core.settings import checked
 from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset
@@ -136,7 +137,7 @@ def _scratch(out: Path, together: Together) -> Iterator[Path]:
     with ExitStack() as stack:
         name = {}
         if together.main:
-            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out))
             name = {"scratch": stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=".label-"))}
         stack.enter_context(together.ending())
         yield Path(together.merged(name)["scratch"])
