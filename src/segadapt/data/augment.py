@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.core.types import Size
 from segadapt.labels import IGNORE, LabelMap
 
@@ -207,4 +208,4 @@ def _normalised(centres: _Floats, full: int) -> npt.NDArray[np.float32]:
 
 
 def _on(device: torch.device, array: npt.NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+    return sent(torch.from_numpy(np.ascontiguousarray(array)), device)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from segadapt.core.moving import sent
 from segadapt.core.types import Size
 from segadapt.data.augment import Window, crop_batch, crop_labels
 from segadapt.data.cache import DecodedCache
@@ -213,9 +214,9 @@ class Feeder:
             yield self._finish(raw)
 
     def _finish(self, raw: Collated) -> Samples:
-        whole = raw.images.to(self.device, non_blocking=True)
+        whole = sent(raw.images, self.device)
         images = crop_batch(whole, raw.windows, raw.sizes, raw.crop)
-        labels = crop_labels(raw.labels.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
+        labels = crop_labels(sent(raw.labels, self.device), raw.windows, raw.sizes, raw.crop)
         if raw.recoloured is not None:
             images = self._with_colours(images, raw.recoloured)
         if bool((raw.jitter > 0).any()):
@@ -225,10 +226,10 @@ class Feeder:
         return Samples(
             images=images.contiguous(memory_format=torch.channels_last),
             labels=labels,
-            domain=raw.domain.to(self.device),
+            domain=sent(raw.domain, self.device),
             windows=raw.windows,
             sizes=raw.sizes,
-            scores=raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None,
+            scores=sent(raw.scores, self.device) if raw.scores is not None else None,
             ids=raw.ids,
             strong=strong,
             whole=(whole.float() / 255).contiguous(memory_format=torch.channels_last) if self.stream.whole else None,
@@ -236,8 +237,8 @@ class Feeder:
 
     def _with_colours(self, images: Tensor, recoloured: Recoloured) -> Tensor:
         """Give source crops the colours of target images; return all crops."""
-        samples = torch.tensor(recoloured.samples).to(self.device, non_blocking=True)
-        own, wanted = recoloured.statistics.to(self.device, non_blocking=True).unbind(1)
+        samples = sent(recoloured.samples, self.device)
+        own, wanted = sent(recoloured.statistics, self.device).unbind(1)
         return images.index_copy(0, samples, transfer_colours(images[samples], own, wanted))
 
     def _with_extra(self, images: Tensor, extra: Sequence[Extra]) -> Tensor:
@@ -245,6 +246,7 @@ class Feeder:
         for part, samples, draws in extra:
             options = self.stream.parts[part].augmentation
             if options.extra:
-                changed = options.apply_extra(images[samples], draws.to(self.device, non_blocking=True))
-                images = images.index_copy(0, torch.tensor(samples, device=self.device), changed)
+                places = sent(samples, self.device)
+                changed = options.apply_extra(images[places], sent(draws, self.device))
+                images = images.index_copy(0, places, changed)
         return images

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.core.types import Size
 from segadapt.data.augment import crop_labels, pad_batch
 from segadapt.data.cache import DecodedCache
@@ -63,7 +64,7 @@ class OnlineRecord:
     def _crops(self, truth: TrueLabels, samples: Samples, size: Size, device: torch.device) -> Tensor:
         """Cut the crops out of the true label maps, at the resolution of the labels, and send them to a device."""
         labels, _ = pad_batch([truth.named(name, self._size) for name in samples.ids])
-        return crop_labels(labels, samples.windows, samples.sizes, size).to(device, non_blocking=True)
+        return sent(crop_labels(labels, samples.windows, samples.sizes, size), device)
 
     def take(self) -> dict[str, Any]:
         """Return the quality of every set of labels since the last call, over all processes, and start again.

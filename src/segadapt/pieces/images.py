@@ -7,6 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segadapt.core.moving import sent
+
 
 def to_batch(image: npt.NDArray[np.uint8] | Tensor, device: torch.device | str) -> Tensor:
     """Turn an image [H, W, C], a uint8 array or tensor, into a batch [1, C, H, W] float32 in [0, 1] on ``device``.
@@ -18,4 +20,4 @@ def to_batch(image: npt.NDArray[np.uint8] | Tensor, device: torch.device | str) 
         torch.Size([1, 3, 2, 4])
     """
     pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
-    return pixels.to(device, non_blocking=True).permute(2, 0, 1)[None].float() / 255
+    return sent(pixels, torch.device(device)).permute(2, 0, 1)[None].float() / 255

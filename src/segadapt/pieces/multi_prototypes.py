@@ -89,7 +89,7 @@ def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> T
             quadratic = f.square() @ inverse.T - 2 * f @ (mu * inverse).T + (mu.square() * inverse).sum(1)
             log_det = var.log().sum(1)
         else:
-            root = torch.linalg.cholesky(var)
+            root = torch.linalg.cholesky_ex(var).L  # its check for errors would wait for the device
             # |L^-1 (f - mu)|^2, one prototype at a time: [CK, D, N] would not fit.
             solved = [
                 torch.linalg.solve_triangular(one, (f - centre).T, upper=False).square().sum(0)
@@ -154,7 +154,7 @@ def similarity(features: Tensor, prototypes: Prototypes, floor: float = 0.25, pe
     channels = means.shape[2]
     unit = torch.ones_like(variances)
     if variances.ndim == 4:
-        unit = torch.eye(channels).to(variances).expand_as(variances)
+        unit = torch.eye(channels, dtype=variances.dtype, device=variances.device).expand_as(variances)
     begun = active.view(-1, *[1] * (variances.ndim - 1))  # the placeholders of other classes are masked
     similar = gaussian_similarity(features, means, torch.where(begun, variances + floor / channels * unit, unit))
     return only_active(similar / channels if per_dimension else similar, active)

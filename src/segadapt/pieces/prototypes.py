@@ -266,7 +266,7 @@ def feature_moments(features: Tensor) -> Tensor:
         [4.0, 10.0, 60.0, 2.0]
     """
     f = features.float()
-    number = f.new_tensor([f.shape[0] * f.shape[2] * f.shape[3]])
+    number = f.new_full((1,), float(f.shape[0] * f.shape[2] * f.shape[3]))
     return torch.cat([f.sum((0, 2, 3)), f.square().sum()[None], number])
 
 
