@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -157,16 +157,19 @@ def wait_for(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> int:
-    """Return the peak memory in MB (2^20 bytes), of a GPU since :func:`forget_peak_memory`, else of the process."""
+    """Return the peak memory in MB (2^20 bytes) of a GPU, else of the process, since :func:`forget_peak_memory`."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     return process_peak() >> 20
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Reset the peak memory of a GPU; the peak of a process cannot be reset."""
+    """Reset the peak memory of a GPU, else of the process where the system can (Linux)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def process_peak() -> int:
