@@ -15,7 +15,7 @@ from segadapt.core.settings import checked
 from segadapt.core.types import Size
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset, Item
-from segadapt.data.loader import Samples
+from segadapt.data.loader import Samples, Stream
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.loop import Loop, Optimisers
 from segadapt.engine.record import Record
@@ -43,9 +43,14 @@ class NoiseStage:
         """The optimisers of the first round."""
         return self.loop.optimisers(0)
 
+    @cached_property
+    def streams(self) -> dict[str, Stream]:
+        """The streams of the first round."""
+        return self.loop.streams(0, self.loop.environment(0))
+
     def batches(self, count: int) -> Iterator[dict[str, Samples]]:
         """Yield ``count`` batches of every stream, each made when it is asked for."""
-        streams = self.loop.streams(0, self.loop.environment(0))
+        streams = self.streams
         sources = [self.loop.feeder(stream, len(streams)).batches(0, count) for stream in streams.values()]
         for drawn in zip(*sources, strict=True):
             yield dict(zip(streams, drawn, strict=True))
