@@ -99,7 +99,7 @@ def main() -> None:
         optimiser.zero_grad()
         torch.autograd.backward(supervised + mixed)
         optimiser.step()
-        follow(teacher, student, growing_momentum(torch.tensor(step + 1), 0.99))
+        follow(teacher, student, growing_momentum(step + 1, 0.99))
         if step % 20 == 0 or step + 1 == options.steps:
             print(f"step {step + 1}: supervised {supervised:.3f}, mixed {mixed:.3f}, q {q.mean():.2f}")
 

@@ -3,7 +3,7 @@
 A method runs on noise through the same loop that trains with it. Every call of one of its networks
 is recorded: which network, on which input, and which outputs get a gradient. These calls alone, with
 the same gradients to propagate, are then timed in alternation with whole steps; the difference is the
-cost of losses, pseudo labels, moving averages and the optimiser.
+cost of losses, pseudo labels, their record, moving averages and the optimiser.
 """
 
 from __future__ import annotations
@@ -17,26 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segadapt.core.settings import checked
+from segadapt.bench.noise import IMAGES, NoiseStage, noise_stage, stage_config
 from segadapt.core.types import Size
-from segadapt.data.cache import DecodedCache
-from segadapt.data.dataset import Dataset, Item
 from segadapt.data.loader import Samples
-from segadapt.engine.bundle import DataBundle
 from segadapt.engine.loop import Loop
-from segadapt.engine.record import Record
-from segadapt.engine.runtime import Precision, Runtime, machine, peak_memory_mb
-from segadapt.labels import CITYSCAPES, LabelSpace
-from segadapt.methods.registry import method_info, stage_settings
+from segadapt.engine.runtime import Precision, Runtime, forget_peak_memory, machine, peak_memory_mb, wait_for
+from segadapt.labels import CITYSCAPES
+from segadapt.methods.method import Method
+from segadapt.methods.registry import method_info
+from segadapt.methods.stage_config import StageConfig
 from segadapt.models.build import build_segmenter
-from segadapt.models.discriminator import Discriminator
 from segadapt.models.segmenter import Segmenter
-
-IMAGES = 8
 
 
 @dataclass
@@ -45,14 +39,14 @@ class Call:
 
     Attributes:
         network: the network.
-        given: input of the network; ``requires_grad`` as in the step.
+        given: input of the network, one map or several; ``requires_grad`` as in the step.
         trained: whether a gradient goes through it.
         encoder: whether only its encoder runs.
         used: names of the outputs that get a gradient.
     """
 
     network: nn.Module
-    given: Tensor
+    given: list[Tensor]
     trained: bool
     encoder: bool = False
     used: set[str] = field(default_factory=set)
@@ -91,7 +85,8 @@ def bench_step(
         The job (``method``, ``network``, ``image``, ``crop``, ``batch``, ``precision``), ``calls`` in words,
         median milliseconds ``passes_ms``, ``step_ms`` and ``data_ms`` (from decoded images to an augmented
         batch), ``overhead`` as the median of step / passes - 1 with ``overhead_quartiles``,
-        ``peak_memory_mb`` of ``passes`` and ``step`` in MB, and the machine with its versions.
+        ``images_per_second`` where batches are made in line with the steps, ``peak_memory_mb`` of ``passes`` and
+        ``step`` in MB, for a stage with prototypes ``over_host``, and the machine with its versions.
 
     Raises:
         RequestError: there is no such method, network or setting.
@@ -103,99 +98,125 @@ def bench_step(
     """
     runtime = Runtime(accelerator, precision)
     network = network or method_info(method).network
+    stage = {"method": method, "batch_size": batch, "augmentation": {"crop": crop}, **(settings or {})}
+    config = stage_config(stage)
+
+    def build() -> Segmenter:
+        return build_segmenter(network, classes)
+
+    return {"method": method, "network": network, **time_stage(config, build, runtime, repeats, size=size)}
+
+
+def time_stage(
+    config: StageConfig,
+    build: Callable[[], Segmenter],
+    runtime: Runtime,
+    repeats: int,
+    *,
+    size: Size,
+    source_size: Size | None = None,
+    images: int = IMAGES,
+) -> dict[str, Any]:
+    """Time the steps of a stage, and their network passes alone; see :func:`bench_step`.
+
+    A stage with the prototypes of MPCL is timed beside the same stage without them, its host, too.
+
+    Args:
+        config: settings of the stage.
+        build: makes a network with random weights.
+        runtime: device and precision.
+        repeats: timed pairs, at least 2.
+        size, source_size, images: see :func:`segadapt.bench.noise.noise_stage`.
+    """
+    networks = [build() for _ in range(1 if config.learns_from is None else 2)]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        stage = {"method": method, "batch_size": batch, "augmentation": {"crop": crop}, **(settings or {})}
-        loop, batches, drawing = _prepared(
-            stage, network, runtime, folder, size=size, classes=classes, count=repeats + 2
-        )
-        environment = loop.environment(0)
-        optimisers = loop.optimisers(0)
-
-        def whole(samples: dict[str, Samples]) -> None:
-            loop.step(0, 0, samples, optimisers)
-            with torch.no_grad():
-                loop.method.after_step(environment)
-
-        with _recorded(loop.method) as calls:
-            whole(batches[0])
-        alone = [_timed(lambda: _passes(calls, loop), runtime) for _ in range(2)][1:]
-        memory = {"passes": peak_memory_mb(runtime.device)}
-        steps = []
-        whole(batches[1])
-        for samples in batches[2:]:
-            alone.append(_timed(lambda: _passes(calls, loop), runtime))
-            steps.append(_timed(lambda samples=samples: whole(samples), runtime))  # type: ignore[misc]
-        memory["step"] = peak_memory_mb(runtime.device)
-    ratios = [s / a - 1 for s, a in zip(steps, alone[1:], strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
+        made = noise_stage(config, networks, runtime, Path(scratch), size=size, source_size=source_size, images=images)
+        found = _timings(made, runtime, repeats)
+        host = host_of(config)
+        if host is not None:
+            others = [build() for _ in range(1 if host.learns_from is None else 2)]
+            folder = Path(scratch) / "host"
+            beside = noise_stage(host, others, runtime, folder, size=size, source_size=source_size, images=images)
+            found["over_host"] = over_host(made, beside, runtime, repeats)
+    crop = config.augmentation.crop
     return {
-        "method": method,
-        "network": network,
         "image": list(size),
-        "crop": list(crop),
-        "batch": batch,
-        "calls": [_described(call) for call in calls],
-        "passes_ms": 1e3 * statistics.median(alone[1:]),
-        "step_ms": 1e3 * statistics.median(steps),
-        "data_ms": 1e3 * drawing,
-        "overhead": middle,
-        "overhead_quartiles": [low, high],
-        "peak_memory_mb": memory,
-        "precision": precision,
+        "crop": None if crop is None else list(crop),
+        "batch": config.batch_size,
+        **found,
+        "precision": runtime.precision,
         **machine(),
     }
 
 
-def _prepared(
-    stage: Mapping[str, Any], network: str, runtime: Runtime, folder: Path, *, size: Size, classes: int, count: int
-) -> tuple[Loop, list[dict[str, Samples]], float]:
-    """Set up a stage; return its loop with the first round prepared, ``count`` batches, and the seconds per batch."""
-    space = CITYSCAPES
-    if classes != len(space):
-        space = LabelSpace("noise", tuple(f"class {c}" for c in range(classes)), ((0, 0, 0),) * classes)
-    cls, values = stage_settings("bench", {"steps": 10**6, **stage})
-    config = checked(cls, values, "bench step")
-    networks = [build_segmenter(network, classes) for _ in range(1 if config.learns_from is None else 2)]
-    trained = method_info(config.method).method(config, networks[0], space, *networks[1:])
-    data = DataBundle(
-        source=_noise(space, size, labelled=True),
-        target=_noise(space, size, labelled=False),
-        cache_folder=folder,
-        cache=DecodedCache(1 << 30),
-    )
-    record = Record(folder / "record", active=False)
-    loop = Loop(trained, data, runtime=runtime, record=record, folder=folder, seed=0)
-    environment = loop.environment(0)
-    trained.eval()
-    with torch.no_grad():
-        trained.prepare(0, environment)
-    trained.train()
-    streams = trained.streams(0, environment)
-    started = time.perf_counter()
-    sources = [loop.feeder(stream).batches(0, count) for stream in streams.values()]
-    batches = [dict(zip(streams, drawn, strict=True)) for drawn in zip(*sources, strict=True)]
-    _finish(runtime)
-    return loop, batches, (time.perf_counter() - started) / len(batches)
+def _timings(made: NoiseStage, runtime: Runtime, repeats: int) -> dict[str, Any]:
+    """Time steps, the passes that they consist of, and the making of batches, in alternation."""
+    forget_peak_memory(runtime.device)
+    batches = made.batches(repeats + 2)
+    with _recorded(made.loop.method) as calls:
+        made.step(next(batches))
+    for _ in range(2):
+        _passes(calls, made.loop)
+    made.step(next(batches))
+    memory = {"step": peak_memory_mb(runtime.device)}
+    forget_peak_memory(runtime.device)
+    alone: list[float] = []
+    steps: list[float] = []
+    making: list[float] = []
+    for _ in range(repeats):
+        alone.append(_timed(lambda: _passes(calls, made.loop), runtime))
+        if not steps:
+            memory["passes"] = peak_memory_mb(runtime.device)
+        drawn: list[dict[str, Samples]] = []
+        making.append(_timed(lambda drawn=drawn: drawn.append(next(batches)), runtime))  # type: ignore[misc]
+        steps.append(_timed(lambda drawn=drawn: made.step(drawn[0]), runtime))  # type: ignore[misc]
+    streams = len(drawn[0])
+    middle, step, data = (statistics.median(times) for times in (alone, steps, making))
+    low, overhead, high = statistics.quantiles([s / a - 1 for s, a in zip(steps, alone, strict=True)], n=4)
+    return {
+        "calls": [_described(call) for call in calls],
+        "passes_ms": 1e3 * middle,
+        "step_ms": 1e3 * step,
+        "data_ms": 1e3 * data,
+        "images_per_second": streams * made.loop.config.batch_size / (step + data),
+        "overhead": overhead,
+        "overhead_quartiles": [low, high],
+        "peak_memory_mb": memory,
+    }
 
 
-def _noise(space: LabelSpace, size: Size, labelled: bool) -> Dataset:
-    """Make images of coloured noise, with labels in large cells."""
-    rng = np.random.default_rng(int(labelled))
-    images = rng.integers(0, 256, (IMAGES, *size, 3), np.uint8)
-    cells = rng.integers(0, len(space), (IMAGES, -(-size[0] // 32), -(-size[1] // 32)), np.uint8)
-    labels = cells.repeat(32, 1).repeat(32, 2)[:, : size[0], : size[1]]
-    items = tuple(Item(str(i), Path(f"{i}"), Path(f"{i}.label") if labelled else None) for i in range(IMAGES))
-    return Dataset("noise", space, items, lambda path: images[int(path.stem)], lambda path: labels[int(path.stem)])
+def host_of(config: StageConfig) -> StageConfig | None:
+    """Return the stage without the prototypes of MPCL; None for one that has none."""
+    if getattr(config, "mpcl", None) is None:
+        return None
+    method = "daformer" if config.method == "mpcl" else config.method
+    return config.model_copy(update={"method": method, "mpcl": None})
+
+
+def over_host(made: NoiseStage, host: NoiseStage, runtime: Runtime, repeats: int) -> dict[str, Any]:
+    """Time the steps of two stages in alternation.
+
+    Returns:
+        ``overhead``: median of step / step of the host - 1, and its quartiles as ``overhead_quartiles``.
+    """
+    pairs = [
+        [
+            _timed(lambda stage=stage, batch=batch: stage.step(batch), runtime)  # type: ignore[misc]
+            for stage, batch in zip((made, host), batches, strict=True)
+        ]
+        for batches in zip(made.batches(repeats + 2), host.batches(repeats + 2), strict=True)
+    ]
+    low, middle, high = statistics.quantiles([own / other - 1 for own, other in pairs[2:]], n=4)
+    return {"overhead": middle, "overhead_quartiles": [low, high]}
 
 
 @contextmanager
-def _recorded(method: nn.Module) -> Any:
+def _recorded(method: Method) -> Any:
     """Yield a list that fills with the calls of the method's networks."""
     calls: list[Call] = []
 
     def note(network: nn.Module, args: Sequence[Tensor], output: Any) -> None:
-        call = Call(network, args[0].detach().clone().requires_grad_(args[0].requires_grad), False)
+        call = Call(network, [x.detach().clone().requires_grad_(x.requires_grad) for x in _tensors(args[0])], False)
         calls.append(call)
         for name, value in _outputs(output).items():
             if value.requires_grad:
@@ -203,8 +224,8 @@ def _recorded(method: nn.Module) -> Any:
                 value.register_hook(lambda _, name=name: call.used.add(name))  # type: ignore[no-untyped-call]
 
     segmenters = _outermost([module for module in method.modules() if isinstance(module, Segmenter)])
-    discriminators = [module for module in method.modules() if isinstance(module, Discriminator)]
-    handles = [network.register_forward_hook(note) for network in (*segmenters, *discriminators)]
+    beside = [t.network for t in method.trained().values() if t.network not in segmenters]
+    handles = [network.register_forward_hook(note) for network in (*segmenters, *beside)]
     for network in segmenters:
         network.__dict__["deep_features"] = _noting(network, calls)
     try:
@@ -214,6 +235,10 @@ def _recorded(method: nn.Module) -> Any:
             handle.remove()
         for network in segmenters:
             del network.__dict__["deep_features"]
+
+
+def _tensors(given: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [given] if isinstance(given, Tensor) else given
 
 
 def _outermost(networks: Sequence[Segmenter]) -> list[Segmenter]:
@@ -228,7 +253,7 @@ def _noting(network: Segmenter, calls: list[Call]) -> Callable[[Tensor], Tensor]
     encode = network.deep_features
 
     def noted(images: Tensor) -> Tensor:
-        calls.append(Call(network, images.detach().clone(), False, encoder=True))
+        calls.append(Call(network, [images.detach().clone()], False, encoder=True))
         return encode(images)
 
     return noted
@@ -251,28 +276,29 @@ def _passes(calls: Sequence[Call], loop: Loop) -> None:
     for call in calls:
         with torch.set_grad_enabled(call.trained), loop.runtime.autocast():
             run: Any = call.network.deep_features if call.encoder else call.network
-            outputs = _outputs(run(call.given))
+            outputs = _outputs(run(call.given[0] if len(call.given) == 1 else call.given))
         if call.trained:
             wanted = [outputs[name] for name in sorted(call.used)]
             torch.autograd.backward(wanted, [torch.ones_like(x) for x in wanted])
 
 
 def _timed(run: Callable[[], None], runtime: Runtime) -> float:
-    """Return the seconds that ``run`` takes until the device has done all its work."""
-    _finish(runtime)
-    started = time.perf_counter()
+    """Return the seconds that ``run`` takes until the device has done all its work.
+
+    One thread of a CPU is timed by the time that it computes, which other programs on the machine change least.
+    """
+    alone = runtime.device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    wait_for(runtime.device)
+    started = clock()
     run()
-    _finish(runtime)
-    return time.perf_counter() - started
-
-
-def _finish(runtime: Runtime) -> None:
-    if runtime.device.type == "cuda":
-        torch.cuda.synchronize(runtime.device)
+    wait_for(runtime.device)
+    return clock() - started
 
 
 def _described(call: Call) -> str:
-    batch, _, height, width = call.given.shape
+    shape = call.given[0].shape
+    sides = [shape[0], *shape[2:]] if len(shape) == 4 else shape
     way = "forward and backward" if call.trained else "forward"
     part = "encoder, " if call.encoder else ""
-    return f"{type(call.network).__name__}, {part}{way}, {batch} x {height} x {width}"
+    return f"{type(call.network).__name__}, {part}{way}, {' x '.join(map(str, sides))}"

@@ -36,17 +36,17 @@ class Raw(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """Samples of a batch that come from one part, and the numbers [N, n] for its further augmentations."""
+    """Samples [N] of a batch that come from one part, and the numbers [N, n] for its further augmentations."""
 
     part: int
-    samples: list[int]
+    samples: Tensor
     draws: Tensor
 
 
 class Recoloured(NamedTuple):
-    """Samples of a batch that take the colours of other images, and the statistics [N, 2, 2, C] of both images."""
+    """Samples [N] of a batch that take the colours of other images, and the statistics [N, 2, 2, C] of both images."""
 
-    samples: list[int]
+    samples: Tensor
     statistics: Tensor
 
 
@@ -123,13 +123,16 @@ def _extra(raws: Sequence[Raw]) -> list[Extra]:
     found = []
     for part in sorted({raw.part for raw in raws}):
         samples = [i for i, raw in enumerate(raws) if raw.part == part]
-        found.append(Extra(part, samples, torch.from_numpy(np.stack([raws[i].extra_draws for i in samples]))))
+        draws = torch.from_numpy(np.stack([raws[i].extra_draws for i in samples]))
+        found.append(Extra(part, torch.tensor(samples), draws))
     return found
 
 
 def _recoloured(raws: Sequence[Raw]) -> Recoloured | None:
     found = {i: raw.colours for i, raw in enumerate(raws) if raw.colours is not None}
-    return Recoloured(list(found), torch.from_numpy(np.stack(list(found.values())))) if found else None
+    if not found:
+        return None
+    return Recoloured(torch.tensor(list(found)), torch.from_numpy(np.stack(list(found.values()))))
 
 
 def _stacked_scores(maps: Sequence[npt.NDArray[np.float16] | None]) -> Tensor | None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.data.dataset import Picture
 
 _XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
@@ -115,4 +116,4 @@ def _opened(images: Tensor) -> Tensor:
 
 def _like(images: Tensor, values: Sequence[Any]) -> Tensor:
     """Return constants on the device of the images, without waiting for it."""
-    return torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True)
+    return sent(torch.tensor(values, dtype=images.dtype), images.device)

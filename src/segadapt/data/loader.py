@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from segadapt.core.moving import sent
 from segadapt.core.types import Size
 from segadapt.data.augment import Grid, Window, crop_images
 from segadapt.data.cache import DecodedCache
@@ -254,9 +255,9 @@ class Feeder:
         return found
 
     def _finish(self, raw: Collated) -> Samples:
-        whole = raw.images.to(self.device, non_blocking=True)
+        whole = sent(raw.images, self.device)
         images = crop_images(whole, Grid(*(axis.at(self.device) for axis in raw.grid)))
-        labels = raw.labels.to(self.device, non_blocking=True).long()
+        labels = sent(raw.labels, self.device).long()
         if raw.recoloured is not None:
             images = self._with_colours(images, raw.recoloured)
         if bool((raw.jitter > 0).any()):
@@ -266,10 +267,10 @@ class Feeder:
         return Samples(
             images=images.contiguous(memory_format=torch.channels_last),
             labels=labels,
-            domain=raw.domain.to(self.device),
+            domain=sent(raw.domain, self.device),
             windows=raw.windows,
             sizes=raw.sizes,
-            scores=raw.scores.to(self.device, non_blocking=True) if raw.scores is not None else None,
+            scores=sent(raw.scores, self.device) if raw.scores is not None else None,
             ids=raw.ids,
             strong=strong,
             whole=(whole.float() / 255).contiguous(memory_format=torch.channels_last) if self.stream.whole else None,
@@ -277,8 +278,8 @@ class Feeder:
 
     def _with_colours(self, images: Tensor, recoloured: Recoloured) -> Tensor:
         """Give source crops the colours of target images; return all crops."""
-        samples = torch.tensor(recoloured.samples).to(self.device, non_blocking=True)
-        own, wanted = recoloured.statistics.to(self.device, non_blocking=True).unbind(1)
+        samples = sent(recoloured.samples, self.device)
+        own, wanted = sent(recoloured.statistics, self.device).unbind(1)
         return images.index_copy(0, samples, transfer_colours(images[samples], own, wanted))
 
     def _with_extra(self, images: Tensor, extra: Sequence[Extra]) -> Tensor:
@@ -286,6 +287,7 @@ class Feeder:
         for part, samples, draws in extra:
             options = self.stream.parts[part].augmentation
             if options.extra:
-                changed = options.apply_extra(images[samples], draws.to(self.device, non_blocking=True))
-                images = images.index_copy(0, torch.tensor(samples, device=self.device), changed)
+                places = sent(samples, self.device)
+                changed = options.apply_extra(images[places], sent(draws, self.device))
+                images = images.index_copy(0, places, changed)
         return images

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.core.types import Size
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -43,12 +44,12 @@ def color_jitter(images: Tensor, strength: Tensor, draws: Tensor, hue_share: flo
     low = (1 - strength).clamp(min=0)
     factors = low + draws[:3] * (1 + strength - low)
     turn = (2 * draws[3] - 1) * (hue_share * strength).clamp(max=0.5)
-    unchanged = (strength == 0).to(images.device, non_blocking=True)[:, None, None, None]
-    factors = factors.to(images, non_blocking=True)[..., None, None, None]
+    unchanged = sent(strength == 0, images.device)[:, None, None, None]
+    factors = sent(factors, images.device, images.dtype)[..., None, None, None]
     x = adjust_brightness(images, factors[0])
     x = adjust_contrast(x, factors[1])
     x = adjust_saturation(x, factors[2])
-    x = adjust_hue(x, turn.to(images, non_blocking=True)[:, None, None, None])
+    x = adjust_hue(x, sent(turn, images.device, images.dtype)[:, None, None, None])
     return torch.where(unchanged, images, x)
 
 
@@ -144,7 +145,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: Size | None = None) -> 
         x = torch.arange(-reach, reach + 1, dtype=torch.float32)
         weights = torch.exp(-0.5 * (x / sigma.float().clamp(min=1e-3)[:, None]) ** 2)
         weights = weights / weights.sum(1, keepdim=True)
-        return weights.to(images, non_blocking=True).repeat_interleave(channels, 0)
+        return sent(weights, images.device, images.dtype).repeat_interleave(channels, 0)
 
     down = kernel(rows)
     across = down if columns == rows else kernel(columns)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.core.settings import Settings, Shown
 from segadapt.data.photometric import (
     adjust_brightness,
@@ -127,7 +128,7 @@ def strong_view(images: Tensor, draws: npt.NDArray[np.float32], options: StrongA
     matrices = [_geometry(plan, flip, height, width) for plan, flip in zip(plans, flips.tolist(), strict=True)]
     theta = torch.from_numpy(np.stack([_normalised(m, height, width) for m in matrices]).astype(np.float32))
     cutout = torch.from_numpy(np.stack([_square(row[1], row[2], options.cutout, height, width) for row in draws]))
-    theta, cutout = theta.to(x.device, non_blocking=True), cutout.to(x.device, torch.float32, non_blocking=True)
+    theta, cutout = sent(theta, x.device), sent(cutout, x.device, torch.float32)
     moved = warp(x - GREY, theta, "bilinear") + GREY
     return Strong(torch.where(in_cutout(cutout, height, width)[:, None], GREY, moved), theta, cutout)
 
@@ -225,10 +226,10 @@ def _photometric(images: Tensor, steps: Sequence[_Step]) -> Tensor:
     for operation, function in _COLOURS.items():
         members = [i for i, step in enumerate(steps) if step.operation == operation]
         if members:
-            level = torch.tensor([steps[i].level for i in members]).to(images, non_blocking=True)
-            if result is images:
-                result = images.clone()
-            result[members] = function(images[members], level[:, None, None, None])
+            level = sent(torch.tensor([steps[i].level for i in members]), images.device, images.dtype)
+            places = sent(torch.tensor(members), images.device)
+            changed = function(images[places], level[:, None, None, None])
+            result = result.index_copy(0, places, changed)
     return result
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.core.types import Size
 from segadapt.data.augment import crop_labels
 from segadapt.data.cache import DecodedCache
@@ -63,7 +64,7 @@ class OnlineRecord:
     def _crops(self, truth: TrueLabels, samples: Samples, size: Size, device: torch.device) -> Tensor:
         """Cut the crops out of the true label maps, at the resolution of the labels, and send them to a device."""
         labels = crop_labels([truth.named(name, self._size) for name in samples.ids], samples.windows, size)
-        return labels.to(device, non_blocking=True).long()
+        return sent(labels, device).long()
 
     def take(self) -> dict[str, Any]:
         """Return the quality of every set of labels since the last call, over all processes, and start again.

@@ -154,7 +154,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> int:
-    """Return the peak memory in MB (2^20 bytes), of a GPU since :func:`forget_peak_memory`, else of the process."""
+    """Return the peak memory in MB (2^20 bytes) of a GPU, else of the process, since :func:`forget_peak_memory`."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     return process_peak() >> 20

@@ -95,13 +95,10 @@ class Best(MIC):
         super().__init__(config, model, space, reference)
         self.sureness = ClassConfidence(len(space))
         self._seen: Tensor | None = None
-        self._done: int | None = None  # ``teacher.steps`` on this side of the device
 
     def step(self, batch: Mapping[str, Samples]) -> Iterator[Terms]:
         """Yield the lines of the box; the first steps are those of source training."""
-        if self._done is None:
-            self._done = int(self.teacher.steps)
-        if self._done < self.config.first_steps:
+        if self.teacher.done < self.config.first_steps:
             yield self.source_terms(batch["source"])
         else:
             yield from super().step(batch)
@@ -119,8 +116,6 @@ class Best(MIC):
     def after_step(self, environment: Environment) -> None:
         """Let the teacher follow, and the moments of its confidence."""
         super().after_step(environment)
-        assert self._done is not None
-        self._done += 1
         if self._seen is not None:
             environment.sum([self._seen])
             self.sureness.follow(self._seen, self.config.choice_momentum)

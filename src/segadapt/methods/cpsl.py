@@ -118,7 +118,7 @@ class CPSL(Method):
         for _, image in environment.target_images():
             out = self.model(image)
             p0 = log_probabilities(out.logits, out.features.shape[-2:], self.align_corners)
-            counts += self._labels(out.features, p0).flatten().bincount(minlength=len(counts))
+            counts += F.one_hot(self._labels(out.features, p0), len(counts)).sum((0, 1, 2))
         environment.sum([counts])
         return counts
 

@@ -29,6 +29,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.data.loader import Samples, Stream
 from segadapt.data.rare_class_sampling import CROP_SHARE, MIN_SHARE, rare_class_sampling
 from segadapt.errors import RequestError
@@ -99,8 +100,7 @@ class DAFormerConfig(MeanTeacherConfig, ImageNetFeaturesConfig, StageConfig):
 class DAFormer(Method):
     """Self-training with a mean teacher on images mixed of both domains.
 
-    State: the ``teacher`` G~; ``imagenet``, F_I, unless ``feature_distance`` is 0; ``mpcl``, the prototypes of
-    MPCL, if set.
+    State: the ``teacher`` G~; ``imagenet``, F_I, unless ``feature_distance`` is 0; ``mpcl``, prototypes, if set.
 
     Args:
         config: see :class:`DAFormerConfig`.
@@ -181,7 +181,7 @@ class DAFormer(Method):
             present = present.any(0, keepdim=True).expand_as(present)
         else:
             present[:, -1] = False  # "ignored" is not a class
-        chosen = half_of(present, torch.rand(present.shape).to(present.device, non_blocking=True))
+        chosen = half_of(present, sent(torch.rand(present.shape), present.device))
         pasted = where_chosen(donor.labels, chosen)
         images = torch.where(pasted[:, None], donor.images, t.images)
         labels, weights, sure = (torch.where(pasted, a, b) for a, b in zip(donor[1:], pseudo.of_pixels, strict=True))

@@ -19,6 +19,7 @@ from segadapt.labels import IGNORE
 from segadapt.models.norm import NormMode, set_norm_mode
 from segadapt.models.segmenter import Segmenter
 from segadapt.pieces.confidence import confident_share, labels_and_confidence
+from segadapt.pieces.counted import CountsSteps
 from segadapt.pieces.margins import Margins, crop_margins, image_margins
 from segadapt.pieces.teacher import follow, frozen_copy, growing_momentum
 from segadapt.pieces.windows import inside
@@ -82,7 +83,7 @@ class PseudoLabels(NamedTuple):
         return self.labels, self.weights, self.sure
 
 
-class MeanTeacher(nn.Module):
+class MeanTeacher(CountsSteps):
     """A slow copy of a network. State: the copy and the number of ``steps`` that it has followed.
 
     Args:
@@ -91,15 +92,12 @@ class MeanTeacher(nn.Module):
         norm: batch normalisation of the stage.
     """
 
-    steps: Tensor
-
     def __init__(self, student: Segmenter, config: MeanTeacherConfig, norm: NormMode):
         super().__init__()
         self.config = config
         self.network = frozen_copy(student)
         set_norm_mode(self.network, norm)
         self.network.requires_grad_(False)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> MeanTeacher:
         """Let the teacher normalise by its batches in training, where asked, but drop nothing."""
@@ -134,8 +132,8 @@ class MeanTeacher(nn.Module):
 
     def follow(self, student: Segmenter) -> None:
         """Move the copy: phi = alpha phi + (1 - alpha) theta, quickly at first (DAFormer eq. 5)."""
-        self.steps += 1
-        follow(self.network, student, growing_momentum(self.steps, self.config.teacher_momentum))
+        self.count_step()
+        follow(self.network, student, growing_momentum(self.done, self.config.teacher_momentum))
 
 
 class Donors(NamedTuple):

@@ -27,6 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.core.settings import Scaling, Settings
 from segadapt.data.loader import Part, Samples
 from segadapt.labels import LabelSpace
@@ -189,5 +190,5 @@ def masked(images: Tensor, model: Segmenter, config: MaskedConfig, colours: Mean
     if config.masked_colours:
         images = recoloured(images, colours)
     side = config.block or max(1, round(size[0] / 16))
-    draws = torch.rand(len(images), *blocks(size, side)).to(images.device, non_blocking=True)
+    draws = sent(torch.rand(len(images), *blocks(size, side)), images.device)
     return torch.where(visible(draws, config.ratio, size)[:, None], images, model.mean_colour)

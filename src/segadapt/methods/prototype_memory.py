@@ -16,10 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segadapt.core.moving import sent
 from segadapt.labels import IGNORE
 from segadapt.methods.mpcl_config import MPCLConfig
 from segadapt.pieces.class_bank import ClassBank
 from segadapt.pieces.clustering import kmeans
+from segadapt.pieces.counted import CountsSteps
 from segadapt.pieces.multi_prototypes import Moments, Prototypes, moments, moved
 from segadapt.pieces.prototype_use import nearest_distances, usage_entropy
 
@@ -43,7 +45,7 @@ class Seen(NamedTuple):
     assigned: Tensor
 
 
-class PrototypeMemory(nn.Module):
+class PrototypeMemory(CountsSteps):
     """K prototypes per class, and one bank of features per resolution.
 
     State: ``means`` [C, K, D], ``variances`` [C, K, D] or [C, K, D, D]; ``active`` [C], classes that have begun, and
@@ -60,7 +62,6 @@ class PrototypeMemory(nn.Module):
     variances: Tensor
     active: Tensor
     clustered: Tensor
-    steps: Tensor
 
     def __init__(self, config: MPCLConfig, classes: int, resolutions: Sequence[str]) -> None:
         super().__init__()
@@ -71,10 +72,8 @@ class PrototypeMemory(nn.Module):
         self.register_buffer("variances", torch.zeros((*shape, c.channels) if full else shape))
         self.register_buffer("active", torch.zeros(classes, dtype=torch.bool))
         self.register_buffer("clustered", torch.zeros(classes, dtype=torch.bool))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         length = c.bank or c.start
         self.banks = nn.ModuleDict({r: ClassBank(classes, c.prototypes, length, c.channels, full) for r in resolutions})
-        self._done: int | None = None  # ``steps`` on this side of the device
 
     @property
     def prototypes(self) -> Prototypes:
@@ -89,17 +88,16 @@ class PrototypeMemory(nn.Module):
             seen: the pixels of all processes by resolution, in one row each.
         """
         c = self.config
-        done = int(self.steps) if self._done is None else self._done
+        done = self.done
         generator = torch.Generator().manual_seed(done)  # the same on every process
-        self.steps += 1
-        self._done = done + 1
+        self.count_step()
         if done < c.warmup - c.collect:
             return
         if c.restart is not None and done == c.restart - c.collect:
             for name in self.banks:
                 self._bank(name).clear()
         for name, (rows, labels, places) in seen.items():
-            chance = torch.rand(len(rows), generator=generator).to(rows.device, non_blocking=True)
+            chance = sent(torch.rand(len(rows), generator=generator), rows.device)
             bank = self._bank(name)
             bank.push(rows, labels, places, c.insert, chance)
             present = torch.zeros(self.classes + 1, dtype=torch.bool, device=rows.device)

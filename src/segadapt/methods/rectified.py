@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.core.settings import Scaling
 from segadapt.core.types import Size
 from segadapt.data.augment import Window
@@ -195,7 +196,7 @@ def source_pasted(
             f"stage '{stage}': cutmix pastes source crops into target crops, which then need one size; "
             "set augmentation.crop, or cutmix=0"
         )
-    box = half_box(torch.rand(3)).to(t.images.device)
+    box = sent(half_box(torch.rand(3)), t.images.device)
     return paste(t.images, s.images, box), paste_labels(labels, s.labels, box, classes)
 
 

@@ -44,4 +44,4 @@ def domain_loss(scores: Tensor, domain: float, gan: Gan = "vanilla") -> Term:
     scores = at_least_float32(scores)
     wanted = torch.full_like(scores, domain)
     loss = F.binary_cross_entropy_with_logits if gan == "vanilla" else F.mse_loss
-    return Term(loss(scores, wanted, reduction="sum"), wanted.new_tensor(float(scores.numel())))
+    return Term(loss(scores, wanted, reduction="sum"), wanted.new_full((), float(scores.numel())))

@@ -97,19 +97,21 @@ class ClassBank(nn.Module):
         valid = (labels >= 0) & (labels < self.classes)
         group = torch.where(valid, labels, self.classes)
         order = (group + 0.999 * chance.to(wide(chance.device))).argsort()
-        group, features, assigned = group[order], features[order], assigned[order]
         sizes = torch.zeros(self.classes + 1, dtype=torch.int64, device=group.device)
-        sizes.index_add_(0, group, torch.ones_like(group))
-        rank = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group]
-        kept = (group < self.classes) & (rank < min(most, self.length))
+        sizes.scatter_add_(0, group, torch.ones_like(group))
+        # The place of a pixel in the order, from which its rank in its class follows; features stay where they are.
+        rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        rank -= (sizes.cumsum(0) - sizes)[group]
+        kept = valid & (rank < min(most, self.length))
         own = torch.where(kept, group, 0)
         place = torch.where(kept, own * self.length + (self.pushed[own] + rank) % self.length, len(self.rows) - 1)
+        rows = features.to(self.rows.dtype)
         self._count(self.rows[place], self.part[place], kept, -1.0)
         part = torch.where(kept & (assigned >= 0), own * self.each + assigned, NOWHERE)
-        self.rows[place] = features.to(self.rows.dtype)
-        self.part[place] = part
+        self.rows.index_copy_(0, place, rows)
+        self.part.index_copy_(0, place, part)
         self.part[-1] = NOWHERE
-        self._count(features.to(self.rows.dtype), part, kept, 1.0)
+        self._count(rows, part, kept, 1.0)
         self.pushed += sizes[:-1].clamp(max=min(most, self.length))
 
     def _count(self, rows: Tensor, part: Tensor, kept: Tensor, sign: float) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.labels import IGNORE
-from segadapt.pieces.precision import at_least_float32
+from segadapt.pieces.precision import at_least_float32, exact_products
 from segadapt.pieces.prototypes import ClassMeans
 from segadapt.pieces.terms import Term
 
@@ -36,7 +36,7 @@ def image_similarities(features: Tensor, prototypes: ClassMeans) -> Tensor:
         [0.6, -10000.0]
     """
     f = at_least_float32(features)
-    with torch.autocast(f.device.type, enabled=False):
+    with exact_products(f.device):
         vectors = F.normalize(prototypes.vectors.to(f.dtype), dim=2)
         similar = torch.einsum("bdhw,bkd->bkhw", F.normalize(f, dim=1), vectors)
         return similar.masked_fill(~prototypes.present[:, :, None, None], _ABSENT)

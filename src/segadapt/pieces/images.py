@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segadapt.core.moving import sent
+
 
 def for_device(values: npt.NDArray[Any], device: torch.device | str) -> Tensor:
     """Return an array as a tensor that ``to(device, non_blocking=True)`` sends to a device without waiting for it.
@@ -29,4 +31,4 @@ def to_batch(image: npt.NDArray[np.uint8] | Tensor, device: torch.device | str) 
         torch.Size([1, 3, 2, 4])
     """
     pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
-    return pixels.to(device, non_blocking=True).permute(2, 0, 1)[None].float() / 255
+    return sent(pixels, torch.device(device)).permute(2, 0, 1)[None].float() / 255

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segadapt.pieces.windows import WindowLike, window_axes
+from segadapt.pieces.windows import WindowLike, crossed, window_axes
 
 
 class Margins(NamedTuple):
@@ -48,7 +48,7 @@ def crop_margins(output: Sequence[int], margins: Margins, device: torch.device |
     """
     height, width = ((torch.arange(int(n), dtype=torch.float64) + 0.5) / int(n) for n in (output[0], output[1]))
     tall, wide = _within(height, margins.top, margins.bottom), _within(width, margins.left, margins.right)
-    return tall.to(device, non_blocking=True)[:, None] & wide.to(device, non_blocking=True)
+    return crossed(tall[None], wide[None], device or torch.device("cpu"))[0]
 
 
 def image_margins(
@@ -79,9 +79,9 @@ def image_margins(
         [True, True, True, False]
     """
     rows, columns = window_axes(windows, sizes, output)
-    tall = _within((rows + 1) / 2, margins.top, margins.bottom).to(device, non_blocking=True)
-    wide = _within((columns + 1) / 2, margins.left, margins.right).to(device, non_blocking=True)
-    return tall[:, :, None] & wide[:, None, :]
+    tall = _within((rows + 1) / 2, margins.top, margins.bottom)
+    wide = _within((columns + 1) / 2, margins.left, margins.right)
+    return crossed(tall, wide, device)
 
 
 def _within(places: Tensor, before: float, after: float) -> Tensor:

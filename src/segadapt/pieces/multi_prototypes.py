@@ -12,12 +12,13 @@ are divided by small variances.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from segadapt.pieces.precision import at_least_float32
+from segadapt.pieces.precision import at_least_float32, exact_products
 from segadapt.pieces.terms import Term
 
 _ABSENT = -1e30
@@ -57,7 +58,7 @@ def centroid_similarity(features: Tensor, means: Tensor) -> Tensor:
     """
     f = at_least_float32(features)
     mu = means.to(f.dtype).flatten(0, 1)
-    with torch.autocast(f.device.type, enabled=False):
+    with exact_products(f.device):
         squares = f.square().sum(1, keepdim=True) + mu.square().sum(1) - 2 * f @ mu.T
     return -squares.clamp(min=0).view(-1, *means.shape[:2])
 
@@ -80,16 +81,14 @@ def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> T
     """
     f = at_least_float32(features)
     mu, var = means.to(f.dtype).flatten(0, 1), variances.to(f.dtype).flatten(0, 1)
-    with torch.autocast(f.device.type, enabled=False):
+    with exact_products(f.device):
         if var.ndim == 2:
             # Shifted to the middle of all means, terms are small before they are divided by variances.
             middle = mu.mean(0)
-            f, mu = f - middle, mu - middle
-            inverse = var.reciprocal()
-            quadratic = f.square() @ inverse.T - 2 * f @ (mu * inverse).T + (mu.square() * inverse).sum(1)
+            quadratic = _Quadratic.apply(f - middle, mu - middle, var.reciprocal())
             log_det = var.log().sum(1)
         else:
-            root = torch.linalg.cholesky(var)
+            root = torch.linalg.cholesky_ex(var).L  # its check for errors would wait for the device
             # |L^-1 (f - mu)|^2, one prototype at a time: [CK, D, N] would not fit.
             solved = [
                 torch.linalg.solve_triangular(one, (f - centre).T, upper=False).square().sum(0)
@@ -97,8 +96,32 @@ def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> T
             ]
             quadratic = torch.stack(solved, 1)
             log_det = 2 * root.diagonal(dim1=1, dim2=2).log().sum(1)
-        log_p = -0.5 * (quadratic + log_det + f.shape[1] * math.log(2 * math.pi))
+        log_p: Tensor = -0.5 * (quadratic + log_det + f.shape[1] * math.log(2 * math.pi))
     return log_p.view(-1, *means.shape[:2])
+
+
+class _Quadratic(torch.autograd.Function):
+    """Distances ``sum_d (f_d - mu_d)^2 / var_d`` [N, M] of rows [N, D] to M points, with the gradient written down.
+
+    The gradient of the rows alone: prototypes move by averages. Autograd would keep the squares of the rows, and go
+    over memory of their size three times more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, mu: Tensor, inverse: Tensor) -> Tensor:
+        """Take rows [N, D], points [M, D] and one over their variances [M, D]."""
+        scaled = mu * inverse
+        ctx.save_for_backward(f, scaled, inverse)
+        linear = torch.addmm((mu * scaled).sum(1), f, scaled.T, alpha=-2)
+        return linear.addmm_(f.square(), inverse.T)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of the rows."""
+        f, scaled, inverse = ctx.saved_tensors
+        with exact_products(f.device):
+            return (gradient @ inverse).mul_(f).addmm_(gradient, scaled, alpha=-1).mul_(2), None, None
 
 
 def class_similarity(similarity: Tensor) -> Tensor:
@@ -154,7 +177,7 @@ def similarity(features: Tensor, prototypes: Prototypes, floor: float = 0.25, pe
     channels = means.shape[2]
     unit = torch.ones_like(variances)
     if variances.ndim == 4:
-        unit = torch.eye(channels).to(variances).expand_as(variances)
+        unit = torch.eye(channels, dtype=variances.dtype, device=variances.device).expand_as(variances)
     begun = active.view(-1, *[1] * (variances.ndim - 1))  # the placeholders of other classes are masked
     similar = gaussian_similarity(features, means, torch.where(begun, variances + floor / channels * unit, unit))
     return only_active(similar / channels if per_dimension else similar, active)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segadapt.pieces.precision import at_least_float32, wide
+from segadapt.pieces.precision import at_least_float32, exact_products, wide
 
 _ABSENT = -1e30
 """Log mass of a row or class that takes no part; finite, so that no difference of infinities occurs."""
@@ -94,7 +94,7 @@ def sinkhorn_with_bank(
         rows = torch.cat([valid, valid.new_ones(scores.shape[1])]).expand(len(scores), -1)
         return sinkhorn(both, classes, epsilon, iterations, rows)[:, len(bank) :]
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    with torch.autocast(scores.device.type, enabled=False):
+    with exact_products(scores.device):
         own, shared = (scores.to(dtype) / epsilon).exp(), (bank.to(dtype) / epsilon).exp()
         taking_part = valid.to(dtype)[:, None]
         u, u_shared = own.new_ones(len(own), 1, own.shape[1]), taking_part.expand(-1, len(own))
@@ -214,13 +214,21 @@ def equipartition(scores: Tensor, groups: Tensor, count: int, epsilon: float = 0
         [1.0, 1.0]
     """
     problem = _grouped(scores, groups, count, epsilon)
-    dual = problem.log_k.new_zeros(count + 1, scores.shape[1])
-    for i in range(iterations):
-        # Columns are scaled first: the first masses are the kernel's, whose rows are not yet scaled.
-        q = (problem.log_k + dual[problem.place]).softmax(1) if i else problem.log_k.exp()
-        share = scores.shape[1] * _column_masses(q, problem) / problem.members[:, None]
-        dual = dual - _log(share)
-    return (problem.log_k + dual[problem.place]).softmax(1) * problem.valid[:, None]
+    # Parts in rows and members as a table of zeros and ones: sums over a group are then small matrix products.
+    log_k, table = problem.log_k.T.contiguous(), _membership(problem)
+    dual = log_k.new_zeros(log_k.shape[0], count + 1)
+    q = log_k.exp()  # columns are scaled first: the first masses are the kernel's, whose rows are not yet scaled
+    with exact_products(log_k.device):
+        for _ in range(iterations):
+            dual = dual - _log(log_k.shape[0] * (q @ table.T) / problem.members)
+            q = (log_k + dual[:, problem.place]).softmax(0)
+    return (q * problem.valid).T if iterations else (log_k.softmax(0) * problem.valid).T
+
+
+def _membership(problem: _Grouped) -> Tensor:
+    """Return [count + 1, N]: 1 where a row belongs to a group."""
+    numbers = torch.arange(len(problem.members), device=problem.place.device)
+    return (numbers[:, None] == problem.place).to(problem.log_k.dtype)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segadapt.pieces.precision import at_least_float32
+from segadapt.pieces.precision import at_least_float32, exact_products
 
 LEAST_PIXELS = 10
 """A class with fewer pixels in an image has no mean there."""
@@ -54,7 +54,7 @@ def distances(features: Tensor, prototypes: Tensor) -> Tensor:
     """
     f = at_least_float32(features)
     e = prototypes.to(f.dtype)
-    with torch.autocast(f.device.type, enabled=False):
+    with exact_products(f.device):
         centre = e.mean(0)
         f, e = f - centre[:, None, None], e - centre
         products = torch.einsum("bdhw,kd->bkhw", f, e)
@@ -78,7 +78,7 @@ def cosines(features: Tensor, prototypes: Tensor) -> Tensor:
         [0.6, 0.8]
     """
     f = at_least_float32(features)
-    with torch.autocast(f.device.type, enabled=False):
+    with exact_products(f.device):
         vectors = F.normalize(prototypes.to(f.dtype), dim=1)
         products = torch.bmm(vectors.expand(len(f), -1, -1), f.flatten(2)).view(len(f), -1, *f.shape[2:])
         # Dividing the K products of a pixel is less work than dividing its D features.
@@ -110,7 +110,7 @@ def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
     members = torch.zeros(batch, classes + 1, labels.shape[1], device=features.device)
     members.scatter_(1, torch.where(valid, labels, classes)[:, None], 1.0)
     members = members[:, :classes]
-    with torch.autocast(features.device.type, enabled=False):
+    with exact_products(features.device):
         return members @ features.float().reshape(batch, channels, -1).transpose(1, 2), members.sum(2)
 
 
@@ -266,7 +266,7 @@ def feature_moments(features: Tensor) -> Tensor:
         [4.0, 10.0, 60.0, 2.0]
     """
     f = features.float()
-    number = f.new_tensor([f.shape[0] * f.shape[2] * f.shape[3]])
+    number = f.new_full((1,), float(f.shape[0] * f.shape[2] * f.shape[3]))
     return torch.cat([f.sum((0, 2, 3)), f.square().sum()[None], number])
 
 

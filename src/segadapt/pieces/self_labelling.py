@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segadapt.pieces.losses import soft_negative_log_likelihood
+from segadapt.pieces.precision import exact_products
 from segadapt.pieces.terms import Term
 
 
@@ -32,7 +33,7 @@ class CosineHead(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return scores [..., K] in -1 .. 1 of features [..., D] of length one."""
-        with torch.autocast(z.device.type, enabled=False):
+        with exact_products(z.device):
             return z.float() @ F.normalize(self.weight, dim=1).T
 
 

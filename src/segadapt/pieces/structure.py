@@ -88,7 +88,7 @@ def distillation(logits: Tensor, teacher: Tensor, variant: Literal["paper", "off
     """
     log_s, log_t = log_probabilities(logits), log_probabilities(teacher)
     t = log_t.exp()
-    pixels = torch.tensor(float(t[:, 0].numel()), device=t.device, dtype=t.dtype)
+    pixels = t.new_full((), float(t[:, 0].numel()))
     if variant == "paper":
         return Term((t * (log_t - log_s)).sum(), pixels)
     return Term((t * (log_t - log_s.exp())).sum(), pixels * t.shape[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +25,15 @@ def frozen_copy(network: _Network) -> _Network:
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float | Tensor) -> None:
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Update a teacher in place: ``teacher = momentum * teacher + (1 - momentum) * student``.
 
-    This is done for parameters. Buffers are copied: they are mostly statistics of batch normalisation,
-    which are averages already.
+    This is done for parameters, in one operation on all of them that needs no further memory. Buffers are copied: they
+    are mostly statistics of batch normalisation, which are averages already.
 
     Args:
         teacher, student: networks of the same structure.
-        momentum: in [0, 1]; a tensor may lie on the device of the parameters.
+        momentum: in [0, 1].
 
     Example:
         >>> student = torch.nn.Linear(1, 1)
@@ -45,31 +45,33 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float | Tensor) -> 
         >>> round(teacher.weight.item() - before, 4)
         0.25
     """
-    ours: list[Tensor] = list(teacher.parameters())
-    theirs: list[Tensor] = list(student.parameters())
-    if isinstance(momentum, Tensor):
-        torch._foreach_mul_(ours, momentum)
-        torch._foreach_add_(ours, torch._foreach_mul(theirs, 1 - momentum))
-    else:
-        torch._foreach_lerp_(ours, theirs, 1.0 - momentum)
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1.0 - momentum)
+    pairs: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
     for mine, other in zip(teacher.buffers(), student.buffers(), strict=True):
-        mine.copy_(other)
+        pairs.setdefault(mine.dtype, []).append((mine, other))
+    for group in pairs.values():  # of one type, which a single operation can copy
+        torch._foreach_copy_([mine for mine, _ in group], [other for _, other in group])
 
 
-def growing_momentum(steps: Tensor, largest: float) -> Tensor:
+@overload
+def growing_momentum(steps: int, largest: float) -> float: ...
+@overload
+def growing_momentum(steps: Tensor, largest: float) -> Tensor: ...
+def growing_momentum(steps: Tensor | int, largest: float) -> Tensor | float:
     """Compute the momentum of a teacher: ``min(1 - 1 / (steps + 1), largest)`` (DACS).
 
     At first the teacher is the mean of all students so far, so that its random head is soon forgotten.
 
     Args:
-        steps: scalar, steps that the student has made; may lie on the device, nothing waits for it.
+        steps: steps that the student has made; a tensor of any shape where several things are averaged.
         largest: limit in [0, 1].
 
     Returns:
-        Scalar tensor in [0, ``largest``].
+        In [0, ``largest``]; a tensor where ``steps`` is one.
 
     Example:
-        >>> [round(growing_momentum(torch.tensor(step), 0.99).item(), 4) for step in (0, 1, 1000)]
+        >>> [growing_momentum(step, 0.99) for step in (0, 1, 1000)]
         [0.0, 0.5, 0.99]
     """
-    return (1 - 1 / (steps + 1)).clamp(max=largest)
+    grown = 1 - 1 / (steps + 1)
+    return grown.clamp(max=largest) if isinstance(grown, Tensor) else min(grown, largest)

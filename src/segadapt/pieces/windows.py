@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.pieces.precision import at_least_float32, wide
+
+_Floats = npt.NDArray[np.float64]
 
 
 class WindowLike(Protocol):
@@ -91,7 +96,7 @@ def window_grid(
         [[[[-0.5, 0.0], [0.5, 0.0]]]]
     """
     rows, columns = window_axes(windows, sizes, output, align_corners)
-    y, x = (axis.to(wide(device)).to(device, non_blocking=True) for axis in (rows, columns))
+    y, x = (sent(axis, device, wide(device)) for axis in (rows, columns))
     y, x = y[:, :, None], x[:, None, :]
     shape = (len(y), y.shape[1], x.shape[2])
     return torch.stack([x.expand(shape), y.expand(shape)], -1)
@@ -108,20 +113,26 @@ def window_axes(
         >>> window_axes([window], [(4, 4)], (1, 2))[1].tolist()
         [[0.5, -0.5]]
     """
-    rows, columns = [], []
-    for window, (height, width) in zip(windows, sizes, strict=True):
-        rows.append(_positions(window.top, window.height, int(height), int(output[0]), align_corners))
-        across = _positions(window.left, window.width, int(width), int(output[1]), align_corners)
-        columns.append(across.flip(0) if window.flip else across)
-    return torch.stack(rows), torch.stack(columns)
+    # One table of numpy for the batch: these are small numbers, and a step asks for them several times.
+    places = np.array([(w.top, w.left, w.height, w.width) for w in windows], np.float64).reshape(-1, 4)
+    full = np.array([(int(height), int(width)) for height, width in sizes], np.float64).reshape(-1, 2)
+    rows, columns = (
+        _positions(places[:, [axis]], places[:, [axis + 2]], full[:, [axis]], int(output[axis]), align_corners)
+        for axis in (0, 1)
+    )
+    flipped = np.array([w.flip for w in windows], bool)
+    columns[flipped] = columns[flipped, ::-1]
+    return torch.from_numpy(rows), torch.from_numpy(columns)
 
 
-def _positions(start: float, length: float, full: int, samples: int, align_corners: bool) -> Tensor:
-    """Place the centres of ``samples`` cells over [start, start + length) of an axis of ``full`` pixels, as -1 .. 1."""
-    centres = start + (torch.arange(samples, dtype=torch.float64) + 0.5) * (length / samples)
-    if align_corners:
-        return 2 * (centres - 0.5) / max(full - 1, 1) - 1
-    return 2 * centres / full - 1
+def _positions(start: _Floats, length: _Floats, full: _Floats, samples: int, align_corners: bool) -> _Floats:
+    """Place the centres of ``samples`` cells over [start, start + length) of an axis of ``full`` pixels, as -1 .. 1.
+
+    ``start``, ``length`` and ``full`` are [B, 1]; the places are [B, samples].
+    """
+    centres = start + (np.arange(samples) + 0.5) * (length / samples)
+    placed = 2 * (centres - 0.5) / np.maximum(full - 1, 1) - 1 if align_corners else 2 * centres / full - 1
+    return np.asarray(placed, np.float64)
 
 
 def inside(
@@ -142,5 +153,24 @@ def inside(
         >>> inside([window], [(4, 4)], (1, 2), torch.device("cpu")).tolist()
         [[[False, True]]]
     """
-    rows, columns = (axis.abs().lt(1).to(device, non_blocking=True) for axis in window_axes(windows, sizes, output))
+    rows, columns = window_axes(windows, sizes, output)
+    return crossed(rows.abs().lt(1), columns.abs().lt(1), device)
+
+
+def crossed(rows: Tensor, columns: Tensor, device: torch.device) -> Tensor:
+    """Mark the cells whose row and whose column are marked, sent in one message.
+
+    Args:
+        rows, columns: [B, h] and [B, w] bool, on the CPU.
+        device: device of the result.
+
+    Returns:
+        [B, h, w] bool.
+
+    Example:
+        >>> crossed(torch.tensor([[True, False]]), torch.tensor([[True]]), torch.device("cpu")).tolist()
+        [[[True], [False]]]
+    """
+    both = sent(torch.cat([rows, columns], 1), device)
+    rows, columns = both[:, : rows.shape[1]], both[:, rows.shape[1] :]
     return rows[:, :, None] & columns[:, None, :]
