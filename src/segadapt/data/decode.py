@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segadapt.core.reading import open_file, read_file
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.files import tiff as tags
@@ -160,7 +161,7 @@ def _decoded(path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
 
 def _content(path: Path) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        data = read_file(Path(path))
     except OSError as problem:
         raise DamagedFile(f"{path} cannot be read: {problem.strerror or problem}") from None
     if not any(data):
@@ -195,7 +196,7 @@ def _guarded(work: Callable[[], _R], head: bytes, path: Path) -> _R:
 def _stored_size(path: Path) -> tuple[int, int, int]:
     """Return height and width as stored, and the orientation tag."""
     try:
-        with Path(path).open("rb") as file:
+        with open_file(Path(path)) as file:
             head = file.read(HEAD)
             file.seek(0)
             return _guarded(lambda: _sizes(file, head, path), head, path)
@@ -215,7 +216,7 @@ def _sizes(file: Any, head: bytes, path: Path) -> tuple[int, int, int]:
 
 def _of_raster(path: Path) -> Picture:
     """Return the picture of a raster, which rasterio reads."""
-    with Path(path).open("rb") as file:
+    with open_file(Path(path)) as file:
         tiff = tags.Tiff(file)
         require_one(tiff.count(), path)
         orientation = tiff.number(tiff.pages[0], TAG, 1)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from segadapt.core.reading import read_file
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import picture_size
 from segadapt.data.files.formats import first_not_read
 from segadapt.data.folders.gathering import gather
-from segadapt.data.folders.listing import IMAGE_SUFFIXES
+from segadapt.data.folders.listing import IMAGE_SUFFIXES, LARGEST_LIST
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.video import VIDEO_SUFFIXES, is_video
 
@@ -80,7 +81,7 @@ def listed(file: Path) -> list[Path]:
         RequestError: the list cannot be read or is empty, or a line is found in neither place or in both.
     """
     try:
-        lines = lines_of(file.read_bytes())
+        lines = lines_of(read_file(file, LARGEST_LIST))
     except OSError as problem:
         raise RequestError(f"the list '{file}' cannot be read: {problem.strerror or problem}") from None
     if not lines:

@@ -17,6 +17,7 @@ from segadapt.core.files import replacing
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter, require_rebuildable
+from segadapt.models.metadata import checked_metadata, described_network, parsed, require_plain
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.segmenter import Segmenter
 
@@ -100,7 +101,9 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
     tensors, metadata = _read(path)
     if metadata.get("format") != FORMAT:
         raise RequestError(f"'{path}' holds tensors but not a segadapt model; use it as model.weights instead")
-    model = build_segmenter(**json.loads(metadata["description"]))
+    told = checked_metadata(metadata, f"'{path}'")
+    with described_network(f"'{path}'", _bytes_of(tensors)):
+        model = build_segmenter(**told.description)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as problem:
@@ -108,8 +111,7 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
             f"'{path}' holds other parameters than the network '{model.architecture.get('name')}' has here: "
             f"{str(problem).splitlines()[-1].strip()}; the module or package that it was trained with is needed"
         ) from problem
-    space = LabelSpace.from_json(metadata["space"])
-    return LoadedModel(model.to(device).eval(), space, json.loads(metadata["provenance"]))
+    return LoadedModel(model.to(device).eval(), told.space, told.provenance)
 
 
 def save_prototypes(path: Path, view: PrototypeNet) -> None:
@@ -129,7 +131,10 @@ def load_prototypes(path: Path, base: Segmenter) -> PrototypeNet:
     tensors, metadata = _read(path)
     if metadata.get("format") != PROTOTYPES_FORMAT:
         raise RequestError(f"'{path}' holds no prototypes; give the {PROTOTYPES} of a stage that learnt some")
-    view = PrototypeNet(base, **json.loads(metadata["settings"]))
+    settings = parsed(metadata.get("settings", ""), "settings", f"'{path}'")
+    require_plain(settings, "settings", f"'{path}'")
+    with described_network(f"'{path}'", _bytes_of(tensors)):
+        view = PrototypeNet(base, **settings)
     own = {k: v.shape for k, v in view.state_dict().items() if not k.startswith("base.")}
     if own != {k: v.shape for k, v in tensors.items()}:
         raise RequestError(f"'{path}' was made for a network with other features or classes")
@@ -165,7 +170,11 @@ def stored_space(path: Path) -> LabelSpace | None:
 
 
 def model_head(path: Path) -> tuple[LabelSpace, dict[str, Any]] | None:
-    """Return classes and provenance of a model file from its head, without its weights; None for any other file."""
+    """Return classes and provenance of a model file from its head, without its weights; None for any other file.
+
+    Raises:
+        RequestError: it is a model file, but its head is damaged.
+    """
     if path.suffix != ".safetensors":
         return None
     try:
@@ -175,7 +184,8 @@ def model_head(path: Path) -> tuple[LabelSpace, dict[str, Any]] | None:
         return None
     if metadata.get("format") != FORMAT:
         return None
-    return LabelSpace.from_json(metadata["space"]), json.loads(metadata["provenance"])
+    told = checked_metadata(metadata, f"'{path}'")
+    return told.space, told.provenance
 
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -189,6 +199,28 @@ def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) ->
         written.add(place)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata of a file into the order of its keys, so that equal models are equal files.
+
+    safetensors writes them in an order that every process draws anew. A file begins with the length of its head in
+    eight bytes, and with the head, JSON with spaces at its end.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(length))
+        head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+        text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:  # signs that the two libraries escape in different ways
+            return
+        file.seek(8)
+        file.write(text.ljust(length))
+
+
+def _bytes_of(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segadapt.core.reading import read_text
 from segadapt.data.annotations.regions import (
     Annotated,
     Annotations,
@@ -66,9 +67,9 @@ def supervisely_picture(file: Path, tree: Mapping[str, Any]) -> Annotated:
 def _titles(folder: Path) -> list[str]:
     for place in (folder, *folder.absolute().parents[:_FOLDERS_UP]):
         try:
-            classes = json.loads((place / META).read_text(encoding="utf-8-sig"))["classes"]
+            classes = json.loads(read_text(place / META))["classes"]
             return [str(c["title"]) for c in classes]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return []
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.core.reading import require_file
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.files.tiff_head import tiff_head
@@ -81,6 +82,10 @@ class Raster:
     def __init__(self, path: Path) -> None:
         self.path = path
         rasterio = import_rasterio(path)
+        try:
+            require_file(path)
+        except OSError as problem:
+            raise DamagedFile(f"{path} cannot be read: {problem.strerror or problem}") from None
         self._file = self._guarded(lambda: rasterio.open(path.resolve()))
         if not self._file.count:
             self.close()
