@@ -36,15 +36,14 @@ from segadapt.data.files.jpeg import decode_strictly
 from segadapt.data.files.orientation import TAG, orientation_of, swaps_sides, turned
 from segadapt.data.files.pixels import CHANNELS_OF_16_BITS, bits_of, by_opencv, of_pillow, raw_mode, unscaled, upright
 from segadapt.data.files.raster import has_rasterio
-from segadapt.data.files.raster_picture import MOST_PIXELS, read_raster
+from segadapt.data.files.raster_picture import read_raster
 from segadapt.data.files.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
 _JPEG_END = b"\xff\xd9"
-# Pillow warns of images above 89 megapixels; aerial mosaics are larger. Headers are checked against MOST_PIXELS here;
-# a TIFF file of 16-bit colours goes through Pillow as a grey image of six bytes per pixel.
-Image.MAX_IMAGE_PIXELS = 6 * MOST_PIXELS
+# Pillow warns of images above 89 megapixels; aerial mosaics are larger. Headers are checked here, by core/limits.py.
+Image.MAX_IMAGE_PIXELS = None
 # Pillow keeps a few blocks of 16 MiB for its next images. Asking the system for new pages takes longer than decoding.
 _PILLOW: Any = Image.core  # type: ignore[attr-defined]
 _PILLOW.set_blocks_max(max(4, _PILLOW.get_blocks_max()))
@@ -82,8 +81,14 @@ def decode(path: Path, no_data: Sequence[int] = ()) -> Decoded:
 
 
 def picture_size(path: Path) -> Size:
-    """Return (height, width) of an image file, upright, from its header; the pixels are not looked at."""
+    """Return (height, width) of an image file, upright, from its header; the pixels are not looked at.
+
+    Raises:
+        Unsupported: it has more pixels than are decoded as a whole.
+        DamagedFile: its header cannot be read.
+    """
     height, width, orientation = _stored_size(path)
+    require_size(width, height, path)
     return (width, height) if swaps_sides(orientation) else (height, width)
 
 
@@ -208,9 +213,9 @@ def _sizes(file: Any, head: bytes, path: Path) -> tuple[int, int, int]:
     if head[:4] in tags.HEADS:
         tiff = tags.Tiff(file)
         page = tiff.pages[0]
-        return tiff.number(page, tags.HEIGHT, 0), tiff.number(page, tags.WIDTH, 0), tiff.number(page, TAG, 1)
+        height, width = tiff.number(page, tags.HEIGHT, 0), tiff.number(page, tags.WIDTH, 0)
+        return height, width, tiff.number(page, TAG, 1)
     image = open_image(file, head, path)
-    require_size(image.width, image.height, path)
     return image.height, image.width, orientation_of(image, file)
 
 

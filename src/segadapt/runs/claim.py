@@ -22,7 +22,7 @@ from segadapt.version import __version__
 
 CONFIG = "config.json"
 DONE = "done.json"
-_OF_THE_MACHINE = ("accelerator", "data.workers", "data.cache_mb", "guard")
+_OF_THE_MACHINE = ("accelerator", "data.workers", "data.cache_mb", "data.max_pixels", "guard")
 """Settings that decide how a run is computed or judged and not what comes out; it may go on with others."""
 _ALREADY_LAID = ("description", "length", "every")
 """Settings of a recipe that are in those of the stages."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segadapt.core.limits import most_pixels
 from segadapt.core.reading import read_text
 from segadapt.data.annotations.regions import (
     Annotated,
@@ -95,6 +96,8 @@ def _region(thing: Any, where: str) -> Region:
 def _png(text: Any, where: str) -> Mask:
     try:
         with Image.open(io.BytesIO(zlib.decompress(base64.b64decode(text, validate=True))), formats=["PNG"]) as image:
+            if image.width * image.height > most_pixels():
+                raise ValueError
             if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA"):
                 return np.asarray(image.convert("RGBA"))[..., 3] > 0
             return np.asarray(image.convert("L")) > 0
