@@ -41,7 +41,6 @@ WRITERS = {
 OTHER_WRITES = {
     ("engine/record.py", "open"): "the log grows by one line per event",
     ("engine/stored.py", "np.save"): "goes to memory, and from there to write_bytes",
-    ("models/store.py", "open"): "sorts the head of the temporary file, before it takes its place",
     ("runs/labelling.py", "Path.replace"): "moves finished files within one file system, the summary last",
     ("runs/run.py", "shutil.copy2"): "nothing reads the copied stage before its done.json is written",
 }

@@ -118,5 +118,6 @@ def test_the_command_has_one_line_for_what_nobody_caught(
         cli.main()
     assert status.value.code == 1
     assert capsys.readouterr().err.splitlines() == [
-        "segadapt: the memory is not enough; give a smaller size of the images, or windows"
+        f"segadapt: {8 * HUGE / 1e9:,.1f} GB were asked for at once, and the memory is not enough; give a smaller size of "
+        "the images, or windows"
     ]

@@ -24,7 +24,7 @@ _MEMORY = (
     "alloc_failed",
     "storage size calculation overflowed",
 )
-_BYTES = re.compile(r"allocate (\d+(?:\.\d+)?) ?(bytes|[kmg]ib)")
+_BYTES = re.compile(r"allocate (\d+\.?\d*) ?(bytes|[kmgt]ib)")
 """The amount in the messages of torch, on a CPU and on a GPU, and of NumPy, in small letters."""
 _ONE_VALUE = ("expected more than 1 value per channel", "expected more than 1 spatial element")
 _TOO_SMALL = (
@@ -93,7 +93,7 @@ def told_fault(
         or "OutOfMemoryError" in type(problem).__name__
         or (library and any(words in said for words in _MEMORY))
     ):
-        return RunError(f"{where}: the memory is not enough{_asked_for(said)}; give {ways.memory}")
+        return RunError(f"{where}: {_asked_for(said)}the memory is not enough; give {ways.memory}")
     if not library:
         return None
     if any(words in said for words in _WORKER):
@@ -115,8 +115,9 @@ def _asked_for(said: str) -> str:
     found = _BYTES.search(said)
     if found is None:
         return ""
-    unit = {"g": 1 << 30, "m": 1 << 20, "k": 1 << 10, "b": 1}[found[2][0]]
-    return f", {float(found[1]) * unit / 1e9:.1f} GB were asked for at once"
+    unit = {"t": 1 << 40, "g": 1 << 30, "m": 1 << 20, "k": 1 << 10, "b": 1}[found[2][0]]
+    size = float(found[1]) * unit / 1e9
+    return f"{size:,.1f} GB were asked for at once, and " if size >= 0.1 else ""
 
 
 def _shown(value: object) -> str:

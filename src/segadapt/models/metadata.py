@@ -22,6 +22,8 @@ from segadapt.labels import LabelSpace
 from segadapt.models.inference import InferenceConfig
 
 _PARTS = ("format", "space", "description", "provenance")
+_OTHER_PARTS = ("sha256",)
+"""The checksum of the file."""
 _LONGEST_TEXT = 16 << 20
 """Characters of one part; the settings and versions of a long run take 100 000."""
 _LARGEST_NUMBER = 1 << 16
@@ -59,7 +61,7 @@ def checked_metadata(metadata: Mapping[str, str], where: str) -> Metadata:
     Raises:
         RequestError: a part is missing, unknown, no JSON, or has a value of a wrong type or out of its range.
     """
-    odd = [key for key in metadata if key not in _PARTS]
+    odd = [key for key in metadata if key not in (*_PARTS, *_OTHER_PARTS)]
     if odd or any(key not in metadata for key in _PARTS):
         lacking = next((key for key in _PARTS if key not in metadata), "")
         wrong = f"has the unknown part '{odd[0][:80]}'" if odd else f"lacks the part '{lacking}'"

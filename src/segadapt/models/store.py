@@ -199,24 +199,6 @@ def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) ->
         written.add(place)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
-        _sort_metadata(temporary)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Bring the metadata of a file into the order of its keys, so that equal models are equal files.
-
-    safetensors writes them in an order that every process draws anew. A file begins with the length of its head in
-    eight bytes, and with the head, JSON with spaces at its end.
-    """
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        head = json.loads(file.read(length))
-        head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
-        text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) > length:  # signs that the two libraries escape in different ways
-            return
-        file.seek(8)
-        file.write(text.ljust(length))
 
 
 def _bytes_of(tensors: Mapping[str, Tensor]) -> int:
