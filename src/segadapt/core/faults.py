@@ -24,7 +24,7 @@ _MEMORY = (
     "alloc_failed",
     "storage size calculation overflowed",
 )
-_BYTES = re.compile(r"allocate (\d+\.?\d*) ?(bytes|[kmgt]ib)")
+_BYTES = re.compile(r"allocate (\d+\.?\d*) ?(bytes|[kmgtp]ib)")
 """The amount in the messages of torch, on a CPU and on a GPU, and of NumPy, in small letters."""
 _ONE_VALUE = ("expected more than 1 value per channel", "expected more than 1 spatial element")
 _TOO_SMALL = (
@@ -115,7 +115,7 @@ def _asked_for(said: str) -> str:
     found = _BYTES.search(said)
     if found is None:
         return ""
-    unit = {"t": 1 << 40, "g": 1 << 30, "m": 1 << 20, "k": 1 << 10, "b": 1}[found[2][0]]
+    unit = {"p": 1 << 50, "t": 1 << 40, "g": 1 << 30, "m": 1 << 20, "k": 1 << 10, "b": 1}[found[2][0]]
     size = float(found[1]) * unit / 1e9
     return f"{size:,.1f} GB were asked for at once, and " if size >= 0.1 else ""
 
