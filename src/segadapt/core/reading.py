@@ -65,6 +65,14 @@ def read_text(path: Path, most: int = 16 << 20) -> str:
     return read_file(path, most).decode("utf-8-sig")
 
 
+def exists(path: Path) -> bool:
+    """Return whether there is something under a name; nothing is under one that no file can have, nor a circle."""
+    try:
+        return path.exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 def require_file(path: Path) -> None:
     """Raise the OSError of :func:`open_file`, for a library that opens a file by its name."""
     open_file(path).close()
