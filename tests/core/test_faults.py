@@ -119,6 +119,4 @@ def test_the_command_has_one_line_for_what_nobody_caught(
         cli.main()
     assert status.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(
-        r"segadapt: 8,\d+,[\d.]+ GB were asked for at once, and the memory is not .*", line
-    )
+    assert re.fullmatch(r"segadapt: 8,\d+,[\d.]+ GB were asked for at once, and the memory is not .*", line)

@@ -146,7 +146,5 @@ def test_a_raster_too_large_to_hold_names_the_command_that_cuts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEGADAPT_MAX_PIXELS", "100")
-    with pytest.raises(
-        DamagedFile, match=r"big\.tif has 32 x 24 pixels, .* limit is 100 pixels: .*segadapt data tile"
-    ):
+    with pytest.raises(DamagedFile, match=r"big\.tif has 32 x 24 pixels, .* limit is 100 pixels: .*segadapt data tile"):
         read_picture(write_tiff(tmp_path / "big.tif", scene(5)))

@@ -143,8 +143,10 @@ def reader_of(kept: Mapping[str, Any] | None) -> BandReader | None:
     """
     if kept is None:
         return None
-    bands, low, high = (kept.get(key) for key in ("bands", "low", "high"))
-    numbers = [n for part in (bands, low, high) for n in (part if isinstance(part, list | tuple) else [None])]
+    parts: list[Any] = [kept.get(key) for key in ("bands", "low", "high")]
+    told: list[list[Any]] = [list(part) if isinstance(part, list | tuple) else [None] for part in parts]
+    bands, low, high = told
+    numbers = [*bands, *low, *high]
     if (
         not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
         or not all(isinstance(band, int) and 0 < band <= _MOST_BANDS for band in bands)

@@ -66,7 +66,10 @@ def checked_metadata(metadata: Mapping[str, str], where: str) -> Metadata:
         lacking = next((key for key in _PARTS if key not in metadata), "")
         wrong = f"has the unknown part '{odd[0][:80]}'" if odd else f"lacks the part '{lacking}'"
         raise RequestError(f"{where} {wrong}; it was damaged, or written by another version of segadapt")
-    space = LabelSpace.from_json(metadata["space"], where)
+    try:
+        space = LabelSpace.from_json(metadata["space"], where)
+    except RequestError as problem:
+        raise _of(where, problem) from None
     description = parsed(metadata["description"], "description", where)
     provenance = parsed(metadata["provenance"], "provenance", where)
     _require_description(description, len(space), where)
@@ -150,6 +153,12 @@ def _require_provenance(provenance: Mapping[str, Any], where: str) -> None:
         raise RequestError(f"{where}: 'provenance.input' does not say how images are read")
 
 
+def _of(where: str, problem: RequestError) -> RequestError:
+    """Return a complaint that names the file."""
+    told = str(problem)
+    return RequestError(told if told.startswith(where) else f"{where}: {told}")
+
+
 # ---- building what a file describes ----
 
 
@@ -168,8 +177,7 @@ def described_network(where: str, size: int) -> Iterator[None]:
         with allowance(_SPARE_TIMES * size + _SPARE_BYTES, where):
             yield
     except RequestError as problem:
-        told = str(problem)
-        raise RequestError(told if told.startswith(where) else f"{where}: {told}") from None
+        raise _of(where, problem) from None
     except Exception as problem:  # arguments of wrong types fail in as many ways as there are networks
         said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
         raise RequestError(f"{where} describes a network that cannot be built here ({said})") from problem

@@ -29,7 +29,7 @@ _MEMORY = 1 << 30
 """Bytes that one input may add to the largest memory of the process."""
 _SAVED_EVERY = 100
 KINDS = ("tried", "accepted", "refused", "traceback", "slow", "memory", "ended")
-"""What is counted per reader: ``slow`` and ``memory`` among the others, ``ended`` where the process did not outlive it."""
+"""What is counted per reader: ``slow`` and ``memory`` among the others, ``ended`` where the process ended with it."""
 
 Outcome = dict[str, Any]
 

@@ -149,7 +149,7 @@ READERS: dict[str, Reader] = {
     "images": Reader(seeds.images, {"": damaged_bytes}, _image, 2.0),
     "masks": Reader(seeds.masks, {"": damaged_bytes}, _mask),
     "classes files": Reader(seeds.classes, {".json": damaged_json, "": damaged_text}, _classes, 2.0),
-    "annotations": Reader(seeds.annotations, {".json": damaged_json, "": damaged_text}, _annotations),
+    "annotations": Reader(seeds.annotated, {".json": damaged_json, "": damaged_text}, _annotations),
     "recipes": Reader(seeds.recipes, {"": damaged_text}, _recipe),
     "lists": Reader(seeds.lists, {"": damaged_text}, _split, 0.5),
     "model files": Reader(seeds.models, {"": damaged_model}, _model),

@@ -121,7 +121,7 @@ def classes() -> Files:
 
 
 @cache
-def annotations() -> Files:
+def annotated() -> Files:
     """Return annotations of the picture ``a.png`` by several tools."""
     square = [2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]
     points = [[x, y] for x, y in zip(square[::2], square[1::2], strict=True)]
