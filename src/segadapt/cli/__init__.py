@@ -72,6 +72,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
     "criteria": ranking.criteria,
+    "fuzz": benching.fuzz,
     "passes": benching.passes,
     "step": benching.step,
     "study": benching.study,

@@ -15,6 +15,7 @@ from segadapt.cli.common import (
     Quiet,
     Roots,
     console,
+    out_file,
     out_folder,
     parse_roots,
     parse_size,
@@ -148,6 +149,34 @@ def passes(
         for name, found in result["passes"].items()
     ]
     print_rows(["pass", "ms an image", "of the longest part"], rows)
+
+
+def fuzz(
+    inputs: Annotated[int, typer.Option(min=1, help="Damaged files in all.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Decides all of them.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="JSON file of the results; a call goes on with it.", callback=out_file)
+    ] = Path("fuzz.json"),
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Let every reader read damaged files; exit status 1 if one gave anything but a result or one line."""
+    from segadapt.bench.fuzz import KINDS
+    from segadapt.bench.fuzz import fuzz as fuzzed
+    from segadapt.engine.record import Steps
+
+    with Steps("damaged files", inputs, quiet or json) as steps:
+        made = fuzzed(inputs, seed, out, progress=lambda *_: steps.advance())
+    if json:
+        print_json(made)
+    else:
+        print_rows(
+            ["reader", *KINDS], [[name, *(str(n[kind]) for kind in KINDS)] for name, n in made["readers"].items()]
+        )
+        for found in made["findings"][:20]:
+            console.print(f"{found['reader']} {found['number']}: {found['kind']} {found.get('said', '')}")
+    if made["findings"]:
+        raise typer.Exit(1)
 
 
 def study(

@@ -8,7 +8,6 @@ PNG or JPEG file can be read in no other order.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -19,7 +18,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from segadapt.core.files import write_bytes
@@ -79,10 +77,8 @@ def is_mosaic(path: Path) -> bool:
     if head is not None:
         large = head.size[0] * head.size[1] > MOSAIC_PIXELS
         return large or (head.georeferenced and (has_rasterio() or not head.plain))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as large as that is what is asked here
-        height, width = _size_of(path)
-        return height * width > MOSAIC_PIXELS and is_upright(path)
+    height, width = _size_of(path)
+    return height * width > MOSAIC_PIXELS and is_upright(path)
 
 
 def without_place(images: Sequence[Path]) -> tuple[str, ...]:

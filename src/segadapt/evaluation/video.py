@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from segadapt.core.files import replacing
+from segadapt.core.reading import require_file
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.streaming import HELD, ordered_map
 from segadapt.errors import RequestError, RunError
@@ -81,6 +82,10 @@ class _Capture:
     def __init__(self, path: Path):
         _hush()
         self._path = path
+        try:
+            require_file(path)
+        except OSError as problem:
+            raise DamagedFile(f"{path} cannot be read: {problem.strerror or problem}") from None
         # An absolute path: in a relative one ffmpeg takes what is before a colon for a protocol.
         self._file = cv2.VideoCapture(str(path.absolute()))
         self._file.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)

@@ -344,4 +344,4 @@ def _listed(plugins: Any, where: str) -> list[str]:
     """Return the names under ``plugins`` of a recipe."""
     if plugins is not None and not isinstance(plugins, (str, Sequence)):
         raise RequestError(f"{where}: plugins is not a list of packages, e.g. plugins: [my_package]")
-    return listed(plugins)
+    return [str(name) for name in listed(plugins)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from segadapt.core.limits import limit_pixels
 from segadapt.core.spacing import evenly_spaced
 from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
@@ -144,6 +145,7 @@ def open_data(
     Raises:
         RequestError: a data set cannot be opened, or no class name is shared.
     """
+    limit_pixels(config.max_pixels)
     opener = _Opener(config, roots, given or {})
     source = None if config.source is None else opener.open("source", config.source, labelled=True)
     if source is not None:
