@@ -70,6 +70,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
     "criteria": ranking.criteria,
+    "faults": benching.faults,
     "step": benching.step,
     "study": benching.study,
     "thresholds": benching.thresholds,
