@@ -15,10 +15,12 @@ from typing import Any
 from segadapt.bench.faults.damage import choose, damage
 from segadapt.bench.faults.drawing import Point, moment_of
 from segadapt.bench.faults.forked import Ended
+from segadapt.bench.faults.hostile import TRICKS, Scene
 from segadapt.bench.faults.planted import Act, disk_full, limited, signalled, waiting
 from segadapt.bench.faults.reading import differences, litter, numbers, saved_steps
 from segadapt.bench.faults.references import Reference, Workshop
-from segadapt.core.files import write_bytes
+from segadapt.bench.faults.world import recipe, write_recipe
+from segadapt.core.files import write_bytes, write_text
 
 VERDICTS: Mapping[str, str] = {
     "equal": "the same numbers, bit for bit",
@@ -135,8 +137,12 @@ def failure_of(ended: Ended) -> tuple[str, str] | None:
         lines = [line for line in ended.complained.splitlines() if line.strip()]
         places = [line.strip() for line in lines if line.strip().startswith('File "') and "segadapt" in line]
         return "traceback", f"{ended.line}; {places[-1] if places else ''}"
-    if ended.code and not ended.complained.strip() and ended.code > 0:
-        return "silent", f"exit status {ended.code} without a word"
+    if ended.code > 0:
+        lines = [line for line in ended.complained.splitlines() if line.strip() and not line.startswith("warning: ")]
+        if not lines:
+            return "silent", f"exit status {ended.code} without a word"
+        if len(lines) > 1:
+            return "traceback", f"{len(lines)} lines instead of one: {lines[0]} ... {lines[-1]}"
     return None
 
 
@@ -226,7 +232,10 @@ def _together(case: Case) -> Outcome:
     if not first.wait_for_fault():
         outcome.verdict, outcome.detail = failure_of(first.wait()) or ("equal", "")
         return outcome
-    second = case.shop.run(case.again(), case.place / "again", case.shop.planted(case.out))
+    other = [*case.adapt, "--seed", "2"]
+    asked = case.generator.choice((case.adapt, other))
+    outcome.what += ", of another seed" if asked is other else ""
+    second = case.shop.run(asked, case.place / "again", case.shop.planted(case.out))
     os.kill(first.pid, signal.SIGCONT)
     ended = first.wait()
     wrong = failure_of(second) or failure_of(ended)
@@ -234,10 +243,12 @@ def _together(case: Case) -> Outcome:
         outcome.verdict, outcome.detail = wrong
     elif ended.code and second.code:
         outcome.verdict, outcome.detail = "lost", f"both were refused: {ended.line}; {second.line}"
+    elif ended.code and asked is other:
+        outcome.verdict, outcome.detail = "refused", ended.line  # the second came first, with numbers of its own
     else:
         outcome = case.judge_end(outcome, ended if ended.code == 0 else second, 0)
         if outcome.verdict == "equal" and (second.code or ended.code):
-            outcome.verdict = "refused"
+            outcome.verdict, outcome.detail = "refused", second.line or ended.line
     return outcome
 
 
@@ -258,6 +269,8 @@ def _damage(case: Case) -> Outcome:
     phase = "finished" if finished else moment["phase"]
     if not case.out.is_dir() or not any(case.out.rglob("*.json")):
         return _go_on(case, Outcome("equal", phase, f"nothing to damage at moment {moment['number']}"))
+    if finished and case.generator.random() < 0.4:
+        return _used(case, phase)
     path = choose(case.out, case.generator)
     kept = case.place / "kept"
     shutil.copytree(case.out, kept)
@@ -269,6 +282,41 @@ def _damage(case: Case) -> Outcome:
     if ended.code == 0 or failure_of(ended):
         return case.judge_end(outcome, ended, held, path)
     return _mended(case, outcome, ended, kept, path)
+
+
+def _used(case: Case, phase: str) -> Outcome:
+    """Damage a file of a finished run and use its model; what comes out must be the same, or refused."""
+    images, labels = case.shop.world / "test" / "images", case.shop.world / "test" / "labels"
+    truth = ["--images", images, "--labels", labels, "--classes", case.shop.world / "classes.txt"]
+    name, *rest = case.generator.choice(
+        (("predict", images), ("label", images), ("evaluate", *truth, "--json"), ("report",))
+    )
+    path = choose(case.out, case.generator)
+    others = sorted((case.shop.folder / "references").glob("*/run/**/*" + path.suffix))
+    results = []
+    for run, place in ((case.reference.out, "wanted"), (case.out, "found")):
+        made = case.place / place
+        words = [
+            name,
+            run,
+            *rest,
+            *(["--out", made / "page.html" if name == "report" else made] if name != "evaluate" else []),
+        ]
+        if place == "found":
+            way = damage(path, case.generator, [p for p in others if p.is_file()])
+        ended = case.shop.run([name, run, *rest, *goal], case.place / f"{place}-cwd", case.shop.planted(case.out))
+        files = {str(p.relative_to(made)): p.read_bytes() for p in sorted(made.rglob("*.png"))}
+        results.append((ended, files, ended.said if name == "evaluate" else ""))
+    (_, *wanted), (ended, *found) = results
+    outcome = Outcome("equal", phase, f"{way} {path.relative_to(case.out)}, then {name}")
+    wrong = failure_of(ended)
+    if wrong:
+        outcome.verdict, outcome.detail = wrong
+    elif ended.code:
+        outcome.verdict, outcome.detail = "refused", ended.line
+    elif wanted != found and "warning" not in ended.complained:
+        outcome.verdict, outcome.detail = "silent", f"other results of '{name}'; {ended.line}"
+    return outcome
 
 
 def _mended(case: Case, outcome: Outcome, refused: Ended, kept: Path, damaged: Path) -> Outcome:
@@ -287,6 +335,59 @@ def _mended(case: Case, outcome: Outcome, refused: Ended, kept: Path, damaged: P
     outcome = case.judge_end(outcome, ended, held)
     if outcome.verdict == "equal":
         outcome.verdict, outcome.detail = "refused", refused.line
+    return outcome
+
+
+def _hostile(case: Case) -> Outcome:
+    """Run with something that no honest data set has; then with the honest ones, in the same folder."""
+    name = case.generator.choice(sorted(TRICKS))
+    outcome = Outcome("equal", "start", name)
+    scene = Scene(
+        case.place / "world",
+        case.out,
+        case.place / "canary",
+        recipe(case.place / "world", case.point.method),
+        case.generator,
+    )
+    shutil.copytree(case.shop.world, scene.world)
+    TRICKS[name](scene)
+    file, before = case.place / "recipe.yaml", {*case.place.iterdir(), case.out}
+    write_text(file, scene.text) if scene.text is not None else write_recipe(file, scene.settings)
+    before |= {file, case.place / "first"}
+    spoilt = [*(path for path in case.out.rglob("*") if not path.is_dir() or path.is_symlink()), *case.out.glob("*")]
+    planted = case.shop.planted(case.out, world=scene.world)
+    first = case.shop.run(["adapt", file, "--out", case.out, "-q"], case.place / "first", planted)
+    wrong = failure_of(first)
+    strays = {*case.place.iterdir()} - before
+    if strays or scene.canary.exists():
+        wrong = ("silent", f"made {', '.join(sorted(path.name for path in strays))}; {first.line}")
+    if wrong:
+        outcome.verdict, outcome.detail = wrong
+        return outcome
+    if first.code == 0:
+        return _with_same_models(case, outcome, first)
+    shutil.rmtree(scene.world)
+    for path in spoilt:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    ended = case.shop.run(case.adapt, case.place / "mended", case.shop.planted(case.out))
+    if ended.code and failure_of(ended) is None:
+        outcome.verdict, outcome.detail = "lost", f"refused ({first.line}), and without it: {ended.line}"
+        return outcome
+    outcome = case.judge_end(outcome, ended, 0)
+    if outcome.verdict == "equal":
+        outcome.verdict, outcome.detail = "refused", first.line
+    return outcome
+
+
+def _with_same_models(case: Case, outcome: Outcome, ended: Ended) -> Outcome:
+    """Judge a run that took no harm: where it read the same images its models are the same."""
+    found, wanted = numbers(case.out), case.reference.numbers
+    if not any(name.endswith(".safetensors") for name in found):
+        outcome.verdict, outcome.detail = "lost", f"ended well without a model; {ended.line}"
+    elif outcome.what.startswith(("an image named", "an image with", "an image whose", "config.json", "results.json")):
+        different = [n for n in differences(wanted, found) if n.endswith(".safetensors")]
+        if different:
+            outcome.verdict, outcome.detail = "silent", f"different: {', '.join(different)}; {ended.line}"
     return outcome
 
 
@@ -330,6 +431,7 @@ JUDGES: Mapping[str, Callable[[Case], Outcome]] = {
     "disk": _disk,
     "together": _together,
     "damage": _damage,
+    "hostile": _hostile,
     "ranks": _ranks,
 }
 
