@@ -106,7 +106,8 @@ def warm_up() -> None:
 
 def _all(todo: Iterable[Point], shop: Workshop, workers: int, until: float | None) -> Iterable[dict[str, Any]]:
     """Yield the outcome of every point, ``workers`` at a time, each in a process of its own."""
-    waiting, running = iter(todo), {}
+    waiting = iter(todo)
+    running: dict[int, Point] = {}
     going = True
     while going or running:
         while going and len(running) < workers:

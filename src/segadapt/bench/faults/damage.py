@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
@@ -22,12 +21,10 @@ def files_of(out: Path) -> list[Path]:
 def choose(out: Path, generator: random.Random) -> Path:
     """Choose a file: first its kind, by folder and ending, so that many labels do not hide one manifest."""
     files = files_of(out)
-    kinds = {}
+    kinds: dict[tuple[str, ...], list[Path]] = {}
     for path in files:
-        parent = path.relative_to(out).parent
-        kinds.setdefault(
-            (parent.name, path.suffix, path.stem if path.suffix in (".json", ".safetensors") else ""), []
-        ).append(path)
+        parent, whole = path.relative_to(out).parent, path.suffix in (".json", ".safetensors")
+        kinds.setdefault((parent.name, path.suffix, path.stem if whole else ""), []).append(path)
     return generator.choice(kinds[generator.choice(sorted(kinds))])
 
 
@@ -64,12 +61,3 @@ def flipped(content: bytes, generator: random.Random) -> bytes:
     for _ in range(generator.randint(1, 4)):
         changed[generator.randrange(len(changed))] ^= 1 << generator.randrange(8)
     return bytes(changed)
-
-
-def is_json(content: bytes) -> bool:
-    """Return whether this can be read as JSON."""
-    try:
-        json.loads(content)
-    except ValueError:
-        return False
-    return True

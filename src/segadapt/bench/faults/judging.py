@@ -296,12 +296,7 @@ def _used(case: Case, phase: str) -> Outcome:
     results = []
     for run, place in ((case.reference.out, "wanted"), (case.out, "found")):
         made = case.place / place
-        words = [
-            name,
-            run,
-            *rest,
-            *(["--out", made / "page.html" if name == "report" else made] if name != "evaluate" else []),
-        ]
+        goal = [] if name == "evaluate" else ["--out", made / "page.html" if name == "report" else made]
         if place == "found":
             way = damage(path, case.generator, [p for p in others if p.is_file()])
         ended = case.shop.run([name, run, *rest, *goal], case.place / f"{place}-cwd", case.shop.planted(case.out))
