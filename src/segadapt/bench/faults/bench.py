@@ -69,16 +69,15 @@ def bench_faults(
     warm_up()
     for method, processes in sorted({(p.method, 2 if p.kind == "ranks" else 1) for p in todo}):
         shop.reference(method, processes)
-    began = time.monotonic()
-    for found in _all(todo, shop, workers, None if minutes is None else began + 60 * minutes):
-        done[found["number"]] = found
-        if found["verdict"] in FAILURES:
-            say(line_of(found))
-        if len(done) % 20 == 0:
-            write_json(out / RESULT, result_of(seed, done.values()))
-    result = result_of(seed, done.values())
-    write_json(out / RESULT, result)
-    return result
+    until = None if minutes is None else time.monotonic() + 60 * minutes
+    try:
+        for found in _all(todo, shop, workers, until):
+            done[found["number"]] = found
+            if found["verdict"] in FAILURES:
+                say(line_of(found))
+    finally:
+        write_json(out / RESULT, result_of(seed, done.values()))
+    return result_of(seed, done.values())
 
 
 def line_of(point: Mapping[str, Any]) -> str:
