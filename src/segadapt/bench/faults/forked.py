@@ -100,10 +100,10 @@ class Command:
             self._close(status)
         return self.over
 
-    def wait(self, limit: float = LIMIT) -> Ended:
-        """Wait for the end; a command that takes longer than ``limit`` seconds is killed."""
+    def wait(self) -> Ended:
+        """Wait for the end; a command that takes longer than :data:`LIMIT` is killed."""
         while not self.look():
-            if time.monotonic() - self.begun > limit:
+            if time.monotonic() - self.begun > LIMIT:
                 self.ended.hung = True
                 os.kill(self.pid, signal.SIGKILL)
                 self._close(os.waitpid(self.pid, 0)[1])
@@ -111,9 +111,9 @@ class Command:
             time.sleep(0.004)
         return self.ended
 
-    def wait_for_fault(self, limit: float = LIMIT) -> bool:
+    def wait_for_fault(self) -> bool:
         """Wait until the fault happens; False if the command ends before."""
-        while self.fault is None and not self.look() and time.monotonic() - self.begun < limit:
+        while self.fault is None and not self.look() and time.monotonic() - self.begun < LIMIT:
             time.sleep(0.002)
         return self.fault is not None
 
