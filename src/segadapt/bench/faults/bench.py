@@ -96,9 +96,10 @@ def warm_up() -> None:
     import torch.distributed
     import torch.utils.tensorboard
 
-    import segadapt.api
-    import segadapt.report  # noqa: F401
+    import segadapt.api  # noqa: F401
+    from segadapt.report.page import template
 
+    template()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -138,11 +138,12 @@ def failure_of(ended: Ended) -> tuple[str, str] | None:
         places = [line.strip() for line in lines if line.strip().startswith('File "') and "segadapt" in line]
         return "traceback", f"{ended.line}; {places[-1] if places else ''}"
     if ended.code > 0:
-        lines = [line for line in ended.complained.splitlines() if line.strip() and not line.startswith("warning: ")]
+        lines = [line for line in ended.complained.splitlines() if line.strip()]
         if not lines:
             return "silent", f"exit status {ended.code} without a word"
-        if len(lines) > 1:
-            return "traceback", f"{len(lines)} lines instead of one: {lines[0]} ... {lines[-1]}"
+        others = [line for line in lines if not line.startswith(("warning: ", "segadapt: "))]
+        if others and (len(lines) > 1 or len(others) > 1):
+            return "traceback", f"{len(others)} lines besides those for a person: {others[0]} ... {lines[-1]}"
     return None
 
 
