@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from segadapt.errors import RequestError
-from segadapt.report import write_report
+from segadapt.report import page, write_report
 from segadapt.report.page import gap_closed, unpainted
 from tests.report.making import SPACE, online_labels, results, row, scores, write_results, write_run
 
@@ -221,6 +221,7 @@ def test_missing_and_damaged_results(tmp_path: Path) -> None:
 def test_missing_jinja(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_results(tmp_path, results())
     monkeypatch.setitem(sys.modules, "jinja2", None)
+    page.template.cache_clear()
     with pytest.raises(RequestError, match=re.escape('pip install "segadapt[report]"')):
         write_report(tmp_path)
 

@@ -7,6 +7,7 @@ with one line and no traceback.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -72,6 +73,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
     "criteria": ranking.criteria,
+    "faults": benching.faults,
     "fuzz": benching.fuzz,
     "passes": benching.passes,
     "step": benching.step,
@@ -120,6 +122,7 @@ def _complain(message: str) -> None:
 
 def main() -> None:
     """Run the command and exit with its status."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is one line, not torch's stack of calls
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets escapes instead of an exception
             stream.reconfigure(errors="backslashreplace")

@@ -22,7 +22,7 @@ from segadapt.cli.common import (
     print_json,
     print_rows,
 )
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, RunError
 
 Classes = Annotated[int | None, typer.Option(min=2, help="Number of classes; as many as Cityscapes has if left out.")]
 
@@ -214,11 +214,11 @@ def study(
         console.print(markdown(table), soft_wrap=True, markup=False)
 
 
-def _numbers(seeds: str) -> list[int]:
+def _numbers(numbers: str, option: str = "--seeds") -> list[int]:
     try:
-        return [int(s) for s in seeds.split(",")]
+        return [int(number) for number in numbers.split(",")]
     except ValueError:
-        raise RequestError(f"--seeds '{seeds}' is not a comma-separated list of integers") from None
+        raise RequestError(f"{option} '{numbers}' is not a comma-separated list of integers") from None
 
 
 def table(
@@ -253,3 +253,41 @@ def table(
         on_row=show,
     )
     print_json(made) if json else console.print(markdown(made), soft_wrap=True)
+
+
+def faults(
+    points: Annotated[int, typer.Option(min=1, help="Number of faults.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every fault.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the bench; goes on where it stopped.", callback=out_folder)
+    ] = Path("runs/bench/faults"),
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Stop after so long; call again to go on.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Faults at a time.")] = 2,
+    kind: Annotated[str, typer.Option(help="Kinds of faults, comma-separated; all of them if empty.")] = "",
+    method: Annotated[str, typer.Option(help="Methods, comma-separated; all of them if empty.")] = "",
+    point: Annotated[str, typer.Option(help="Do these points alone, by number, also again.")] = "",
+    json: Json = False,
+) -> None:
+    """Kill, fill, damage and stop tiny runs of every method; exit with 1 if anything is lost, silent or a traceback."""
+    from segadapt.bench.faults.bench import bench_faults, table_of
+    from segadapt.cli import main
+
+    result = bench_faults(
+        main,
+        points,
+        seed,
+        out,
+        minutes=minutes,
+        workers=workers,
+        kinds=_words(kind),
+        only=_words(method),
+        numbers=_numbers(point, "--point") if point else (),
+        say=lambda line: None if json else console.print(line, soft_wrap=True, markup=False),
+    )
+    print_json(result) if json else console.print(table_of(result), soft_wrap=True, markup=False)
+    if result["failed"]:
+        raise RunError(f"{result['failed']} of {result['tried']} faults ended badly; see '{out / 'faults.json'}'")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segadapt.core.files import require_writable, write_text
 from segadapt.errors import RequestError
@@ -17,6 +18,9 @@ from segadapt.report.label_sets import label_sets
 from segadapt.report.pictures import PICTURES, Album, read_album
 from segadapt.report.prototypes import prototype_stages
 from segadapt.report.reading import Row, RunRecord, read_run
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = "report.html"
@@ -53,17 +57,11 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     return output
 
 
-def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None) -> str:
-    """Return the page as HTML; RequestError if jinja2 is not installed.
-
-    Args:
-        record: the run.
-        album: its pictures.
-        features: features of its target images, or None.
-    """
+@functools.cache
+def template() -> jinja2.Template:
+    """Return the template of the page, which takes longer to compile than to fill; RequestError without jinja2."""
     try:
         import jinja2
-        import markupsafe
     except ImportError:
         raise RequestError('the report needs jinja2, which is not installed; pip install "segadapt[report]"') from None
     environment = jinja2.Environment(
@@ -77,6 +75,19 @@ def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None
         {f.__name__: f for f in (words.score, words.gain, words.share, words.threshold)}
         | {f.__name__: f for f in (words.duration, words.memory, words.count, words.separation)}
     )
+    return environment.get_template("report.html.j2")
+
+
+def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None) -> str:
+    """Return the page as HTML; RequestError if jinja2 is not installed.
+
+    Args:
+        record: the run.
+        album: its pictures.
+        features: features of its target images, or None.
+    """
+    page = template()
+    import markupsafe
 
     def own(name: str) -> markupsafe.Markup:
         return markupsafe.Markup((TEMPLATES / name).read_text(encoding="utf-8"))
@@ -84,7 +95,7 @@ def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None
     def svg(text: str) -> markupsafe.Markup:
         return markupsafe.Markup(text)
 
-    return environment.get_template("report.html.j2").render(
+    return page.render(
         run=record,
         colors=_colors(record),
         headline=headline(record),
