@@ -1,4 +1,4 @@
-"""What the steps of a stage take of a machine's memory, measured for :mod:`segadapt.runs.fitting`.
+"""The memory that the steps of a stage take, measured for :mod:`segadapt.runs.fitting`.
 
 Each way is measured by a few real steps with random weights, as the plan of a run has them, of which nothing is kept.
 On a GPU it is the peak of the memory that tensors take, within a limit that PyTorch is held to, so that what its
@@ -35,6 +35,8 @@ from segadapt.runs.stage import stage_in_words
 
 CONTEXT = 600 << 20
 """Bytes that CUDA, cuDNN and cuBLAS keep on a GPU beside tensors, about."""
+BESIDE = 200 << 20
+"""Bytes that a run on a CPU takes beside its steps: its record, what the stage before left (170 MB, measured)."""
 STEPS = 2
 """Steps that are measured: optimisers make their moments in the first."""
 
@@ -137,7 +139,7 @@ class Fitter:
         if self.runtime.device.type == "cuda":
             return peak + CONTEXT
         cache = self.opened.training.cache
-        return peak + max(0, min(cache.budget, decoded_bytes(self.opened)) - cache.held_bytes)
+        return peak + BESIDE + max(0, min(cache.budget, decoded_bytes(self.opened)) - cache.held_bytes)
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
