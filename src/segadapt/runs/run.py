@@ -95,7 +95,7 @@ class Run:
                 the refused request stays in ``out``.
         """
         roots = roots or {}
-        runtime = Runtime(config.accelerator, config.precision, config.process_timeout)
+        runtime = Runtime(config.accelerator, config.precision, config.process_timeout, config.strategy)
         _require_one_config(config, runtime)
         opened = open_data(config.data, roots, out / "cache", given, known_of(config))
         claim = claim_of(config, out)
