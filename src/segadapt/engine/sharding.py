@@ -29,13 +29,13 @@ _BYTES_PER_WEIGHT = 20
 def wants_shares(method: Method, runtime: Runtime) -> bool:
     """Return whether the networks of a method are held in shares.
 
-    ``auto`` wants it where weights, gradients, moments and a teacher would fill half of a GPU.
+    ``auto`` wants it where weights, gradients, moments and a teacher would fill half of a GPU, and batches are whole.
     """
     if runtime.processes == 1 or runtime.strategy == "ddp":
         return False
     if runtime.strategy == "fsdp":
         return True
-    if runtime.device.type != "cuda":
+    if runtime.device.type != "cuda" or method.config.accumulate > 1:
         return False
     weights = sum(p.numel() for p in method.model.parameters() if p.requires_grad)
     return _BYTES_PER_WEIGHT * weights > torch.cuda.get_device_properties(runtime.device).total_memory / 2
@@ -95,7 +95,10 @@ class Shares:
             place: {name: _like(value, parameters[place]) for name, value in of_one.items()}
             for place, of_one in state["state"].items()
         }
+        kernels = [group["fused"] for group in optimiser.param_groups]
         optimiser.load_state_dict({**state, "state": moments})
+        for group, fused in zip(optimiser.param_groups, kernels, strict=True):
+            group["fused"] = fused  # of this process, not of the one that saved
 
     def end(self) -> None:
         """Put whole networks in the place of the shares, with the weights that these have now."""
@@ -130,9 +133,14 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 
 def _like(value: Any, share: Any) -> Any:
-    """Return this process's share of a whole tensor, where another tensor of its size is held in shares."""
-    if not is_share(share) or not isinstance(value, Tensor) or value.shape != share.shape:
+    """Return a whole tensor as another one of its size is held: this process's share of it, or laid out alike.
+
+    Kernels of optimisers read weights and moments in one order of memory.
+    """
+    if not (isinstance(value, Tensor) and isinstance(share, Tensor)) or value.shape != share.shape:
         return value
+    if not is_share(share):
+        return torch.empty_like(share, dtype=value.dtype, device=value.device).copy_(value)
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value.to(share.device), share.device_mesh, share.placements, src_data_rank=None)
