@@ -45,8 +45,7 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float | Tensor) -> 
         >>> round(teacher.weight.item() - before, 4)
         0.25
     """
-    ours: list[Tensor] = list(teacher.parameters())
-    theirs: list[Tensor] = list(student.parameters())
+    ours, theirs = _held(teacher), _held(student)
     if isinstance(momentum, Tensor):
         torch._foreach_mul_(ours, momentum)
         torch._foreach_add_(ours, torch._foreach_mul(theirs, 1 - momentum))
@@ -54,6 +53,11 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float | Tensor) -> 
         torch._foreach_lerp_(ours, theirs, 1.0 - momentum)
     for mine, other in zip(teacher.buffers(), student.buffers(), strict=True):
         mine.copy_(other)
+
+
+def _held(network: nn.Module) -> list[Tensor]:
+    """Return the parameters, of which a process may hold a share: the same share of both networks."""
+    return [p.to_local() if hasattr(p, "to_local") else p for p in network.parameters()]
 
 
 def growing_momentum(steps: Tensor, largest: float) -> Tensor:

@@ -97,7 +97,7 @@ class Run:
                 the refused request stays in ``out``.
         """
         roots = roots or {}
-        runtime = Runtime(config.accelerator, config.precision, config.process_timeout)
+        runtime = Runtime(config.accelerator, config.precision, config.process_timeout, config.strategy)
         _require_one_config(config, runtime)
         with together(runtime):
             opened = open_data(config.data, roots, kept_folder(STATISTICS), given, known_of(config))
