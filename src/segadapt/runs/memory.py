@@ -19,12 +19,11 @@ import torch
 from segadapt.core.faults import told_fault
 from segadapt.data.loader import Stream
 from segadapt.engine.loop import Loop
-from segadapt.engine.parts import outermost_networks
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, peak_memory_mb
 from segadapt.errors import RunError
 from segadapt.methods.stage_config import StageConfig
-from segadapt.models.blocks import blocks_of
+from segadapt.models.blocks import blocks_of, outermost_networks
 from segadapt.runs.config import RunConfig
 from segadapt.runs.fitting import Fit, Way, fit, in_words, ways
 from segadapt.runs.networks import Networks
@@ -90,7 +89,7 @@ class Fitter:
         streams = loop.streams(0, loop.environment(0)) if loop.method.rounds else {}
         if not streams:
             return None
-        blocks = all(blocks_of(network) for network in outermost_networks(loop.method))
+        blocks = any(blocks_of(network) for network in outermost_networks(loop.method))
         with self._watching():
             around_the_steps(loop, self.opened, self.config)
             passes = self._peak()
