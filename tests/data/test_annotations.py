@@ -23,7 +23,7 @@ from segadapt.data.convert import convert_labels
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import describe_classes, open_folder
 from segadapt.data.masks.labelling import SizeMismatch
-from segadapt.data.statistics import class_statistics, content_key
+from segadapt.data.statistics import class_statistics, labels_key
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap
 from tests.data.annotating import (
@@ -223,14 +223,14 @@ def test_the_key_of_statistics_and_the_cache_follow_the_annotations(tmp_path: Pa
     counts = class_statistics(first, tmp_path / "cache").counts
     assert counts.tolist() == [[int((first.label(i) == c).sum()) for c in range(3)] for i in range(2)]
     same = open_folder(images, labels)
-    assert content_key(same) == content_key(first)
+    assert labels_key(same) == labels_key(first)
     assert same.file_fingerprint(0) == first.file_fingerprint(0)
     tree_of(labels / "a/one.json", lambda tree: tree["shapes"][1]["points"].pop())
     other = open_folder(images, labels)
-    assert content_key(other) != content_key(first)
+    assert labels_key(other) != labels_key(first)
     assert other.file_fingerprint(0) != first.file_fingerprint(0)
     assert other.file_fingerprint(1) == first.file_fingerprint(1)
-    assert content_key(open_folder(images, labels, unannotated="ignore")) != content_key(other)
+    assert labels_key(open_folder(images, labels, unannotated="ignore")) != labels_key(other)
     cache = DecodedCache(1 << 20)
     kept = [cache.get(("label", item.label, None), lambda i=i: other.label(i)) for i, item in enumerate(other.items)]
     assert not np.array_equal(*kept)

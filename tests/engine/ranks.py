@@ -22,7 +22,7 @@ from segadapt.data.dataset import Dataset, Held, Item
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
-from segadapt.engine.runtime import Runtime
+from segadapt.engine.runtime import Runtime, Strategy
 from segadapt.labels import LabelSpace
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.models.build import build_segmenter
@@ -115,6 +115,9 @@ def loop_of(folder: Path, runtime: Runtime, settings: Mapping[str, Any]) -> Loop
     for seed in range(1 if config.learns_from is None else 2):
         torch.manual_seed(seed)
         networks.append(build_segmenter(name, len(SPACE), **arguments))
+        for layer in networks[-1].modules():
+            if isinstance(layer, torch.nn.modules.dropout._DropoutNd):
+                layer.p = 0.0  # draws other numbers for the parts of a batch
     method = METHODS[config.method].method(config, networks[0], SPACE, *networks[1:])
     data = DataBundle(source=images(8, 0.0, 0, True), target=images(6, 1.0, 100, False), cache_folder=folder / "cache")
     record = Record(folder, runtime.main, quiet=True)
@@ -138,7 +141,7 @@ def trained(folder: Path, settings: Mapping[str, Any], runtime: Runtime) -> Told
     return Told(losses, {name: value.clone() for name, value in loop.method.state_dict().items()})
 
 
-def trained_all(folder: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Told]:
+def trained_all(folder: Path, stages: Mapping[str, Mapping[str, Any]], strategy: Strategy = "auto") -> dict[str, Told]:
     """Train some stages one after the other."""
-    runtime = Runtime("cpu", timeout=60)
+    runtime = Runtime("cpu", timeout=60, strategy=strategy)
     return {name: trained(folder / name, settings, runtime) for name, settings in stages.items()}

@@ -44,6 +44,8 @@ _DISK = (
     "file write failed",
     "pytorchstreamwriter failed",
 )
+_SILENT = ("timed out waiting", "wait timeout", "watchdog caught collective operation timeout", "socket timeout")
+_GONE = ("connection closed by peer", "connection reset by peer", "remote process exited", "broken pipe")
 _WORKER = ("dataloader worker", "unable to open shared memory", "bus error")
 
 
@@ -76,7 +78,7 @@ def in_words(what: str, facts: Mapping[str, object], ways: Ways = _ANYWHERE) -> 
         ways: what a person can change.
 
     Raises:
-        RunError: memory ran out, or a decoding process died.
+        RunError: memory ran out, or a decoding process or another process of the run died or hangs.
         RequestError: the network cannot compute on images or batches as small as these.
     """
     try:
@@ -120,6 +122,16 @@ def told_fault(
         return RunError(f"{where}: {_asked_for(said)}the memory is not enough; give {ways.memory}")
     if not library:
         return None
+    if any(words in said for words in _SILENT):
+        return RunError(
+            f"{what}: another process did not answer in time; it hangs, or works longer than process_timeout (seconds) "
+            "allows; the same command goes on from the last checkpoint"
+        )
+    if any(words in said for words in _GONE):
+        return RunError(
+            f"{what}: another process of the run has ended, its own output says why; the same command goes on from the "
+            "last checkpoint"
+        )
     if any(words in said for words in _WORKER):
         return RunError(
             f"{where}: a process that decodes images was ended by the system, mostly for want of memory; "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 _CLEAR = Path("/proc/self/clear_refs")
 _PEAK = "5"
-"""What Linux resets for this number: the peak of the resident size (proc(5))."""
+"""Number for which Linux resets the peak of the resident size (proc(5))."""
 
 
 def forget_process_peak() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from segadapt.data.loader import Samples
 from segadapt.engine.gradients import Gradients, gradients_of
 from segadapt.engine.optim import trained_parameters
-from segadapt.engine.parts import in_parts, outermost_networks
+from segadapt.engine.parts import in_parts
 from segadapt.engine.recompute import recomputed
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.stopping import Wish
@@ -21,7 +21,7 @@ from segadapt.engine.sync_norm import sharing_layers, synchronised
 from segadapt.errors import RequestError
 from segadapt.methods.few_labels import labelled_steps
 from segadapt.methods.method import Method, Terms
-from segadapt.models.blocks import blocks_of
+from segadapt.models.blocks import blocks_of, outermost_networks
 
 
 class Backward:

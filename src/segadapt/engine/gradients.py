@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.sharding import is_share
 
 BUCKET_BYTES = 25 << 20
 """Size of a bucket (the size of DistributedDataParallel)."""
@@ -121,13 +122,14 @@ class GradientSum(Gradients):
     A parameter that no process reaches has no gradient; one that a process does not reach counts as zero there.
 
     Args:
-        parameters: all that learn; the same in all processes.
+        parameters: all that learn; the same in all processes. Torch itself sums the gradients of shares.
         runtime: of this process.
         bucket_bytes: size of a bucket.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], runtime: Runtime, bucket_bytes: int = BUCKET_BYTES) -> None:
         super().__init__(parameters)
+        self._whole = [p for p in self._parameters if not is_share(p)]
         self._runtime, self._bucket_bytes = runtime, bucket_bytes
         self._plan: Plan | None = None
         self._of: dict[nn.Parameter, Bucket] = {}
@@ -135,7 +137,7 @@ class GradientSum(Gradients):
         self._reached: dict[nn.Parameter, None] = {}  # by the pass, in the order in which gradients were ready
         self._ever: set[nn.Parameter] = set()  # by the step
         self._open = False
-        self._hooks = [p.register_post_accumulate_grad_hook(self._ready) for p in self._parameters]
+        self._hooks = [p.register_post_accumulate_grad_hook(self._ready) for p in self._whole]
 
     def close(self) -> None:
         for hook in self._hooks:
@@ -226,19 +228,19 @@ class GradientSum(Gradients):
         places = {p: place for place, p in enumerate(self._reached)}
         lead = self._runtime.main
         table = torch.tensor(
-            [[p in self._ever, p in places, places.get(p, 0) if lead else 0] for p in self._parameters],
+            [[p in self._ever, p in places, places.get(p, 0) if lead else 0] for p in self._whole],
             dtype=torch.int64,
             device=self._runtime.device,
         )
         self._runtime.sum([table])
-        known = list(zip(self._parameters, table.tolist(), strict=True))
+        known = list(zip(self._whole, table.tolist(), strict=True))
         idle = [p for p, (ever, _, _) in known if not ever]
         last = sorted(
             (place, i) for i, (_, (_, reached, place)) in enumerate(known) if reached == self._runtime.processes
         )
         early = [p for p, (ever, reached, _) in known if ever and reached < self._runtime.processes]
         buckets = [
-            *(Bucket(ps, True) for ps in split((self._parameters[i] for _, i in last), self._bucket_bytes)),
+            *(Bucket(ps, True) for ps in split((self._whole[i] for _, i in last), self._bucket_bytes)),
             *(Bucket(ps, False) for ps in split(early, self._bucket_bytes)),
         ]
         self._plan = Plan(self._pass, buckets, idle)

@@ -28,6 +28,7 @@ from segadapt.engine.online import OnlineRecord
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate, trained_parameters
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.sharding import Shares
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import SaveRequest, StopRequest
 from segadapt.engine.together import Together
@@ -101,9 +102,10 @@ class Loop:
         self.stop = StopRequest(runtime.processes, f"stage '{self.config.name}': ")
         self.together = Together(runtime, self.stop)
         self.save = SaveRequest(runtime.processes, runtime.main, self.config.checkpoint_minutes)
+        set_norm_mode(method.model, self.config.norm)
+        self.shares = Shares(self.method, runtime)
         self.backward = Backward(self.method, runtime, (self.stop, self.save))
         self._named: set[str] = set()
-        set_norm_mode(method.model, self.config.norm)
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end of the last round.
@@ -124,7 +126,7 @@ class Loop:
                     f"'{folder}' was made with other settings, weights or data than this run has now; choose another "
                     "folder for the run ('out'), or remove that folder to train the stage again"
                 )
-            self.method.load_state_dict(state["method"])
+            self.shares.load_method(state["method"])
             first, step = int(state["round"]), int(state["step"])
             self.seconds, self.steps_done = float(state["seconds"]), int(state["steps_done"])
             self.record.say(f"  resuming at round {first + 1}, step {step}")
@@ -132,6 +134,7 @@ class Loop:
             for round_index in range(first, self.method.rounds):
                 self._round(round_index, step, state["optimisers"] if state and round_index == first else None)
                 step = 0
+        self.shares.end()
 
     def _round(self, round_index: int, first: int, saved: dict[str, Any] | None) -> None:
         """Run a round from step ``first`` on; ``saved``: states of the optimisers where it continues, else None."""
@@ -143,7 +146,7 @@ class Loop:
         optimisers = self.optimisers(round_index)
         if saved is not None:
             for name, optimiser in optimisers.items():
-                optimiser.load_state_dict(saved[name])
+                self.shares.load_optimiser(optimiser, saved[name])
         else:
             self.match(round_index, optimisers, feeders)
             self._save(round_index, 0, optimisers)
@@ -151,7 +154,8 @@ class Loop:
         self._train(environment, round_index, first=first, steps=steps, optimisers=optimisers, feeders=feeders)
         self._name_damaged(feeders.values())
         self._share_statistics()
-        self.on_round(round_index, self.steps_done)
+        with self.shares.gathered():
+            self.on_round(round_index, self.steps_done)
 
     def environment(self, round_index: int) -> RoundEnvironment:
         """Return the environment of a round."""
@@ -220,7 +224,7 @@ class Loop:
         environment.discard_preparation()
         seed_step(self.seed, Purpose.PREPARATION, round_index)
         self.method.eval()
-        with torch.no_grad(), environment.storing():
+        with torch.no_grad(), environment.storing(), self.shares.gathered():
             self.method.prepare(round_index, environment)
         summary = environment.finish_preparation(self.config.name, round_index)
         self.seconds += time.monotonic() - started
@@ -304,11 +308,13 @@ class Loop:
     def _save(self, round_index: int, step: int, optimisers: Optimisers) -> None:
         """Write a checkpoint that continues with ``step`` of a round."""
         self._share_statistics()
+        method = self.shares.whole(self.method.state_dict())
+        moments = self.shares.whole({name: optimiser.state_dict() for name, optimiser in optimisers.items()})
         if self.runtime.main:
             state: dict[str, Any] = {
                 "fingerprint": self.fingerprint,
-                "method": self.method.state_dict(),
-                "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
+                "method": method,
+                "optimisers": moments,
                 "round": round_index,
                 "step": step,
                 "seconds": self.seconds,

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import nn
 
+from segadapt.engine.sharding import whole_tensor
+
 MEASURED = 8
 """Batches whose gradients are measured."""
 
@@ -51,7 +53,7 @@ def gradient_sizes(
 def _mean_square(parameters: Iterable[nn.Parameter]) -> float:
     """Return the mean square of the gradients; a parameter without one counts as zeros."""
     parameters = list(parameters)
-    found = [p.grad.float().square().sum() for p in parameters if p.grad is not None]
+    found = [whole_tensor(p.grad.float().square().sum()) for p in parameters if p.grad is not None]
     return float(torch.stack(found).sum()) / sum(p.numel() for p in parameters) if found else 0.0
 
 

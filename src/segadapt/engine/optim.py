@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from segadapt.engine.sharding import is_share
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import OptimiserConfig, ScheduleConfig
 from segadapt.models.segmenter import Segmenter
@@ -78,7 +79,8 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float =
         group["lr"] *= factor
         group["base_lr"] = group["lr"]
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        shared = any(is_share(p) for group in groups for p in group["params"])  # torch has no such kernel for shares
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=not shared)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 

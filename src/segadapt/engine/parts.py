@@ -22,7 +22,6 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from segadapt.engine.gradients import Gradients
 from segadapt.models.norm import unchanged_statistics
-from segadapt.models.segmenter import Segmenter
 
 Forward = Callable[[Tensor], Any]
 
@@ -46,13 +45,6 @@ def in_parts(networks: Iterable[nn.Module], parts: int, gradients: Gradients) ->
         gradients.partial = False
         for network in networks:
             del network.__dict__["forward"]
-
-
-def outermost_networks(module: nn.Module) -> list[Segmenter]:
-    """Return the segmentation networks of a method that are not part of another one."""
-    networks = [m for m in module.modules() if isinstance(m, Segmenter)]
-    within = {inner for network in networks for inner in network.modules() if inner is not network}
-    return [network for network in networks if network not in within]
 
 
 class _Calls:
@@ -140,7 +132,7 @@ class _Call:
         with torch.no_grad(), self._autocast():
             for part in self.parts:
                 if found and getattr(found[0].output(found[0].tensors), "detail", None) is not None:
-                    torch.set_rng_state(self.draws[0][0])  # a detail crop lies at the same place in the whole batch
+                    torch.set_rng_state(self.draws[0][0])  # the detail crop has one place in a batch
                 self.draws.append(_draws(part))
                 found.append(_flat(self.way.forward(part)))
         tensors = [torch.cat(of_parts) for of_parts in zip(*(f.tensors for f in found), strict=True)]

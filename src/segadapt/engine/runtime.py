@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from segadapt.core.faults import in_words
 from segadapt.core.process_memory import forget_process_peak
 from segadapt.errors import RequestError, first_line
 from segadapt.version import __version__
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Precision = Literal["32-true", "bf16-mixed"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 T = TypeVar("T")
+_TALKING = "waiting for the other processes"
 
 
 class Runtime:
@@ -39,18 +41,25 @@ class Runtime:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
         timeout: seconds that a process waits for another one.
+        strategy: how processes hold the networks, see :mod:`segadapt.engine.sharding`.
 
     Attributes:
         device: device of this process.
         rank, processes: number of this process, from 0, and how many there are.
-        precision: precision of the forward passes.
+        precision, strategy: as given.
         gradient_group: where gradients travel, so that they keep no order with other messages; None in a process alone.
 
     Raises:
         RequestError: the accelerator is unknown or not available.
     """
 
-    def __init__(self, accelerator: str = "auto", precision: Precision = "32-true", timeout: float = 600.0):
+    def __init__(
+        self,
+        accelerator: str = "auto",
+        precision: Precision = "32-true",
+        timeout: float = 600.0,
+        strategy: Strategy = "auto",
+    ):
         import lightning_fabric  # slow to import, and needed by runs alone
         from lightning_fabric.strategies import DDPStrategy
 
@@ -80,7 +89,7 @@ class Runtime:
         self.device: torch.device = self.fabric.device
         self.rank: int = self.fabric.global_rank
         self.processes: int = self.fabric.world_size
-        self.precision = precision
+        self.precision, self.strategy = precision, strategy
         self.gradient_group: Any = torch.distributed.new_group(timeout=patience) if self.processes > 1 else None
 
     @property
@@ -95,7 +104,8 @@ class Runtime:
     def barrier(self) -> None:
         """Wait until all processes have reached this call."""
         if self.processes > 1:
-            torch.distributed.barrier()
+            with in_words(_TALKING, {}):
+                torch.distributed.barrier()
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Add tensors over all processes, in place; one message per dtype."""
@@ -104,7 +114,8 @@ class Runtime:
         for dtype in dict.fromkeys(t.dtype for t in tensors):  # the order of the tensors, the same in all processes
             group = [t for t in tensors if t.dtype == dtype]
             flat = torch.cat([t.detach().reshape(-1) for t in group])
-            torch.distributed.all_reduce(flat)
+            with in_words(_TALKING, {}):
+                torch.distributed.all_reduce(flat)
             offset = 0
             for tensor in group:
                 tensor.detach().copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
@@ -124,7 +135,8 @@ class Runtime:
         if self.processes == 1:
             return list(words)
         parts: list[list[T]] = [[] for _ in range(self.processes)]
-        torch.distributed.all_gather_object(parts, list(words))
+        with in_words(_TALKING, {}):
+            torch.distributed.all_gather_object(parts, list(words))
         return [word for part in parts for word in part]
 
     def gather_batch(self, part: Tensor, samples: int) -> Tensor:

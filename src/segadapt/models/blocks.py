@@ -1,4 +1,4 @@
-"""The blocks of a network: the repeated parts of its encoder that can be computed again, or be held in shares."""
+"""The networks of a method, and the blocks of a network: what can be computed again, or be held in shares."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from collections import Counter
 from torch import nn
 
 from segadapt.models.segmenter import Segmenter
+
+
+def outermost_networks(module: nn.Module) -> list[Segmenter]:
+    """Return the segmentation networks of a method that are not part of another one."""
+    networks = [m for m in module.modules() if isinstance(m, Segmenter)]
+    within = {inner for network in networks for inner in network.modules() if inner is not network}
+    return [network for network in networks if network not in within]
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

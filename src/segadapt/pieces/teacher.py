@@ -45,12 +45,17 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         >>> round(teacher.weight.item() - before, 4)
         0.25
     """
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1.0 - momentum)
+    torch._foreach_lerp_(_held(teacher), _held(student), 1.0 - momentum)
     pairs: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
     for mine, other in zip(teacher.buffers(), student.buffers(), strict=True):
         pairs.setdefault(mine.dtype, []).append((mine, other))
     for group in pairs.values():  # of one type, which a single operation can copy
         torch._foreach_copy_([mine for mine, _ in group], [other for _, other in group])
+
+
+def _held(network: nn.Module) -> list[Tensor]:
+    """Return the parameters, of which a process may hold a share: the same share of both networks."""
+    return [p.to_local() if hasattr(p, "to_local") else p for p in network.parameters()]
 
 
 @overload

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from segadapt.core.settings import Settings
 from segadapt.engine.runtime import Precision, Strategy
+from segadapt.errors import RequestError
+from segadapt.methods.stage_config import StageConfig
 
 
 class Computing(Settings):
@@ -24,3 +28,16 @@ class Computing(Settings):
     precision: Precision = "32-true"
     strategy: Strategy = "auto"
     process_timeout: float = Field(default=600.0, gt=0)
+
+    def require_whole_batches(self, stages: Sequence[StageConfig], where: str) -> None:
+        """Refuse parts of batches where processes hold shares: torch cannot lead one call through a network twice then.
+
+        Raises:
+            RequestError: names the stage.
+        """
+        parts = [stage.name for stage in stages if stage.accumulate > 1]
+        if self.strategy == "fsdp" and parts:
+            raise RequestError(
+                f"{where}: networks in shares compute whole batches; set {parts[0]}.accumulate=1, with "
+                f"{parts[0]}.checkpoint_activations=true for less memory, or strategy=ddp"
+            )

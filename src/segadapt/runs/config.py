@@ -172,6 +172,7 @@ def build_config(raw: Mapping[str, Any], where: str) -> RunConfig:
         stages.append(checked(cls, full, f"{where}: stage '{name}'"))
     rest = {k: v for k, v in raw.items() if k != "stages"}
     config: RunConfig = checked(RunConfig, {"title": where, **rest, "stages": tuple(stages)}, where)
+    config.require_whole_batches(stages, where)
     around = [s.model_copy(update={"network": s.network.around(config.model)}) if s.network else s for s in stages]
     return config.model_copy(update={"stages": tuple(around)})
 

@@ -1,4 +1,4 @@
-"""What the steps of a stage take of a machine's memory, measured for :mod:`segadapt.runs.fitting`.
+"""The memory that the steps of a stage take, measured for :mod:`segadapt.runs.fitting`.
 
 Each way is measured by a few real steps with random weights, as the plan of a run has them, of which nothing is kept.
 On a GPU it is the peak of the memory that tensors take, within a limit that PyTorch is held to, so that what its
@@ -19,12 +19,11 @@ import torch
 from segadapt.core.faults import told_fault
 from segadapt.data.loader import Stream
 from segadapt.engine.loop import Loop
-from segadapt.engine.parts import outermost_networks
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, peak_memory_mb
 from segadapt.errors import RunError
 from segadapt.methods.stage_config import StageConfig
-from segadapt.models.blocks import blocks_of
+from segadapt.models.blocks import blocks_of, outermost_networks
 from segadapt.runs.config import RunConfig
 from segadapt.runs.fitting import Fit, Way, fit, in_words, ways
 from segadapt.runs.networks import Networks
@@ -35,6 +34,8 @@ from segadapt.runs.stage import stage_in_words
 
 CONTEXT = 600 << 20
 """Bytes that CUDA, cuDNN and cuBLAS keep on a GPU beside tensors, about."""
+BESIDE = 200 << 20
+"""Bytes that a run on a CPU takes beside its steps: its record, what the stage before left (170 MB, measured)."""
 STEPS = 2
 """Steps that are measured: optimisers make their moments in the first."""
 
@@ -88,7 +89,7 @@ class Fitter:
         streams = loop.streams(0, loop.environment(0)) if loop.method.rounds else {}
         if not streams:
             return None
-        blocks = all(blocks_of(network) for network in outermost_networks(loop.method))
+        blocks = any(blocks_of(network) for network in outermost_networks(loop.method))
         with self._watching():
             around_the_steps(loop, self.opened, self.config)
             passes = self._peak()
@@ -137,7 +138,7 @@ class Fitter:
         if self.runtime.device.type == "cuda":
             return peak + CONTEXT
         cache = self.opened.training.cache
-        return peak + max(0, min(cache.budget, decoded_bytes(self.opened)) - cache.held_bytes)
+        return peak + BESIDE + max(0, min(cache.budget, decoded_bytes(self.opened)) - cache.held_bytes)
 
     @contextmanager
     def _watching(self) -> Iterator[None]:

@@ -103,7 +103,7 @@ class Run:
                 the refused request stays in ``out``.
         """
         roots = roots or {}
-        runtime = Runtime(config.accelerator, config.precision, config.process_timeout)
+        runtime = Runtime(config.accelerator, config.precision, config.process_timeout, config.strategy)
         _require_one_config(config, runtime)
         hold = Hold(out, runtime, [stage.name for stage in config.stages])
         try:
