@@ -191,7 +191,7 @@ def test_a_run_repeats_a_pass_that_was_ended(tmp_path: Path, monkeypatch: pytest
     raw = raw_config(tmp_path, "cbst", test=False, rounds=1)
     for stage in raw["stages"].values():
         stage["steps"] = 1
-    looks = iter(range(14))
+    looks = iter(range(20))
 
     def look(self: Together) -> None:
         if next(looks, None) is None:  # two labels are written

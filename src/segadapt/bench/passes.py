@@ -8,7 +8,8 @@ as large files take; both leave the processor to others, as the real ones do.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,8 @@ from segadapt.pieces.thresholds import ClassThresholds
 
 _STORED = ("ranking", "labels")
 """Passes over stored scores."""
+_CALLS = "network in "
+"""Opens the names of the times of the network's calls in a pass."""
 _FILES = 8
 """Different files; the images of a pass take turns with them."""
 
@@ -107,8 +110,9 @@ def bench_passes(
 
     Returns:
         The job; ``decode_ms`` and ``forward_ms``, an image, alone and one after the other; and ``passes``: the time of
-        each an image in ``ms``, and its ``ratio`` to the longer of the two; None for passes over stored scores, which
-        decode no image and call no network.
+        each an image in ``ms``, its ``ratio`` to the longer of the two, and in ``network_ms`` how long its own calls of
+        the network took, which other programs on the machine prolong (on a GPU, the calls alone). Passes over stored
+        scores decode no image and call no network; their ratio is None.
     """
     runtime = Runtime(accelerator)
     torch.manual_seed(seed)
@@ -118,6 +122,7 @@ def bench_passes(
         target = _written(Path(folder), images, size, classes, decode_ms / 1e3, seed)
         alone = _least(_alone(target, model, runtime) for _ in range(repeats))
         passes = _least(_passes(target, model, runtime, Path(folder)) for _ in range(repeats))
+    calls = {name.removeprefix(_CALLS): passes.pop(name) for name in [*passes] if name.startswith(_CALLS)}
     longest = max(alone.values())
     return {
         "images": images,
@@ -126,7 +131,11 @@ def bench_passes(
         "network": network or "stand-in",
         **{name: round(value, 2) for name, value in alone.items()},
         "passes": {
-            name: {"ms": round(ms, 2), "ratio": None if name in _STORED else round(ms / longest, 3)}
+            name: {
+                "ms": round(ms, 2),
+                "ratio": None if name in _STORED else round(ms / longest, 3),
+                "network_ms": round(calls[name], 2),
+            }
             for name, ms in passes.items()
         },
         "machine": machine(),
@@ -225,8 +234,32 @@ def _passes(target: Dataset, model: Segmenter, runtime: Runtime, folder: Path) -
         work()
         wait_for(runtime.device)
 
+    found = {}
     with torch.no_grad():
-        return {name: _milliseconds(partial(waited, work), images) for name, (work, images) in steps.items()}
+        for name, (work, images) in steps.items():
+            with _timed_calls(model) as seconds:
+                found[name] = _milliseconds(partial(waited, work), images)
+            found[_CALLS + name] = sum(seconds) / images * 1e3
+    return found
+
+
+@contextmanager
+def _timed_calls(model: nn.Module) -> Iterator[list[float]]:
+    """Yield a list that gets the seconds of every call of a network in the block."""
+    seconds, began = [], [0.0]
+
+    def before(*_: object) -> None:
+        began[0] = time.monotonic()
+
+    def after(*_: object) -> None:
+        seconds.append(time.monotonic() - began[0])
+
+    hooks = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
+    try:
+        yield seconds
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _milliseconds(work: Callable[[], object], images: int) -> float:

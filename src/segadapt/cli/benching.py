@@ -145,10 +145,10 @@ def passes(
         return
     console.print(f"alone: decoding {result['decode_ms']:.1f} ms, network {result['forward_ms']:.1f} ms an image")
     rows = [
-        [name, f"{found['ms']:.1f}", "-" if found["ratio"] is None else f"{found['ratio']:.2f}"]
-        for name, found in result["passes"].items()
+        [name, f"{p['ms']:.1f}", f"{p['network_ms']:.1f}", "-" if p["ratio"] is None else f"{p['ratio']:.2f}"]
+        for name, p in result["passes"].items()
     ]
-    print_rows(["pass", "ms an image", "of the longest part"], rows)
+    print_rows(["pass", "ms an image", "its network", "of the longest part"], rows)
 
 
 def fuzz(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from segadapt.engine.optim import build_optimiser, schedule_factor
     from segadapt.engine.record import Record
     from segadapt.engine.runtime import Runtime
+    from segadapt.engine.together import Together
 
 _MODULES = {
     "DataBundle": "bundle",
@@ -21,6 +22,7 @@ _MODULES = {
     "Record": "record",
     "RoundEnvironment": "environment",
     "Runtime": "runtime",
+    "Together": "together",
     "build_optimiser": "optim",
     "load_checkpoint": "checkpoint",
     "save_checkpoint": "checkpoint",
@@ -33,6 +35,7 @@ __all__ = [
     "Record",
     "RoundEnvironment",
     "Runtime",
+    "Together",
     "build_optimiser",
     "load_checkpoint",
     "save_checkpoint",

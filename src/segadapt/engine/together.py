@@ -151,13 +151,19 @@ class Together:
         return (Interrupted if kind in _ASKED else RunError)(f"ended with the others: {said}")
 
     def _leave(self, note: str) -> None:
-        """Leave a note unless there is one, and give the others time to see it."""
+        """Leave a note unless there is one, and give the others time to see it; the first process goes last."""
+        until = time.monotonic() + _PATIENCE
         try:
             self._store.compare_set(self._key, "", note)
-            until = time.monotonic() + _PATIENCE
-            gone = self._store.add(f"{self._key}/gone", 1)
-            while gone < self._processes and time.monotonic() < until:
-                time.sleep(_EVERY / 5)
-                gone = self._store.add(f"{self._key}/gone", 0)
+            self._count_to(f"{self._key}/gone", self._processes, 1, until)
+            last = self._rank == 0  # it may be the one that keeps the notes
+            self._count_to(f"{self._key}/left", self._processes - 1 if last else 0, 0 if last else 1, until)
         except RuntimeError:  # the first process, which keeps the notes, is gone
             return
+
+    def _count_to(self, name: str, wanted: int, own: int, until: float) -> None:
+        """Add ``own`` to a counter, and wait until it is as high as wanted, or until it is late."""
+        count = self._store.add(name, own)
+        while count < wanted and time.monotonic() < until:
+            time.sleep(_EVERY / 5)
+            count = self._store.add(name, 0)
