@@ -94,6 +94,7 @@ def _agent(
         count,
         workers,
         run_id="tests",
+        local_addr="127.0.0.1",
         rdzv_backend="c10d",
         rdzv_endpoint=f"127.0.0.1:{port}",
         max_restarts=restarts,
