@@ -63,50 +63,6 @@ def together(processes: int, job: Callable[..., Any], *given: Any, timeout: floa
     return [found[rank] for rank in range(processes)]
 
 
-def agents(count: int, workers: int, restarts: int, job: Callable[..., Any], *given: Any) -> list[dict[int, Any]]:
-    """Run a job by torchrun's own agents, as on ``count`` machines; return what the ranks of each return."""
-    port, answers = free_port(), _server.SimpleQueue()
-    started = [
-        _server.Process(target=_agent, args=(port, answers, count, workers, restarts, job, given)) for _ in range(count)
-    ]
-    for process in started:
-        process.start()
-    try:
-        found = [answers.get() for _ in started]
-        for process in started:
-            process.join(60)
-    finally:
-        for process in started:
-            process.kill()
-    for _, problem in found:
-        assert not problem, problem
-    return [pickle.loads(answer) for answer, _ in found]
-
-
-def _agent(
-    port: int, answers: Any, count: int, workers: int, restarts: int, job: Callable[..., Any], given: Any
-) -> None:
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    torch.set_num_threads(1)
-    config = LaunchConfig(
-        count,
-        count,
-        workers,
-        run_id="tests",
-        local_addr="127.0.0.1",
-        rdzv_backend="c10d",
-        rdzv_endpoint=f"127.0.0.1:{port}",
-        max_restarts=restarts,
-        monitor_interval=0.05,
-        start_method="fork",
-    )
-    try:
-        answers.put((pickle.dumps(elastic_launch(config, job)(*given)), ""))
-    except BaseException:
-        answers.put((b"", traceback.format_exc()))
-
-
 def _one(rank: int, processes: int, port: int, answers: Any, job: Callable[..., Any], given: Any) -> None:
     torch.set_num_threads(1)
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}

@@ -1,9 +1,7 @@
-"""Several processes: every method as in one, networks in shares, agents and restarts, batch statistics, silence."""
+"""Several processes: every method as in one, networks in shares, batch statistics, silence."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from segadapt.engine.sharding import Shares, is_share
 from segadapt.errors import RequestError, RunError
 from segadapt.methods.registry import METHODS
 from segadapt.runs.config import build_config
-from tests.engine.ranks import Told, agents, loop_of, settings_of, together, trained, trained_all
+from tests.engine.ranks import Told, loop_of, settings_of, together, trained, trained_all
 from tests.tiny import ROUNDS, raw_config
 
 # One name of every class, the last: it has all that the others have. A given model learns nothing.
@@ -164,38 +162,7 @@ def test_one_process_has_whole_networks(tmp_path: Path) -> None:
     assert isinstance(loop.shares, Shares)
 
 
-# ---- agents, restarts, silence ----
-
-
-def _killed_once(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Train; the last process of the first attempt is killed after its second step."""
-    torch.set_num_threads(1)
-    runtime = Runtime("cpu", timeout=60)
-    loop = loop_of(folder, runtime, settings)
-    real, marker = loop.step, folder / "killed"
-
-    def step(round_index: int, step: int, *given: Any) -> Any:
-        if step == 2 and runtime.rank + 1 == runtime.processes and not marker.exists():
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(round_index, step, *given)
-
-    loop.step = step  # type: ignore[method-assign]
-    loop.run()
-    state = {name: value.numpy() for name, value in loop.method.state_dict().items()}
-    return {"processes": runtime.processes, "resumed": loop.steps_done, "state": state}
-
-
-def test_two_agents_recover_a_killed_process(tmp_path: Path) -> None:
-    settings = settings_of("source_only", steps=3, checkpoint_every=2)
-    found = agents(2, 2, 1, _killed_once, tmp_path / "run", settings)
-    whole = trained(tmp_path / "whole", settings, Runtime("cpu"))
-    ranks = [answer for of_agent in found for answer in of_agent.values()]
-    assert (tmp_path / "run/killed").exists()
-    assert [answer["processes"] for answer in ranks] == [4] * 4
-    for answer in ranks:
-        state = {name: torch.from_numpy(value) for name, value in answer["state"].items()}
-        assert_equal(whole, Told([], state), 1e-5, losses=False)
+# ---- silence ----
 
 
 def _waiting(how: str) -> str:
