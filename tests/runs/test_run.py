@@ -1,4 +1,4 @@
-"""Runs: killed at any moment they resume to the same numbers; two processes equal one; labels stay closed."""
+"""Runs: killed at any moment they resume to the same numbers; labels stay closed."""
 
 from __future__ import annotations
 
@@ -148,39 +148,6 @@ def test_sigterm_saves_and_says_so(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "the state is saved" in process.communicate()[1]
     assert list((out / "stages/source/checkpoints").glob("*.pt"))
-
-
-@pytest.mark.parametrize("method", ["cbst", "st_sp", "crst_mrkld", "crst_lrent", "adaptseg", "proda", "distill", "bcl"])
-def test_two_processes_give_the_result_of_one(tmp_path: Path, method: str) -> None:
-    alone: dict[str, dict[str, Any]] = {
-        # Cosines of the small logits of six steps magnify rounding, and their softmax the cosines: after a round some
-        # dynamic labels have turned.
-        "bcl": {"features": "network", "rounds": 1},
-    }
-    raw = raw_config(tmp_path, method, **alone.get(method, {}))
-    for stage in raw["stages"].values():
-        stage["batch_size"] = 4
-        stage["optimiser"] = {"name": "sgd", "lr": 1e-2}  # Adam turns rounding of tiny gradients into whole steps
-    raw["stages"]["adapt"]["augmentation"]["jitter"] = 0.5
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(raw, sort_keys=False))
-    one = Run.open(build_config(raw, "tiny"), tmp_path / "one", quiet=True).execute()
-    two = start(
-        tmp_path,
-        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segadapt"),
-        *("adapt", str(recipe), "--out", str(tmp_path / "two"), "-q"),
-    )
-    _, err = two.communicate(timeout=200)
-    assert two.returncode == 0, err
-    results = json.loads((tmp_path / "two/results.json").read_text())
-    # Cosines of features that are nearly zero have large gradients: rounding is large then; it turns one or the other
-    # of ProDA's hard labels. Prototypes that each process keeps for itself differ by a hundred times this.
-    tolerance = 2e-3 if method in (*alone, "proda") else 2e-4
-    assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), tolerance)
-    for a, b in zip(one["labels"], results["labels"], strict=True):
-        assert a["density"] == pytest.approx(b["density"], abs=2e-3)
-    for a, b in zip(one["rows"], results["rows"], strict=True):
-        assert a["scores"]["miou"] == pytest.approx(b["scores"]["miou"], abs=0.5)
 
 
 def test_two_processes_share_running_statistics_and_name_all_skipped_files(tmp_path: Path) -> None:

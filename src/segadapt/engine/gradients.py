@@ -137,7 +137,8 @@ class GradientSum(Gradients):
         self._reached: dict[nn.Parameter, None] = {}  # by the pass, in the order in which gradients were ready
         self._ever: set[nn.Parameter] = set()  # by the step
         self._open = False
-        self._hooks = [p.register_post_accumulate_grad_hook(self._ready) for p in self._whole]
+        hooked: list[Any] = self._whole
+        self._hooks = [p.register_post_accumulate_grad_hook(self._ready) for p in hooked]
 
     def close(self) -> None:
         for hook in self._hooks:

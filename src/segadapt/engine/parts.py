@@ -82,11 +82,11 @@ class _Joined(NamedTuple):
 
     def output(self, tensors: Sequence[Tensor]) -> Any:
         """Return an output of the network with other tensors."""
-        return tree_unflatten([tensors[p.index] if isinstance(p, _Place) else p for p in self.places], self.tree)
+        return tree_unflatten([tensors[p.number] if isinstance(p, _Place) else p for p in self.places], self.tree)
 
 
 class _Place(NamedTuple):
-    index: int
+    number: int
 
 
 class _InParts:

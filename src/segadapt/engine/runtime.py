@@ -61,7 +61,7 @@ class Runtime:
         strategy: Strategy = "auto",
     ):
         import lightning_fabric  # slow to import, and needed by runs alone
-        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.strategies.ddp import DDPStrategy
 
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local)

@@ -132,17 +132,18 @@ def whole_tensor(tensor: Tensor) -> Tensor:
     return whole
 
 
-def _like(value: Any, share: Any) -> Any:
+def _like(value: Any, other: Any) -> Any:
     """Return a whole tensor as another one of its size is held: this process's share of it, or laid out alike.
 
     Kernels of optimisers read weights and moments in one order of memory.
     """
-    if not (isinstance(value, Tensor) and isinstance(share, Tensor)) or value.shape != share.shape:
+    if not (isinstance(value, Tensor) and isinstance(other, Tensor)) or value.shape != other.shape:
         return value
-    if not is_share(share):
-        return torch.empty_like(share, dtype=value.dtype, device=value.device).copy_(value)
+    if not is_share(other):
+        return torch.empty_like(other, dtype=value.dtype, device=value.device).copy_(value)
     from torch.distributed.tensor import distribute_tensor
 
+    share: Any = other
     return distribute_tensor(value.to(share.device), share.device_mesh, share.placements, src_data_rank=None)
 
 

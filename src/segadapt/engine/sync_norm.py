@@ -43,6 +43,7 @@ def _shared(layer: _BatchNorm, runtime: Runtime) -> Callable[[Tensor], Tensor]:
     behind = [part for part in (getattr(layer, name, None) for name in ("drop", "act")) if isinstance(part, nn.Module)]
 
     def forward(x: Tensor) -> Tensor:
+        y: Tensor
         y, mean, variance, count = _Shared.apply(x, layer.weight, layer.bias, layer.eps, runtime)
         if layer.training and layer.track_running_stats:
             _follow(layer, mean, variance * (count / (count - 1)))
@@ -60,7 +61,8 @@ def _follow(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     assert layer.running_var is not None
     if layer.num_batches_tracked is not None:  # it is None where statistics do not change
         layer.num_batches_tracked += 1
-    weight = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
+    batches: Any = layer.num_batches_tracked
+    weight = 1 / batches if layer.momentum is None else layer.momentum
     layer.running_mean.lerp_(mean, weight)
     layer.running_var.lerp_(variance, weight)
 
@@ -78,7 +80,7 @@ class _Shared(torch.autograd.Function):
         rows = own_mean.new_zeros(runtime.processes, 2 * channels + 1)
         rows[runtime.rank] = torch.cat([own_mean, own_variance, own_mean.new_tensor([x.numel() / channels])])
         runtime.sum([rows])
-        means, variances, counts = rows.split([channels, channels, 1], 1)
+        means, variances, counts = torch.split(rows, [channels, channels, 1], 1)
         count = counts.sum()
         mean = (means * counts).sum(0) / count
         variance = ((variances + (means - mean).square()) * counts).sum(0) / count  # Chan, Golub, LeVeque (1983)
