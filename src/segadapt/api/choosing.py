@@ -17,6 +17,7 @@ from typing import Any
 from segadapt.api.asking import Ask, Asked
 from segadapt.core.files import read_json
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.speed import set_speed
 from segadapt.errors import RequestError
 from segadapt.runs.at_hand import FOUNDATION, RATE, networks_at_hand
 from segadapt.runs.budget import BECAUSE, METHOD, decide, minutes_of
@@ -132,6 +133,7 @@ def chosen(
         if kept is not None and kept["asked"] == wish.asked:
             return ask(kept["settings"]), kept
     runtime = Runtime(request.config.accelerator, request.config.precision)
+    set_speed(runtime, request.config)
     with tempfile.TemporaryDirectory() as scratch:
         opened = open_data(request.config.data, roots, Path(scratch), request.given)
         maker = _Chooser(ask, wish, request.config, opened, runtime, roots, Path(scratch), say, started)

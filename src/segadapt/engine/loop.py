@@ -27,6 +27,7 @@ from segadapt.engine.online import OnlineRecord
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.speed import laid_out
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import SaveRequest, StopRequest
 from segadapt.errors import Interrupted, RequestError
@@ -89,8 +90,7 @@ class Loop:
         on_labels: Callable[[dict[str, Any]], None] = _ignore,
         fingerprint: str = "",
     ):
-        # Channels-last is the faster layout of convolutions on GPUs and on CPUs alike.
-        self.method = method.to(runtime.device).to(memory_format=torch.channels_last)
+        self.method = laid_out(method, runtime)
         self.config = method.config
         self.data, self.runtime, self.record = data, runtime, record
         self.folder, self.seed = folder, seed
@@ -208,6 +208,7 @@ class Loop:
             cache=self.data.cache,
             skip_damaged=self.data.skip_damaged,
             streams=streams,
+            channels_last=self.runtime.speed.channels_last,
         )
 
     def _prepare(self, environment: RoundEnvironment, round_index: int) -> None:

@@ -14,18 +14,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from segadapt.engine.speed import Precision, SpeedConfig
 from segadapt.errors import RequestError, first_line
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-Precision = Literal["32-true", "bf16-mixed"]
 
 
 class Runtime:
@@ -41,6 +40,7 @@ class Runtime:
         device: device of this process.
         rank, processes: number of this process, from 0, and how many there are.
         precision: precision of the forward passes.
+        speed: how networks compute; see :func:`segadapt.engine.speed.set_speed`.
 
     Raises:
         RequestError: the accelerator is unknown or not available.
@@ -75,6 +75,7 @@ class Runtime:
         self.rank: int = self.fabric.global_rank
         self.processes: int = self.fabric.world_size
         self.precision = precision
+        self.speed = SpeedConfig(precision=precision)
 
     @property
     def main(self) -> bool:

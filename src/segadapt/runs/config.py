@@ -16,7 +16,7 @@ from segadapt.core.registry import load_plugins
 from segadapt.core.settings import Settings, Shown, checked
 from segadapt.data.bands import BandChoice
 from segadapt.data.resize import Resize
-from segadapt.engine.runtime import Precision
+from segadapt.engine.speed import SpeedConfig
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.methods.stage_config import Laid, Share, StageConfig
@@ -114,7 +114,7 @@ class DataConfig(WithLabelled):
         return (self.test or self.target).size
 
 
-class RunConfig(Settings):
+class RunConfig(SpeedConfig):
     """Everything that decides the numbers of a run.
 
     Attributes:
@@ -122,7 +122,6 @@ class RunConfig(Settings):
         description: one line for ``segadapt recipes``.
         seed: seed of everything random.
         accelerator: where to compute: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: number format of the network: float32 (``32-true``), or bfloat16 where that is safe (``bf16-mixed``).
         model: the network; ``segadapt settings model``.
         data: source, target and test images; ``segadapt settings data``.
         start: model file that a recipe starts from instead of training on the source (``--model``).
@@ -138,7 +137,6 @@ class RunConfig(Settings):
     description: str = ""
     seed: int = Field(default=0, ge=0)
     accelerator: str = "auto"
-    precision: Precision = "32-true"
     model: ModelConfig = ModelConfig()
     data: DataConfig
     start: str | None = None

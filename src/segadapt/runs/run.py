@@ -24,6 +24,7 @@ from typing import Any
 from segadapt.core.files import read_json, write_json
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.speed import set_speed
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.store import PROTOTYPES, load_model
@@ -96,6 +97,7 @@ class Run:
         """
         roots = roots or {}
         runtime = Runtime(config.accelerator, config.precision)
+        set_speed(runtime, config)
         _require_one_config(config, runtime)
         opened = open_data(config.data, roots, out / "cache", given, known_of(config))
         claim = claim_of(config, out)
