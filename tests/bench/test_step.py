@@ -97,3 +97,13 @@ def test_no_method_begins_after_the_time() -> None:
     jobs = list(recipe_jobs("gta5_cityscapes", ["proda"], size=(64, 64)))
     (row,) = bench_steps(jobs, accelerator="cpu", minutes=0.0)["rows"]
     assert row["problem"] == "not measured: the time is over"
+
+
+@pytest.mark.parametrize("arguments", [[], ["cbst", "--all"], ["--task", "toy", "--network", "lite"]])
+def test_what_cannot_be_asked_together(arguments: list[str]) -> None:
+    from typer.testing import CliRunner
+
+    from segadapt.cli import app
+
+    result = CliRunner().invoke(app, ["bench", "step", *arguments])
+    assert isinstance(result.exception, RequestError)

@@ -174,7 +174,7 @@ def table(measured: Mapping[str, Any]) -> str:
     for row in measured["rows"]:
         name = row["name"] if row["name"] == row["method"] else f"{row['name']} ({row['method']})"
         if "problem" in row:
-            lines.append(f"| {name} | {row['network']} | {row['problem']} | | | | | | |")
+            lines.append(f"| {name} | `{row['network']}` | {row['problem']} | | | | | | |")
             continue
         crop = "x".join(map(str, row["crop"] or row["image"]))
         low, high = (f"{100 * x:.0f}" for x in row["overhead_quartiles"])

@@ -89,6 +89,8 @@ def step(
     load_plugins(plugin or ())
     if [bool(method), all_methods, bool(task)].count(True) != 1:
         raise RequestError("name one method, or give --all for all methods, or --task for the recipes of a task")
+    if task and (network or overrides):
+        raise RequestError("recipes of a --task have networks and settings of their own; leave out --network and --set")
     number = classes or len(CITYSCAPES)
     image, cut = (_two_sides(text, option) for text, option in ((size or "360x480", "--size"), (crop, "--crop")))
     settings = apply_overrides({"stages": {"step": {}}}, [f"step.{o}" for o in overrides or []])["stages"]["step"]
