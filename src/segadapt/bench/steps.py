@@ -177,10 +177,10 @@ def table(measured: Mapping[str, Any]) -> str:
             lines.append(f"| {name} | `{row['network']}` | {row['problem']} | | | | | | |")
             continue
         crop = "x".join(map(str, row["crop"] or row["image"]))
-        low, high = (f"{100 * x:.0f}" for x in row["overhead_quartiles"])
-        overhead = f"{row['overhead']:.0%} ({low} to {high})"
+        low, middle, high = (round(100 * x) for x in sorted([row["overhead"], *row["overhead_quartiles"]]))
+        overhead = f"{middle}% ({low} to {high})"
         if "over_host" in row:
-            overhead += f"; over its host {row['over_host']['overhead']:.0%}"
+            overhead += f"; over its host {round(100 * row['over_host']['overhead'])}%"
         cells = [
             *(name, f"`{row['network']}`", f"{row['batch']} x {crop}"),
             *(f"{row['passes_ms']:.0f} ms", f"{row['step_ms']:.0f} ms", overhead, f"{row['data_ms']:.0f} ms"),
