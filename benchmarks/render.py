@@ -25,10 +25,13 @@ from benchmarks.criteria_chart import changes, correlations
 from benchmarks.settings import settings_blocks
 from segadapt.bench.agreement import agreement_table, guard_table
 from segadapt.bench.pages import control_of, counted, gain, score, source_of, tables
+from segadapt.bench.steps import table as step_table
 
 ROOT = Path(__file__).parents[1]
 CRITERIA = "criteria"
 """Name of the study that ``segadapt bench criteria`` measures, in place of a task."""
+STEPS = ("step", "step_gpu")
+"""Measurements of 'segadapt bench step --out', one for each machine."""
 NEEDED = {"method", "title", "network", "role", "control", "result", "seeds", "miou", "spread", "mpa", "iou"} | {
     *("steps", "minutes", "peak_memory_mb", "label_accuracy", "q", "labels", "prototypes", "predicted", "truth"),
 }
@@ -62,12 +65,24 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         body = label_curve.section(json.loads(measured.read_text(encoding="utf-8")))
         text = page.read_text(encoding="utf-8")
         made[page] = between(text, page.name, label_curve.BEGIN, label_curve.END, body)
+    made |= step_page(root)
     made |= criteria_page(root)
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
     for (page, name), (opening, body) in settings_blocks(pages).items():
         end = f"<!-- end settings {name} -->"
         made[page] = between(made.get(page, pages[page]), page.name, opening, end, body)
     return made
+
+
+def step_page(root: Path) -> dict[Path, str]:
+    """Return the page of the steps of all methods, with the tables of the machines that were measured."""
+    page = root / "benchmarks" / "step.md"
+    held = [path for path in (root / "benchmarks/measured" / f"{name}.json" for name in STEPS) if path.is_file()]
+    text = page.read_text(encoding="utf-8") if held else ""
+    for path in held:
+        body = step_table(json.loads(path.read_text(encoding="utf-8")))
+        text = between(text, page.name, f"<!-- begin {path.stem} -->", f"<!-- end {path.stem} -->", body)
+    return {page: text} if held else {}
 
 
 def criteria_page(root: Path) -> dict[Path, str]:

@@ -221,6 +221,19 @@ def test_tables_of_another_layout_and_pages_without_markers_are_refused(tmp_path
         with_block("text", "page.md", "task", "body")
 
 
+def test_the_page_of_steps_has_the_tables_of_the_machines_that_were_measured(tmp_path: Path) -> None:
+    root, page = repository(tmp_path, table(SOURCE)), tmp_path / "benchmarks/step.md"
+    page.write_text("# Steps\n<!-- begin step_gpu -->\n<!-- end step_gpu -->\n")
+    measured = root / "benchmarks/measured"
+    measured.mkdir()
+    machine = {"segadapt": "1", "torch": "2", "cpu": "a CPU", "device": "a GPU"}
+    rows = [{"name": "mic", "method": "mic", "network": "lite", "problem": "no memory"}]
+    (measured / "step_gpu.json").write_text(json.dumps({"machine": machine, "rows": rows}))
+    text = rendered(root)[page]
+    assert "| mic | `lite` | no memory |" in text
+    assert "segadapt 1, torch 2, a GPU." in text
+
+
 # ---- settings ----
 
 

@@ -22,6 +22,8 @@ from tests.stepping import CASES, Watched, moved_to_meta, stepping, steps, waiti
 
 META = torch.device("meta")
 PACKAGE = Path(segadapt.__file__).parent
+DEVICE_SIDE = [PACKAGE / "data" / f"{name}.py" for name in ("augment", "colour_transfer", "photometric", "strong")]
+"""What augments batches on the device."""
 
 
 @register_augmentation("half", draws=1)
@@ -69,6 +71,33 @@ def test_what_waits_is_found(name: str, waits: object) -> None:
         waits(x)  # type: ignore[operator]
     with Watched(META):
         assert sent(torch.ones(3), META).shape == (3,), f"{name}: what is sent as it should be is let through"
+
+
+def test_no_line_of_a_step_writes_a_number_into_one_place() -> None:
+    """``x[0] = 1`` sends the number from ordinary memory, which ``x[:1].fill_(1)`` does not; ``meta`` does not see it."""
+    found = []
+    for path in [*(PACKAGE / "methods").glob("*.py"), *(PACKAGE / "pieces").glob("*.py"), *DEVICE_SIDE]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript) and _number(node.value):
+                places = node.targets[0].slice
+                single = places.elts if isinstance(places, ast.Tuple) else [places]
+                if not any(isinstance(one, (ast.Slice, ast.Constant)) and _open(one) for one in single):
+                    found.append(f"{path.name}:{node.lineno}")
+    assert not found
+
+
+def _number(value: ast.expr) -> bool:
+    """Return whether an expression is a number: written out, or a constant of a module."""
+    if isinstance(value, ast.UnaryOp):
+        return _number(value.operand)
+    return (isinstance(value, ast.Constant) and not isinstance(value.value, str)) or (
+        isinstance(value, ast.Name) and value.id.isupper()
+    )
+
+
+def _open(place: ast.expr) -> bool:
+    """Return whether a place in brackets stands for several, so that a number is filled in and not sent."""
+    return isinstance(place, ast.Slice) or (isinstance(place, ast.Constant) and place.value is Ellipsis)
 
 
 def test_no_line_of_a_step_makes_tensors_of_lists_on_the_device() -> None:

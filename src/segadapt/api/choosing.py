@@ -19,6 +19,7 @@ from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.data.sharing import together
 from segadapt.engine.run_files import read_held
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.speed import set_speed
 from segadapt.errors import RequestError
 from segadapt.runs.at_hand import FOUNDATION, RATE, networks_at_hand
 from segadapt.runs.budget import BECAUSE, METHOD, decide, minutes_of
@@ -151,6 +152,7 @@ def chosen(
         if kept is not None and kept["asked"] == wish.asked:
             return ask(kept["settings"]), kept
     runtime = Runtime(request.config.accelerator, request.config.precision)
+    set_speed(runtime, request.config)
     with tempfile.TemporaryDirectory() as scratch:
         with together(runtime):
             data, known = request.config.data, known_of(request.config)

@@ -24,7 +24,8 @@ from segadapt.bench.noise import IMAGES, NoiseStage, noise_stage, stage_config
 from segadapt.core.types import Size
 from segadapt.data.loader import Samples
 from segadapt.engine.loop import Loop
-from segadapt.engine.runtime import Precision, Runtime, forget_peak_memory, machine, peak_memory_mb, wait_for
+from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb, wait_for
+from segadapt.engine.speed import Precision, SpeedConfig, compile_networks, set_speed
 from segadapt.labels import CITYSCAPES
 from segadapt.methods.method import Method
 from segadapt.methods.registry import method_info
@@ -64,6 +65,7 @@ def bench_step(
     accelerator: str = "auto",
     precision: Precision = "32-true",
     settings: Mapping[str, Any] | None = None,
+    speed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Time whole steps of a method, and their network passes alone, in alternation.
 
@@ -80,6 +82,7 @@ def bench_step(
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: precision of the network passes, ``32-true`` or ``bf16-mixed``.
         settings: further settings of the stage.
+        speed: further settings of :class:`~segadapt.engine.speed.SpeedConfig`.
 
     Returns:
         The job (``method``, ``network``, ``image``, ``crop``, ``batch``, ``precision``), ``calls`` in words,
@@ -97,6 +100,7 @@ def bench_step(
         print(f"{result['overhead']:.1%} more than the network passes alone")
     """
     runtime = Runtime(accelerator, precision)
+    set_speed(runtime, SpeedConfig(**{"precision": precision, **(speed or {})}))
     network = network or method_info(method).network
     stage = {"method": method, "batch_size": batch, "augmentation": {"crop": crop}, **(settings or {})}
     config = stage_config(stage)
@@ -128,15 +132,19 @@ def time_stage(
         repeats: timed pairs, at least 2.
         size, source_size, images: see :func:`segadapt.bench.noise.noise_stage`.
     """
+    compiled = runtime.speed.compile
+    runtime.speed = runtime.speed.model_copy(update={"compile": False})  # the passes are recorded first
     networks = [build() for _ in range(1 if config.learns_from is None else 2)]
     with tempfile.TemporaryDirectory() as scratch:
         made = noise_stage(config, networks, runtime, Path(scratch), size=size, source_size=source_size, images=images)
-        found = _timings(made, runtime, repeats)
+        found = _timings(made, runtime, repeats, compiled)
         host = host_of(config)
         if host is not None:
             others = [build() for _ in range(1 if host.learns_from is None else 2)]
             folder = Path(scratch) / "host"
             beside = noise_stage(host, others, runtime, folder, size=size, source_size=source_size, images=images)
+            if compiled:
+                compile_networks(beside.loop.method)
             found["over_host"] = over_host(made, beside, runtime, repeats)
     crop = config.augmentation.crop
     return {
@@ -144,17 +152,20 @@ def time_stage(
         "crop": None if crop is None else list(crop),
         "batch": config.batch_size,
         **found,
-        "precision": runtime.precision,
+        **runtime.speed.model_dump(mode="json"),
+        "compile": compiled,
         **machine(),
     }
 
 
-def _timings(made: NoiseStage, runtime: Runtime, repeats: int) -> dict[str, Any]:
+def _timings(made: NoiseStage, runtime: Runtime, repeats: int, compiled: bool) -> dict[str, Any]:
     """Time steps, the passes that they consist of, and the making of batches, in alternation."""
     forget_peak_memory(runtime.device)
     batches = made.batches(repeats + 2)
     with _recorded(made.loop.method) as calls:
         made.step(next(batches))
+    if compiled:
+        compile_networks(made.loop.method)
     for _ in range(2):
         _passes(calls, made.loop)
     made.step(next(batches))

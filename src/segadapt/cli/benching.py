@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from segadapt.cli.common import (
     print_rows,
 )
 from segadapt.errors import RequestError, RunError
+
+if TYPE_CHECKING:
+    from segadapt.bench.steps import Job
 
 Classes = Annotated[int | None, typer.Option(min=2, help="Number of classes; as many as Cityscapes has if left out.")]
 
@@ -56,53 +59,114 @@ def thresholds(
 
 
 def step(
-    method: Annotated[str, typer.Argument(help="A method, e.g. proda.")],
+    method: Annotated[str, typer.Argument(help="A method, e.g. proda; none with --all or --task.")] = "",
+    all_methods: Annotated[bool, typer.Option("--all", help="All methods in one table.")] = False,
+    task: Annotated[str, typer.Option(help="Recipes of this task instead, at their networks and sizes.")] = "",
+    recipes: Annotated[str, typer.Option(help="Which of its recipes, comma-separated; all if empty.")] = "",
     network: Annotated[str, typer.Option(help="A network of 'segadapt models'; a small one if empty.")] = "",
-    size: Annotated[str, typer.Option(help="Height x width of the images.")] = "360x480",
+    size: Annotated[str, typer.Option(help="Height x width of the images; 360x480, of a task 1024x2048.")] = "",
     crop: Annotated[str, typer.Option(help="Height x width of the crops.")] = "176x240",
-    batch: Annotated[int, typer.Option(min=1, help="Samples per stream and step.")] = 4,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples per stream and step; 4, or the recipe's.")] = None,
     repeats: Annotated[int, typer.Option(min=3, help="Timed pairs of step and passes.")] = 10,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Begin no further method after so long.")] = None,
     classes: Classes = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
+    speed: Annotated[
+        list[str] | None,
+        typer.Option("--speed", help="precision, matmul_precision, channels_last or compile, e.g. compile=true."),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Settings of the stage to change, e.g. stride=2.")
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the numbers of several methods.")] = None,
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Time a training step on noise, beside the network passes that it consists of."""
-    from typing import get_args
-
     from segadapt.bench.step import bench_step
+    from segadapt.bench.steps import method_jobs, recipe_jobs
     from segadapt.core.registry import load_plugins
-    from segadapt.engine.runtime import Precision
     from segadapt.labels import CITYSCAPES
     from segadapt.runs.config import apply_overrides
 
     load_plugins(plugin or ())
-    if precision not in get_args(Precision):
-        raise RequestError(f"--precision '{precision}' is none of {', '.join(get_args(Precision))}")
-    exact: Precision = precision  # type: ignore[assignment]
-    sides = [parse_size(text, option) for text, option in ((size, "--size"), (crop, "--crop"))]
-    (image, cut) = [(side, side) if isinstance(side, int) else side or (0, 0) for side in sides]
-    changed = apply_overrides({"stages": {"step": {}}}, [f"step.{override}" for override in overrides or []])
-    settings = changed["stages"]["step"]
-    result = bench_step(
-        method,
-        network,
-        size=image,
-        crop=cut,
-        batch=batch,
-        repeats=repeats,
-        classes=classes or len(CITYSCAPES),
-        accelerator=accelerator,
-        precision=exact,
-        settings=settings,
-    )
-    if json:
-        print_json(result)
+    if [bool(method), all_methods, bool(task)].count(True) != 1:
+        raise RequestError("name one method, or give --all for all methods, or --task for the recipes of a task")
+    if task and (network or overrides):
+        raise RequestError("recipes of a --task have networks and settings of their own; leave out --network and --set")
+    number = classes or len(CITYSCAPES)
+    image, cut = (_two_sides(text, option) for text, option in ((size or "360x480", "--size"), (crop, "--crop")))
+    settings = apply_overrides({"stages": {"step": {}}}, [f"step.{o}" for o in overrides or []])["stages"]["step"]
+    fast = _speed(speed or [])
+    if method:
+        result = bench_step(
+            method,
+            network,
+            size=image,
+            crop=cut,
+            batch=batch or 4,
+            repeats=repeats,
+            classes=number,
+            accelerator=accelerator,
+            settings=settings,
+            speed=fast,
+        )
+        print_json(result) if json else _show_step(result)
         return
+    if task:
+        image = _two_sides(size or "1024x2048", "--size")
+        jobs = recipe_jobs(task, _words(recipes), size=image, batch=batch, classes=number)
+    else:
+        jobs = method_jobs(network, size=image, crop=cut, batch=batch or 4, classes=number, settings=settings)
+    _many_steps(list(jobs), accelerator, repeats, fast, minutes, out, json)
+
+
+def _many_steps(
+    jobs: Sequence[Job],
+    accelerator: str,
+    repeats: int,
+    speed: Mapping[str, Any],
+    minutes: float | None,
+    out: Path | None,
+    json: bool,
+) -> None:
+    """Time many stages, show each when it is measured, and write all of them down."""
+    from segadapt.bench.steps import bench_steps, table
+    from segadapt.core.files import write_json
+
+    def show(row: Mapping[str, Any]) -> None:
+        if not json:
+            said = row.get("problem") or f"step {row['step_ms']:.0f} ms, passes {row['passes_ms']:.0f} ms"
+            console.print(f"{row['name']}: {said}", soft_wrap=True, markup=False)
+
+    measured = bench_steps(jobs, accelerator=accelerator, repeats=repeats, speed=speed, minutes=minutes, say=show)
+    if out is not None:
+        write_json(out, measured)
+    print_json(measured) if json else console.print(table(measured), soft_wrap=True, markup=False)
+
+
+def _speed(words: Sequence[str]) -> dict[str, Any]:
+    """Return settings of speed that the command names, checked."""
+    from segadapt.core.settings import checked
+    from segadapt.engine.speed import SpeedConfig
+    from segadapt.runs.config import apply_overrides
+
+    given = apply_overrides({}, list(words))
+    checked(SpeedConfig, given, "--speed")
+    return given
+
+
+def _two_sides(text: str, option: str) -> tuple[int, int]:
+    """Return height and width of ``360x480``, or of one number for both."""
+    side = parse_size(text, option)
+    return (side, side) if isinstance(side, int) else side or (0, 0)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _show_step(result: Mapping[str, Any]) -> None:
     low, high = result["overhead_quartiles"]
     for call in result["calls"]:
         console.print(f"  {call}")
@@ -111,8 +175,10 @@ def step(
         f"{result['overhead']:.1%} (quartiles {low:.1%} to {high:.1%}); a batch is made in {result['data_ms']:.0f} ms",
         markup=False,
     )
+    if "over_host" in result:
+        console.print(f"over the step of its host: {result['over_host']['overhead']:.1%}", markup=False)
     memory = result["peak_memory_mb"]
-    console.print(f"peak memory {memory['passes']} MB after the passes, {memory['step']} MB after the steps")
+    console.print(f"peak memory {memory['passes']} MB of the passes, {memory['step']} MB of the steps")
 
 
 def passes(

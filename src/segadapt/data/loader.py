@@ -197,6 +197,7 @@ class Feeder:
         skip_damaged: replace unreadable files by the next sample instead of stopping.
         streams: how many streams are fed at a time, each by ``workers`` processes of its own.
         warn: told where shared memory is too small for so many workers, and fewer are started.
+        channels_last: layout of the images, that of the networks.
     """
 
     stream: Stream
@@ -209,6 +210,7 @@ class Feeder:
     skip_damaged: bool = False
     streams: int = 1
     warn: Callable[[str], None] = lambda text: None
+    channels_last: bool = True
     damaged: set[str] = field(default_factory=set)
 
     def batches(self, first: int, last: int) -> Iterator[Samples]:
@@ -265,7 +267,7 @@ class Feeder:
         images = self._with_extra(images, raw.extra)
         strong = strong_view(images, raw.strong_draws, self.stream.strong) if self.stream.strong else None
         return Samples(
-            images=images.contiguous(memory_format=torch.channels_last),
+            images=self._laid_out(images),
             labels=labels,
             domain=sent(raw.domain, self.device),
             windows=raw.windows,
@@ -273,8 +275,11 @@ class Feeder:
             scores=sent(raw.scores, self.device) if raw.scores is not None else None,
             ids=raw.ids,
             strong=strong,
-            whole=(whole.float() / 255).contiguous(memory_format=torch.channels_last) if self.stream.whole else None,
+            whole=self._laid_out(whole.float() / 255) if self.stream.whole else None,
         )
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def _with_colours(self, images: Tensor, recoloured: Recoloured) -> Tensor:
         """Give source crops the colours of target images; return all crops."""

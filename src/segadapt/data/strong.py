@@ -269,7 +269,7 @@ def _posterize(images: Tensor, level: Tensor) -> Tensor:
 def _sharpness(images: Tensor, level: Tensor) -> Tensor:
     """Move towards a smoothed image; the outermost pixels stay as they are."""
     kernel = torch.ones(3, 3, device=images.device, dtype=images.dtype)
-    kernel[1, 1] = 5
+    kernel[1, 1:2].fill_(5)
     bands = images.shape[1]
     kernel = (kernel / kernel.sum()).expand(bands, 1, 3, 3)
     smooth = images.clone()

@@ -29,6 +29,7 @@ from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.sharding import Shares
+from segadapt.engine.speed import laid_out
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import SaveRequest, StopRequest
 from segadapt.engine.together import Together
@@ -88,8 +89,7 @@ class Loop:
         on_labels: Callable[[dict[str, Any]], None] = lambda _: None,
         fingerprint: str = "",
     ):
-        # Channels-last is the faster layout of convolutions on GPUs and on CPUs alike.
-        self.method = method.to(runtime.device).to(memory_format=torch.channels_last)
+        self.method = laid_out(method, runtime)
         self.config = method.config
         self.data, self.runtime, self.record = data, runtime, record
         self.folder, self.seed = folder, seed
@@ -216,6 +216,7 @@ class Loop:
             skip_damaged=self.data.skip_damaged,
             streams=streams,
             warn=lambda text: self.record.warn(text, once="shared memory"),
+            channels_last=self.runtime.speed.channels_last,
         )
 
     def _prepare(self, environment: RoundEnvironment, round_index: int) -> None:

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from segadapt.core.faults import in_words
 from segadapt.core.process_memory import forget_process_peak
+from segadapt.engine.speed import Precision, SpeedConfig
 from segadapt.errors import RequestError, first_line
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Precision = Literal["32-true", "bf16-mixed"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 T = TypeVar("T")
 _TALKING = "waiting for the other processes"
@@ -47,6 +47,7 @@ class Runtime:
         device: device of this process.
         rank, processes: number of this process, from 0, and how many there are.
         precision, strategy: as given.
+        speed: how networks compute; see :func:`segadapt.engine.speed.set_speed`.
         gradient_group: where gradients travel, so that they keep no order with other messages; None in a process alone.
 
     Raises:
@@ -90,6 +91,7 @@ class Runtime:
         self.rank: int = self.fabric.global_rank
         self.processes: int = self.fabric.world_size
         self.precision, self.strategy = precision, strategy
+        self.speed = SpeedConfig(precision=precision)
         self.gradient_group: Any = torch.distributed.new_group(timeout=patience) if self.processes > 1 else None
 
     @property

@@ -1,8 +1,7 @@
 """Lines that the boxes of ProDA and CPSL share: fixed soft labels, rectified by the features of a slow teacher.
 
-Both methods store p0 = softmax(G(x_t)) of every target image before they train, and in every step weigh it with
-how much a pixel is like each class, by the features of a teacher that follows the network slowly. The
-teacher looks at whole target images; its maps are read at the places of the crops.
+Both store p0 = softmax(G(x_t)) of every target image before they train, and in every step weigh it with how much a
+pixel is like each class, by features of a slow teacher, which looks at whole images and is read at the crops' places.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class ClassBank(nn.Module):
         part = torch.where(kept & (assigned >= 0), own * self.each + assigned, NOWHERE)
         self.rows.index_copy_(0, place, rows)
         self.part.index_copy_(0, place, part)
-        self.part[-1] = NOWHERE
+        self.part[-1:].fill_(NOWHERE)
         self._count(rows, part, kept, 1.0)
         self.pushed += sizes[:-1].clamp(max=min(most, self.length))
 
@@ -125,7 +125,7 @@ class ClassBank(nn.Module):
         self.sums.index_add_(0, place, exact, alpha=sign)
         if self.full:
             member = torch.zeros(len(self.counts), len(rows), dtype=exact.dtype, device=rows.device)
-            member[place, torch.arange(len(rows), device=rows.device)] = sign
+            member.scatter_(0, place[None], sign)
             for one, weights in enumerate(member):  # one at a time: [parts, N, D, D] would not fit
                 self.squares[one] += (exact * weights[:, None]).T @ exact
         else:

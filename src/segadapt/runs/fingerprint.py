@@ -10,6 +10,7 @@ from typing import Any
 from segadapt.core.files import file_digest, short_hash
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import Dataset
+from segadapt.engine.speed import SpeedConfig
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import UNDECIDED, StageConfig
 from segadapt.runs.config import DataSpec, RunConfig
@@ -49,7 +50,7 @@ class Fingerprints:
             "stage": stage.model_dump(mode="json", exclude=undecided),
             "model": self._config.model.model_dump(mode="json"),
             "seed": self._config.seed,
-            "precision": self._config.precision,
+            **self._config.model_dump(mode="json", include=set(SpeedConfig.model_fields)),
             "data": self._trained_on,
             "labels": [labels_read(spec) for spec in (data.source, labels) if spec],
             "oracle": files_fingerprint(oracle()) if oracle is not None else None,

@@ -29,6 +29,7 @@ from segadapt.data.sharing import together
 from segadapt.engine.record import Record
 from segadapt.engine.run_files import DATA, DONE, RESULTS, files_of, read_done, read_held, require_intact
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.speed import set_speed
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.store import PROTOTYPES, load_model
@@ -104,6 +105,7 @@ class Run:
         """
         roots = roots or {}
         runtime = Runtime(config.accelerator, config.precision, config.process_timeout, config.strategy)
+        set_speed(runtime, config)
         _require_one_config(config, runtime)
         hold = Hold(out, runtime, [stage.name for stage in config.stages])
         try:
