@@ -130,7 +130,7 @@ def test_whatever_is_no_number_is_found() -> None:
             {"method": {"running_var": torch.tensor([1.0, value])}},
             {"optimisers": [{0: torch.tensor(value)}]},
         ):
-            with pytest.raises(RunError, match="^here: 1 of 2 tensors"):
+            with pytest.raises(RunError, match=r"^here: 1 of 2 tensors"):
                 require_finite({**where, "more": {"half": fine["half"]}}, "here")
     both = {"a": torch.tensor([torch.inf, -torch.inf]), "huge": torch.full((4,), 3e38)}
     with pytest.raises(RunError, match="1 of 2 tensors are infinite or no number, first 'a'"):
