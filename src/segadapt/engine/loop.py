@@ -33,7 +33,7 @@ from segadapt.engine.speed import laid_out
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import SaveRequest, StopRequest
 from segadapt.engine.together import Together
-from segadapt.errors import Interrupted, RequestError
+from segadapt.errors import Interrupted, RequestError, RunError
 from segadapt.methods.few_labels import LABELLED, labelled_streams
 from segadapt.methods.method import Method
 from segadapt.methods.stage_config import StageConfig
@@ -117,6 +117,9 @@ class Loop:
         """
         folder = self.folder / "checkpoints"
         state = load_checkpoint(folder, self.record.warn)
+        places = self.runtime.gather([f"round {state['round']}, step {state['step']}" if state else "the start"])
+        if len(set(places)) > 1:  # one of them could not read what another one can
+            raise RunError(f"the processes would go on from {' and '.join(sorted(set(places)))}; '{folder}' is damaged")
         first, step = 0, 0
         if state is not None and state["fingerprint"] != self.fingerprint and not state["steps_done"]:
             state = None  # it holds the weights that the stage started with, which may be others now
