@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from segadapt.errors import RequestError, RunError
+from segadapt.errors import RequestError, RunError, first_line
 
 _MEMORY = (
     "out of memory",
@@ -33,6 +33,16 @@ _TOO_SMALL = (
     "padding size should be less than",
     "input and output sizes should be greater than 0",
     "input and output spatial sizes should be greater than 0",
+)
+_DISK = (
+    "no space left",
+    "quota exceeded",
+    "file too large",
+    "read-only file system",
+    "input/output error",
+    "i/o error",
+    "file write failed",
+    "pytorchstreamwriter failed",
 )
 _WORKER = ("dataloader worker", "unable to open shared memory", "bus error")
 
@@ -76,6 +86,20 @@ def in_words(what: str, facts: Mapping[str, object], ways: Ways = _ANYWHERE) -> 
         if told is None:
             raise
         raise told from problem
+
+
+def refusal(problem: BaseException) -> str | None:
+    """Return the system's words where a file could not be written; None for any other exception.
+
+    Libraries (torch, safetensors, rasterio, onnx) raise exceptions of their own over those of the system, or instead.
+    """
+    if isinstance(problem, (RequestError, RunError)):
+        return None
+    for raised in (problem, problem.__cause__, problem.__context__):
+        if isinstance(raised, OSError):
+            return raised.strerror or str(raised)
+    said = str(problem)
+    return first_line(problem) if any(words in said.lower() for words in _DISK) else None
 
 
 def told_fault(

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from segadapt.core.files import replacing
@@ -19,6 +18,7 @@ from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter, require_rebuildable
 from segadapt.models.metadata import checked_metadata, described_network, parsed, require_plain
 from segadapt.models.prototype_net import PrototypeNet
+from segadapt.models.sealing import require_whole, save_sealed
 from segadapt.models.segmenter import Segmenter
 
 FORMAT = "segadapt-model-1"
@@ -111,6 +111,7 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
             f"'{path}' holds other parameters than the network '{model.architecture.get('name')}' has here: "
             f"{str(problem).splitlines()[-1].strip()}; the module or package that it was trained with is needed"
         ) from problem
+    require_whole(path, tensors, metadata)
     return LoadedModel(model.to(device).eval(), told.space, told.provenance)
 
 
@@ -138,6 +139,7 @@ def load_prototypes(path: Path, base: Segmenter) -> PrototypeNet:
     own = {k: v.shape for k, v in view.state_dict().items() if not k.startswith("base.")}
     if own != {k: v.shape for k, v in tensors.items()}:
         raise RequestError(f"'{path}' was made for a network with other features or classes")
+    require_whole(path, tensors, metadata)
     view.load_state_dict(tensors, strict=False)
     return view.to(next(base.parameters()).device).eval()
 
@@ -198,7 +200,7 @@ def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) ->
         tensors[key] = tensor.clone() if place in written else tensor  # a file cannot hold tied parameters as one
         written.add(place)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_sealed(temporary, tensors, metadata)
 
 
 def _bytes_of(tensors: Mapping[str, Tensor]) -> int:

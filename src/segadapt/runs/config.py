@@ -214,7 +214,7 @@ def resolve(
     if not isinstance(recipe, (str, os.PathLike)):
         raise RequestError(f"a recipe must be a name or a path, not a {type(recipe).__name__}")
     recipe = os.fspath(recipe)
-    title = Path(recipe).stem if "." in recipe else recipe
+    title = Path(recipe).stem if "." in recipe else "/".join(Path(recipe).parts[-2:])
     return _resolved(recipe, {"title": title}, overrides, plugins, steps)
 
 

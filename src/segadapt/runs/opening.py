@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from segadapt.core.limits import limit_pixels
@@ -106,6 +106,11 @@ class OpenedData:
     def bands(self) -> int:
         """Bands of all images of the run."""
         return self.training.target.bands
+
+    @cached_property
+    def contents(self) -> Mapping[str, Sequence[Sequence[str | int]]]:
+        """Names and keys of the contents of all files, by part; as they were when this was first asked for."""
+        return {part: dataset.fingerprints() for part, dataset in self.datasets.items()}
 
     @property
     def readings(self) -> dict[str, str]:
