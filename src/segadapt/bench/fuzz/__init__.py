@@ -29,7 +29,7 @@ _MEMORY = 1 << 30
 """Bytes that one input may add to the largest memory of the process."""
 _SAVED_EVERY = 100
 KINDS = ("tried", "accepted", "refused", "traceback", "slow", "memory", "ended")
-"""What is counted per reader: ``slow`` and ``memory`` among the others, ``ended`` where the process ended with it."""
+"""The counts of a reader: ``slow`` and ``memory`` are among the others, ``ended`` where the process ended with it."""
 
 Outcome = dict[str, Any]
 
@@ -72,7 +72,7 @@ def outcome(reader: str, name: str, content: bytes) -> Outcome:
     before, started = _peak(), time.perf_counter()
     with TemporaryDirectory(prefix="segadapt-fuzz-") as folder:
         path = Path(folder, "own", name)
-        write_bytes(path, content)
+        write_bytes(path, content, flush=False)
         try:
             with _limited(HANG):
                 READERS[reader].read(path)

@@ -292,4 +292,4 @@ def put(folder: Path, files: Files, names: Sequence[str] | None = None) -> None:
     """Write files into a folder."""
     for name, content in files.items():
         if names is None or name in names:
-            write_bytes(folder / name, content)
+            write_bytes(folder / name, content, flush=False)
