@@ -19,12 +19,15 @@ from typing import Any
 
 from segadapt.bench.fuzz.readers import READERS
 from segadapt.core.files import read_json, write_bytes, write_json
+from segadapt.core.limits import limit_pixels
 from segadapt.errors import RequestError, RunError
 
 SLOW = 5.0
 """Seconds from which on an input counts as slow."""
 HANG = 30.0
 """Seconds after which a reader is stopped."""
+PIXELS = 1 << 22
+"""Limit of the size of images, so that a header that promises more than the file has is no finding while it is kept."""
 _MEMORY = 1 << 30
 """Bytes that one input may add to the largest memory of the process."""
 _SAVED_EVERY = 100
@@ -75,6 +78,7 @@ def outcome(reader: str, name: str, content: bytes) -> Outcome:
         write_bytes(path, content, flush=False)
         try:
             with _limited(HANG):
+                limit_pixels(PIXELS)
                 READERS[reader].read(path)
             kind, said = "accepted", ""
         except (RequestError, RunError) as line:
@@ -88,6 +92,8 @@ def outcome(reader: str, name: str, content: bytes) -> Outcome:
             at = traceback.extract_tb(problem.__traceback__)[-1]
             said = f"{type(problem).__name__}: {problem} ({Path(at.filename).name}:{at.lineno})"
             kind = "traceback"
+        finally:
+            limit_pixels(None)
     seconds = time.perf_counter() - started
     return {"kind": kind, "said": said[:500], "seconds": round(seconds, 3), "bytes": _peak() - before}
 
