@@ -20,7 +20,7 @@ from typing import Any
 from segadapt.bench.fuzz.readers import READERS
 from segadapt.core.files import read_json, write_bytes, write_json
 from segadapt.core.limits import limit_pixels
-from segadapt.errors import RequestError, RunError
+from segadapt.errors import RequestError, RunError, Stopped
 
 SLOW = 5.0
 """Seconds from which on an input counts as slow."""
@@ -87,7 +87,7 @@ def outcome(reader: str, name: str, content: bytes) -> Outcome:
         except _Hang:
             kind, said = "traceback", f"no end after {HANG:.0f} s"
         except BaseException as problem:
-            if isinstance(problem, (KeyboardInterrupt, SystemExit)):
+            if isinstance(problem, (KeyboardInterrupt, SystemExit, Stopped)):
                 raise
             at = traceback.extract_tb(problem.__traceback__)[-1]
             said = f"{type(problem).__name__}: {problem} ({Path(at.filename).name}:{at.lineno})"
