@@ -23,7 +23,7 @@ from segadapt.core.limits import limit_pixels
 from segadapt.errors import RequestError, RunError, Stopped
 
 SLOW = 5.0
-"""Seconds from which on an input counts as slow."""
+"""Seconds of computing from which on an input counts as slow, however busy the machine is with other things."""
 HANG = 30.0
 """Seconds after which a reader is stopped."""
 PIXELS = 1 << 22
@@ -70,9 +70,9 @@ def outcome(reader: str, name: str, content: bytes) -> Outcome:
 
     Returns:
         ``kind``: accepted, refused or traceback; ``said``: the line, or type, message and place of the exception;
-        ``seconds``; ``bytes`` by which the largest memory of the process grew.
+        ``seconds`` of computing; ``bytes`` by which the largest memory of the process grew.
     """
-    before, started = _peak(), time.perf_counter()
+    before, started = _peak(), time.process_time()
     with TemporaryDirectory(prefix="segadapt-fuzz-") as folder:
         path = Path(folder, "own", name)
         write_bytes(path, content, flush=False)
@@ -94,7 +94,7 @@ def outcome(reader: str, name: str, content: bytes) -> Outcome:
             kind = "traceback"
         finally:
             limit_pixels(None)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return {"kind": kind, "said": said[:500], "seconds": round(seconds, 3), "bytes": _peak() - before}
 
 
