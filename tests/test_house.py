@@ -40,6 +40,7 @@ WRITERS = {
 }
 OTHER_WRITES = {
     ("core/process_memory.py", "write_text"): "a switch of the system, no file",
+    ("bench/fuzz/seeds.py", "torch.save"): "goes to memory",
     ("engine/stored.py", "np.save"): "goes to memory, and from there to write_bytes",
     ("runs/labelling.py", "Path.replace"): "moves finished files within one file system, the summary last",
     ("models/sealing.py", "save_file"): "into the temporary file of models/store.py",

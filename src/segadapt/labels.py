@@ -208,7 +208,7 @@ class LabelSpace:
         """
         try:
             return cls._of(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as problem:
             said = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
             raise RequestError(f"{where}: its list of classes is damaged ({said})") from None
 

@@ -104,6 +104,7 @@ def test_weights_inside_the_description_are_refused_too(tmp_path: Path) -> None:
         lambda s: s.update(ids=[0.5, 1, 2]),
         lambda s: s.update(ignore_id="x"),
         lambda s: s.update(ignore_color=[1]),
+        lambda s: s.update(colors=[[float("inf"), 0, 0], [1, 1, 1], [2, 2, 2]]),
         lambda s: s.pop("names") and None,
         lambda s: [],
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segadapt.core.files import SEAL, unsealed, write_json
+from segadapt.core.reading import read_file
 from segadapt.core.text import one_printable_line
 from segadapt.errors import RequestError, RunError
 
@@ -39,7 +40,7 @@ def read_document(path: Path, shape: type[Any], mend: str) -> dict[str, Any] | N
         RunError: the system cannot read it.
     """
     try:
-        text = path.read_bytes()
+        text = read_file(path)
     except FileNotFoundError:
         return None
     except OSError as problem:

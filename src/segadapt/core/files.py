@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from segadapt.core.faults import refusal
+from segadapt.core.reading import read_text
 from segadapt.errors import RequestError, RunError
 
 SEAL = "seal"
@@ -206,7 +207,7 @@ def read_json(path: Path) -> Any:
     For files that can be done without; :func:`segadapt.core.documents.read_document` says what is wrong.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path, 1 << 30))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or SEAL not in value:

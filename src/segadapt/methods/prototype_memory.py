@@ -101,7 +101,7 @@ class PrototypeMemory(CountsSteps):
             bank = self._bank(name)
             bank.push(rows, labels, places, c.insert, chance)
             present = torch.zeros(self.classes + 1, dtype=torch.bool, device=rows.device)
-            present[torch.where(labels == IGNORE, self.classes, labels)] = True
+            present.index_fill_(0, torch.where(labels == IGNORE, self.classes, labels), True)
             if c.bank:
                 statistics = bank.moments()
             else:
@@ -136,7 +136,8 @@ class PrototypeMemory(CountsSteps):
                 bank.reassign(label, torch.cdist(bank.remembered(label), centres).argmin(1))
             self.means[label] = F.normalize(centres, dim=1) if c.kind == "centroid" and c.unit else centres
             self.variances[label] = first.moments().variances[label]
-            self.active[label] = self.clustered[label] = True
+            for flags in (self.active, self.clustered):
+                flags[label : label + 1].fill_(True)
 
     @torch.no_grad()
     def measured(self) -> dict[str, Tensor]:

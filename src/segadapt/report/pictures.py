@@ -22,6 +22,7 @@ from typing_extensions import NotRequired, TypedDict
 from segadapt.core.documents import read_document
 from segadapt.core.files import read_json
 from segadapt.core.names import require_ids
+from segadapt.core.reading import read_file
 from segadapt.report.figures import css_color
 from segadapt.report.log import number
 
@@ -193,10 +194,11 @@ def _bytes(folder: Path, name: Any) -> bytes:
     """Read a file; empty if it is missing or lies outside ``folder``."""
     if not isinstance(name, str) or not name:
         return b""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+    try:
+        path = (folder / name).resolve()
+        return read_file(path) if path.is_relative_to(folder.resolve()) else b""
+    except (OSError, ValueError, RuntimeError):  # missing, a circle, or a name that no file can have
         return b""
-    return path.read_bytes()
 
 
 def _decode(data: bytes) -> npt.NDArray[np.uint8] | None:
