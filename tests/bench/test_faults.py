@@ -144,9 +144,7 @@ def test_counts_and_table() -> None:
     ends = (("kill", "equal", None), ("stop", "lost", 0.4), ("stop", "equal", 0.2))
     points = [
         {"number": n, "kind": kind, "method": "cbst", "phase": "steps", "verdict": verdict, "late": late}
-        for n, (kind, verdict, late) in enumerate(
-            (("kill", "equal", None), ("stop", "lost", 0.4), ("stop", "equal", 0.2))
-        )
+        for n, (kind, verdict, late) in enumerate(ends)
     ]
     result = result_of(3, points)
     assert (result["tried"], result["failed"]) == (3, 1)
