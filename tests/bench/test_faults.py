@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segadapt.bench.faults.bench import counted, result_of, table_of
+from segadapt.bench.faults.bench import counted, result_of, summary_of, table_of
 from segadapt.bench.faults.drawing import KINDS, draw, moment_of
 from segadapt.bench.faults.forked import Ended
 from segadapt.bench.faults.hostile import TRICKS
@@ -143,7 +143,7 @@ def test_finished_work_is_counted_from_the_files(tmp_path: Path) -> None:
 def test_counts_and_table() -> None:
     ends = (("kill", "equal", None), ("stop", "lost", 0.4), ("stop", "equal", 0.2))
     points = [
-        {"number": n, "kind": kind, "method": "cbst", "phase": "steps", "verdict": verdict, "late": late}
+        {"number": n, "kind": kind, "method": "cbst", "phase": "steps", "verdict": verdict, "late": late, "left": []}
         for n, (kind, verdict, late) in enumerate(ends)
     ]
     result = result_of(3, points)
@@ -157,6 +157,9 @@ def test_counts_and_table() -> None:
         "traceback": 0,
         "hang": 0,
     }
+    summary = summary_of(result)
+    assert summary["signals"] == {"count": 2, "most": 0.4, "median": 0.4}
+    assert [point["number"] for point in summary["failures"]] == [1]
     table = table_of(result)
     assert "3 faults, 1 ended badly" in table
     assert "0.4 s at most" in table

@@ -19,6 +19,7 @@ from segadapt.engine.runtime import machine
 from segadapt.errors import RequestError
 
 RESULT = "faults.json"
+SUMMARY = "summary.json"
 
 
 def bench_faults(
@@ -76,8 +77,10 @@ def bench_faults(
             if found["verdict"] in FAILURES:
                 say(line_of(found))
     finally:
-        write_json(out / RESULT, result_of(seed, done.values()))
-    return result_of(seed, done.values())
+        result = result_of(seed, done.values())
+        write_json(out / RESULT, result)
+        write_json(out / SUMMARY, summary_of(result))
+    return result
 
 
 def line_of(point: Mapping[str, Any]) -> str:
@@ -160,6 +163,17 @@ def result_of(seed: int, points: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result as written to ``summary.json``: counts, how long signals took, and points that ended badly."""
+    late = sorted(point["late"] for point in result["points"] if point["late"] is not None)
+    return {
+        **{key: value for key, value in result.items() if key != "points"},
+        "signals": {"count": len(late), "most": late[-1], "median": late[len(late) // 2]} if late else None,
+        "left": sum(bool(point["left"]) for point in result["points"]),
+        "failures": [point for point in result["points"] if point["verdict"] in FAILURES],
+    }
+
+
 def counted(points: Sequence[Mapping[str, Any]], by: str) -> dict[str, dict[str, int]]:
     """Count points by a value and by verdict."""
     names = sorted({str(point[by]) for point in points})
@@ -178,12 +192,10 @@ def table_of(result: Mapping[str, Any]) -> str:
         lines.append(f"{by.removeprefix('by_'):<16}" + "".join(f"{name:>11}" for name in head))
         lines += [f"{name:<16}" + "".join(f"{row[column]:>11}" for column in head) for name, row in result[by].items()]
         lines.append("")
-    late = [point["late"] for point in result["points"] if point["late"] is not None]
     lines.append(f"{result['tried']} faults, {result['failed']} ended badly")
-    if late:
-        lines.append(
-            f"from a signal to the end: {max(late):.1f} s at most, {sorted(late)[len(late) // 2]:.1f} s median"
-        )
+    signals = summary_of(result)["signals"]
+    if signals:
+        lines.append(f"from a signal to the end: {signals['most']:.1f} s at most, {signals['median']:.1f} s median")
     return "\n".join(lines)
 
 
