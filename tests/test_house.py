@@ -39,10 +39,10 @@ WRITERS = {
     *("os.replace", "os.rename", "shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.move"),
 }
 OTHER_WRITES = {
-    ("engine/record.py", "open"): "the log grows by one line per event",
     ("engine/stored.py", "np.save"): "goes to memory, and from there to write_bytes",
     ("runs/labelling.py", "Path.replace"): "moves finished files within one file system, the summary last",
-    ("runs/run.py", "shutil.copy2"): "nothing reads the copied stage before its done.json is written",
+    ("models/sealing.py", "save_file"): "into the temporary file of models/store.py",
+    ("models/sealing.py", "open"): "the same",
 }
 """Writes beside ``segadapt.core.files``, and the reason for each."""
 

@@ -39,3 +39,7 @@ class RunError(Exception):
 
 class Interrupted(RunError):
     """The run was asked to stop; its state is saved."""
+
+
+class Stopped(BaseException):
+    """A signal ends the work where it is; not an Exception, so that nothing on its way takes it for a fault."""

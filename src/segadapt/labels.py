@@ -8,10 +8,8 @@ other module knows how many classes a data set has.
 from __future__ import annotations
 
 import colorsys
-import difflib
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +22,8 @@ IGNORE = 255
 MAX_CLASSES = IGNORE
 IGNORED_NAMES = ("void", "ignore", "__ignore__")
 """Names of pixels that belong to no class; labelme writes the last one."""
+LONGEST_NAME = 1000
+"""Characters of the longest name of a class."""
 LARGEST_ID = 65535
 """Largest id that masks can hold: they have at most 16 bits."""
 
@@ -69,6 +69,10 @@ class LabelSpace:
             raise RequestError(
                 f"label space '{self.name}' has {len(self.names)} classes; 1 to {MAX_CLASSES} can be used"
             )
+        if not all(isinstance(n, str) and 0 < len(n) <= LONGEST_NAME for n in self.names):
+            raise RequestError(
+                f"label space '{self.name}': names of classes are texts of 1 to {LONGEST_NAME} characters"
+            )
         if len(set(self.names)) != len(self.names):
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise RequestError(f"label space '{self.name}' names a class twice: {', '.join(twice)}")
@@ -76,6 +80,8 @@ class LabelSpace:
             raise RequestError(
                 f"label space '{self.name}' has {len(self.names)} classes but {len(self.colors)} colours"
             )
+        if not all(_is_color(color) for color in (*self.colors, self.ignore_color or (0, 0, 0))):
+            raise RequestError(f"label space '{self.name}': a colour is three numbers from 0 to 255")
         self._require_ids()
         for subset in self.subsets.values():
             for name in subset:
@@ -83,6 +89,9 @@ class LabelSpace:
 
     def _require_ids(self) -> None:
         known = [i for i in self.ids if i is not None]
+        whole = [*known, *(() if self.ignore_id is None else (self.ignore_id,))]
+        if not all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in whole):
+            raise RequestError(f"label space '{self.name}': an id is no whole number")
         if self.ids and len(self.ids) != len(self.names):
             raise RequestError(f"label space '{self.name}' has {len(self.names)} classes but {len(self.ids)} ids")
         if len(set(known)) != len(known) or not all(0 <= i <= LARGEST_ID for i in known):
@@ -188,9 +197,23 @@ class LabelSpace:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> LabelSpace:
-        """Read a space that :meth:`to_json` wrote, here or in an earlier version, which knew no ids."""
-        raw: dict[str, Any] = json.loads(text)
+    def from_json(cls, text: str, where: str = "a label space") -> LabelSpace:
+        """Read a space that :meth:`to_json` wrote, here or in an earlier version, which knew no ids.
+
+        Args:
+            text: JSON.
+            where: names the file in messages.
+
+        Raises RequestError where it is damaged.
+        """
+        try:
+            return cls._of(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+            said = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+            raise RequestError(f"{where}: its list of classes is damaged ({said})") from None
+
+    @classmethod
+    def _of(cls, raw: Mapping[str, Any]) -> LabelSpace:
         ignore_color = raw.get("ignore_color")
         return cls(
             name=str(raw["name"]),
@@ -203,24 +226,8 @@ class LabelSpace:
         )
 
 
-def alike(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of ``names`` that ``name`` is probably meant to be; None if none is near.
-
-    Case, spaces, dashes and underscores do not count. Names with other numbers (``class_1``, ``class_11``) are not
-    taken for each other.
-
-    Example:
-        >>> alike("Traffic_Light", ["road", "traffic light"]), alike("class_1", ["class_2", "class_11"])
-        ('traffic light', None)
-    """
-    plain = {_plain(other): other for other in names}
-    wanted = _plain(name)
-    near = [wanted] if wanted in plain else difflib.get_close_matches(wanted, plain, n=3, cutoff=0.8)
-    return next((plain[n] for n in near if re.sub(r"\D", "", n) == re.sub(r"\D", "", wanted)), None)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).casefold()
+def _is_color(color: Any) -> bool:
+    return len(color) == 3 and all(isinstance(c, int | np.integer) and 0 <= c <= 255 for c in color)
 
 
 def hex_color(color: Color) -> str:

@@ -245,9 +245,9 @@ def test_arrays_can_be_written_to(tmp_path: Path) -> None:
 
 
 def test_images_too_large_to_decode_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segadapt.data.files.formats.MOST_PIXELS", 40)
+    monkeypatch.setenv("SEGADAPT_MAX_PIXELS", "40")
     path = save(tmp_path / "mosaic.png", picture(6, 8))
-    with pytest.raises(DamagedFile, match=r"mosaic\.png has 8 x 6 pixels, too many to decode; cut it into tiles"):
+    with pytest.raises(DamagedFile, match=r"mosaic\.png has 8 x 6 pixels, .* limit is 40 pixels: cut it into tiles"):
         read_picture(path)
 
 

@@ -145,6 +145,6 @@ def test_heads_are_those_that_rasterio_wrote(tmp_path: Path) -> None:
 def test_a_raster_too_large_to_hold_names_the_command_that_cuts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segadapt.data.files.raster_picture.MOST_PIXELS", 100)
-    with pytest.raises(DamagedFile, match=r"big\.tif has 32 x 24 pixels, too many to decode; cut .*segadapt data tile"):
+    monkeypatch.setenv("SEGADAPT_MAX_PIXELS", "100")
+    with pytest.raises(DamagedFile, match=r"big\.tif has 32 x 24 pixels, .* limit is 100 pixels: .*segadapt data tile"):
         read_picture(write_tiff(tmp_path / "big.tif", scene(5)))

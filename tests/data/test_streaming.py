@@ -1,12 +1,15 @@
-"""Work on the items to come, in threads, with results in order."""
+"""Work on the items to come and on those that are done, in threads, with results in order."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from segadapt.data.streaming import ordered_map
+from segadapt.data.dataset import DamagedFile
+from segadapt.data.streaming import Behind, or_damage, ordered_map, size_of
 from segadapt.errors import RequestError
 
 
@@ -45,3 +48,151 @@ def test_one_thread_works_ahead_and_keeps_order_and_errors() -> None:
     assert next(reader) == 1
     with pytest.raises(ZeroDivisionError):
         next(reader)
+
+
+SOON = 20.0
+"""Seconds within which another thread has certainly done its part."""
+
+
+def waiting_for(event: threading.Event) -> Callable[[], None]:
+    def wait() -> None:
+        assert event.wait(SOON)
+
+    return wait
+
+
+def test_large_results_are_held_one_at_a_time() -> None:
+    """Of small ones as many as are allowed; the sizes become known with the first result."""
+    for size, ahead in ((100, 4), (400, 2), (5000, 1)):
+        taken = []
+
+        def numbers(taken: list[int] = taken):
+            for i in range(20):
+                taken.append(i)
+                yield i
+
+        results = ordered_map(lambda _, n=size: (np.zeros(n, np.uint8), "a"), numbers(), threads=2, memory=1000)
+        next(results)
+        assert len(taken) == 2
+        next(results)
+        assert len(taken) == 2 + ahead
+        assert len(list(results)) == 18
+    assert size_of((np.zeros(3), ("x", np.zeros(2, np.uint8)))) == 26
+
+
+def test_decode_compute_and_write_are_at_work_at_the_same_time() -> None:
+    """By the order of events: no part could go on if it had to wait for another part of the same pass."""
+    decoding_third, computing_second, events = threading.Event(), threading.Event(), []
+
+    def decode(item: int) -> int:
+        if item == 2:
+            decoding_third.set()
+            assert computing_second.wait(SOON)  # the second image is computed while the third is decoded
+        return item
+
+    def write(item: int) -> int:
+        if item == 0:
+            assert computing_second.wait(SOON)  # ... and while the first is written
+        return item
+
+    with Behind(threads=1) as behind:
+        for item in ordered_map(decode, range(4), threads=2):
+            if item == 1:
+                assert decoding_third.wait(SOON)
+                computing_second.set()
+            behind.add(lambda item=item: write(item), events.append)
+    assert events == [0, 1, 2, 3]
+
+
+def test_what_is_left_behind_is_done_and_handed_on_in_order() -> None:
+    first, done, main = threading.Event(), [], threading.get_ident()
+    behind = Behind(threads=2)
+    behind.add(lambda: (first.wait(SOON), threading.get_ident())[1], lambda thread: done.append((0, thread != main)))
+    behind.add(first.set, lambda _: done.append((1, threading.get_ident() == main)))
+    behind.finish()
+    assert done == [(0, True), (1, True)]
+    behind.add(lambda: 2, done.append)  # it can be used again
+    behind.finish()
+    assert done[2:] == [2]
+
+
+def test_the_caller_waits_while_too_much_is_left_behind() -> None:
+    """By number and by bytes; one job may be larger than all."""
+    for how, holds in (({"ahead": 2}, 0), ({"ahead": 9, "memory": 100}, 50), ({"ahead": 9, "memory": 10}, 50)):
+        go, added = threading.Event(), []
+        behind = Behind(threads=1, **how)
+
+        def leave(behind: Behind = behind, added: list[int] = added, go: threading.Event = go, holds: int = holds):
+            for number in range(4):
+                behind.add(waiting_for(go), holds=holds)
+                added.append(number)
+
+        other = threading.Thread(target=leave)
+        other.start()
+        other.join(0.2)
+        assert len(added) == (1 if how.get("memory") == 10 else 2)
+        go.set()
+        other.join(SOON)
+        assert len(added) == 4
+        behind.finish()
+
+
+def test_an_error_behind_reaches_the_caller_and_drops_the_rest() -> None:
+    failing, done = threading.Event(), []
+
+    def fail() -> None:
+        assert failing.wait(SOON)
+        raise RequestError("the disk is full")
+
+    behind = Behind(threads=1)
+    behind.add(fail)
+    behind.add(lambda: 1, done.append)
+    failing.set()
+    with pytest.raises(RequestError, match="the disk is full"):
+        behind.finish()
+    behind.finish()
+    assert done == []
+    with pytest.raises(RequestError, match="full"), Behind(threads=1) as behind:  # at the end of the block, too
+        behind.add(fail)
+
+
+def test_an_interrupted_caller_waits_for_what_is_in_work_alone() -> None:
+    begun, go, written = threading.Event(), threading.Event(), []
+
+    def write() -> None:
+        begun.set()
+        assert go.wait(SOON)
+        written.append("first")
+
+    def interrupted() -> None:
+        with Behind(threads=1) as behind:
+            behind.add(write)
+            behind.add(lambda: written.append("second"))
+            assert begun.wait(SOON)
+            threading.Timer(0.05, go.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert written == ["first"]
+
+
+def test_a_caller_who_stops_early_leaves_no_thread() -> None:
+    before = threading.active_count()
+    results = ordered_map(lambda i: i, range(100), threads=3)
+    assert next(results) == 0
+    results.close()
+    assert threading.active_count() == before
+
+
+def test_damage_is_a_result_and_other_errors_are_not() -> None:
+    def read(item: int) -> int:
+        if item == 1:
+            raise DamagedFile("one is damaged")
+        return 2 // item
+
+    found = list(ordered_map(or_damage(read), [2, 1]))
+    assert found[0] == 1
+    assert isinstance(found[1], DamagedFile)
+    with pytest.raises(ZeroDivisionError):
+        list(ordered_map(or_damage(read), [0]))

@@ -6,11 +6,12 @@ import pickle
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 import torch
 
 from segadapt.core.files import read_json, replace_file
-from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
+from segadapt.engine.checkpoint import Newest, load_checkpoint, newest_checkpoint, save_checkpoint
 from segadapt.errors import RunError
 
 
@@ -101,3 +102,32 @@ def test_broken_json_reads_as_none(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"half": ')
     assert read_json(tmp_path / "a.json") is None
     assert read_json(tmp_path / "missing.json") is None
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut", "shape", "one behind"])
+def test_checkpoints_outlive_their_manifest(tmp_path: Path, harm: str) -> None:
+    """Without it they are found by their names and checked by the checksums inside them."""
+    save(tmp_path, 1, 2)
+    manifest = tmp_path / "checkpoints.json"
+    before = manifest.read_text()
+    save(tmp_path, 3)
+    if harm == "missing":
+        manifest.unlink()
+    else:
+        manifest.write_text({"cut": before[:-30], "shape": '{"checkpoints": 7}', "one behind": before}[harm])
+    said: list[str] = []
+    state = load_checkpoint(tmp_path, said.append)
+    assert state is not None
+    assert state["step"] == 3
+    assert len(said) == (harm in ("cut", "shape"))
+    assert newest_checkpoint(tmp_path) == Newest(3, None)
+    newest = tmp_path / "checkpoint-000000003.pt"
+    content = bytearray(newest.read_bytes())
+    place = content.index(np.full(4, 3.0, np.float32).tobytes())
+    content[place] ^= 1
+    newest.write_bytes(content)
+    state = load_checkpoint(tmp_path, said.append)
+    assert state is not None
+    assert state["step"] == 2, "a bit that turned is seen without the manifest too"
+    save(tmp_path, 4)
+    assert load_checkpoint(tmp_path, pytest.fail) is not None

@@ -93,8 +93,10 @@ def test_labels_that_cannot_be_written_stop_the_run(tmp_path: Path) -> None:
     environment = opened(skipping(tmp_path), tmp_path / "run")
     (tmp_path / "run/round0").mkdir()
     (tmp_path / "run/round0/labels").write_text("in the way")
+    environment.keep_label(0, torch.zeros(40, 56))
     with pytest.raises(RunError, match=r"000\.png' cannot be written"):
-        environment.keep_label(0, torch.zeros(40, 56))
+        environment.finish_preparation("adapt", 0)
+    assert not (tmp_path / "run/round0/labels.json").exists()
 
 
 @pytest.mark.parametrize("method", ["proda", "crst_lrent"])

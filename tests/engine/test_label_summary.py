@@ -68,5 +68,6 @@ def test_numbers_of_the_method(tmp_path: Path) -> None:
 
 def test_a_true_class_beyond_the_classes_is_refused(tmp_path: Path) -> None:
     made = environment(tmp_path, True, np.full_like(TRUTH, 3))
+    made.keep_label(1, torch.from_numpy(LABEL))
     with pytest.raises(RequestError, match=r"truth: '1': a label map holds class 3, but there are only 3 classes"):
-        made.keep_label(1, torch.from_numpy(LABEL))
+        made.finish_preparation("stage", 0)

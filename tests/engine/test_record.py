@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from segadapt.core.files import read_events
 from segadapt.engine.record import Record
 
 
@@ -28,3 +29,23 @@ def test_the_module_imports_fast() -> None:
     code = "import sys, segadapt.engine.record; print({'torch', 'tensorboard'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_curves_are_what_tensorboard_reads(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    record = Record(tmp_path, active=True, quiet=True)
+    for position in (1, 2):
+        record.scalars("loss", {"total": 0.5 * position}, position)
+    record.close()
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    points = [(e.step, e.summary.value[0].tag) for e in EventFileLoader(str(file)).Load() if e.HasField("summary")]
+    assert points == [(1, "loss/total"), (2, "loss/total")]
+
+
+def test_a_line_follows_one_that_was_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"event": "whole"}\n{"event": "cut o')
+    record = Record(tmp_path, active=True, quiet=True)
+    record.event("next")
+    record.event("last")
+    assert [event["event"] for event in read_events(tmp_path / "log.jsonl")] == ["whole", "next", "last"]

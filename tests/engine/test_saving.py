@@ -46,8 +46,8 @@ def test_slow_steps_are_saved_and_resume_to_the_same_numbers(tmp_path: Path, mon
     run = Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
     with pytest.raises(Crash):
         run.execute()
-    kept = read_json(tmp_path / "run/stages/source/checkpoints/checkpoints.json")
-    assert [entry["position"] for entry in kept] == [2, 4]
+    kept = read_json(tmp_path / "run/stages/source/checkpoints/checkpoints.json") or {}
+    assert [entry["position"] for entry in kept["checkpoints"]] == [2, 4]
     resumed(tmp_path / "run", quiet=True).execute()
     assert clock.steps == 6 + 2  # steps 5 and 6 alone
     assert_same(weights(tmp_path / "whole", "source"), weights(tmp_path / "run", "source"))

@@ -24,26 +24,44 @@ from tests.tiny import raw_config
 
 def test_a_second_interrupt_stops_at_once() -> None:
     def insisted() -> None:
-        with StopRequest() as stop:
+        with StopRequest() as stop, stop.steps():
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
             assert stop.decided()
             os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("went on")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="stopped by Ctrl-C"):
         insisted()
 
 
-def test_a_signal_that_no_step_answers_is_handed_on() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-    try:
+def test_a_signal_that_no_step_answers_ends_the_stage_behind_the_steps() -> None:
+    before, done = signal.getsignal(signal.SIGTERM), []
+
+    def trained() -> None:
+        with StopRequest(where="stage 'adapt': ") as stop:
+            with stop.steps():
+                os.kill(os.getpid(), signal.SIGTERM)
+                done.append("the step")
+            done.append("what follows")
+
+    with pytest.raises(Interrupted, match=r"^stage .adapt.: stopped by SIGTERM; what was finished stays"):
+        trained()
+    assert done == ["the step"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_outside_steps_a_signal_ends_the_work_where_it_is() -> None:
+    def passing() -> None:
         with StopRequest():
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert heard == []
-        assert heard == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except Exception:  # nothing takes it for a fault
+                pytest.fail("swallowed")
+            pytest.fail("went on")
+
+    with pytest.raises(Interrupted, match="Ctrl-C"):
+        passing()
 
 
 def test_processes_decide_alike_by_the_message_of_the_step() -> None:

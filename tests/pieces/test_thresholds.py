@@ -248,3 +248,19 @@ def test_misuse_is_an_error():
     assert not done.next_look()
     with pytest.raises(ValueError, match="exact already"):
         done.count(torch.rand(5), torch.zeros(5))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_counting_on_a_gpu_counts_the_same(monkeypatch: pytest.MonkeyPatch, pooled: bool) -> None:
+    """Its operations, on the CPU; a class that is not there is refused at the end of the look."""
+    images = [(torch.rand(40, 50).pow(0.1), torch.randint(0, 5, (40, 50), dtype=torch.uint8)) for _ in range(3)]
+    here = stream(images, ClassThresholds(5, 0.3, pooled=pooled))
+    monkeypatch.setattr(ClassThresholds, "_count_on_cpu", ClassThresholds._count_on_gpu)
+    there = stream(images, ClassThresholds(5, 0.3, pooled=pooled))
+    assert torch.equal(here.thresholds(), there.thresholds())
+    assert torch.equal(here.counts, there.counts)
+    assert torch.equal(here.selected, there.selected)
+    wrong = ClassThresholds(2, 0.5)
+    wrong.count(torch.rand(3), torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="2 classes"):
+        wrong.next_look()

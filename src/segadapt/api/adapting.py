@@ -11,8 +11,10 @@ from torch import nn
 from segadapt.api.asking import OwnData, asker, changes_of
 from segadapt.api.choosing import Wish, chosen
 from segadapt.core.files import require_writable
+from segadapt.core.names import title_folder
 from segadapt.data.bands import BandChoice
 from segadapt.engine.record import console
+from segadapt.engine.run_files import read_results
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.report import write_report
 from segadapt.runs.before_after import compare
@@ -127,7 +129,9 @@ def adapt(
     wish = Wish.of(recipe, changes, method, budget, length=length, steps=steps)
     ask = asker(recipe, own, changes, plugins, steps, (network, head, preprocessing))
     first = ask(())
-    where = Path(out) if out is not None else Path("runs") / first.config.title / f"seed{first.config.seed}"
+    where = (
+        Path(out) if out is not None else Path("runs") / title_folder(first.config.title) / f"seed{first.config.seed}"
+    )
     require_writable(where, "folder for the run ('out')")
     kept, say = [where, *map(Path, reuse)], None if quiet else console.print
     request, choice = chosen(first, ask, wish, roots or {}, kept, say)
@@ -178,19 +182,31 @@ def resume(
 
 
 def _executed(run: Run, stage: str | None) -> RunResult:
-    results = run.execute(stage)
-    report = None
-    if run.runtime.main:
-        compared = compare(run.out, results, run.opened.training.target, str(run.runtime.device))
-        if compared is not None:
-            results, warnings = compared
-            for text in warnings:
-                run.record.warn(text)
-        data, device = run.opened.training, str(run.runtime.device)
-        judged = guard(run.out, results, data.target, data.source, device) if run.config.guard else None
-        if judged is not None:
-            results, warnings = judged
-            for text in warnings:
-                run.record.warn(text)
-        report = write_report(run.out)
-    return RunResult.of(results, run.out, report)
+    """Run the stages, judge the result and write the report; a finished run that is only read has them already."""
+    try:
+        results, report = run.execute(stage), None
+        if run.hold.read_only:
+            page = run.out / "report.html"
+            return RunResult.of(read_results(run.out) or results, run.out, page if page.exists() else None)
+        if run.runtime.main:
+            results = _judged(run, results)
+            report = write_report(run.out)
+        return RunResult.of(results, run.out, report)
+    finally:
+        run.hold.end()
+
+
+def _judged(run: Run, results: dict[str, Any]) -> dict[str, Any]:
+    """Compare the result of a run with its source model, judge it, and warn; return the results with both."""
+    data, device = run.opened.training, str(run.runtime.device)
+    compared = compare(run.out, results, data.target, device)
+    if compared is not None:
+        results, warnings = compared
+        for text in warnings:
+            run.record.warn(text)
+    judged = guard(run.out, results, data.target, data.source, device) if run.config.guard else None
+    if judged is not None:
+        results, warnings = judged
+        for text in warnings:
+            run.record.warn(text)
+    return results

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.api.asking import Ask, Asked
-from segadapt.core.files import read_json
+from segadapt.engine.run_files import read_held
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.runs.at_hand import FOUNDATION, RATE, networks_at_hand
 from segadapt.runs.budget import BECAUSE, METHOD, decide, minutes_of
 from segadapt.runs.choice import Choice, Cost, Facts, Option, StageCost
-from segadapt.runs.claim import CONFIG
 from segadapt.runs.config import RunConfig
 from segadapt.runs.length import shorter
 from segadapt.runs.opening import OpenedData, open_data
@@ -128,7 +127,7 @@ def chosen(
     if wish.nothing_to_choose:
         return request, None
     for folder in folders:
-        kept = (read_json(folder / CONFIG) or {}).get("chosen")
+        kept = (read_held(folder) or {}).get("chosen")
         if kept is not None and kept["asked"] == wish.asked:
             return ask(kept["settings"]), kept
     runtime = Runtime(request.config.accelerator, request.config.precision)

@@ -1,4 +1,4 @@
-"""Benchmarks: methods side by side, the cost of a training step, and the cost of class thresholds."""
+"""Benchmarks: methods side by side, the cost of a training step, of passes and of class thresholds."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 from segadapt.core.exports import on_demand
 
 if TYPE_CHECKING:
+    from segadapt.bench.passes import bench_passes
     from segadapt.bench.step import bench_step
     from segadapt.bench.table import bench_table
     from segadapt.bench.thresholds import bench_thresholds
 
 _MODULES = {
+    "bench_passes": "passes",
     "bench_step": "step",
     "bench_table": "table",
     "bench_thresholds": "thresholds",
 }
 
 __all__ = [
+    "bench_passes",
     "bench_step",
     "bench_table",
     "bench_thresholds",

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segadapt.core.files import file_digest, read_json, write_json
+from typing_extensions import TypedDict
+
+from segadapt.core.documents import read_document
+from segadapt.core.files import file_digest, write_json
+from segadapt.engine.run_files import CONFIG, read_held, read_results
 from segadapt.engine.runtime import machine
 from segadapt.errors import RequestError
 from segadapt.evaluation.criteria import criteria_of, ensemble_labels
 from segadapt.evaluation.looking import Look, look_at_model
 from segadapt.models.store import load_model
-from segadapt.runs.claim import CONFIG
 from segadapt.runs.ranking import data_of
 from segadapt.runs.results import model_file
 
@@ -69,7 +72,7 @@ def measure_criteria(
     Raises:
         RequestError: there is no run below the folders.
     """
-    held: dict[str, Any] = read_json(out) or {"models": []}
+    held = read_document(out, _Table, "name another file, or remove it to compute all of it again") or {"models": []}
     groups = groups_of(folders)
     if not groups:
         raise RequestError(f"no finished run with a source model below {', '.join(map(str, folders))}")
@@ -84,6 +87,16 @@ def measure_criteria(
         write_json(out, held)
         say(f"{task}, seed {members[0].seed}: {len(members)} models")
     return list(held["models"])
+
+
+class _Model(TypedDict):
+    task: str
+    group: str
+    digest: str
+
+
+class _Table(TypedDict):
+    models: list[_Model]
 
 
 def _measured(
@@ -128,7 +141,7 @@ def _runs(folder: Path) -> Iterable[Path]:
 
 def candidates_of(run: Path) -> list[Candidate]:
     """Return the models of a run ``TASK/ROW/seedN`` that were scored and were trained without target labels."""
-    results, held = read_json(run / "results.json"), read_json(run / CONFIG)
+    results, held = read_results(run), read_held(run)
     if not results or not held:
         return []
     initial = next((stage["initial"] for stage in held["config"]["stages"] if stage["role"] == "adapted"), "")

@@ -26,8 +26,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from segadapt.core.files import read_json
+from segadapt.core.names import file_name
 from segadapt.core.settings import Settings, checked
+from segadapt.engine.run_files import read_held, read_results
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.stage_config import StageConfig
 from segadapt.recipes.merging import parse_yaml
@@ -154,7 +155,10 @@ def _check(study: Study, where: str) -> None:
         raise RequestError(f"{where}: 'seeds' names a seed twice")
     if len({Path(task).name for task in study.tasks}) < len(study.tasks):
         raise RequestError(f"{where}: two tasks have the same last name and would share a folder; rename one")
+    for task in study.tasks:
+        file_name(Path(task).name, f"{where}: task")
     for name, row in study.rows.items():
+        file_name(name, f"{where}: row")
         if row.of and row.of not in known:
             raise RequestError(f"{where}: row '{name}' is of '{row.of}', which is no row{nearest(row.of, known)}")
         if row.of and study.rows[row.of].of:
@@ -221,13 +225,13 @@ def finished(job: Job, out: Path) -> bool:
 
 def is_whole(run: Path) -> bool:
     """Tell whether the run in a folder has the results of all its stages."""
-    held, results = read_json(run / "config.json"), read_json(run / "results.json")
-    return bool(held and results) and len(results["rows"]) == len(held["config"]["stages"])
+    held, results = read_held(run), read_results(run)
+    return held is not None and results is not None and len(results["rows"]) == len(held["config"]["stages"])
 
 
 def changed_settings(study: Study, job: Job, out: Path) -> list[str]:
     """List the settings in which the run in a job's folder differs from the study; paths of models do not count."""
-    held = read_json(job.folder(out) / "config.json")
+    held = read_held(job.folder(out))
     if held is None:
         return []
     names = differing_settings(held["config"], config_of(study, job, out).model_dump(mode="json"))

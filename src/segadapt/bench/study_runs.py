@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -16,7 +13,8 @@ from typing import Any, NamedTuple
 
 from segadapt.bench.study import Job, Study, changed_settings, config_of, finished, jobs_of
 from segadapt.bench.study_tables import write_tables
-from segadapt.core.files import read_json
+from segadapt.core.signals import answering, unhurried
+from segadapt.engine.run_files import read_results
 from segadapt.errors import RequestError, RunError, one_line
 
 _PATIENCE = 60
@@ -92,26 +90,27 @@ def run_study(
             say(f"{job}: done with other settings ({', '.join(names)}); remove {job.folder(out)} to run it again")
     problems: dict[Job, str] = {}
     running: dict[Job, _Running] = {}
-    try:
-        with _terminable():
-            while deadline is None or time.monotonic() < deadline:
-                for job in _ready(waiting, out, study, workers - len(running)):
-                    waiting.remove(job)
-                    running[job] = _started(study, job, out, roots)
-                if not running:
-                    break  # all is done, or what waits needs a run that failed
-                left = _LOOK if deadline is None else min(_LOOK, max(0.0, deadline - time.monotonic()))
-                wait([run.process.sentinel for run in running.values()], left)
-                for job in [job for job, run in running.items() if not run.process.is_alive()]:
-                    ended = running.pop(job)
-                    if not finished(job, out):
-                        problems[job] = ended.problem()
-                    ended.complaints.close()
-                    score = problems.get(job) or _score(job, out)
-                    say(f"{job}: {score} ({(time.monotonic() - ended.since) / 60:.1f} min, {len(waiting)} waiting)")
-    finally:
-        _stop(running.values())
-        tables = write_tables(study, out, _reasons(study, out, problems))
+    with unhurried():
+        try:
+            with answering():
+                while deadline is None or time.monotonic() < deadline:
+                    for job in _ready(waiting, out, study, workers - len(running)):
+                        waiting.remove(job)
+                        running[job] = _started(study, job, out, roots)
+                    if not running:
+                        break  # all is done, or what waits needs a run that failed
+                    left = _LOOK if deadline is None else min(_LOOK, max(0.0, deadline - time.monotonic()))
+                    wait([run.process.sentinel for run in running.values()], left)
+                    for job in [job for job, run in running.items() if not run.process.is_alive()]:
+                        ended = running.pop(job)
+                        if not finished(job, out):
+                            problems[job] = ended.problem()
+                        ended.complaints.close()
+                        score = problems.get(job) or _score(job, out)
+                        say(f"{job}: {score} ({(time.monotonic() - ended.since) / 60:.1f} min, {len(waiting)} waiting)")
+        finally:
+            _stop(running.values())
+            tables = write_tables(study, out, _reasons(study, out, problems))
     return tables
 
 
@@ -139,19 +138,6 @@ def _reasons(study: Study, out: Path, problems: Mapping[Job, str]) -> dict[Job, 
 
 
 # ---- processes ----
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, so that the processes of runs do not go on alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _started(study: Study, job: Job, out: Path, roots: Mapping[str, str]) -> _Running:
@@ -202,6 +188,6 @@ def _stop(running: Iterable[_Running]) -> None:
 
 
 def _score(job: Job, out: Path) -> str:
-    results = read_json(job.folder(out) / "results.json")
+    results = read_results(job.folder(out)) or {"rows": []}
     scores = [row["scores"]["miou"] for row in results["rows"] if row["scores"] is not None]
     return "mIoU " + ", ".join(f"{score:.1f}" for score in scores)

@@ -9,7 +9,9 @@ from typing import Any
 
 from segadapt.bench.measures import averaged, measures
 from segadapt.bench.pages import markdown
-from segadapt.core.files import read_events, read_json, write_json, write_text
+from segadapt.core.files import read_events, write_json, write_text
+from segadapt.core.names import file_name
+from segadapt.engine.run_files import read_held, read_results
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS
 from segadapt.recipes import recipe_names
@@ -94,7 +96,7 @@ def bench_table(
         table = bench_table("camvid_day_dusk", ["source_only", "cbst"], [0, 1], Path("bench"), roots)
         print(markdown(table))
     """
-    methods = task_recipes(task) if methods is None else methods
+    methods = task_recipes(task) if methods is None else [file_name(name, "recipe") for name in methods]
     table: dict[str, Any] = {}
     taken = _overrides_by_recipe(task, methods, overrides)
     out.mkdir(parents=True, exist_ok=True)
@@ -189,7 +191,7 @@ def _add(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
 
 def _own_rows(folder: Path) -> list[dict[str, Any]]:
     """Read the results of a run's own finished stages: all that adapt, or the last one if none does."""
-    held, results = read_json(folder / "config.json"), read_json(folder / "results.json")
+    held, results = read_held(folder), read_results(folder)
     if not held or not results:
         return []
     stages = held["config"]["stages"]

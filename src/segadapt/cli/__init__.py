@@ -20,6 +20,7 @@ from segadapt.cli import (
     converting,
     importing,
     inspecting,
+    labelling,
     looking,
     planning,
     ranking,
@@ -27,8 +28,9 @@ from segadapt.cli import (
     using,
 )
 from segadapt.core.faults import told_fault
+from segadapt.core.signals import watched
 from segadapt.core.text import one_printable_line
-from segadapt.errors import RequestError, RunError
+from segadapt.errors import RequestError, RunError, Stopped
 from segadapt.version import __version__
 
 app = typer.Typer(
@@ -50,7 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": planning.plan,
     "evaluate": using.evaluate,
     "predict": using.predict,
-    "label": using.label,
+    "label": labelling.label,
     "suggest": suggesting.suggest,
     "report": using.report,
     "export": using.export,
@@ -72,6 +74,8 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
     "criteria": ranking.criteria,
     "faults": benching.faults,
+    "fuzz": benching.fuzz,
+    "passes": benching.passes,
     "step": benching.step,
     "study": benching.study,
     "thresholds": benching.thresholds,
@@ -123,7 +127,11 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets escapes instead of an exception
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(app(prog_name="segadapt", standalone_mode=False))
+        with watched(_complain):
+            sys.exit(app(prog_name="segadapt", standalone_mode=False))
+    except Stopped as signal:
+        _complain(str(signal))
+        sys.exit(1)
     except _UsageError as mistake:
         if type(mistake).__name__ == "NoArgsIsHelpError":  # the help, in several lines
             print(mistake.format_message(), file=sys.stderr)
@@ -139,7 +147,7 @@ def main() -> None:
     except OSError as problem:
         _complain(_of_files(problem))
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # where no signal could be answered, e.g. a library raised it
         _complain("interrupted")
         sys.exit(1)
     except Exception as problem:

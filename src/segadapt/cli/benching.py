@@ -9,15 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli.common import (
+    Accelerator,
     Json,
     Plugins,
     Quiet,
     Roots,
     console,
+    out_file,
     out_folder,
     parse_roots,
     parse_size,
     print_json,
+    print_rows,
 )
 from segadapt.errors import RequestError, RunError
 
@@ -110,6 +113,66 @@ def step(
     )
     memory = result["peak_memory_mb"]
     console.print(f"peak memory {memory['passes']} MB after the passes, {memory['step']} MB after the steps")
+
+
+def fuzz(
+    inputs: Annotated[int, typer.Option(min=1, help="Damaged files in all.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Decides all of them.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="JSON file of the results; a call goes on with it.", callback=out_file)
+    ] = Path("fuzz.json"),
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Let every reader read damaged files; exit status 1 if one gave anything but a result or one line."""
+    from segadapt.bench.fuzz import KINDS
+    from segadapt.bench.fuzz import fuzz as fuzzed
+    from segadapt.engine.record import Steps
+
+    with Steps("damaged files", inputs, quiet or json) as steps:
+        made = fuzzed(inputs, seed, out, progress=lambda *_: steps.advance())
+    if json:
+        print_json(made)
+    else:
+        print_rows(
+            ["reader", *KINDS], [[name, *(str(n[kind]) for kind in KINDS)] for name, n in made["readers"].items()]
+        )
+        for found in made["findings"][:20]:
+            console.print(f"{found['reader']} {found['number']}: {found['kind']} {found.get('said', '')}")
+    if made["findings"]:
+        raise typer.Exit(1)
+
+
+def passes(
+    images: Annotated[int, typer.Option(min=8, help="Images of a pass.")] = 60,
+    size: Annotated[str, typer.Option(help="Their height x width.")] = "128x256",
+    network: Annotated[str, typer.Option(help="A network of 'segadapt models'; a stand-in that sleeps if empty.")] = "",
+    forward: Annotated[float, typer.Option(min=0, help="Milliseconds of a call of the stand-in.")] = 30.0,
+    decode: Annotated[float, typer.Option(min=0, help="Milliseconds of sleep in every decoding, beside it.")] = 25.0,
+    classes: Classes = None,
+    accelerator: Accelerator = "auto",
+    json: Json = False,
+) -> None:
+    """Time passes over sets of images, beside the decoding and the network that they overlap."""
+    from segadapt.bench.passes import bench_passes
+    from segadapt.labels import CITYSCAPES
+
+    side = parse_size(size, "--size")
+    result = bench_passes(
+        images=images,
+        size=(side, side) if isinstance(side, int) else side or (128, 256),
+        classes=classes or len(CITYSCAPES),
+        network=network,
+        forward_ms=forward,
+        decode_ms=decode,
+        accelerator=accelerator,
+    )
+    if json:
+        print_json(result)
+        return
+    console.print(f"alone: decoding {result['decode_ms']:.1f} ms, network {result['forward_ms']:.1f} ms an image")
+    rows = [[name, f"{found['ms']:.1f}", f"{found['ratio']:.2f}"] for name, found in result["passes"].items()]
+    print_rows(["pass", "ms an image", "of the longest part"], rows)
 
 
 def study(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from segadapt.core.limits import limit_pixels
 from segadapt.core.text import TextConsole, one_printable_line, printable
 from segadapt.errors import RequestError
 
@@ -70,6 +71,23 @@ Bands = Annotated[
 ]
 Reader = Annotated[str, typer.Option(help="Or a built-in reader; see 'segadapt data readers'.")]
 DataRoot = Annotated[str, typer.Option(help="Its folder, or a name given by --root.")]
+
+
+def _limited(most: int | None) -> int | None:
+    """Apply ``--max-pixels`` to all that is decoded from now on; commands themselves need not look at it."""
+    limit_pixels(most)
+    return most
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        help="Refuse images of more pixels (default 268 million, about 2.7 GB to decode).",
+        callback=_limited,
+    ),
+]
 Split = Annotated[str, typer.Option(help="Its split, e.g. val.")]
 
 

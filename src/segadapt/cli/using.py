@@ -1,7 +1,9 @@
-"""``evaluate``, ``predict``, ``label``, ``report``, ``export``: uses of a model or a run."""
+"""``evaluate``, ``predict``, ``report``, ``export``: uses of a model or a run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,7 @@ from segadapt.cli.common import (
     Json,
     Labels,
     ListFile,
+    MaxPixels,
     Merge,
     Pair,
     Plugins,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from segadapt.data.bands import BandReader
     from segadapt.data.resize import Resize
     from segadapt.engine.runtime import Runtime
+    from segadapt.engine.together import Together
     from segadapt.models.inference import InferenceConfig
     from segadapt.models.store import LoadedModel
 
@@ -82,16 +86,32 @@ def inference(loaded: LoadedModel, scales: str, flip: bool | None, window: str) 
     return checked(InferenceConfig, settings, "inference")
 
 
-def _open(model: Path, accelerator: str, prototypes: bool = False, stage: str = "") -> tuple[LoadedModel, Runtime]:
+def opened(model: Path, accelerator: str, prototypes: bool = False, stage: str = "") -> tuple[LoadedModel, Runtime]:
+    """Join the other processes and open a model on their device."""
     from segadapt.api import load
     from segadapt.engine.runtime import Runtime
     from segadapt.runs.results import said_of_choice
 
     runtime = Runtime(accelerator)
     loaded = load(model, str(runtime.device), prototypes, stage=stage or None)
-    if said := said_of_choice(model) if not stage else "":
+    if runtime.main and (said := said_of_choice(model) if not stage else ""):
         typer.echo(said, err=True)
     return loaded, runtime
+
+
+@contextmanager
+def sharing(runtime: Runtime) -> Iterator[Together]:
+    """Let the processes of ``torchrun`` share a command's images, and end together when one fails or is stopped."""
+    from segadapt.engine.stopping import StopRequest
+    from segadapt.engine.together import Together
+
+    with StopRequest() as stop, Together(runtime, stop) as together:
+        yield together
+
+
+def hidden(together: Together, quiet: bool, json: bool) -> bool:
+    """Return whether this process shows no progress; of several, the main one does."""
+    return quiet or json or not together.main
 
 
 def _reader(loaded: LoadedModel) -> BandReader | None:
@@ -119,6 +139,7 @@ def evaluate(
     list_file: ListFile = None,
     pair: Pair = None,
     unannotated: Unannotated = None,
+    max_pixels: MaxPixels = None,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -140,20 +161,30 @@ def evaluate(
     from segadapt.runs.spaces import in_space
 
     load_plugins(plugin or ())
-    loaded, runtime = _open(model, accelerator, prototypes, stage)
+    loaded, runtime = opened(model, accelerator, prototypes, stage)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, None, list_file, pair, unannotated)
-    opened = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
-    dataset = in_space(opened, loaded.space, "labels", parse_merge(merge))
-    print_notices(dataset)
-    with Steps("evaluate", len(dataset), quiet=quiet or json) as steps:
+    read = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
+    dataset = in_space(read, loaded.space, "labels", parse_merge(merge))
+    if runtime.main:
+        print_notices(dataset)
+    with sharing(runtime) as together, Steps("evaluate", len(dataset), quiet=hidden(together, quiet, json)) as steps:
+        mine = together.share(range(len(dataset)))
+
+        def advance(done: int, _: int) -> None:
+            together.look()
+            steps.advance(total=len(mine))
+
         scores = score(
             loaded.model,
-            dataset,
+            dataset.subset(mine),
             inference(loaded, scales, flip, window),
             runtime.device,
             size=working_size_of(loaded, size),
-            progress=lambda *_: steps.advance(),
+            reduce=together.sum,
+            progress=advance,
         )
+    if not together.main:
+        return
     if json:
         print_json(scores.to_dict())
         return
@@ -173,6 +204,7 @@ def predict(
     kinds: Kinds = "",
     unpainted: Unpainted = None,
     every: Every = 1,
+    max_pixels: MaxPixels = None,
     size: SizeOption = "",
     scales: Scales = "",
     flip: Flip = None,
@@ -194,6 +226,7 @@ def predict(
         raise RequestError("--submission decides on the label values itself; leave out --ids")
     if archive and not submission:
         raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
+    from segadapt.core.locking import locked
     from segadapt.engine.record import Steps
     from segadapt.evaluation.predict import predict_path
     from segadapt.evaluation.submission import predict_submission
@@ -202,9 +235,14 @@ def predict(
     wanted = wanted_inputs(what, lists)
     if submission and (len(wanted) != 1 or kinds or unpainted):
         raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
-    loaded, runtime = _open(model, accelerator, prototypes, stage)
-    with Steps("predict", 0, quiet=quiet or json) as steps:
+    loaded, runtime = opened(model, accelerator, prototypes, stage)
+    with (
+        sharing(runtime) as together,
+        locked(out, together.main),
+        Steps("predict", 0, quiet=hidden(together, quiet, json)) as steps,
+    ):
         how: dict[str, Any] = {
+            "together": together,
             "config": inference(loaded, scales, flip, window),
             "device": runtime.device,
             "size": working_size_of(loaded, size),
@@ -220,6 +258,8 @@ def predict(
             how |= {"ids": ids, "every": every, "made_by": loaded.provenance, "reader": _reader(loaded)}
             how["view"] = None if size else view_of(loaded, how["config"].window)
             made = predict_path(loaded.model, loaded.space, wanted, out, **how)
+    if not together.main:
+        return
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
@@ -231,67 +271,6 @@ def predict(
         said = said_of(made, bool(kinds))
     if not quiet:
         console.print(said, soft_wrap=True)
-
-
-def label(
-    model: Model,
-    images: Annotated[Path, typer.Argument(help="Folder of unlabelled images.")],
-    out: Annotated[Path, typer.Option(help="Where the pseudo labels go.", callback=out_folder)] = Path("pseudo_labels"),
-    portion: Annotated[float, typer.Option(help="Share of the pixels to label, of every class.")] = 0.2,
-    policy: Annotated[str, typer.Option(help="class_balanced (CBST) or global (ST).")] = "class_balanced",
-    labels: Annotated[
-        Path | None, typer.Option(help="True masks, only to report accuracy; never used for labelling.")
-    ] = None,
-    classes: Classes = None,
-    pair: Pair = None,
-    size: SizeOption = "",
-    scales: Scales = "",
-    flip: Flip = None,
-    ids: IdsOption = "train",
-    overwrite: Annotated[bool, typer.Option(help="Replace the labels of an earlier call.")] = False,
-    accelerator: Accelerator = "auto",
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Write pseudo labels for a folder of images."""
-    from segadapt.runs.labelling import label_images
-
-    loaded, runtime = _open(model, accelerator)
-    summary = label_images(
-        loaded,
-        images,
-        out,
-        portion=portion,
-        policy=policy,
-        labels=labels,
-        classes=classes,
-        pair=pair,
-        size=working_size_of(loaded, size),
-        inference=inference(loaded, scales, flip, ""),
-        ids=ids,
-        runtime=runtime,
-        overwrite=overwrite,
-        quiet=quiet or json,
-    )
-    if json:
-        print_json(summary)
-        return
-    rows = [
-        [
-            c["name"],
-            str(c["predicted"]),
-            f"{c['threshold']:.4f}",
-            f"{c['share_selected']:.1%}",
-            f"{c['density']:.2%}",
-            "-" if c["accuracy"] is None else f"{c['accuracy']:.1%}",
-        ]
-        for c in summary["classes"]
-    ]
-    print_rows(["class", "predicted px", "threshold", "selected", "of all px", "right"], rows)
-    for line in summary["left_out"]:
-        console.print(line, soft_wrap=True)
-    right = "" if summary["accuracy"] is None else f", {summary['accuracy']:.1%} of them right"
-    console.print(f"{summary['density']:.1%} of the pixels labelled{right} -> {out}", soft_wrap=True)
 
 
 def report(

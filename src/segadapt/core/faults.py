@@ -6,11 +6,12 @@ reads it needs the sizes that led there and the settings that change them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from segadapt.errors import RequestError, RunError
+from segadapt.errors import RequestError, RunError, first_line
 
 _MEMORY = (
     "out of memory",
@@ -23,6 +24,8 @@ _MEMORY = (
     "alloc_failed",
     "storage size calculation overflowed",
 )
+_BYTES = re.compile(r"allocate (\d+\.?\d*) ?(bytes|[kmgtp]ib)")
+"""The amount in the messages of torch, on a CPU and on a GPU, and of NumPy, in small letters."""
 _ONE_VALUE = ("expected more than 1 value per channel", "expected more than 1 spatial element")
 _TOO_SMALL = (
     "output size is too small",
@@ -30,6 +33,16 @@ _TOO_SMALL = (
     "padding size should be less than",
     "input and output sizes should be greater than 0",
     "input and output spatial sizes should be greater than 0",
+)
+_DISK = (
+    "no space left",
+    "quota exceeded",
+    "file too large",
+    "read-only file system",
+    "input/output error",
+    "i/o error",
+    "file write failed",
+    "pytorchstreamwriter failed",
 )
 _WORKER = ("dataloader worker", "unable to open shared memory", "bus error")
 
@@ -75,6 +88,20 @@ def in_words(what: str, facts: Mapping[str, object], ways: Ways = _ANYWHERE) -> 
         raise told from problem
 
 
+def refusal(problem: BaseException) -> str | None:
+    """Return the system's words where a file could not be written; None for any other exception.
+
+    Libraries (torch, safetensors, rasterio, onnx) raise exceptions of their own over those of the system, or instead.
+    """
+    if isinstance(problem, (RequestError, RunError)):
+        return None
+    for raised in (problem, problem.__cause__, problem.__context__):
+        if isinstance(raised, OSError):
+            return raised.strerror or str(raised)
+    said = str(problem)
+    return first_line(problem) if any(words in said.lower() for words in _DISK) else None
+
+
 def told_fault(
     problem: BaseException, what: str, facts: Mapping[str, object], ways: Ways = _ANYWHERE
 ) -> RequestError | RunError | None:
@@ -90,7 +117,7 @@ def told_fault(
         or "OutOfMemoryError" in type(problem).__name__
         or (library and any(words in said for words in _MEMORY))
     ):
-        return RunError(f"{where}: the memory is not enough; give {ways.memory}")
+        return RunError(f"{where}: {_asked_for(said)}the memory is not enough; give {ways.memory}")
     if not library:
         return None
     if any(words in said for words in _WORKER):
@@ -105,6 +132,16 @@ def told_fault(
     if any(words in said for words in _TOO_SMALL):
         return RequestError(f"{where}: these images are too small for the network; give {ways.size}")
     return None
+
+
+def _asked_for(said: str) -> str:
+    """Return how much memory a library asked for at once, where its message says so."""
+    found = _BYTES.search(said)
+    if found is None:
+        return ""
+    unit = {"p": 1 << 50, "t": 1 << 40, "g": 1 << 30, "m": 1 << 20, "k": 1 << 10, "b": 1}[found[2][0]]
+    size = float(found[1]) * unit / 1e9
+    return f"{size:,.1f} GB were asked for at once, and " if size >= 0.1 else ""
 
 
 def _shown(value: object) -> str:

@@ -60,6 +60,9 @@ def checked(cls: type[S], values: Mapping[str, Any], where: str) -> S:
     Raises:
         RequestError: a value or key is wrong; names the key and, for an unknown one, the nearest known one.
     """
+    odd = next((key for key in values if not isinstance(key, str)), None)
+    if odd is not None:
+        raise RequestError(f"{where}: the key {odd!r} is no name of a setting")
     try:
         return cls(**values)
     except ValidationError as problem:

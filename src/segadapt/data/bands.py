@@ -7,6 +7,7 @@ which order, and the range of each, measured over the set (:mod:`segadapt.data.s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ _SAMPLED = 200
 """Most files of a set that are looked at and measured, evenly spaced."""
 _SIDE = 128
 """Most rows and columns of a file that are measured, evenly spaced."""
+_MOST_BANDS = 65535
+_DTYPES = frozenset(f"{kind}{bits}" for kind in ("uint", "int", "float") for bits in (8, 16, 32, 64))
 _BETWEEN = 0.2
 """Share of half transparent pixels from which on a band that is named alpha is taken for measurements."""
 _VEILED = 5
@@ -133,10 +136,25 @@ class BandReader:
 
 
 def reader_of(kept: Mapping[str, Any] | None) -> BandReader | None:
-    """Return the reader that :meth:`BandReader.to_dict` described; None for None, which is ordinary images."""
+    """Return the reader that :meth:`BandReader.to_dict` described; None for None, which is ordinary images.
+
+    Raises:
+        RequestError: no reader is described, as in a damaged model file.
+    """
     if kept is None:
         return None
-    return BandReader(tuple(kept["bands"]), Range(tuple(kept["low"]), tuple(kept["high"])), kept["dtype"])
+    parts: list[Any] = [kept.get(key) for key in ("bands", "low", "high")]
+    told: list[list[Any]] = [list(part) if isinstance(part, list | tuple) else [None] for part in parts]
+    bands, low, high = told
+    numbers = [*bands, *low, *high]
+    if (
+        not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+        or not all(isinstance(band, int) and 0 < band <= _MOST_BANDS for band in bands)
+        or not 0 < len(bands) == len(low) == len(high)
+        or str(kept.get("dtype")) not in _DTYPES
+    ):
+        raise RequestError("the model file does not say how its images are read: 'provenance.input' is damaged")
+    return BandReader(tuple(bands), Range(tuple(low), tuple(high)), kept["dtype"])
 
 
 def in_bands(dataset: Dataset, choice: BandChoice, like: BandReader | None = None) -> Dataset:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,14 @@ Key = tuple[Literal["image", "label"], Path | Held | Drawn | None, Resize]
 class DecodedCache:
     """Decoded images and labels at working size, kept in memory up to a budget in bytes.
 
-    Sent to another process, it arrives empty, with the rest of its budget.
+    Several threads may ask it. Sent to another process, it arrives empty, with the rest of its budget.
     """
 
     def __init__(self, budget: int):
         self.budget = budget
         self._held: dict[Key, npt.NDArray[np.uint8]] = {}
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def get(self, key: Key, make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
         """Return the cached array, or the result of ``make``, which is kept if it still fits.
@@ -33,12 +35,14 @@ class DecodedCache:
             key: kind (``image`` or ``label``), place and working size.
             make: decodes the array.
         """
-        if key in self._held:
-            return self._held[key]
+        held = self._held.get(key)
+        if held is not None:
+            return held
         value = make()
-        if self._bytes + value.nbytes <= self.budget:
-            self._held[key] = value
-            self._bytes += value.nbytes
+        with self._lock:
+            if key not in self._held and self._bytes + value.nbytes <= self.budget:
+                self._held[key] = value
+                self._bytes += value.nbytes
         return value
 
     def divided(self, count: int) -> DecodedCache:
@@ -50,5 +54,5 @@ class DecodedCache:
         part._held, part._bytes = dict(self._held), self._bytes
         return part
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(DecodedCache(self.budget - self._bytes))
+    def __reduce__(self) -> tuple[type[DecodedCache], tuple[int]]:
+        return DecodedCache, (self.budget - self._bytes,)

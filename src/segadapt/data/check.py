@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segadapt.core.files import write_bytes
+from segadapt.core.reading import read_file
 from segadapt.data.dataset import DamagedFile, Dataset, Picture
 from segadapt.data.decode import UnknownLabel
 from segadapt.data.files.formats import Unsupported
@@ -244,7 +245,7 @@ def _check_item(dataset: Dataset, index: int, want_picture: bool) -> _Checked:
     digest = None
     try:
         image = dataset.image(index)
-        content = item.image.read_bytes() if isinstance(item.image, Path) else image.tobytes()
+        content = read_file(item.image) if isinstance(item.image, Path) else image.tobytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
     except RequestError as problem:
         kind = UNSUPPORTED_IMAGE if isinstance(problem, Unsupported) else DAMAGED_IMAGE

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import yaml
 
 from segadapt.core.files import write_bytes, write_text
+from segadapt.core.names import require_ids
 from segadapt.data.annotations.drawn import DrawnLabels, Painted
 from segadapt.data.dataset import Dataset, Drawn
 from segadapt.data.files.writing import encode_index_png
@@ -96,6 +97,7 @@ def convert_labels(dataset: Dataset, out: Path, progress: Callable[[int, int], N
         RequestError: a file would be replaced, or a label cannot be read. Then nothing stays behind.
         RunError: a file cannot be written.
     """
+    require_ids((item.id for item in dataset.items), dataset.name)
     places = [out / f"{item.id}.png" for item in dataset.items]
     for place in (out / CLASSES, *places):
         if place.exists():

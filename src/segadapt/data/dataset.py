@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.core.content import content_key
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap, LabelSpace
 
@@ -141,19 +143,26 @@ class Dataset:
         return np.where(valid, label, IGNORE).astype(np.uint8)
 
     def file_fingerprint(self, index: int) -> list[str | int]:
-        """Return the id of one item with the sizes of its files in bytes, or a hash of its pixels in memory.
+        """Return the id of one item with a key of the content of its files, or a hash of its pixels in memory.
 
         A label that is drawn counts by what it is drawn from.
         """
         item = self.items[index]
         if not isinstance(item.image, Held):
             drawn = [item.label.digest] if isinstance(item.label, Drawn) else []
-            return [item.id, *(path.stat().st_size for path in item.files), *drawn]
+            return [item.id, *(content_key(path, times=False) for path in item.files), *drawn]
         digest = hashlib.sha256()
         for array in (self.image(index), *(() if item.label is None else (self.label(index),))):
             digest.update(f"{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return [item.id, digest.hexdigest()[:16]]
+
+    def fingerprints(self) -> list[list[str | int]]:
+        """Return :meth:`file_fingerprint` of all items; files are read in threads."""
+        if any(isinstance(item.image, Held) for item in self.items):
+            return [self.file_fingerprint(index) for index in range(len(self))]
+        with ThreadPoolExecutor(8) as pool:  # the time goes into waiting for the disk
+            return list(pool.map(self.file_fingerprint, range(len(self))))
 
     def unlabelled(self) -> Dataset:
         """Return the same images without any label."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segadapt.core.reading import open_file, read_file
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.files import tiff as tags
@@ -35,15 +36,14 @@ from segadapt.data.files.jpeg import decode_strictly
 from segadapt.data.files.orientation import TAG, orientation_of, swaps_sides, turned
 from segadapt.data.files.pixels import CHANNELS_OF_16_BITS, bits_of, by_opencv, of_pillow, raw_mode, unscaled, upright
 from segadapt.data.files.raster import has_rasterio
-from segadapt.data.files.raster_picture import MOST_PIXELS, read_raster
+from segadapt.data.files.raster_picture import read_raster
 from segadapt.data.files.tiff_head import tiff_head
 from segadapt.errors import RequestError
 from segadapt.labels import LabelMap
 
 _JPEG_END = b"\xff\xd9"
-# Pillow warns of images above 89 megapixels; aerial mosaics are larger. Headers are checked against MOST_PIXELS here;
-# a TIFF file of 16-bit colours goes through Pillow as a grey image of six bytes per pixel.
-Image.MAX_IMAGE_PIXELS = 6 * MOST_PIXELS
+# Pillow warns of images above 89 megapixels; aerial mosaics are larger. Headers are checked here, by core/limits.py.
+Image.MAX_IMAGE_PIXELS = None
 # Pillow keeps a few blocks of 16 MiB for its next images. Asking the system for new pages takes longer than decoding.
 _PILLOW: Any = Image.core  # type: ignore[attr-defined]
 _PILLOW.set_blocks_max(max(4, _PILLOW.get_blocks_max()))
@@ -81,8 +81,14 @@ def decode(path: Path, no_data: Sequence[int] = ()) -> Decoded:
 
 
 def picture_size(path: Path) -> Size:
-    """Return (height, width) of an image file, upright, from its header; the pixels are not looked at."""
+    """Return (height, width) of an image file, upright, from its header; the pixels are not looked at.
+
+    Raises:
+        Unsupported: it has more pixels than are decoded as a whole.
+        DamagedFile: its header cannot be read.
+    """
     height, width, orientation = _stored_size(path)
+    require_size(width, height, path)
     return (width, height) if swaps_sides(orientation) else (height, width)
 
 
@@ -160,7 +166,7 @@ def _decoded(path: Path, no_data: Sequence[int], picture: bool) -> Decoded:
 
 def _content(path: Path) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        data = read_file(Path(path))
     except OSError as problem:
         raise DamagedFile(f"{path} cannot be read: {problem.strerror or problem}") from None
     if not any(data):
@@ -195,7 +201,7 @@ def _guarded(work: Callable[[], _R], head: bytes, path: Path) -> _R:
 def _stored_size(path: Path) -> tuple[int, int, int]:
     """Return height and width as stored, and the orientation tag."""
     try:
-        with Path(path).open("rb") as file:
+        with open_file(Path(path)) as file:
             head = file.read(HEAD)
             file.seek(0)
             return _guarded(lambda: _sizes(file, head, path), head, path)
@@ -207,15 +213,15 @@ def _sizes(file: Any, head: bytes, path: Path) -> tuple[int, int, int]:
     if head[:4] in tags.HEADS:
         tiff = tags.Tiff(file)
         page = tiff.pages[0]
-        return tiff.number(page, tags.HEIGHT, 0), tiff.number(page, tags.WIDTH, 0), tiff.number(page, TAG, 1)
+        height, width = tiff.number(page, tags.HEIGHT, 0), tiff.number(page, tags.WIDTH, 0)
+        return height, width, tiff.number(page, TAG, 1)
     image = open_image(file, head, path)
-    require_size(image.width, image.height, path)
     return image.height, image.width, orientation_of(image, file)
 
 
 def _of_raster(path: Path) -> Picture:
     """Return the picture of a raster, which rasterio reads."""
-    with Path(path).open("rb") as file:
+    with open_file(Path(path)) as file:
         tiff = tags.Tiff(file)
         require_one(tiff.count(), path)
         orientation = tiff.number(tiff.pages[0], TAG, 1)

@@ -37,10 +37,20 @@ class DamagedFiles:
         try:
             return read()
         except DamagedFile as problem:
-            if not self._skip:
-                raise
-            self._name(problem)
-            return None
+            return self.readable(problem)
+
+    def readable(self, found: T | DamagedFile) -> T | None:
+        """Return what a thread found, see :func:`segadapt.data.streaming.or_damage`; None for a skipped file.
+
+        Raises:
+            DamagedFile: the file is damaged and stops the run.
+        """
+        if not isinstance(found, DamagedFile):
+            return found
+        if not self._skip:
+            raise found
+        self._name(found)
+        return None
 
     def _name(self, problem: DamagedFile) -> None:
         if str(problem) not in self._named:

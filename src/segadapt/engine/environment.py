@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from segadapt.core.files import short_hash
 from segadapt.core.types import Size
 from segadapt.data.dataset import Dataset
 from segadapt.data.statistics import class_statistics, spatial_frequencies
+from segadapt.data.streaming import Behind
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.damaged import DamagedFiles
 from segadapt.engine.label_store import LabelStore
 from segadapt.engine.passes import Passes, TargetPass
 from segadapt.engine.record import Record
+from segadapt.engine.round_files import require_files, seal_files
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.stored import KeptScores, SoftLabels
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
+from segadapt.models.digest import state_digest
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Segmenter
+from segadapt.pieces.pseudo_labels import fitting_scores
 
 
 class RoundEnvironment:
@@ -35,24 +41,40 @@ class RoundEnvironment:
         seed: seed of the run.
         runtime, record: runtime and record of this process.
         folder: folder of the round; holds the labels and scores that the method stores.
-
-    Attributes:
-        kept_scores, soft_label: read the stored class scores or the soft label of a target image, by its index; can be
-            sent to decoding processes.
+        look: called between two images of a pass; raises where the pass is to end.
+        key: hash of everything that decides the stage's numbers; scores of an interrupted pass of the same key and
+            weights are used. Empty begins every pass anew.
     """
 
     def __init__(
-        self, data: DataBundle, space: LabelSpace, *, seed: int, runtime: Runtime, record: Record, folder: Path
+        self,
+        data: DataBundle,
+        space: LabelSpace,
+        *,
+        seed: int,
+        runtime: Runtime,
+        record: Record,
+        folder: Path,
+        look: Callable[[], None] = lambda: None,
+        key: str = "",
     ):
         self.space = space
         self.seed = seed
         self.has_source, self.target = data.source is not None, data.target
         self.source_size, self.target_size = data.source_size, data.target_size
-        self.kept_scores, self.soft_label = KeptScores(folder / "scores"), SoftLabels(folder / "soft")
-        self._data, self._runtime, self._folder = data, runtime, folder
-        self._damaged = DamagedFiles(record, data.skip_damaged)
-        self._passes = Passes(data, runtime, record, self._damaged)
-        self._labels = LabelStore(folder, data.target, space, truth=data.truth, runtime=runtime, damaged=self._damaged)
+        self.kept_scores, self._soft_labels = KeptScores(folder / "scores"), SoftLabels(folder / "soft")
+        self._data, self._runtime, self._folder, self._key = data, runtime, folder, key
+        self._damaged, self._behind = DamagedFiles(record, data.skip_damaged), Behind()
+        self._passes = Passes(data, runtime, record, self._damaged, look)
+        self._labels = LabelStore(
+            folder,
+            data.target,
+            space,
+            truth=data.truth,
+            runtime=runtime,
+            damaged=self._damaged,
+            behind=self._behind,
+        )
 
     # ---- the data and its statistics ----
 
@@ -97,7 +119,10 @@ class RoundEnvironment:
 
     def predict_target(self, model: Segmenter, inference: InferenceConfig, keep: bool = False) -> TargetPass:
         """Run the network once over this process's target images; ``keep`` leaves the scores for training."""
-        self.kept_scores.open(keep)
+        key = short_hash([self._key, state_digest(model), inference.model_dump(mode="json")]) if self._key else ""
+        if self._runtime.main:
+            self.kept_scores.open(keep, key)
+        self._runtime.barrier()
         return self._passes.predict_target(model, inference, self.kept_scores)
 
     # ---- labels of the round ----
@@ -111,8 +136,15 @@ class RoundEnvironment:
         return self._labels.dataset()
 
     def keep_soft_label(self, index: int, log_p: Tensor) -> None:
-        """Store the log-probabilities [K, h, w] of a target image; see :meth:`SoftLabels.keep`."""
-        self.soft_label.keep(index, log_p)
+        """Store the log-probabilities [K, h, w] of a target image, behind the caller; see :meth:`SoftLabels.keep`."""
+        fitted = fitting_scores(log_p.detach()).clone()
+        self._behind.add(partial(self._soft_labels.keep, index, fitted), holds=fitted.nbytes)
+
+    @property
+    def soft_label(self) -> SoftLabels:
+        """The soft labels of the target images, by their index; can be sent to decoding processes."""
+        self._behind.finish()
+        return self._soft_labels
 
     def report(self, values: Mapping[str, Any]) -> None:
         """Add numbers about this round's labels to their summary; see :meth:`LabelStore.report`."""
@@ -131,13 +163,27 @@ class RoundEnvironment:
     # ---- called by the engine, around a method's preparation ----
 
     def discard_preparation(self) -> None:
-        """Remove all files of an interrupted preparation of this round."""
-        if self._runtime.main and self._folder.exists():
-            shutil.rmtree(self._folder)
+        """Remove the files of an interrupted preparation of this round, but for scores, which may be used again."""
+        for path in self._folder.glob("*") if self._runtime.main else ():
+            if path.is_dir() and path != self.kept_scores.folder:
+                shutil.rmtree(path)
+            elif not path.is_dir():
+                path.unlink()
         self._runtime.barrier()
 
+    def require_stored(self) -> None:
+        """Refuse to go on in this round where its files changed; see :func:`segadapt.engine.round_files.require_files`.
+
+        Every process must call this.
+        """
+        require_files(self._folder, self._runtime)
+
+    def storing(self) -> Behind:
+        """Return a context for the preparation: what it stores is written when the block ends well."""
+        return self._behind
+
     def finish_preparation(self, stage: str, round_index: int) -> dict[str, Any] | None:
-        """Remove scores that training does not need, and write the summary of the labels.
+        """Wait for what is stored, remove scores that training does not need, summarise the labels, flush all of it.
 
         Every process must call this.
 
@@ -148,8 +194,11 @@ class RoundEnvironment:
         Returns:
             The summary, see :func:`segadapt.engine.label_store.summarise`; None if no label was stored.
         """
+        self._behind.finish()
         self._runtime.barrier()
         self._passes.warn_of_missing()
         if self._runtime.main:
             self.kept_scores.close()
-        return self._labels.finish(stage, round_index)
+        summary = self._labels.finish(stage, round_index)
+        seal_files(self._folder, self._runtime)
+        return summary

@@ -22,6 +22,7 @@ from segadapt.data.loader import Feeder, Samples, Stream
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
 from segadapt.engine.environment import RoundEnvironment
+from segadapt.engine.finite import require_finite
 from segadapt.engine.matching import MEASURED, gradient_sizes, match
 from segadapt.engine.online import OnlineRecord
 from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
@@ -29,6 +30,7 @@ from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import SaveRequest, StopRequest
+from segadapt.engine.together import Together
 from segadapt.errors import Interrupted, RequestError
 from segadapt.methods.few_labels import LABELLED, labelled_steps, labelled_streams
 from segadapt.methods.method import Method, Terms
@@ -52,10 +54,6 @@ def stage_length(config: StageConfig, streams: Mapping[str, Stream]) -> int:
         raise RequestError(f"stage '{config.name}' has no length; set steps or epochs")
     own = [stream for name, stream in streams.items() if name != LABELLED]
     return max(max(1, round(config.epochs * len(s) / s.batch_size)) for s in own)
-
-
-def _ignore(*_: object) -> None:
-    """Do nothing, for callers who need no notice."""
 
 
 class Loop:
@@ -85,8 +83,8 @@ class Loop:
         record: Record,
         folder: Path,
         seed: int,
-        on_round: Callable[[int, int], None] = _ignore,
-        on_labels: Callable[[dict[str, Any]], None] = _ignore,
+        on_round: Callable[[int, int], None] = lambda *_: None,
+        on_labels: Callable[[dict[str, Any]], None] = lambda _: None,
         fingerprint: str = "",
     ):
         # Channels-last is the faster layout of convolutions on GPUs and on CPUs alike.
@@ -100,7 +98,8 @@ class Loop:
         self.steps_done = 0
         self.online = OnlineRecord(data.truth, len(method.space), data.target_size, data.cache, runtime)
         self.log = StepLog(self.config.name, runtime, record, self.online, folder.parent.parent)
-        self.stop = StopRequest(runtime.processes)
+        self.stop = StopRequest(runtime.processes, f"stage '{self.config.name}': ")
+        self.together = Together(runtime, self.stop)
         self.save = SaveRequest(runtime.processes, runtime.main, self.config.checkpoint_minutes)
         self._named: set[str] = set()
         set_norm_mode(method.model, self.config.norm)
@@ -128,7 +127,7 @@ class Loop:
             first, step = int(state["round"]), int(state["step"])
             self.seconds, self.steps_done = float(state["seconds"]), int(state["steps_done"])
             self.record.say(f"  resuming at round {first + 1}, step {step}")
-        with self.stop:
+        with self.stop, self.together:
             for round_index in range(first, self.method.rounds):
                 self._round(round_index, step, state["optimisers"] if state and round_index == first else None)
                 step = 0
@@ -136,8 +135,7 @@ class Loop:
     def _round(self, round_index: int, first: int, saved: dict[str, Any] | None) -> None:
         """Run a round from step ``first`` on; ``saved``: states of the optimisers where it continues, else None."""
         environment = self.environment(round_index)
-        if saved is None:
-            self._prepare(environment, round_index)
+        self._prepare(environment, round_index) if saved is None else environment.require_stored()
         streams = self.streams(round_index, environment)
         steps = stage_length(self.config, streams)
         feeders = {name: self.feeder(stream, len(streams)) for name, stream in streams.items()}
@@ -163,6 +161,8 @@ class Loop:
             runtime=self.runtime,
             record=self.record,
             folder=self.folder / f"round{round_index}",
+            look=self.together.look,
+            key=self.fingerprint,
         )
 
     def streams(self, round_index: int, environment: RoundEnvironment) -> dict[str, Stream]:
@@ -216,7 +216,7 @@ class Loop:
         environment.discard_preparation()
         seed_step(self.seed, Purpose.PREPARATION, round_index)
         self.method.eval()
-        with torch.no_grad():
+        with torch.no_grad(), environment.storing():
             self.method.prepare(round_index, environment)
         summary = environment.finish_preparation(self.config.name, round_index)
         self.seconds += time.monotonic() - started
@@ -238,7 +238,7 @@ class Loop:
         self.method.train()
         sources = [feeder.batches(first, steps) for feeder in feeders.values()]
         title = self.config.name if self.method.rounds == 1 else f"{self.config.name} round {round_index + 1}"
-        with Steps(title, steps, first, quiet=self.record.quiet) as progress:
+        with Steps(title, steps, first, quiet=self.record.quiet) as progress, self.stop.steps():
             for step, batches in zip(range(first, steps), zip(*sources, strict=True), strict=True):
                 set_learning_rate(optimisers.values(), self._rate(round_index, step, steps))
                 batch = dict(zip(feeders, batches, strict=True))
@@ -256,7 +256,7 @@ class Loop:
                 if self.log.due or last or due or stop:
                     rate = float(next(iter(optimisers.values())).param_groups[0]["lr"])
                     note = self.log.write(round_index, rate, self.steps_done)
-                if (due and not last) or stop:
+                if due or last or stop:
                     self.seconds += time.monotonic() - started
                     started = time.monotonic()
                     self._name_damaged(feeders.values())
@@ -333,7 +333,7 @@ class Loop:
         """Write a checkpoint that continues with ``step`` of a round."""
         self._share_statistics()
         if self.runtime.main:
-            state = {
+            state: dict[str, Any] = {
                 "fingerprint": self.fingerprint,
                 "method": self.method.state_dict(),
                 "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
@@ -342,6 +342,7 @@ class Loop:
                 "seconds": self.seconds,
                 "steps_done": self.steps_done,
             }
+            require_finite(state, f"stage '{self.config.name}', round {round_index + 1}, step {step}")
             save_checkpoint(self.folder / "checkpoints", round_index * _ROUND + step, state)
         self.save.saved()
         self.runtime.barrier()

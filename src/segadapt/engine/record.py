@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from segadapt.core.files import append_text
 from segadapt.core.text import TextConsole, printable
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from segadapt.engine.curves import Curves
 
 console = TextConsole(stderr=True)
 
@@ -35,7 +36,7 @@ class Record:
         self.active = active
         self.quiet = quiet or not active
         self._folder = folder
-        self._board: SummaryWriter | None = None
+        self._curves: Curves | None = None
         self._waiting: list[str] | None = []
         if not wait:
             self.begin()
@@ -43,11 +44,11 @@ class Record:
     def begin(self) -> None:
         """Make the folder and write what happened so far."""
         if self.active and self._waiting is not None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import; commands without a run do without it
+            from segadapt.engine.curves import Curves
 
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._board = SummaryWriter(str(self._folder / "tensorboard"))
             lines, self._waiting = self._waiting, None
+            self._curves = Curves(self._folder / "tensorboard", self.warn)
             if lines:
                 self._append(lines)
 
@@ -62,14 +63,13 @@ class Record:
             self._waiting.append(line)
 
     def _append(self, lines: Sequence[str]) -> None:
-        with (self._folder / "log.jsonl").open("a") as file:
-            file.writelines(lines)
+        append_text(self._folder / "log.jsonl", "".join(lines))
 
     def scalars(self, tag: str, values: Mapping[str, float], position: int) -> None:
         """Add one point at ``position`` to each of the curves ``tag/name``."""
-        if self._board is not None:
+        if self._curves is not None:
             for name, value in values.items():
-                self._board.add_scalar(printable(f"{tag}/{name}"), value, position)
+                self._curves.add(printable(f"{tag}/{name}"), value, position)
 
     def say(self, text: str) -> None:
         """Print a line, unless output is off."""
@@ -84,8 +84,8 @@ class Record:
 
     def close(self) -> None:
         """Write everything that is still in memory."""
-        if self._board is not None:
-            self._board.close()
+        if self._curves is not None:
+            self._curves.write()
 
 
 class Steps(AbstractContextManager["Steps"]):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
+
+from segadapt.core.signals import answering, noting, stopped_by
+from segadapt.errors import Interrupted, Stopped
 
 
 class Wish:
@@ -61,41 +63,52 @@ class SaveRequest(Wish):
 
 
 class StopRequest(Wish):
-    """Turns SIGTERM and SIGINT into a request to stop after the current step; a second Ctrl-C stops at once.
+    """Turns SIGTERM and SIGINT into a request to stop.
 
-    Used as a context manager around the training steps. A signal after the last step is re-raised on exit.
+    Used as a context manager around a stage. In training steps (:meth:`steps`) a signal is a request to stop after the
+    current one; a second Ctrl-C stops at once. Anywhere else, in a pass or while scores are computed, it stops at once:
+    what is finished is on the disk.
 
     Args:
         processes: number of processes of the run.
+        where: opens the message, e.g. with the name of the stage.
 
     Attributes:
-        asked: whether this process got a signal.
+        asked: whether this process got a signal in a step.
+
+    Raises:
+        Interrupted: the stage was stopped outside a step.
     """
 
-    def __init__(self, processes: int = 1) -> None:
+    def __init__(self, processes: int = 1, where: str = "") -> None:
         super().__init__(processes, lambda: self.asked)
         self.asked = False
-        self._old: dict[int, Any] = {}
+        self._where = where
         self._number = 0
+        self._handlers: AbstractContextManager[None] = nullcontext()
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self._old[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: the caller's handlers stay
-                break
+        self._handlers = answering()
+        self._handlers.__enter__()
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    @contextmanager
+    def steps(self) -> Iterator[None]:
+        """Note signals in the block; one that no step has answered stops the stage when the block ends."""
+        with noting(self._note):
+            yield
+        if self.asked:
+            raise Stopped(stopped_by(self._number))
+
+    def _note(self, number: int) -> None:
         if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Stopped(stopped_by(number))
         self.asked, self._number = True, number
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        if self.asked and kind is None:
-            signal.raise_signal(self._number)
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, *_: object) -> None:
+        self._handlers.__exit__(None, None, None)
+        if isinstance(problem, Stopped):
+            raise Interrupted(f"{self._where}{problem}") from None
 
 
 def _read_later(value: Tensor) -> Callable[[], float]:

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from segadapt.core.files import write_bytes
+from segadapt.core.files import with_checksum, without_checksum, write_bytes, write_text
 from segadapt.data.dataset import DamagedFile
-from segadapt.pieces.pseudo_labels import fitting_scores
 from segadapt.pieces.soft_store import decode, encode
 
 
@@ -29,17 +28,34 @@ class KeptScores:
 
     folder: Path
 
-    def open(self, needed: bool) -> None:
-        """Make the folder; ``needed``: training reads the scores, so :meth:`close` must not remove them."""
+    def open(self, needed: bool, key: str = "") -> None:
+        """Make the folder, and remove scores of other weights from it; by one process.
+
+        Args:
+            needed: whether training reads the scores, so that :meth:`close` must not remove them.
+            key: hash of the weights and of all else that decides the scores; empty uses none that are there.
+        """
+        of = self.folder / "of"
+        if not key or not of.is_file() or of.read_text(encoding="utf-8", errors="replace") != key:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(of, key)
         if needed:
             self._needed.touch()
 
-    def keep(self, index: int, scores: npt.NDArray[np.float16]) -> None:
-        """Store the scores [K, h, w] of one image."""
+    def has(self, index: int) -> bool:
+        """Return whether the scores of an image are there, whole."""
+        try:
+            self(index)
+        except DamagedFile:
+            return False
+        return True
+
+    def keep(self, index: int, scores: Tensor) -> None:
+        """Store the scores [K, h, w] of one image; may be called in a thread."""
         content = io.BytesIO()
-        np.save(content, scores)
-        write_bytes(self._file(index), content.getvalue())
+        np.save(content, scores.cpu().numpy())
+        write_bytes(self._file(index), with_checksum(content.getvalue()), flush=False)
 
     def close(self) -> None:
         """Remove the folder unless training needs it."""
@@ -67,8 +83,8 @@ class SoftLabels:
     folder: Path
 
     def keep(self, index: int, log_p: Tensor) -> None:
-        """Store the log-probabilities [K, h, w] of one image; large maps are stored at a coarser resolution."""
-        write_bytes(self._file(index), encode(fitting_scores(log_p)))
+        """Store the log-probabilities [K, h, w] of one image, see :func:`fitting_scores`; may be called in a thread."""
+        write_bytes(self._file(index), with_checksum(encode(log_p)), flush=False)
 
     def __call__(self, index: int) -> npt.NDArray[np.float16]:
         return decode(_content(self._file(index)))
@@ -81,11 +97,13 @@ def _content(path: Path) -> bytes:
     """Read a file; there is none for a damaged image, which a run may skip.
 
     Raises:
-        DamagedFile: the file cannot be read.
+        DamagedFile: the file cannot be read, or is not what was written.
     """
+    fix = "remove the stage's folder and resume"
     try:
-        return path.read_bytes()
+        content = without_checksum(path.read_bytes())
     except OSError as problem:
-        raise DamagedFile(
-            f"{path} cannot be read: {problem.strerror or problem}; remove the stage's folder and resume"
-        ) from None
+        raise DamagedFile(f"{path} cannot be read: {problem.strerror or problem}; {fix}") from None
+    if content is None:
+        raise DamagedFile(f"{path} is damaged: its checksum does not match; {fix}")
+    return content

@@ -60,9 +60,9 @@ class LabelCounts:
     counts: Tensor
 
     @classmethod
-    def none(cls, classes: int) -> LabelCounts:
+    def none(cls, classes: int, device: torch.device | str = "cpu") -> LabelCounts:
         """Start with no pixel counted."""
-        return cls(torch.zeros((classes + 1, classes + 1), dtype=torch.int64))
+        return cls(torch.zeros((classes + 1, classes + 1), dtype=torch.int64, device=device))
 
     @classmethod
     def of(cls, labels: Tensor, truth: Tensor | None, classes: int) -> LabelCounts:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from segadapt.core.reading import exists, read_file
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import picture_size
 from segadapt.data.files.formats import first_not_read
 from segadapt.data.folders.gathering import gather
-from segadapt.data.folders.listing import IMAGE_SUFFIXES
+from segadapt.data.folders.listing import IMAGE_SUFFIXES, LARGEST_LIST
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.video import VIDEO_SUFFIXES, is_video
 
@@ -80,7 +81,7 @@ def listed(file: Path) -> list[Path]:
         RequestError: the list cannot be read or is empty, or a line is found in neither place or in both.
     """
     try:
-        lines = lines_of(file.read_bytes())
+        lines = lines_of(read_file(file, LARGEST_LIST))
     except OSError as problem:
         raise RequestError(f"the list '{file}' cannot be read: {problem.strerror or problem}") from None
     if not lines:
@@ -103,7 +104,7 @@ def lines_of(data: bytes) -> list[str]:
 
 def _of_list(line: str, file: Path) -> Path:
     places = dict.fromkeys(_absolute(folder / line) for folder in (file.parent, Path()))
-    there = [place for place in places if place.exists()]
+    there = [place for place in places if exists(place)]
     if not there and line != line.strip():
         return _of_list(line.strip(), file)
     if not there:
@@ -135,7 +136,7 @@ def _found(one: Given, output: Path | None) -> _Found:
         if output is not None and output.resolve() == path.resolve():
             raise RequestError(f"results cannot go into the folder of the images '{path}'; name another output folder")
         return _Found(path, *_inside(path, output))
-    if path.exists():
+    if exists(path):
         return _Found(path.parent, [path], exact=True)
     top, rest = _split(path)
     if not (isinstance(one, str) and glob.has_magic(rest)):

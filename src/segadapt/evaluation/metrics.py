@@ -44,15 +44,21 @@ class ConfusionMatrix:
         self.classes = classes
         self.counts = torch.zeros((classes, classes + 1), dtype=torch.int64, device=device)
 
-    def update(self, prediction: Tensor, label: Tensor) -> None:
+    def update(self, prediction: Tensor, label: Tensor, *, check: bool = True) -> None:
         """Count the pixels of a predicted and a true map; see :func:`segadapt.pieces.confusion.confusion_counts`.
+
+        Args:
+            prediction, label: maps of equal shape.
+            check: whether the values of ``label`` are still to be checked.
 
         Raises:
             ValueError: the shapes differ.
             RequestError: the label map holds a value that is neither a class nor IGNORE.
         """
-        require_classes(label, self.classes)  # before the transfer: on a GPU the check would wait
-        counted = confusion_counts(prediction, label.to(self.counts.device), self.classes, check=False)
+        if check:
+            require_classes(label, self.classes)  # before the transfer: on a GPU the check would wait
+        there = label.to(self.counts.device, non_blocking=True)
+        counted = confusion_counts(prediction, there, self.classes, check=False)
         self.counts += counted[: self.classes]
 
     def scores(self, space: LabelSpace) -> Scores:

@@ -8,17 +8,16 @@ PNG or JPEG file can be read in no other order.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from segadapt.core.files import write_bytes
@@ -28,12 +27,13 @@ from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import picture_size
 from segadapt.data.files.raster import Raster, has_rasterio
 from segadapt.data.files.raster_picture import Reader, Viewer, is_upright
-from segadapt.data.files.raster_writing import RGB, RasterRows, raster_rows
 from segadapt.data.files.tiff_head import tiff_head
 from segadapt.data.files.writing import encode_picture
 from segadapt.data.resize import Resize, resize_image
+from segadapt.data.streaming import Behind, size_of
 from segadapt.evaluation.blending import Blend
 from segadapt.evaluation.placing import Places
+from segadapt.evaluation.raster_outputs import RasterOutputs
 from segadapt.evaluation.results import JPEG_QUALITY, Look
 from segadapt.evaluation.strips import Overview, Strips
 from segadapt.evaluation.tiling import OVERLAP, View, plan_axis, view_by_size
@@ -77,10 +77,8 @@ def is_mosaic(path: Path) -> bool:
     if head is not None:
         large = head.size[0] * head.size[1] > MOSAIC_PIXELS
         return large or (head.georeferenced and (has_rasterio() or not head.plain))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as large as that is what is asked here
-        height, width = _size_of(path)
-        return height * width > MOSAIC_PIXELS and is_upright(path)
+    height, width = _size_of(path)
+    return height * width > MOSAIC_PIXELS and is_upright(path)
 
 
 def without_place(images: Sequence[Path]) -> tuple[str, ...]:
@@ -138,14 +136,14 @@ def plan_mosaics(
 
 def predict_mosaics(
     mosaics: Mapping[Path, Mosaic], places: Places, look: Look, progress: Callable[[], None]
-) -> list[str]:
+) -> dict[str, str]:
     """Predict mosaics, see :meth:`Mosaic.predict`; return a line for each of them that is damaged."""
-    damaged = []
+    damaged = {}
     for path, mosaic in mosaics.items():
         try:
             mosaic.predict(places[path], look, progress)
         except DamagedFile as problem:
-            damaged.append(str(problem))
+            damaged[str(path)] = str(problem)
     return damaged
 
 
@@ -235,23 +233,34 @@ class Mosaic:
         with Raster(self.path) as raster, ExitStack() as stack:
             overview = Overview(self.size)
             reader = self._reader or Viewer(raster)
-            outputs = _Outputs(stack, files, raster, look)
-            for first, labels, confidence, valid in self._rows(raster, reader, overview, progress):
-                if valid is not None:
-                    labels[~valid], confidence[~valid] = IGNORE, 0
-                overview.add_labels(first, labels)
-                outputs.add(labels, confidence)
+            outputs = RasterOutputs(stack, files, raster, look)
+
+            def write(rows: Rows) -> None:
+                if rows.valid is not None:
+                    rows.labels[~rows.valid], rows.confidence[~rows.valid] = IGNORE, 0
+                overview.add_labels(rows.first, rows.labels)
+                outputs.add(rows.labels, rows.confidence)
+
+            behind = stack.enter_context(Behind(threads=1))  # one, as rows are written from the top down
+            for rows in stack.enter_context(closing(self._rows(raster, reader, overview, progress))):
+                behind.add(partial(write, rows), holds=size_of(rows))
         if "overlay" in files:
             shown = look.overlay(overview.picture, overview.labels)
             write_bytes(files["overlay"], encode_picture(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]))
 
-    def _rows(self, raster: Raster, reader: Reader, overview: Overview, progress: Callable[[], None]) -> Iterator[Rows]:
+    def _rows(
+        self, raster: Raster, reader: Reader, overview: Overview, progress: Callable[[], None]
+    ) -> Generator[Rows]:
         """Yield all rows of pixels in their order, as soon as all tiles that show them are predicted."""
         if self._alone:
             yield self._whole(raster, reader, overview)
             progress()
             return
-        strips = Strips(raster, reader, self._y, self._x, overview)
+        with closing(Strips(raster, reader, self._y, self._x, overview)) as strips:
+            yield from self._tiled(strips, progress)
+
+    def _tiled(self, strips: Strips, progress: Callable[[], None]) -> Iterator[Rows]:
+        """Yield all rows of pixels of several tiles."""
         blended = Blend(self._model.classes, self._y, self._x, self._device, self._sums)
         done = 0
         for top, after in zip(self._y.starts, (*self._y.starts[1:], None), strict=True):
@@ -319,30 +328,3 @@ class Mosaic:
 
 def _bytes(confidence: Tensor) -> npt.NDArray[np.uint8]:
     return np.asarray((confidence * 255).round().byte().cpu().numpy())
-
-
-class _Outputs:
-    """The rasters that are written."""
-
-    def __init__(self, stack: ExitStack, files: Mapping[str, Path], like: Raster, look: Look) -> None:
-        masks = look.masks
-        self._tables = {"index": masks.table, "color": masks.color_table}
-        self._rows: dict[str, RasterRows] = {}
-        for kind, file in files.items():
-            table = self._tables.get(kind)
-            about: dict[str, Any] = {}
-            if table is not None and table.ndim == 2:
-                about = {"colours": RGB, "description": masks.color_stamp.text() if masks.color_stamp.colors else ""}
-            elif table is not None:
-                about = {"dtype": str(table.dtype), "nodata": masks.ignored, "description": masks.stamp.text()}
-                if table.dtype == np.uint8:
-                    palette = np.zeros((256, 3), np.uint8)
-                    palette[table] = masks.color_table
-                    about["palette"] = palette
-            if kind != "overlay":
-                self._rows[kind] = stack.enter_context(raster_rows(file, like.size, like, **about))
-
-    def add(self, labels: LabelMap, confidence: npt.NDArray[np.uint8]) -> None:
-        """Add rows of train ids and confidences below those that came before."""
-        for kind, rows in self._rows.items():
-            rows.add(self._tables[kind][labels] if kind in self._tables else confidence)

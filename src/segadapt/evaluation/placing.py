@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from segadapt.core.names import require_ids
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.inputs import Inputs
 from segadapt.evaluation.video import video_ending
@@ -62,6 +63,8 @@ def result_places(
     if still:
         name = next(f for files in places.values() for f in files.values() if _key(f) in still)
         raise RequestError(f"two images would both be predicted into '{name}'; rename one of them")
+    named_so = (file for files in places.values() for file in files.values())
+    require_ids((file.relative_to(output).as_posix() for file in named_so), "predict", room=0)
     return places
 
 

@@ -19,20 +19,20 @@ from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.masks.mask_format import mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
-from segadapt.data.streaming import ordered_map
+from segadapt.engine.together import Together
 from segadapt.errors import RequestError
-from segadapt.evaluation.inputs import Given, Inputs, find_inputs
+from segadapt.evaluation.inputs import Given, find_inputs
 from segadapt.evaluation.mosaic import plan_mosaics, predict_mosaics, with_rasters, without_place
 from segadapt.evaluation.placing import IMAGE_KINDS, VIDEO_KINDS, Places, require_free, require_kinds, result_places
-from segadapt.evaluation.predict_video import predict_videos, with_path
+from segadapt.evaluation.predict_video import Film, predict_videos, with_path
+from segadapt.evaluation.predictor import Predicted, Predictor, predict_each
 from segadapt.evaluation.results import Look, Prediction
-from segadapt.evaluation.scoring import Progress, working_image
+from segadapt.evaluation.scoring import Progress
 from segadapt.evaluation.tiling import View
 from segadapt.evaluation.video import video_facts
 from segadapt.labels import LabelSpace
-from segadapt.models.inference import InferenceConfig, predict_labels
+from segadapt.models.inference import InferenceConfig
 from segadapt.models.segmenter import Segmenter
-from segadapt.pieces.images import to_batch
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,8 @@ def predict_array(
         device: where to compute; where the model is if None.
         size: working size to which the image is brought first.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != model.bands or not image.size:
-        what = "an RGB" if model.bands == 3 else "an"
-        raise RequestError(
-            f"an image must be {what} array [height, width, {model.bands}] of uint8, not {list(image.shape)} of "
-            f"{image.dtype}"
-        )
-    config = config or InferenceConfig()
-    if device is None:
-        device = next(model.parameters()).device
-    model.to(device)
-    batch = to_batch(working_image(image, size, config), device)
-    label, confidence = predict_labels(model, batch, (image.shape[0], image.shape[1]), config)
-    return Prediction(label[0].cpu().numpy(), confidence[0].cpu().numpy())
+    predictor = Predictor.of(model, config, device, size)
+    return predictor.predicted(predictor.prepared(image), (image.shape[0], image.shape[1])).fetched()
 
 
 def predict_path(
@@ -115,6 +104,7 @@ def predict_path(
     made_by: Mapping[str, Any] | None = None,
     view: View | None = None,
     progress: Progress | None = None,
+    together: Together | None = None,
 ) -> PredictionSummary:
     """Predict images and videos: files, folders with their sub-folders, and patterns.
 
@@ -152,6 +142,8 @@ def predict_path(
         made_by: provenance of the model, for the legend.
         view: how images that are predicted in tiles are shown; None brings them to ``size``, like any other.
         progress: called after every image, tile and frame with (done, total); the total of frames may be an estimate.
+        together: processes that share the images and videos; the files and the summary are those of one process, and
+            ``progress`` counts the share of each.
 
     Raises:
         RequestError: nothing to predict, results in the way, or not a single input readable.
@@ -172,27 +164,32 @@ def predict_path(
     require_free((file for files in places.values() for file in files.values()), places, overwrite)
     require_legend_place(output, legend, overwrite)
 
-    def predicted(image: Picture) -> Prediction:
-        return predict_array(model, image, config, device, size=size)
-
-    steps = _Steps(inputs, every, progress, sum(mosaic.tiles - 1 for mosaic in mosaics.values()))
-    skipped = [*damaged.values(), *predict_mosaics(mosaics, places, look, steps.advance)]
-    skipped += _predict_images(plain, places, reader or read_picture, predicted, look, steps.advance)
-    count = len(inputs.images) - len(skipped)
+    together = together or Together()
+    together.meet()  # nothing is written before all have looked for what is in the way
+    predictor = Predictor.of(model, config, device, size)
+    mine = {path: mosaics[path] for path in together.share([*mosaics])}
+    images, videos = together.share(plain), together.share(inputs.videos)
+    steps = _Steps(len(images) + sum(mosaic.tiles for mosaic in mine.values()), videos, every, progress, together)
+    failed = predict_mosaics(mine, places, look, steps.advance)
+    failed |= _predict_images(images, predictor, places, reader or read_picture, look, steps.advance)
     films, unreadable = predict_videos(
-        inputs.videos, places, video_kinds, predicted, look, every=every, progress=steps.advance
+        videos, places, video_kinds, predictor, look, every=every, progress=steps.advance
     )
-    skipped += unreadable
+    failed, films = together.merged(failed | unreadable), together.merged(films)
+    skipped = [*damaged.values(), *(failed[str(p)] for p in (*mosaics, *plain, *inputs.videos) if str(p) in failed)]
     if len(skipped) == len(inputs):
         raise RequestError(f"none of the {len(inputs)} files can be read; the first: {skipped[0]}")
-    write_legend(output, legend, overwrite)
+    if together.main:
+        write_legend(output, legend, overwrite)
+    together.meet()
+    made = [Film(*films[str(path)]) for path in inputs.videos if str(path) in films]
     return PredictionSummary(
-        count=count,
-        videos=len(films),
-        frames=sum(film.frames for film in films),
+        count=len(inputs.images) - len(skipped) + len(inputs.videos) - len(made),
+        videos=len(made),
+        frames=sum(film.frames for film in made),
         skipped=tuple(skipped),
         mosaics=tuple(map(str, mosaics.values())),
-        cut=tuple(film.cut for film in films if film.cut),
+        cut=tuple(film.cut for film in made if film.cut),
         left_out=(*inputs.left_out, *without_place(plain)),
         seconds=round(time.monotonic() - started, 3),
         output=str(output),
@@ -222,43 +219,44 @@ def _require_films(videos: Sequence[Path], model: Segmenter, every: int) -> None
 
 def _predict_images(
     paths: Sequence[Path],
+    predictor: Predictor,
     places: Places,
     read: Callable[[Path], Picture],
-    predict: Callable[[Picture], Prediction],
     look: Look,
     progress: Callable[[], None],
-) -> list[str]:
+) -> dict[str, str]:
     """Predict images that fit into memory, and write their results; return a line for each that cannot be read."""
+    unreadable = {}
 
-    def read_or_problem(path: Path) -> tuple[Path, Picture | DamagedFile]:
-        try:
-            return path, read(path)
-        except DamagedFile as problem:
-            return path, problem
+    def write(path: Path, image: Picture, made: Predicted) -> None:
+        prediction = made.fetched()
+        for kind, file in places[path].items():
+            write_bytes(file, look.encoded(kind, image, prediction))
 
-    skipped = []
-    for path, image in ordered_map(read_or_problem, paths, threads=1, ahead=1):
-        if isinstance(image, DamagedFile):
-            skipped.append(with_path(image, path))
-        else:
-            prediction = predict(image)
-            for kind, file in places[path].items():
-                write_bytes(file, look.encoded(kind, image, prediction))
-        progress()
-    return skipped
+    def damaged(path: Path, problem: DamagedFile) -> None:
+        unreadable[str(path)] = with_path(problem, path)
+
+    predict_each(predictor, paths, read, write, damaged, progress)
+    return unreadable
 
 
 class _Steps:
-    """Counts images and frames; the number of frames of a video is an estimate, or unknown."""
+    """Counts images, tiles and frames; the number of frames of a video is an estimate, or unknown.
 
-    def __init__(self, inputs: Inputs, every: int, progress: Progress | None, tiles: int):
-        self._done, self._progress = 0, progress
-        self._total = len(inputs.images) + tiles
-        for path in inputs.videos if progress is not None else ():
+    After each of them this process looks whether the others go on.
+    """
+
+    def __init__(
+        self, known: int, videos: Sequence[Path], every: int, progress: Progress | None, together: Together
+    ) -> None:
+        self._done, self._total = 0, known
+        self._progress, self._together = progress, together
+        for path in videos if progress is not None else ():
             with contextlib.suppress(DamagedFile):  # said when it is predicted
                 self._total += -(-(video_facts(path).frames or 0) // every)
 
     def advance(self) -> None:
+        self._together.look()
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, max(self._done, self._total))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segadapt.core.files import write_bytes
 from segadapt.data.dataset import DamagedFile, Picture
+from segadapt.data.streaming import Behind, size_of
 from segadapt.evaluation.placing import ENDINGS, FRAMES, Places
-from segadapt.evaluation.results import Look, Prediction
+from segadapt.evaluation.predictor import Predicted, Predictor
+from segadapt.evaluation.results import Look
 from segadapt.evaluation.video import read_frames, video_facts, write_video
 
-Predict = Callable[[Picture], Prediction]
 _FRAME = re.compile(rf"\d{{6,}}({'|'.join(map(re.escape, ENDINGS.values()))})")
 _SLACK, _SHARE = 2, 0.02
 """Frames, and share of them, by which the number that a video claims may be too high: it is an estimate in some."""
@@ -31,19 +33,19 @@ def predict_video(
     path: Path,
     places: Mapping[str, Path],
     kinds: Sequence[str],
-    predict: Predict,
+    predictor: Predictor,
     look: Look,
     *,
     every: int = 1,
     progress: Callable[[], None] = lambda: None,
 ) -> Film:
-    """Predict the frames of a video one after another, and write each kind of results.
+    """Predict the frames of a video one after another, and write each kind of results, in threads.
 
     Args:
         path: the video.
         places: where results go: ``overlay`` is a video, ``frames`` the folder of all other kinds.
         kinds: kinds of results.
-        predict: returns the prediction of a frame.
+        predictor: predicts the frames.
         look: how predictions are shown.
         every: predict each n-th frame only.
         progress: called after every frame.
@@ -54,18 +56,26 @@ def predict_video(
     """
     facts = video_facts(path)
     done, last = 0, -1
+    pictures = [kind for kind in kinds if kind != "overlay"] if FRAMES in places else []
     with contextlib.ExitStack() as stack:
         add = stack.enter_context(write_video(places["overlay"], facts.rate / every)) if "overlay" in places else None
+        film, behind = stack.enter_context(Behind(threads=1)), stack.enter_context(Behind())
+
+        def write(number: int, image: Picture, made: Predicted) -> Picture | None:
+            prediction = made.fetched()
+            for kind in pictures:
+                write_bytes(places[FRAMES] / f"{number:06d}{ENDINGS[kind]}", look.encoded(kind, image, prediction))
+            return look.overlay(image, prediction.labels) if add is not None else None
+
+        def append(overlay: Picture | None) -> None:
+            if overlay is not None and add is not None:
+                film.add(partial(add, overlay), holds=overlay.nbytes)
+
         for number, image in read_frames(path, every):
             if not done and FRAMES in places:
                 _remove_earlier(places[FRAMES])
-            prediction = predict(image)
-            if add is not None:
-                add(look.overlay(image, prediction.labels))
-            for kind in kinds if FRAMES in places else ():
-                if kind != "overlay":
-                    file = places[FRAMES] / f"{number:06d}{ENDINGS[kind]}"
-                    write_bytes(file, look.encoded(kind, image, prediction))
+            made = predictor.predicted(predictor.prepared(image), (image.shape[0], image.shape[1]))
+            behind.add(partial(write, number, image, made), append, holds=size_of((image, *made)))
             done, last = done + 1, number
             progress()
         if not done:
@@ -76,15 +86,15 @@ def predict_video(
 
 
 def predict_videos(
-    paths: Sequence[Path], places: Places, kinds: Sequence[str], predict: Predict, look: Look, **how: Any
-) -> tuple[list[Film], list[str]]:
+    paths: Sequence[Path], places: Places, kinds: Sequence[str], predictor: Predictor, look: Look, **how: Any
+) -> tuple[dict[str, Film], dict[str, str]]:
     """Predict several videos by :func:`predict_video`; also return a line for each that cannot be read."""
-    films, unreadable = [], []
+    films, unreadable = {}, {}
     for path in paths:
         try:
-            films.append(predict_video(path, places[path], kinds, predict, look, **how))
+            films[str(path)] = predict_video(path, places[path], kinds, predictor, look, **how)
         except DamagedFile as problem:
-            unreadable.append(with_path(problem, path))
+            unreadable[str(path)] = with_path(problem, path)
     return films, unreadable
 
 

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from segadapt.data.dataset import Dataset, Picture
 from segadapt.data.resize import Resize, resize_image
-from segadapt.data.streaming import ordered_map
+from segadapt.data.streaming import HELD, ordered_map
 from segadapt.errors import RequestError
 from segadapt.evaluation.metrics import ConfusionMatrix, Scores
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
-from segadapt.pieces.images import to_batch
+from segadapt.pieces.confusion import require_classes
+from segadapt.pieces.images import for_device, to_batch
 
 Progress = Callable[[int, int], None]
 """Called after every image with (done, total)."""
@@ -61,17 +61,18 @@ def evaluate(
     model.to(device)
     matrix = ConfusionMatrix(model.classes, device)
 
-    def read(index: int) -> tuple[Picture, Tensor, str]:
-        label = torch.from_numpy(np.ascontiguousarray(dataset.label(index)))
-        return working_image(dataset.image(index), size, config), label, dataset.items[index].id
+    def read(index: int) -> tuple[Tensor, Tensor]:
+        label = for_device(dataset.label(index), device)
+        try:
+            require_classes(label, model.classes)
+        except RequestError as problem:
+            raise RequestError(f"{dataset.name}: '{dataset.items[index].id}': {problem}") from None
+        return for_device(working_image(dataset.image(index), size, config), device), label
 
-    for done, (image, label, name) in enumerate(ordered_map(read, range(len(dataset)), threads=1, ahead=1), start=1):
+    for done, (image, label) in enumerate(ordered_map(read, range(len(dataset)), memory=HELD), start=1):
         with autocast():
             prediction, _ = predict_labels(model, to_batch(image, device), (label.shape[0], label.shape[1]), config)
-        try:
-            matrix.update(prediction[0], label)
-        except RequestError as problem:
-            raise RequestError(f"{dataset.name}: '{name}': {problem}") from None
+        matrix.update(prediction[0], label, check=False)
         if progress is not None:
             progress(done, len(dataset))
     if reduce is not None:

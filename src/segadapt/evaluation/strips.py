@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +13,7 @@ from segadapt.data.dataset import Picture
 from segadapt.data.files.raster import Raster, Window
 from segadapt.data.files.raster_picture import Reader
 from segadapt.data.resize import resize_image
+from segadapt.data.streaming import ordered_map
 from segadapt.evaluation.tiling import Axis
 from segadapt.labels import IGNORE, LabelMap
 
@@ -54,8 +58,27 @@ class Overview:
         small[place : place + len(taken)] = taken
 
 
+class _Chunk(NamedTuple):
+    """Some units of rows.
+
+    Attributes:
+        last: unit that follows.
+        rows: picture at the network's scale, of whole units.
+        mask: what is data, packed; ``masked``: whether the file says so.
+        filled: [units, units of a row], which units have data.
+    """
+
+    last: int
+    rows: Picture
+    mask: npt.NDArray[np.uint8]
+    filled: npt.NDArray[np.bool_]
+    masked: bool
+
+
 class Strips:
     """Rows of the picture and of what is data in it; rows are read once and forgotten when they are no longer needed.
+
+    A thread reads the rows to come; :meth:`close` waits for it, and must be called before the file is closed.
 
     Args:
         raster: the open file.
@@ -67,20 +90,33 @@ class Strips:
     def __init__(self, raster: Raster, reader: Reader, y: Axis, x: Axis, overview: Overview) -> None:
         self._raster, self._reader, self._y, self._x, self._overview = raster, reader, y, x, overview
         self._read = 0  # units
+        self._chunks = ordered_map(self._chunk, self._plan(), threads=1, ahead=1)
         self._first, self._rows = 0, [np.zeros((0, 0, 0), np.uint8)]
         self._filled = np.zeros((0, x.units), bool)
         self._masked = False
         self._masked_from, self._masks = 0, [np.zeros((0, -(-x.length // 8)), np.uint8)]
 
+    def close(self) -> None:
+        """Stop reading."""
+        self._chunks.close()
+
     def read_to(self, last: int) -> None:
-        """Read rows until all units before ``last`` are in memory."""
+        """Wait until all units before ``last`` are in memory; called for the end of each row of tiles, in order."""
+        while self._read < last:
+            self._append(next(self._chunks))
+
+    def _plan(self) -> Iterator[tuple[int, int]]:
+        """Yield first and last unit of what is read at a time, up to the end of each row of tiles."""
         row = self._y.pixels * self._x.length * self._raster.dtype.itemsize * self._raster.bands
         step = max(1, READ_BYTES // row)
         block = -(-self._raster.block[0] // self._y.pixels)
         if block * row <= 4 * READ_BYTES:
             step = max(step, block)  # so that no block is decoded more than twice
-        while self._read < last:
-            self._chunk(self._read, min(self._read + step, last))
+        read = 0
+        for end in (top + self._y.tile for top in self._y.starts):
+            while read < end:
+                yield read, min(read + step, end)
+                read = min(read + step, end)
 
     def tile(self, top: int, left: int) -> Picture | None:
         """Return the tile [h, w, C] whose first unit is (top, left), at the network's scale; None without any data."""
@@ -110,8 +146,9 @@ class Strips:
         self._masks = [self._joined(self._masks)[masked - self._masked_from :].copy()]
         self._masked_from = masked
 
-    def _chunk(self, first: int, last: int) -> None:
-        y, x = self._y, self._x
+    def _chunk(self, units: tuple[int, int]) -> _Chunk:
+        """Read some units of rows, in a thread."""
+        (first, last), y, x = units, self._y, self._x
         top, bottom = first * y.pixels, min(last * y.pixels, y.length)
         picture, valid = self._reader(self._raster, Window(top, 0, bottom - top, x.length))
         self._overview.add_picture(top, picture)
@@ -119,14 +156,19 @@ class Strips:
         if any(missing):
             picture = np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
         kept = ((last - first) * y.kept, x.units * x.kept)
-        self._rows.append(resize_image(np.ascontiguousarray(picture), kept))
-        self._masked = self._masked or valid is not None
         mask = np.ones((bottom - top, x.length), bool) if valid is None else valid
-        self._masks.append(np.packbits(mask, axis=1))
         whole = np.pad(mask, ((0, missing[0]), (0, missing[1])))
-        filled = whole.reshape(last - first, y.pixels, x.units, x.pixels).any((1, 3))
-        self._filled = np.concatenate([self._filled, filled])
-        self._read = last
+        filled = np.asarray(whole.reshape(last - first, y.pixels, x.units, x.pixels).any((1, 3)))
+        rows = resize_image(np.ascontiguousarray(picture), kept)
+        return _Chunk(last, rows, np.packbits(mask, axis=1), filled, valid is not None)
+
+    def _append(self, chunk: _Chunk) -> None:
+        """Take over what was read."""
+        self._rows.append(chunk.rows)
+        self._masks.append(chunk.mask)
+        self._masked = self._masked or chunk.masked
+        self._filled = np.concatenate([self._filled, chunk.filled])
+        self._read = chunk.last
 
     @staticmethod
     def _joined(parts: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:

@@ -5,6 +5,7 @@ The sources of these formats stand in docs/data.md; no server has been asked.
 
 from __future__ import annotations
 
+import itertools
 import time
 import zipfile
 from collections.abc import Mapping
@@ -17,17 +18,17 @@ import numpy.typing as npt
 import torch
 
 from segadapt.core.files import replacing, write_bytes
-from segadapt.data.dataset import Picture
+from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.decode import read_picture
 from segadapt.data.files.writing import encode_index_png, encode_picture
 from segadapt.data.masks.mask_format import mask_format
 from segadapt.data.readers import open_dataset
 from segadapt.data.resize import Resize
-from segadapt.data.streaming import ordered_map
+from segadapt.engine.together import Together
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.inputs import find_inputs
 from segadapt.evaluation.placing import require_free
-from segadapt.evaluation.predict import predict_array
+from segadapt.evaluation.predictor import Predicted, Predictor, predict_each
 from segadapt.evaluation.scoring import Progress
 from segadapt.labels import CITYSCAPES, LabelMap, LabelSpace
 from segadapt.models.inference import InferenceConfig
@@ -103,6 +104,7 @@ def predict_submission(
     archive: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    together: Together | None = None,
 ) -> SubmissionSummary:
     """Predict the test images of a benchmark into the files that its server wants.
 
@@ -121,6 +123,7 @@ def predict_submission(
         archive: also write ``output`` with the ending .zip.
         overwrite: replace files that exist; otherwise their presence is an error.
         progress: called after every image with (done, total).
+        together: processes that share the images; ``progress`` counts the share of each.
 
     Raises:
         RequestError: unknown server, another label space, no images, files in the way, or an image
@@ -133,15 +136,29 @@ def predict_submission(
     packed = output.with_name(f"{output.name}.zip") if archive else None
     _require_own_folder(output, packed, server, images, overwrite)
     table = _ids(space, server)
-    for done, (path, image) in enumerate(ordered_map(_read, images, threads=1, ahead=1), start=1):
-        label, confidence = predict_array(model, image, config, device, size=size)
+    together = together or Together()
+    together.meet()  # nothing is written before all have looked for what is in the way
+    mine, numbers = together.share(images), itertools.count(1)
+
+    def write(path: Path, _: Picture, made: Predicted) -> None:
+        label, confidence = made.fetched()
         for folder, holds in server.folders.items():
             content = encode_index_png(table[label]) if holds == LABELS else _confidence_png(confidence)
             write_bytes(output / folder / _name(path), content)
+
+    def refuse(_: Path, problem: DamagedFile) -> None:
+        raise problem
+
+    def advance() -> None:
+        together.look()
         if progress is not None:
-            progress(done, len(images))
-    if packed is not None:
+            progress(next(numbers), len(mine))
+
+    predict_each(Predictor.of(model, config, device, size), mine, read_picture, write, refuse, advance)
+    together.meet()
+    if packed is not None and together.main:
         _pack(output, packed, server, images)
+    together.meet()
     seconds = round(time.monotonic() - started, 3)
     return SubmissionSummary(
         benchmark=benchmark,
@@ -205,10 +222,6 @@ def _require_own_folder(output: Path, packed: Path | None, server: Server, image
     strangers = sorted(p for p in output.rglob("*.png") if p not in wanted) if output.is_dir() else []
     if strangers:
         raise RequestError(f"'{strangers[0]}' is not part of this submission; name another output folder")
-
-
-def _read(path: Path) -> tuple[Path, Picture]:
-    return path, read_picture(path)
 
 
 def _confidence_png(confidence: npt.NDArray[np.float32]) -> bytes:

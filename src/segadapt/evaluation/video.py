@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 
 from segadapt.core.files import replacing
+from segadapt.core.reading import require_file
 from segadapt.data.dataset import DamagedFile, Picture
-from segadapt.data.streaming import ordered_map
+from segadapt.data.streaming import HELD, ordered_map
 from segadapt.errors import RequestError, RunError
 
 VIDEO_SUFFIXES = (
@@ -59,7 +60,7 @@ def video_facts(path: Path) -> VideoFacts:
 def read_frames(path: Path, every: int = 1) -> Iterator[tuple[int, Picture]]:
     """Yield number and RGB picture [H, W, 3] of the frames of a video, turned as the file says, as players show them.
 
-    The next frame is decoded while the caller works on one; no others are held.
+    The next frames are decoded while the caller works on one.
 
     Args:
         path: the video.
@@ -69,18 +70,22 @@ def read_frames(path: Path, every: int = 1) -> Iterator[tuple[int, Picture]]:
         DamagedFile: not one frame can be read.
     """
     with contextlib.closing(_Capture(path)) as capture:
-        for number, frame in enumerate(
-            ordered_map(lambda _: capture.read(every), itertools.count(), threads=1, ahead=1)
-        ):
-            if frame is None:
-                break
-            yield number * every, frame
+        frames = ordered_map(lambda _: capture.read(every), itertools.count(), threads=1, ahead=4, memory=HELD)
+        with contextlib.closing(frames):  # before the file is
+            for number, frame in enumerate(frames):
+                if frame is None:
+                    break
+                yield number * every, frame
 
 
 class _Capture:
     def __init__(self, path: Path):
         _hush()
         self._path = path
+        try:
+            require_file(path)
+        except OSError as problem:
+            raise DamagedFile(f"{path} cannot be read: {problem.strerror or problem}") from None
         # An absolute path: in a relative one ffmpeg takes what is before a colon for a protocol.
         self._file = cv2.VideoCapture(str(path.absolute()))
         self._file.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)

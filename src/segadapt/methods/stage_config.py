@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from segadapt.core.names import file_name
 from segadapt.core.settings import Scaling, Settings
 from segadapt.data.loader import Augmentation
 from segadapt.models.build import ModelConfig
@@ -135,6 +136,11 @@ class StageConfig(Settings):
     length: Annotated[Share, BeforeValidator(lambda given: 1.0 if given is None else given)] = 1.0
     short: Laid = Field(default_factory=dict)
     WITHOUT_SOURCE: ClassVar[Without] = None
+
+    @field_validator("name")
+    @classmethod
+    def _name_of_a_folder(cls, name: str) -> str:
+        return file_name(name, "stage")
 
     @model_validator(mode="after")
     def _network_from_scratch(self) -> StageConfig:

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from segadapt.core.alike import alike
 from segadapt.errors import RequestError
-from segadapt.labels import LabelSpace, alike
+from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.store import LoadedModel, stored_space

@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from segadapt.core.files import replacing
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter, require_rebuildable
+from segadapt.models.metadata import checked_metadata, described_network, parsed, require_plain
 from segadapt.models.prototype_net import PrototypeNet
+from segadapt.models.sealing import require_whole, save_sealed
 from segadapt.models.segmenter import Segmenter
 
 FORMAT = "segadapt-model-1"
@@ -100,7 +101,9 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
     tensors, metadata = _read(path)
     if metadata.get("format") != FORMAT:
         raise RequestError(f"'{path}' holds tensors but not a segadapt model; use it as model.weights instead")
-    model = build_segmenter(**json.loads(metadata["description"]))
+    told = checked_metadata(metadata, f"'{path}'")
+    with described_network(f"'{path}'", _bytes_of(tensors)):
+        model = build_segmenter(**told.description)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as problem:
@@ -108,8 +111,8 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
             f"'{path}' holds other parameters than the network '{model.architecture.get('name')}' has here: "
             f"{str(problem).splitlines()[-1].strip()}; the module or package that it was trained with is needed"
         ) from problem
-    space = LabelSpace.from_json(metadata["space"])
-    return LoadedModel(model.to(device).eval(), space, json.loads(metadata["provenance"]))
+    require_whole(path, tensors, metadata)
+    return LoadedModel(model.to(device).eval(), told.space, told.provenance)
 
 
 def save_prototypes(path: Path, view: PrototypeNet) -> None:
@@ -129,10 +132,14 @@ def load_prototypes(path: Path, base: Segmenter) -> PrototypeNet:
     tensors, metadata = _read(path)
     if metadata.get("format") != PROTOTYPES_FORMAT:
         raise RequestError(f"'{path}' holds no prototypes; give the {PROTOTYPES} of a stage that learnt some")
-    view = PrototypeNet(base, **json.loads(metadata["settings"]))
+    settings = parsed(metadata.get("settings", ""), "settings", f"'{path}'")
+    require_plain(settings, "settings", f"'{path}'")
+    with described_network(f"'{path}'", _bytes_of(tensors)):
+        view = PrototypeNet(base, **settings)
     own = {k: v.shape for k, v in view.state_dict().items() if not k.startswith("base.")}
     if own != {k: v.shape for k, v in tensors.items()}:
         raise RequestError(f"'{path}' was made for a network with other features or classes")
+    require_whole(path, tensors, metadata)
     view.load_state_dict(tensors, strict=False)
     return view.to(next(base.parameters()).device).eval()
 
@@ -165,7 +172,11 @@ def stored_space(path: Path) -> LabelSpace | None:
 
 
 def model_head(path: Path) -> tuple[LabelSpace, dict[str, Any]] | None:
-    """Return classes and provenance of a model file from its head, without its weights; None for any other file."""
+    """Return classes and provenance of a model file from its head, without its weights; None for any other file.
+
+    Raises:
+        RequestError: it is a model file, but its head is damaged.
+    """
     if path.suffix != ".safetensors":
         return None
     try:
@@ -175,7 +186,8 @@ def model_head(path: Path) -> tuple[LabelSpace, dict[str, Any]] | None:
         return None
     if metadata.get("format") != FORMAT:
         return None
-    return LabelSpace.from_json(metadata["space"]), json.loads(metadata["provenance"])
+    told = checked_metadata(metadata, f"'{path}'")
+    return told.space, told.provenance
 
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -188,7 +200,11 @@ def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) ->
         tensors[key] = tensor.clone() if place in written else tensor  # a file cannot hold tied parameters as one
         written.add(place)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_sealed(temporary, tensors, metadata)
+
+
+def _bytes_of(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

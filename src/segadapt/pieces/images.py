@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+
+def for_device(values: npt.NDArray[Any], device: torch.device | str) -> Tensor:
+    """Return an array as a tensor that ``to(device, non_blocking=True)`` sends to a device without waiting for it.
+
+    For a GPU it is copied to memory that the GPU reads by itself; so call this in the thread that decodes.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
 
 
 def to_batch(image: npt.NDArray[np.uint8] | Tensor, device: torch.device | str) -> Tensor:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -142,8 +140,8 @@ def soft_labels(probabilities: Tensor, thresholds: Tensor, alpha: float) -> tupl
     return soft, kept
 
 
-def encode_scores(log_probabilities: Tensor, positions: int = STORED_POSITIONS) -> npt.NDArray[np.float16]:
-    """Return the compact form of the log-probabilities of one image.
+def encode_scores(log_probabilities: Tensor, positions: int = STORED_POSITIONS) -> Tensor:
+    """Return the compact form of the log-probabilities of one image, a new tensor on their device.
 
     Maps of more than ``positions`` places are averaged down (:func:`fitting_scores`): a 1024 x 2048
     image ends at stride 8 or wider, which is 1.26 MB with 19 classes. Log-probabilities, rather than
@@ -157,8 +155,7 @@ def encode_scores(log_probabilities: Tensor, positions: int = STORED_POSITIONS) 
     Returns:
         [K, h', w'] float16.
     """
-    scores = fitting_scores(log_probabilities.detach().float().clamp(min=_LEAST_LOG), positions)
-    return scores.to("cpu", torch.float16).numpy()
+    return fitting_scores(log_probabilities.detach().float().clamp(min=_LEAST_LOG), positions).half()
 
 
 def fitting_scores(scores: Tensor, positions: int = STORED_POSITIONS) -> Tensor:

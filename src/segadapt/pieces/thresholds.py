@@ -81,6 +81,7 @@ class ClassThresholds(nn.Module):
     _above: Tensor
     _bin: Tensor
     _bits: Tensor
+    _refused: Tensor
 
     def __init__(self, classes: int, portion: float, every: int = 1, pooled: bool = False):
         super().__init__()
@@ -93,11 +94,12 @@ class ClassThresholds(nn.Module):
         self.register_buffer("histogram", torch.zeros(classes, _BINS, dtype=torch.int64))
         for name in ("counts", "ranked", "selected", "_above", "_bits"):
             self.register_buffer(name, torch.zeros(classes, dtype=torch.int64))
+        self.register_buffer("_refused", torch.zeros((), dtype=torch.int64))
         self.register_buffer("_bin", torch.zeros(classes, dtype=torch.int32))
 
     @torch.no_grad()
     def count(self, confidence: Tensor, predicted: Tensor) -> None:
-        """Add pixels to the current look.
+        """Add pixels to the current look; a GPU is not waited for unless ``every`` is above 1.
 
         Args:
             confidence: [B, H, W], or the [H, W] or [N] pixels of one image; finite. Ranked as
@@ -105,7 +107,7 @@ class ClassThresholds(nn.Module):
             predicted: the class of each pixel in the same shape, any integer type, 0 .. K-1.
 
         Raises:
-            ValueError: all looks are closed, or a class is not below K.
+            ValueError: all looks are closed, or a class is not below K; of values on a GPU, :meth:`next_look` says so.
         """
         if self.exact:
             raise ValueError("the thresholds are exact already; start with new ClassThresholds to count again")
@@ -114,20 +116,33 @@ class ClassThresholds(nn.Module):
         # abs() clears the sign that -0.0 and some NaN carry; it would count for another class.
         bits = confidence.reshape(-1).to(torch.float32).clamp(min=0).abs_().view(torch.int32)
         classes = predicted.reshape(-1).to(torch.int32)
-        leading = bits >> _LOW_BITS
-        if self.look == 0:
-            self._add(classes, leading)
-        else:
-            inside = leading == self._bin.index_select(0, classes)
-            self._add(classes[inside], bits[inside] & _LOW_MASK)
+        (self._count_on_gpu if bits.is_cuda else self._count_on_cpu)(classes, bits)
 
-    def _add(self, classes: Tensor, digit: Tensor) -> None:
+    def _count_on_cpu(self, classes: Tensor, bits: Tensor) -> None:
         """Count one digit of each value, per class."""
+        digit = bits >> _LOW_BITS
+        if self.look == 1:
+            inside = digit == self._bin.index_select(0, classes)
+            classes, digit = classes[inside], bits[inside] & _LOW_MASK
         keys = digit.add_(classes, alpha=_BINS)
         counted = torch.bincount(keys, minlength=self.histogram.numel())
         if counted.numel() != self.histogram.numel():
-            raise ValueError(f"a predicted class lies outside the {self.classes} classes of the thresholds")
+            raise ValueError(self._no_such_class())
         self.histogram += counted.view_as(self.histogram)
+
+    def _count_on_gpu(self, classes: Tensor, bits: Tensor) -> None:
+        """Count the same, and never wait to learn how many values or bins there are: :meth:`next_look` checks."""
+        there = classes < self.classes
+        classes, digit, counts = classes.clamp(max=self.classes - 1), bits >> _LOW_BITS, there
+        if self.look == 1:
+            counts = there & (digit == self._bin.index_select(0, classes))
+            digit = bits & _LOW_MASK
+        keys = digit.add_(classes, alpha=_BINS)
+        self.histogram.view(-1).index_add_(0, keys, counts.long())
+        self._refused += (~there).sum()
+
+    def _no_such_class(self) -> str:
+        return f"a predicted class lies outside the {self.classes} classes of the thresholds"
 
     def _subsample(self, confidence: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
         """Take every n-th pixel per class and image; the first look counts all pixels."""
@@ -157,10 +172,12 @@ class ClassThresholds(nn.Module):
         """Close the current look; return whether the same pixels must be counted again for the exact value.
 
         Raises:
-            ValueError: a confidence was not finite, or the second look saw other values.
+            ValueError: a confidence was not finite, a class was not below K, or the second look saw other values.
         """
         if self.exact:
             return False
+        if bool(self._refused):
+            raise ValueError(self._no_such_class())
         inside = self.histogram.sum(1)
         if self.look == 0:
             if bool(self.histogram[:, _FIRST_NON_FINITE_BIN:].any()):

@@ -21,8 +21,17 @@ from typing import Any
 
 import yaml
 
+from segadapt.core.reading import read_text
 from segadapt.errors import RequestError, nearest
-from segadapt.recipes.merging import TWO_LENGTHS, laid_by_user, merge, override, parse_yaml, resolved_stages
+from segadapt.recipes.merging import (
+    MOST_LINKS,
+    TWO_LENGTHS,
+    laid_by_user,
+    merge,
+    override,
+    parse_yaml,
+    resolved_stages,
+)
 
 __all__ = [
     "KnownMethods",
@@ -36,6 +45,8 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).parent
+_LARGEST = 1 << 20
+"""Bytes of the largest recipe."""
 
 KnownMethods = Callable[[], Iterable[str]]
 """Names the methods that other packages registered; only called for a recipe that does not ship."""
@@ -101,13 +112,13 @@ def _find(recipe: str | Path, known_methods: KnownMethods) -> dict[str, Any]:
     """Return the settings of a recipe; they share values with the cache."""
     name = str(recipe)
     if Path(name).suffix in (".yaml", ".yml"):
-        if not Path(name).is_file():
+        if not _is_file(Path(name)):
             raise RequestError(f"no recipe file '{name}'")
         return _read(Path(name), _task_of(Path(name)), known_methods)
     if (shipped := _shipped(name, known_methods)) is not None:
         return shipped
     own = Path(f"{name}.yaml")
-    if own.is_file() and not own.stem.startswith("_"):
+    if _is_file(own) and not own.stem.startswith("_"):
         return _read(own, _task_of(own), known_methods)
     if (outside := _outside(name, known_methods)) is not None:
         return outside
@@ -151,16 +162,19 @@ def _read(
     path: Path, task: str | None, known_methods: KnownMethods, above: tuple[tuple[Path, str | None], ...] = ()
 ) -> dict[str, Any]:
     """Return the settings of a file, read for a shipped task or for none, laid over the settings of its base."""
-    if (path, task) in above:
+    here = (path.resolve() if path.exists() else path, task)  # the same file may have many names: x/../x/recipe.yaml
+    if here in above:
         raise RequestError(f"recipe '{path}' builds on itself; change its base")
+    if len(above) > MOST_LINKS:
+        raise RequestError(f"recipe '{above[0][0]}' builds on more than {MOST_LINKS} files, one after the other")
     raw = dict(_parsed(path) if path.is_relative_to(ROOT) else _parse(path))
     base = raw.pop("base", None)
     if base is None:
         return raw
-    base, above = str(base), (*above, (path, task))
+    base, above = str(base), (*above, here)
     below: dict[str, Any] | None
     beside = path.parent / base if task is None else _file(task, base)
-    if beside is not None and beside.is_file():
+    if beside is not None and _is_file(beside):
         below = _read(beside, task or _task_of(beside), known_methods, above)
     else:
         below = _shipped(base, known_methods, above)
@@ -176,7 +190,15 @@ def _read(
 def _file(task: str, name: str) -> Path | None:
     """Return the file that a task reads under a name: its own, or the one of the nearest folder that it is like."""
     places = [ROOT / name] if "/" in name else [ROOT / folder / name for folder in _folders(task)]
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if _is_file(place)), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file; not for a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _folders(task: str) -> list[str]:
@@ -207,7 +229,9 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _parse(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds."""
     try:
-        raw = parse_yaml(path.read_text(encoding="utf-8-sig"))
+        raw = parse_yaml(read_text(path, _LARGEST))
+    except OSError as problem:
+        raise RequestError(f"recipe '{path}' cannot be read: {problem.strerror or problem}") from None
     except UnicodeDecodeError:
         raise RequestError(f"recipe '{path}' is not a text file in UTF-8; save it as one") from None
     except yaml.YAMLError as problem:

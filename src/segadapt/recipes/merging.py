@@ -14,12 +14,48 @@ OF_THE_STAGE = ("method", "like", "length", "short")
 """Settings of a stage that ``short`` of it does not hold."""
 FREE = ("arguments", "options", "merge", "extra")
 """Mappings whose keys are no settings of the library's own: null takes an entry out of them."""
+_DEEPEST = 64
+"""Levels of mappings and lists inside each other."""
+_MOST_VALUES = 100_000
+MOST_LINKS = 32
+"""Files that build on each other, or stages that are like each other, one after the other."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the value of a YAML text, with the parser in C where PyYAML has it."""
-    return yaml.load(text, _LOADER)
+    """Return the value of a YAML text, with the parser in C where PyYAML has it.
+
+    Raises:
+        yaml.YAMLError: it cannot be parsed, is nested too deeply, or holds a value that is none of its type, such as
+            the day 2020-99-99 or a number of 5000 digits.
+    """
+    try:
+        value = yaml.load(text, _LOADER)
+    except yaml.YAMLError:
+        raise
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except Exception as problem:  # a value that its tag or its form promises and that Python cannot make
+        raise yaml.YAMLError(" ".join(str(problem).split())[:200]) from None
+    _require_small(value)
+    return value
+
+
+def _require_small(value: Any) -> None:
+    """Refuse what nobody wrote by hand: a value inside itself, and aliases of aliases that unfold to millions."""
+    seen, level = 0, [value]
+    for _ in range(_DEEPEST):
+        below: list[Any] = []
+        for one in level:
+            inside = one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple | set) else ()
+            below.extend(inside)
+            seen += len(inside)
+            if seen > _MOST_VALUES:
+                raise yaml.YAMLError(f"it unfolds to more than {_MOST_VALUES:,} values")
+        if not below:
+            return
+        level = below
+    raise yaml.YAMLError("it is nested too deeply")
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,12 +104,17 @@ def laid_by_user(below: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
 def _has_length(name: Any, stages: Mapping[str, Any]) -> bool:
     """Return whether a stage, or one that it is like, has a length of its own."""
     seen: set[Any] = set()
-    while name not in seen and isinstance(stages.get(name), Mapping):
+    while _is_one_of(name, stages) and name not in seen and isinstance(stages[name], Mapping):
         if stages[name].get("length") is not None:
             return True
         seen.add(name)
         name = stages[name].get("like")
     return False
+
+
+def _is_one_of(name: Any, stages: Mapping[str, Any]) -> bool:
+    """Return whether a value is the name of a stage; a list or a mapping is none."""
+    return isinstance(name, str | int | float) and name in stages
 
 
 def override(raw: Mapping[str, Any], overrides: Sequence[str], settings: Collection[str]) -> dict[str, Any]:
@@ -145,7 +186,7 @@ def resolved_stages(raw: Mapping[str, Any], where: str) -> dict[str, dict[str, A
         RequestError: no stage is left, a stage is not a mapping, or ``like`` names no other stage.
     """
     stages = raw.get("stages") or {}
-    if isinstance(stages, list):  # as a resolved configuration has them
+    if isinstance(stages, list) and all(isinstance(stage, Mapping) for stage in stages):  # of a resolved configuration
         stages = {str(stage.get("name")): stage for stage in stages}
     if not isinstance(stages, Mapping) or not stages:
         raise RequestError(f"{where}: no stages; a recipe needs at least one")
@@ -166,10 +207,11 @@ def _like(
     other = own.pop("like", None)
     if other is None:
         return own
-    if other not in stages or other == name:
+    if not _is_one_of(other, stages) or other == name:
         raise RequestError(
             f"{where}: stage '{name}' is like '{other}', which is not another stage{nearest(str(other), stages)}"
         )
-    if other in above:
-        raise RequestError(f"{where}: stages {', '.join((*above, name))} are like each other; give one its settings")
-    return merge(_like(str(other), stages, where, (*above, name)), own)
+    if other in above or len(above) > MOST_LINKS:
+        named = ", ".join(map(str, (*above, name)[:MOST_LINKS]))
+        raise RequestError(f"{where}: stages {named} are like each other; give one its settings")
+    return merge(_like(other, stages, where, (*above, name)), own)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segadapt.core.files import write_json
+from segadapt.core.documents import write_document
 from segadapt.core.settings import checked
 from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import DamagedFile, Dataset
+from segadapt.engine.run_files import RESULTS
 from segadapt.evaluation.predict import predict_array
 from segadapt.labels import LabelMap
 from segadapt.models.inference import InferenceConfig
@@ -104,7 +105,7 @@ def compare(
     change = change_of(after.space.names, pairs)
     facts = {"before": list(change.before), "after": list(change.after), "names": list(change.names)}
     whole = {**results, "change": {**change._asdict(), **facts, "source": stages[0], "result": stages[1]}}
-    write_json(out / "results.json", whole)
+    write_document(out / RESULTS, whole)
     return whole, warnings_of(change, files[0])
 
 

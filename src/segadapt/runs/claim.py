@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segadapt.core.files import read_json, write_json
+from segadapt.core.documents import write_document
 from segadapt.engine.checkpoint import newest_checkpoint
+from segadapt.engine.run_files import CONFIG, DONE, read_done, read_held
 from segadapt.errors import RequestError
 from segadapt.runs.config import RunConfig
 from segadapt.runs.fingerprint import differing_settings
 from segadapt.version import __version__
 
-CONFIG = "config.json"
-DONE = "done.json"
-_OF_THE_MACHINE = ("accelerator", "data.workers", "data.cache_mb", "guard")
+_OF_THE_MACHINE = ("accelerator", "data.workers", "data.cache_mb", "data.max_pixels", "guard")
 """Settings that decide how a run is computed or judged and not what comes out; it may go on with others."""
 _ALREADY_LAID = ("description", "length", "every")
 """Settings of a recipe that are in those of the stages."""
@@ -62,7 +61,7 @@ class Claim:
         if kept is not None:
             document["chosen"] = dict(kept)
         if self.held is None or {**self.held, "segadapt": __version__} != document:
-            write_json(self.out / CONFIG, document)
+            write_document(self.out / CONFIG, document)
 
     @property
     def line(self) -> str:
@@ -82,7 +81,7 @@ def claim_of(config: RunConfig, out: Path) -> Claim:
     Raises:
         RequestError: the folder holds a run that was trained with other settings.
     """
-    held = read_json(out / CONFIG)
+    held = read_held(out)
     if held is None:
         return Claim(out, None)
     changed = [name for name in differing_settings(held["config"], config.model_dump(mode="json")) if _decides(name)]
@@ -114,7 +113,7 @@ def require_same_contents(out: Path, fingerprints: Mapping[str, str], scored: st
     """
     for name, fingerprint in fingerprints.items():
         folder = out / "stages" / name
-        done, checkpoint = read_json(folder / DONE), newest_checkpoint(folder / "checkpoints")
+        done, checkpoint = read_done(folder), newest_checkpoint(folder / "checkpoints")
         made, place = done["fingerprint"] if done else None, folder
         if done is None and checkpoint is not None and checkpoint.position > 0:
             made, place = checkpoint.fingerprint, folder / "checkpoints"

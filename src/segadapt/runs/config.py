@@ -214,7 +214,7 @@ def resolve(
     if not isinstance(recipe, (str, os.PathLike)):
         raise RequestError(f"a recipe must be a name or a path, not a {type(recipe).__name__}")
     recipe = os.fspath(recipe)
-    title = Path(recipe).stem if "." in recipe else recipe
+    title = Path(recipe).stem if "." in recipe else "/".join(Path(recipe).parts[-2:])
     return _resolved(recipe, {"title": title}, overrides, plugins, steps)
 
 
@@ -347,4 +347,4 @@ def _listed(plugins: Any, where: str) -> list[str]:
     """Return the names under ``plugins`` of a recipe."""
     if plugins is not None and not isinstance(plugins, (str, Sequence)):
         raise RequestError(f"{where}: plugins is not a list of packages, e.g. plugins: [my_package]")
-    return listed(plugins)
+    return [str(name) for name in listed(plugins)]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from segadapt.core.files import read_json
 from segadapt.engine.record import Record
+from segadapt.engine.run_files import read_data
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.runs.config import DataConfig
@@ -16,7 +16,6 @@ from segadapt.runs.opening import PYTHON, OpenedData
 from segadapt.runs.overview import PartRead, overview, read_parts
 from segadapt.runs.target_labels import counted
 
-DATA = "data.json"
 """File in the folder of a run with what was read, and the findings that somebody accepted."""
 Accept = bool | Callable[[Sequence[str]], bool]
 """Whether to go on where data are dubious; or a function that is told the findings and answers that."""
@@ -71,7 +70,7 @@ def _shown(config: DataConfig, opened: OpenedData, record: Record, accept: Accep
             record.say(finding.message)
         elif not own[finding.part]:
             record.warn(finding.message)
-    before = read_json(out / DATA) or {"findings": []}
+    before = read_data(out) or {"findings": []}
     accepted = {(f["kind"], f["part"]) for f in before["findings"]}
     asked = [f for f in findings if f.asked and own[f.part] and (f.kind, f.part) not in accepted]
     _settle(asked, accept, record)

@@ -10,6 +10,7 @@ from typing import Any
 from segadapt.core.files import file_digest, short_hash
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import Dataset
+from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.runs.config import DataSpec, RunConfig
 from segadapt.runs.networks import Networks
@@ -73,15 +74,16 @@ def fingerprints_of(config: RunConfig, opened: OpenedData, networks: Networks) -
 
 
 def data_fingerprint(opened: OpenedData) -> str:
-    """Return a short hash of the training data: names and file sizes, wherever the files lie."""
+    """Return a short hash of the training data: names and contents of the files, wherever they lie."""
     data = opened.training
-    parts = [data.target] if data.source is None else [data.source, data.target]
-    readers = [reader_in(part) for part in parts]
+    known = {"source": data.source, "target": data.target}
+    parts = {part: dataset for part, dataset in known.items() if dataset is not None}
+    readers = [reader_in(dataset) for dataset in parts.values()]
     return short_hash(
         [
             opened.space.names,
-            parts[0].name,
-            *(files_fingerprint(part) for part in parts),
+            next(iter(parts.values())).name,
+            *(short_hash(opened.contents[part]) for part in parts),
             data.source_size,
             data.target_size,
             *(reader and reader.key for reader in readers if any(readers)),
@@ -97,7 +99,7 @@ def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
         [
             *([reader.key] if reader else []),
             opened.space.names,
-            files_fingerprint(test) if test is not None else None,
+            short_hash(opened.contents["test"]) if test is not None else None,
             test.space.to_json() if test is not None else None,
             config.data.test_size,
             config.evaluation.model_dump(mode="json"),
@@ -107,8 +109,24 @@ def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
 
 
 def files_fingerprint(dataset: Dataset) -> str:
-    """Return a short hash of the names and file sizes of a data set; of the pixels of one in memory."""
-    return short_hash([dataset.file_fingerprint(index) for index in range(len(dataset))])
+    """Return a short hash of the names and contents of the files of a data set; of the pixels of one in memory."""
+    return short_hash(dataset.fingerprints())
+
+
+def require_unchanged(opened: OpenedData, stage: str) -> None:
+    """Refuse to call a stage finished whose data changed while it trained; reads at most 48 KB of every file.
+
+    Raises:
+        RequestError: names the first image.
+    """
+    for part, dataset in opened.datasets.items():
+        for item, before, now in zip(dataset.items, opened.contents[part], dataset.fingerprints(), strict=True):
+            if before != now:
+                files = " or ".join(f"'{file}'" for file in item.files) or f"'{item.id}'"
+                raise RequestError(
+                    f"{part}: {files} changed while stage '{stage}' went on; put it back as it was and resume, or "
+                    "start again in another folder ('out')"
+                )
 
 
 def labels_read(spec: DataSpec) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from segadapt.core.files import write_json
+from segadapt.core.documents import write_document
 from segadapt.data.dataset import Dataset
+from segadapt.engine.run_files import RESULTS
 from segadapt.errors import RequestError
 from segadapt.evaluation.criteria import STEADY, criteria_of
 from segadapt.evaluation.looking import IMAGES, look_at_model
@@ -99,7 +100,7 @@ def guard(
         "stages": stages,
     }
     whole = {**results, "guard": found}
-    write_json(out / "results.json", whole)
+    write_document(out / RESULTS, whole)
     kept = f"{found['line']}; the adapted model is kept: {model_file(out, adapted)}"
     return whole, [] if recommended == adapted else [kept]
 

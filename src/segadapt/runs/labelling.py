@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from segadapt.core.files import read_json, write_bytes
+from segadapt.core.locking import locked
 from segadapt.core.settings import checked
 from segadapt.data.bands import in_bands, reader_of
 from segadapt.data.dataset import Dataset
 from segadapt.data.decode import read_index
 from segadapt.data.folder import open_folder
-from segadapt.data.masks.mask_format import LEGEND, mask_format, require_legend_place, write_legend
+from segadapt.data.masks.mask_format import LEGEND, MaskFormat, mask_format, require_legend_place, write_legend
 from segadapt.data.resize import Resize
+from segadapt.data.streaming import HELD, Behind, ordered_map
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.together import Together
 from segadapt.errors import RequestError
+from segadapt.labels import LabelMap
 from segadapt.methods.cbst import CBST, CBSTConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.store import LoadedModel
@@ -44,6 +53,7 @@ def label_images(
     overwrite: bool = False,
     runtime: Runtime,
     quiet: bool = True,
+    together: Together | None = None,
 ) -> dict[str, Any]:
     """Write ``out/labels/ID.png``, ``out/legend.json`` and ``out/labels.json``; return the summary.
 
@@ -70,6 +80,7 @@ def label_images(
             replaced.
         runtime: where to compute.
         quiet: print warnings only.
+        together: lets the processes of ``runtime`` end together, and a signal stop them; None for neither.
 
     Raises:
         RequestError: other files are in the way of the results, the masks do not fit, or no image could be labelled.
@@ -90,9 +101,9 @@ def label_images(
     require_legend_place(out, legend, overwrite)
     settings = {"name": STAGE, "portion": portion, "policy": policy, "inference": inference or InferenceConfig()}
     method = CBST(checked(CBSTConfig, settings, "label"), loaded.model, loaded.space).to(runtime.device).eval()
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".label-") as private:
-        scratch = Path(private)
+    together = together or Together(runtime)
+    together.meet()  # nothing is written before all have looked for what is in the way
+    with _scratch(out, together) as scratch:
         bundle = DataBundle(source=None, target=target, truth=truth, target_size=size, cache_folder=scratch)
         environment = RoundEnvironment(
             bundle,
@@ -101,20 +112,55 @@ def label_images(
             runtime=runtime,
             record=Record(scratch, active=False, quiet=quiet),
             folder=scratch,
+            look=together.look,
         )
-        method.prepare(0, environment)
+        with torch.no_grad(), environment.storing():
+            method.prepare(0, environment)
         summary = environment.finish_preparation(STAGE, 0)
         if summary is None:
             raise RequestError(f"no image in '{images}' could be labelled")
         made = sorted((scratch / "labels").rglob("*.png"))
-        for file in made if ids != "train" else ():
-            write_bytes(file, masks.encode(read_index(file)))
-        write_legend(scratch, legend, overwrite=True)
-        for file in (*made, scratch / LEGEND, *scratch.glob("labels.json")):
-            place = out / file.relative_to(scratch)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(place)
+        together.meet()  # all have listed the labels
+        if ids != "train":
+            _rewrite(together.share(made), masks, together)
+        together.meet()
+        if together.main:
+            write_legend(scratch, legend, overwrite=True)
+            _move((*made, scratch / LEGEND, *scratch.glob("labels.json")), scratch, out)
+        together.meet()
     return {**summary, "left_out": [notice.text for notice in target.notices]}
+
+
+@contextmanager
+def _scratch(out: Path, together: Together) -> Iterator[Path]:
+    """Make one folder in ``out`` for all processes; the main one removes it when the others have ended."""
+    with ExitStack() as stack:
+        name = {}
+        if together.main:
+            stack.enter_context(locked(out))
+            name = {"scratch": stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=".label-"))}
+        stack.enter_context(together.ending())
+        yield Path(together.merged(name)["scratch"])
+
+
+def _rewrite(labels: Sequence[Path], masks: MaskFormat, together: Together) -> None:
+    """Write label maps of train ids again as the masks that are asked for."""
+    with Behind() as behind:
+        for file, label in zip(labels, ordered_map(read_index, labels, memory=HELD), strict=True):
+            together.look()
+            behind.add(partial(_write_mask, file, label, masks), holds=label.nbytes)
+
+
+def _write_mask(file: Path, label: LabelMap, masks: MaskFormat) -> None:
+    write_bytes(file, masks.encode(label))
+
+
+def _move(files: Sequence[Path], scratch: Path, out: Path) -> None:
+    """Move finished files to their places, the last one last."""
+    for file in files:
+        place = out / file.relative_to(scratch)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)
 
 
 def _require_free(dataset: Dataset, labels: Path | None, out: Path, overwrite: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
+from segadapt.core.limits import limit_pixels
 from segadapt.core.spacing import evenly_spaced
 from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
@@ -106,6 +107,11 @@ class OpenedData:
         """Bands of all images of the run."""
         return self.training.target.bands
 
+    @cached_property
+    def contents(self) -> Mapping[str, Sequence[Sequence[str | int]]]:
+        """Names and keys of the contents of all files, by part; as they were when this was first asked for."""
+        return {part: dataset.fingerprints() for part, dataset in self.datasets.items()}
+
     @property
     def readings(self) -> dict[str, str]:
         """A line on how images of other than 8-bit RGB are read, for source and target."""
@@ -139,6 +145,7 @@ def open_data(
     Raises:
         RequestError: a data set cannot be opened, or no class name is shared.
     """
+    limit_pixels(config.max_pixels)
     opener = _Opener(config, roots, given or {})
     source = None if config.source is None else opener.open("source", config.source, labelled=True)
     if source is not None:

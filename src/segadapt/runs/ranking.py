@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segadapt.core.files import read_json
 from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
+from segadapt.engine.run_files import read_held, read_results
 from segadapt.errors import RequestError, nearest
 from segadapt.evaluation.criteria import CRITERIA, criteria_of, ensemble_labels
 from segadapt.evaluation.looking import IMAGES, Look, look_at_model
 from segadapt.labels import LabelSpace
 from segadapt.models.store import load_model
-from segadapt.runs.claim import CONFIG
 from segadapt.runs.config import build_config
 from segadapt.runs.opening import open_data
 from segadapt.runs.results import model_file
@@ -158,7 +157,7 @@ def data_of(run: Path, roots: Mapping[str, str] | None = None) -> TargetAndSourc
     Raises:
         RequestError: the folder holds no run, or its data are not there.
     """
-    held = read_json(run / CONFIG)
+    held = read_held(run)
     if held is None:
         raise RequestError(f"'{run}' is not the folder of a run: it has no readable config.json")
     config = build_config(held["config"], held["config"]["title"])
@@ -176,7 +175,7 @@ def finished_stages(run: Path) -> list[Mapping[str, Any]]:
     Raises:
         RequestError: there is none.
     """
-    results = read_json(run / "results.json")
+    results = read_results(run)
     rows = [row for row in (results or {}).get("rows", []) if model_file(run, row["stage"]).is_file()]
     if not rows:
         raise RequestError(f"'{run}' is a folder without a finished stage; give the folder of a run")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segadapt.core.files import read_json
+from segadapt.engine.run_files import read_data, read_done, read_held, read_results, require_intact
 from segadapt.engine.runtime import machine
 from segadapt.errors import RequestError
 from segadapt.runs.config import RunConfig
@@ -98,8 +98,7 @@ class RunResult:
     @property
     def data(self) -> Mapping[str, Any] | None:
         """Facts of the data that were read before training: ``parts`` and ``findings``, as in ``out/data.json``."""
-        held: Mapping[str, Any] | None = read_json(self.out / "data.json")
-        return held
+        return read_data(self.out)
 
     @property
     def model(self) -> Path:
@@ -184,7 +183,7 @@ def find_model(path: str | os.PathLike[str], stage: str | None = None) -> Path:
 
     Raises:
         RequestError: it is not a path, the folder holds no finished stage or not this one, or of a run that adapts only
-            stages before that are finished.
+            stages before that are finished; or the file is not the one that the stage left.
     """
     if not isinstance(path, (str, os.PathLike)):
         fix = "; give its attribute 'model'" if isinstance(path, RunResult) else ""
@@ -194,21 +193,26 @@ def find_model(path: str | os.PathLike[str], stage: str | None = None) -> Path:
         if stage is not None:
             raise RequestError(f"'{path}' is a model file, and not the folder of a run that has a stage '{stage}'")
         return path
-    results = read_json(path / "results.json")
+    results = read_results(path)
     if not results or not results["rows"]:
         raise RequestError(f"'{path}' is a folder without a finished stage; give a model file or the folder of a run")
     if stage is not None:
         names = [row["stage"] for row in results["rows"]]
         if stage not in names:
             raise RequestError(f"'{path}' has no finished stage '{stage}'; it has: {', '.join(names)}")
-        return model_file(path, stage)
-    _require_adapted(path, results)
-    return model_file(path, result_stage(results))
+    else:
+        _require_adapted(path, results)
+        stage = result_stage(results)
+    file = model_file(path, stage)
+    done = read_done(file.parent)
+    if done is not None:
+        require_intact(file.parent, done, whole=False)
+    return file
 
 
 def said_of_choice(path: Path) -> str:
     """Return a line on which model of a run's folder is taken and why; "" where the run has no verdict on that."""
-    judged = (read_json(path / "results.json") or {}).get("guard") if path.is_dir() else None
+    judged = (read_results(path) or {}).get("guard") if path.is_dir() else None
     if not judged:
         return ""
     other = judged["adapted"] if judged["recommended"] == judged["source"] else judged["source"]
@@ -217,7 +221,7 @@ def said_of_choice(path: Path) -> str:
 
 def _require_adapted(run: Path, results: Mapping[str, Any]) -> None:
     """Refuse to take the model of a comparison, source-only or oracle, for the adapted one that is not there yet."""
-    config = (read_json(run / "config.json") or {}).get("config", {})
+    config = (read_held(run) or {}).get("config", {})
     adapted = [stage["name"] for stage in config.get("stages", []) if stage.get("role") == "adapted"]
     if adapted and not any(row["role"] == "adapted" for row in results["rows"]):
         there = model_file(run, result_stage(results))

@@ -21,16 +21,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from segadapt.core.files import read_json, write_json
+from segadapt.core.documents import write_document
+from segadapt.core.files import copy_file, flush_folder
+from segadapt.core.names import require_ids
 from segadapt.engine.record import Record
+from segadapt.engine.run_files import DATA, DONE, RESULTS, files_of, read_done, read_held, require_intact
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.store import PROTOTYPES, load_model
-from segadapt.runs.claim import CONFIG, DONE, claim_of, require_same_contents
+from segadapt.runs.claim import claim_of, require_same_contents
 from segadapt.runs.config import RunConfig, build_config
-from segadapt.runs.consent import DATA, Accept, look_at
-from segadapt.runs.fingerprint import differing_settings, fingerprints_of, score_fingerprint
+from segadapt.runs.consent import Accept, look_at
+from segadapt.runs.fingerprint import differing_settings, fingerprints_of, require_unchanged, score_fingerprint
+from segadapt.runs.hold import Hold
 from segadapt.runs.moved import Moved, require_there
 from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import Given, OpenedData, open_data
@@ -51,6 +55,7 @@ class Run:
         runtime, record: runtime and record of this process.
         networks: builds the networks of the stages.
         fingerprints: hash of everything that decides the numbers of a stage, by its name.
+        hold: the hold of this process on the folder; it ends with the last use of this object, or by ``hold.end()``.
         reuse: folders of other runs; finished stages in them may be taken over.
     """
 
@@ -61,6 +66,7 @@ class Run:
     record: Record
     networks: Networks
     fingerprints: Mapping[str, str]
+    hold: Hold
     reuse: Sequence[Path] = ()
 
     @classmethod
@@ -97,25 +103,32 @@ class Run:
         roots = roots or {}
         runtime = Runtime(config.accelerator, config.precision)
         _require_one_config(config, runtime)
-        opened = open_data(config.data, roots, out / "cache", given, known_of(config))
-        claim = claim_of(config, out)
-        _require_folders(reuse)
-        networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
-        finished = {stage.name: (out / "stages" / stage.name / DONE).exists() for stage in config.stages}
-        networks.check(finished)
-        fingerprints = fingerprints_of(config, opened, networks)
-        require_same_contents(out, fingerprints, score_fingerprint(config, opened))
-        record = Record(out, runtime.main, quiet, wait=True)
-        for part, line in opened.readings.items():
-            record.say(f"{part}: {line}")
-        shown = None if all(finished.values()) else look_at(config.data, opened, runtime, record, accept, out)
-        runtime.barrier()  # nothing is refused from here on: a refused request leaves the folder as it was
-        if runtime.main:
+        hold = Hold(out, runtime, [stage.name for stage in config.stages])
+        try:
+            opened = open_data(config.data, roots, out / "cache", given, known_of(config))
+            claim = claim_of(config, out)
+            _require_folders(reuse)
+            networks = Networks(config, opened.space, roots, out / "stages", opened.bands)
+            finished = {stage.name: (out / "stages" / stage.name / DONE).exists() for stage in config.stages}
+            networks.check(finished)
+            require_ids((item.id for item in opened.training.target.items), "target")
+            fingerprints = fingerprints_of(config, opened, networks)
+            require_same_contents(out, fingerprints, score_fingerprint(config, opened))
+            record = Record(out, runtime.main, quiet, wait=True)
+            for part, line in opened.readings.items():
+                record.say(f"{part}: {line}")
+            shown = None if all(finished.values()) else look_at(config.data, opened, runtime, record, accept, out)
+        except BaseException:
+            hold.end()  # a refused request leaves the folder as it was
+            raise
+        runtime.barrier()  # nothing is refused from here on
+        if hold.writes:
             claim.write(config, roots, chosen)
         runtime.barrier()
-        record.begin()
+        if not hold.read_only:
+            record.begin()
         if shown is not None:
-            write_json(out / DATA, shown)
+            write_document(out / DATA, shown)
         for line in lines_of(chosen):
             record.say(line)
         for line in [*notes, *([claim.line] if claim.line else [])]:
@@ -128,6 +141,7 @@ class Run:
             record=record,
             networks=networks,
             fingerprints=fingerprints,
+            hold=hold,
             reuse=reuse,
         )
         run._tell()
@@ -159,6 +173,7 @@ class Run:
             raise RequestError(f"no stage '{only}' in this run; its stages: {', '.join(names)}")
         runner = StageRunner(self.config, self.opened, self.runtime, self.record, self.networks)
         try:
+            self._require_finished_intact()
             for number, stage in enumerate(self.config.stages):
                 if only in (None, stage.name):
                     with stage_in_words(self.config, stage, self.networks.architecture(stage).name):
@@ -166,6 +181,19 @@ class Run:
             return self._write_results()
         finally:
             self.record.close()
+
+    def _require_finished_intact(self) -> None:
+        """Refuse to build on finished stages whose files are not those that they left; see :func:`require_intact`."""
+        said = ""
+        if self.runtime.main:
+            try:
+                for folder in map(self._folder, self.config.stages):
+                    if (done := read_done(folder)) is not None:
+                        require_intact(folder, done)
+            except RequestError as problem:
+                said = str(problem)
+        if problems := [line for line in self.runtime.gather([said]) if line]:
+            raise RequestError(problems[0])
 
     def _folder(self, stage: StageConfig) -> Path:
         return self.out / "stages" / stage.name
@@ -175,25 +203,33 @@ class Run:
     ) -> None:
         folder = self._folder(stage)
         label = f"stage {number + 1}/{len(self.config.stages)} {stage.name} ({stage.title})"
-        done = read_json(folder / DONE) or self._take_over(runner, stage, fingerprint)
+        done = read_done(folder) or self._take_over(runner, stage, fingerprint)
         if done is None:
             self.record.say(label)
             method = self.networks.method(stage)
             self._tell()
             trained = runner.train(stage, method, folder, fingerprint)
+            require_unchanged(self.opened, stage.name)
             done = {"fingerprint": fingerprint, "scored": self._scored, **trained}
-            if self.runtime.main:
-                write_json(folder / DONE, done)
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            self.runtime.barrier()
+            self._keep(folder, done)
         else:
             self.record.say(f"{label}: done before, reused")
-        if self.runtime.main and pictures:
-            runner.show(self.out / "pictures", stage, folder, done)
+        if self.hold.writes:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            if pictures:
+                runner.show(self.out / "pictures", stage, folder, done)
         if done["row"]["scores"] is not None:
             self.record.say(f"  mIoU {done['row']['scores']['miou']:.1f}   ({done['row']['seconds']:.0f} s)")
         self.runtime.barrier()
         self._write_results()
+
+    def _keep(self, folder: Path, done: dict[str, Any]) -> None:
+        """Call a stage finished: done.json comes last, when all that it speaks of is on the disk."""
+        if self.runtime.main:
+            flush_folder(folder)
+            done["files"] = files_of(folder, (MODEL, PROTOTYPES))
+            write_document(folder / DONE, done)
+        self.runtime.barrier()
 
     @cached_property
     def _scored(self) -> str:
@@ -204,31 +240,33 @@ class Run:
         """Copy a finished stage of the same fingerprint from another run, scored on this run's test images."""
         folder = self._folder(stage)
         for path in (path for other in self.reuse for path in sorted(other.glob(f"**/{DONE}"))):
-            done = read_json(path)
             here = path.parent.resolve() == folder.resolve()
-            if not done or done["fingerprint"] != fingerprint or here or not (path.parent / MODEL).exists():
+            if here or not (path.parent / MODEL).exists():
                 continue
-            if self.runtime.main:
-                folder.mkdir(parents=True, exist_ok=True)
-                for name in (MODEL, PROTOTYPES):
-                    if (path.parent / name).exists():
-                        shutil.copy2(path.parent / name, folder / name)
+            try:
+                done = read_done(path.parent)
+                if done is None or done["fingerprint"] != fingerprint:
+                    continue
+                require_intact(path.parent, done)
+            except RequestError as problem:
+                self.record.warn(f"not taken over: {problem}")
+                continue
+            for name in done["files"] if self.runtime.main else ():
+                copy_file(path.parent / name, folder / name)
             self.runtime.barrier()
             done["row"]["title"] = stage.title
-            if done.get("scored") != self._scored:
+            if done["scored"] != self._scored:
                 model = load_model(folder / MODEL).model.to(self.runtime.device)
                 done["row"]["scores"], done["scored"] = runner.scores(model), self._scored
-            if self.runtime.main:
-                write_json(folder / DONE, done)
-            self.runtime.barrier()
-            return dict(done)
+            self._keep(folder, done)
+            return done
         return None
 
     def _write_results(self) -> dict[str, Any]:
-        done = [read_json(self._folder(stage) / DONE) for stage in self.config.stages]
+        done = [read_done(self._folder(stage)) for stage in self.config.stages]
         results = results_of(self.config, self.opened, [d for d in done if d is not None])
-        if self.runtime.main:
-            write_json(self.out / "results.json", results)
+        if self.hold.writes:
+            write_document(self.out / RESULTS, results)
         return results
 
 
@@ -251,15 +289,15 @@ def resumed(
     Raises:
         RequestError: the folder does not hold a run; and see :meth:`Run.open`.
     """
-    held = read_json(out / CONFIG)
+    held = read_held(out)
     if held is None:
         raise RequestError(
-            f"'{out}' is not the folder of a run: it has no readable config.json; start one with 'segadapt adapt'"
+            f"'{out}' is not the folder of a run: it has no config.json; start one with 'segadapt adapt'"
         )
     settings = (moved or Moved()).applied(held["config"])
     require_there(settings)
     config = build_config(settings, held["config"]["title"])
-    return Run.open(config, out, {**held["roots"], **(roots or {})}, quiet=quiet, given=given)
+    return Run.open(config, out, {**held.get("roots", {}), **(roots or {})}, quiet=quiet, given=given)
 
 
 def _require_one_config(config: RunConfig, runtime: Runtime) -> None:

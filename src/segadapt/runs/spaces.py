@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from segadapt.core.alike import alike
 from segadapt.data.dataset import Dataset, Notice
 from segadapt.data.masks.few_classes import require_two
 from segadapt.data.readers import to_space
 from segadapt.errors import RequestError
-from segadapt.labels import SPACES, LabelSpace, alike
+from segadapt.labels import SPACES, LabelSpace
 
 _NAMED = 6
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.faults import Ways, in_words
-from segadapt.core.files import read_json
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import Dataset
 from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
+from segadapt.engine.run_files import read_labels
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
 from segadapt.errors import RequestError
 from segadapt.evaluation.scoring import evaluate
@@ -126,7 +126,7 @@ class StageRunner:
             "peak_memory_mb": peak_memory_mb(self.runtime.device),
             "selection": SELECTION,
         }
-        summaries = [read_json(folder / f"round{r}" / "labels.json") for r in range(method.rounds)]
+        summaries = [read_labels(folder / f"round{r}") for r in range(method.rounds)]
         return {"row": row, "labels": [s for s in summaries if s]}
 
     def _keep_prototypes(self, method: Method, result: Segmenter, folder: Path) -> None:

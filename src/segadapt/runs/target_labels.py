@@ -15,6 +15,7 @@ from segadapt.core.settings import Settings
 from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError, nearest
+from segadapt.runs.limited import Limited
 
 if TYPE_CHECKING:
     from segadapt.runs.config import RunConfig
@@ -42,7 +43,7 @@ class LabelledConfig(Settings):
         return self
 
 
-class WithLabelled(Settings):
+class WithLabelled(Limited):
     """Settings of data of which a few target images may have labels.
 
     Attributes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from segadapt.core.reading import read_file, read_text
 from segadapt.data.annotations.coco import TOOL as COCO
 from segadapt.data.annotations.coco import read_coco
 from segadapt.data.annotations.cvat import TOOL as CVAT
@@ -24,6 +25,8 @@ from segadapt.data.folders.pairing import MASK_ENDINGS
 from segadapt.data.masks.labelling import some
 from segadapt.errors import RequestError
 
+_LARGEST = 1 << 30
+"""Bytes of the largest file; that of a whole COCO is half of it."""
 SUFFIXES = (".json", ".txt", ".xml")
 READ = "COCO JSON, YOLO segmentation text, labelme JSON, Supervisely JSON, CVAT XML"
 """The formats that are read, for messages."""
@@ -126,7 +129,7 @@ def _content(file: Path) -> tuple[str | None, Any]:
             raise RequestError(f"{file} is damaged JSON ({' '.join(str(problem).split())}); save it again") from None
         return kind_of(tree), tree
     try:
-        root = ElementTree.fromstring(file.read_bytes())
+        root = ElementTree.fromstring(read_file(file, _LARGEST))
     except (ElementTree.ParseError, OSError) as problem:
         raise RequestError(f"{file} cannot be read ({problem}); export it again") from None
     if root.tag == "annotations" and root.find("image") is not None:
@@ -157,7 +160,7 @@ def kind_of(tree: Any) -> str | None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_text(file, _LARGEST)
     except UnicodeDecodeError:
         raise RequestError(f"{file} is not a text file in UTF-8; save it again") from None
     except OSError as problem:

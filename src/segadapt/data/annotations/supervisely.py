@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segadapt.core.limits import most_pixels
+from segadapt.core.reading import read_text
 from segadapt.data.annotations.regions import (
     Annotated,
     Annotations,
@@ -66,9 +68,9 @@ def supervisely_picture(file: Path, tree: Mapping[str, Any]) -> Annotated:
 def _titles(folder: Path) -> list[str]:
     for place in (folder, *folder.absolute().parents[:_FOLDERS_UP]):
         try:
-            classes = json.loads((place / META).read_text(encoding="utf-8-sig"))["classes"]
+            classes = json.loads(read_text(place / META))["classes"]
             return [str(c["title"]) for c in classes]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return []
 
@@ -94,6 +96,8 @@ def _region(thing: Any, where: str) -> Region:
 def _png(text: Any, where: str) -> Mask:
     try:
         with Image.open(io.BytesIO(zlib.decompress(base64.b64decode(text, validate=True))), formats=["PNG"]) as image:
+            if image.width * image.height > most_pixels():
+                raise ValueError
             if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA"):
                 return np.asarray(image.convert("RGBA"))[..., 3] > 0
             return np.asarray(image.convert("L")) > 0

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from segadapt.core.reading import read_file
 from segadapt.core.types import Size
 from segadapt.data.annotations.regions import (
     Annotated,
@@ -26,6 +27,7 @@ from segadapt.data.annotations.regions import (
     filled,
     small_on_top,
 )
+from segadapt.data.folders.listing import LARGEST_LIST
 from segadapt.errors import RequestError
 
 TOOL = "YOLO"
@@ -88,7 +90,7 @@ def _of_yaml(file: Path) -> dict[int, str]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig", errors="replace")
+        return read_file(file, LARGEST_LIST).decode("utf-8-sig", "replace")
     except OSError:
         return ""
 

@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from segadapt.core.limits import over_limit
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.files.raster_picture import MOST_PIXELS, too_large
 
 _ALWAYS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
@@ -189,9 +189,9 @@ def _register_heif(path: Path) -> None:
 
 
 def require_size(width: int, height: int, path: Path) -> None:
-    """Refuse a file of more than :data:`MOST_PIXELS` pixels."""
-    if width * height > MOST_PIXELS:
-        raise Unsupported(too_large(path, (height, width)))
+    """Refuse a file of more pixels than are decoded as a whole, see :mod:`segadapt.core.limits`."""
+    if (line := over_limit(width, height, path)) is not None:
+        raise Unsupported(line)
 
 
 def require_one(pages: int, path: Path, frames: bool = False) -> None:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.core.limits import over_limit
+from segadapt.core.reading import require_file
 from segadapt.core.types import Size
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.files.tiff_head import tiff_head
@@ -81,6 +83,10 @@ class Raster:
     def __init__(self, path: Path) -> None:
         self.path = path
         rasterio = import_rasterio(path)
+        try:
+            require_file(path)
+        except OSError as problem:
+            raise DamagedFile(f"{path} cannot be read: {problem.strerror or problem}") from None
         self._file = self._guarded(lambda: rasterio.open(path.resolve()))
         if not self._file.count:
             self.close()
@@ -104,6 +110,11 @@ class Raster:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def require_whole(self) -> None:
+        """Refuse to read all of it at once where it has too many pixels, see :mod:`segadapt.core.limits`."""
+        if (line := over_limit(self.size[1], self.size[0], self.path)) is not None:
+            raise DamagedFile(line)
 
     def close(self) -> None:
         """Close the file."""
@@ -206,6 +217,8 @@ class Raster:
 def read_bands(path: Path, bands: Sequence[int] | None = None, shape: Size | None = None) -> Bands:
     """Read a whole file, or every n-th pixel of it; see :meth:`Raster.read`."""
     with Raster(path) as raster:
+        if shape is None:
+            raster.require_whole()
         return raster.read(None, bands, shape)
 
 

@@ -13,14 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segadapt.core.types import Size
-from segadapt.data.dataset import DamagedFile, Picture
+from segadapt.data.dataset import Picture
 from segadapt.data.files.raster import PALETTE, Raster, Window
 from segadapt.data.files.tiff_head import tiff_head
 from segadapt.data.scaling import Range, measured_range, to_bytes
 
-MOST_PIXELS = 1 << 30
-"""Most pixels of a raster that is read as a whole."""
 SAMPLE = 1024
 """Longest side of the thinned raster on which black and white are measured."""
 _ORIENTATION = 274
@@ -88,20 +85,11 @@ def read_raster(path: Path) -> Shown:
 
     Raises:
         RequestError: rasterio is not installed.
-        DamagedFile: it cannot be read, or has more than :data:`MOST_PIXELS`.
+        DamagedFile: it cannot be read, or has more pixels than are decoded as a whole.
     """
     with Raster(path) as raster:
-        if raster.size[0] * raster.size[1] > MOST_PIXELS:
-            raise DamagedFile(too_large(path, raster.size))
+        raster.require_whole()
         return Viewer(raster)(raster)
-
-
-def too_large(path: Path, size: Size) -> str:
-    """Return the line about an image that is too large to be held in memory."""
-    return (
-        f"{path} has {size[1]} x {size[0]} pixels, too many to decode; cut it into tiles: "
-        "segadapt data tile IMAGES --out TILES"
-    )
 
 
 def is_upright(path: Path) -> bool:

@@ -123,6 +123,7 @@ def _numbers(path: Path, most: int) -> npt.NDArray[Any]:
         values = values[..., None] if values.ndim == 2 else values
         if values.shape[2] >= most:
             return np.asarray(values)
+    picture_size(path)  # refuses what is too large
     try:
         values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, OSError):

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from segadapt.core.limits import most_pixels
 from segadapt.data.files.jpeg import decode_strictly
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -38,6 +39,10 @@ LOSSY = {6: "JPEG", JPEG_IN_TIFF: "JPEG", 34712: "JPEG 2000", 34892: "JPEG", 500
 _FORMS = {1: "u", 2: "i", 3: "f", 4: "u"}
 _FIELDS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q", 17: "q"}
 _MOST_PAGES = 1 << 16
+_MOST_FIELDS = 1 << 20
+"""Of all pages together, which may overlap in a file that was made to take hours."""
+_MOST_NUMBERS = 1 << 26
+"""Of one field; a picture of 2^28 pixels has fewer strips or tiles."""
 _REDUCED, _MASK = 1, 4
 """Bits of SUBFILE: a smaller copy of another page; which of its pixels count."""
 _STACK = re.compile(rb"ImageJ=.*?\nimages=(\d+)", re.DOTALL)
@@ -74,10 +79,14 @@ class Tiff:
         self._big = struct.unpack(self.order + "H", head[2:4])[0] == 43
         self._offset = "Q" if self._big else "I"
         found: dict[int, Page] = {}
+        fields = 0
         at = self._one(self._offset, 8 if self._big else 4)
         while at and at not in found and len(found) < _MOST_PAGES:
             page, following = self._page(at)
             found[at], at = page, following
+            fields += len(page)
+            if fields > _MOST_FIELDS:
+                raise ValueError("its pages have more fields than any file")
         if not found:
             raise ValueError("no page")
         kept = [at for at, page in found.items() if not self._beside(page)] or list(found)[:1]
@@ -93,6 +102,8 @@ class Tiff:
         if tag not in page:
             return ()
         form, length, at = page[tag]
+        if length > _MOST_NUMBERS:
+            raise ValueError("a field is longer than any file has it")
         form = self.order + form * length if len(form) > 1 else f"{self.order}{length}{form}"
         return struct.unpack(form, self._bytes(at, struct.calcsize(form)))
 
@@ -229,14 +240,16 @@ def _chunks(data: bytes, tiff: Tiff, page: Page, kind: Layout, plane: int, bands
     if TILES in page:
         wide, high = tiff.number(page, TILE_WIDTH, 0), tiff.number(page, TILE_HEIGHT, 0)
     across, down = -(-kind.width // wide), -(-kind.height // high)
+    if across * wide * down * high > 2 * most_pixels():
+        raise OSError("strips or tiles are larger than the picture")
     number = np.dtype(f"{tiff.order}{kind.form}{kind.bits // 8}")
     row = wide * bands * number.itemsize
     here = list(_places(tiff, page))[plane * across * down : (plane + 1) * across * down]
     if len(here) < across * down or any(at + size > len(data) for at, size in here):
         raise OSError("strips or tiles are cut off or missing")
     if kind.compression in (1, *_DEFLATE):
-        unpack = _inflated if kind.compression in _DEFLATE else bytes
-        parts = (unpack(data[at : at + size]) for at, size in here)
+        packed = kind.compression in _DEFLATE
+        parts = (_inflated(data[at : at + size], high * row) if packed else data[at : at + size] for at, size in here)
         rows = _laid_out(parts, (kind.height, high, across, row), whole=TILES in page)
     else:
         fields: dict[int, int | list[int]] = {
@@ -254,13 +267,17 @@ def _chunks(data: bytes, tiff: Tiff, page: Page, kind: Layout, plane: int, bands
     return values.reshape(kind.height, -1, bands)[:, : kind.width].astype(number.newbyteorder("="))
 
 
-def _inflated(part: bytes) -> bytes:
-    """Return a strip or tile of Deflate; its checksum is compared, which libtiff does not do."""
+def _inflated(part: bytes, most: int) -> bytes:
+    """Return a strip or tile of Deflate, of at most so many bytes.
+
+    Its checksum is compared, which libtiff does not do; some writers leave it out.
+    """
+    stream = zlib.decompressobj()
     try:
-        return zlib.decompress(part)
+        return (
+            stream.decompress(part, max(1, most)) + stream.decompress(stream.unconsumed_tail, 1)[:0]
+        )  # on to the checksum
     except zlib.error as problem:
-        if "incomplete" in str(problem):  # some writers leave the checksum out
-            return zlib.decompressobj().decompress(part)
         raise OSError(str(problem)) from None
 
 

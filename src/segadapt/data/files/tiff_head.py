@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from segadapt.core.reading import open_file
 from segadapt.core.types import Size
 from segadapt.data.files import tiff as tags
 
@@ -62,7 +63,7 @@ class TiffHead(NamedTuple):
 def tiff_head(path: Path) -> TiffHead | None:
     """Return the layout of a TIFF file, judged by its content and not its suffix; None for other and damaged files."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if file.read(4) not in tags.HEADS:
                 return None
             tiff = tags.Tiff(file)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from segadapt.core.reading import open_file
 from segadapt.data.dataset import Notice
 from segadapt.data.files.formats import HEAD, looks_like_an_image, not_read
 from segadapt.data.folders.listing import IMAGE_SUFFIXES, files_below, walk
@@ -210,7 +211,7 @@ def _ending(path: Path) -> str:
 
 def _begins_as_image(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return looks_like_an_image(file.read(HEAD))
     except OSError:
         return False

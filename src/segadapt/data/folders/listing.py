@@ -6,12 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from segadapt.core.reading import read_text
 from segadapt.data.dataset import Dataset, Item
 from segadapt.data.decode import read_picture
 from segadapt.data.files.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from segadapt.data.masks.labelling import ReadLabel, SizedLabels, no_labels
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
+
+LARGEST_LIST = 64 << 20
+"""Bytes of the largest list of files: a million of long names."""
 
 
 def files_below(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
@@ -74,7 +78,7 @@ def read_list(file: Path, who: str) -> list[str]:
         RequestError: the file cannot be read, or lists nothing.
     """
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(file, LARGEST_LIST).splitlines() if line.strip()]
     except OSError as problem:
         raise RequestError(f"{who}: the list file {file} cannot be read: {problem.strerror}") from None
     except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,12 +35,18 @@ IMAGE_ENDINGS = ("_leftImg8bit", "_rgb_anon", "_image", "_img", "_rgb")
 
 
 def image_ids(folder: Path, images: Sequence[Path]) -> list[str]:
-    """Return paths below the folder without suffix; with it where two images differ in the suffix alone."""
-    plain = [path.relative_to(folder).with_suffix("").as_posix() for path in images]
-    seen: dict[str, int] = {}
-    for i in plain:
-        seen[i] = seen.get(i, 0) + 1
-    return [i if seen[i] == 1 else path.relative_to(folder).as_posix() for i, path in zip(plain, images, strict=True)]
+    """Return paths below the folder without suffix; with it where two would be the same, so that no two are.
+
+    ``b.jpg`` and ``b.png`` differ in their suffix alone; and where these keep it, ``b.jpg.png`` keeps it too.
+    """
+    whole = [path.relative_to(folder).as_posix() for path in images]
+    ids = [path.relative_to(folder).with_suffix("").as_posix() for path in images]
+    for _ in range(2 + len(images)):
+        twice = {i for i, count in Counter(ids).items() if count > 1}
+        if not twice:
+            break
+        ids = [name if i in twice else i for i, name in zip(ids, whole, strict=True)]
+    return ids
 
 
 def require_folder(folder: Path, kind: str, name: str) -> None:

@@ -119,7 +119,7 @@ def _of_mapping(tree: Mapping[Any, Any], path: Path) -> list[Entry]:
     if isinstance(parts.get("metainfo"), Mapping):
         return _of_mapping(parts["metainfo"], path)
     if parts.get("format") == LEGEND_FORMAT:
-        return _of_tree(parts["classes"], path)
+        return _of_tree(parts.get("classes"), path)
     for key in ("classes", "names", "class_names", "categories", "labels", "label_names", "id2label"):
         listed = parts.get(key)
         if isinstance(listed, Mapping) or _is_list_of_classes(listed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def _of_spaced(lines: Sequence[str]) -> list[Entry] | None:
 def _of_table(rows: Rows, path: Path) -> list[Entry]:
     """Return the classes of a table whose first row names its columns; columns that say nothing here are left out."""
     keys = [key_of(field) for field in rows[0]]
-    twice = next((key for key in keys if key and keys.count(key) > 1), None)
+    twice = next((key for key, count in Counter(keys).items() if key and count > 1), None)
     if twice:
         raise RequestError(f"classes file {path} has two columns '{twice}'; keep one of them")
     return [dict(zip(keys, row, strict=False)) for row in rows[1:]]

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from segadapt.core.reading import read_file
 from segadapt.errors import RequestError
 
 _LARGEST = 64 << 20
@@ -43,9 +44,7 @@ def read_text(path: Path) -> str:
         RequestError: the file is missing, too large, or no text.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise RequestError(f"classes file {path} is larger than {_LARGEST >> 20} MB; is it the right file?")
-        content = path.read_bytes()
+        content = read_file(path, _LARGEST)
     except OSError as problem:
         raise RequestError(f"classes file {path} cannot be read: {problem.strerror}") from None
     marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from segadapt.core.reading import open_file
 from segadapt.data.dataset import DamagedFile
 from segadapt.data.decode import as_indices, decode
 from segadapt.data.files import tiff as tags
@@ -59,7 +60,7 @@ class Storage(NamedTuple):
 def storage_of(path: Path) -> Storage | None:
     """Return how a mask is stored; None for a file that cannot be read, which decoding it will name."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD)
             return _of_tiff(file) if head[:4] in tags.HEADS else _of_image(file, head, path)
     except Exception:  # of damaged files; every decoder raises other ones

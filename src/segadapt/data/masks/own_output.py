@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from segadapt.core.alike import alike
 from segadapt.data.decode import UnknownLabel, Values, as_indices
 from segadapt.data.masks.classes_file import MaskClass
 from segadapt.data.masks.labelling import IndexLabels, label_colors, some
 from segadapt.data.masks.stamp import Stamp, read_stamp
 from segadapt.errors import RequestError
-from segadapt.labels import IGNORE, LabelMap, alike
+from segadapt.labels import IGNORE, LabelMap
 
 _FIX = "it was changed after segadapt wrote it; predict it again, or save it anew without its text chunks"
 

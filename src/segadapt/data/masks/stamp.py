@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from segadapt.core.reading import open_file
 from segadapt.data.files import tiff as tags
 from segadapt.labels import Color, hex_color
 
@@ -67,7 +68,7 @@ class Stamp:
 def read_stamp(path: Path) -> Stamp | None:
     """Return the stamp of a file; None where it has none or cannot be read. The pixels are not looked at."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(len(_SIGNATURE))
             text = _of_png(file) if head == _SIGNATURE else _of_tiff(file) if head[:4] in tags.HEADS else None
             return None if text is None else _parsed(text)

@@ -1,0 +1,155 @@
+"""SIGTERM and Ctrl-C: answered within a second wherever a process is, and in a training step after that step.
+
+Outside training steps there is nothing to save that is not on the disk already, so a signal ends the work where it
+is: it raises :class:`~segadapt.errors.Stopped` in the main thread. A thread watches for the command whether that
+happens; the main thread may be in a library that does not listen, e.g. wait for another process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from segadapt.errors import Stopped
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE = 0.8
+"""Seconds that the main thread has to answer a signal."""
+PATIENCE = 5.0
+"""Seconds that it has to leave what it does, once it has answered."""
+
+Note = Callable[[int], None]
+
+
+class _Here:
+    """The state of this process: who takes signals, and when one was answered last."""
+
+    owner = 0
+    note: Note | None = None
+    hurried = True
+    answered = 0.0
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Let SIGTERM and SIGINT raise Stopped in the block; outside the main thread the caller's handlers stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, owner = {number: signal.signal(number, _answer) for number in SIGNALS}, _Here.owner
+    _Here.owner = os.getpid()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _Here.owner = owner
+
+
+@contextlib.contextmanager
+def noting(note: Note) -> Iterator[None]:
+    """Let ``note`` take the number of a signal in the block, which goes on: a training step is finished first."""
+    before, _Here.note = _Here.note, note
+    try:
+        yield
+    finally:
+        _Here.note = before
+
+
+@contextlib.contextmanager
+def unhurried() -> Iterator[None]:
+    """Let the block take its time once it was stopped, e.g. to wait for processes that save their states."""
+    before, _Here.hurried = _Here.hurried, False
+    try:
+        yield
+    finally:
+        _Here.hurried = before
+
+
+def stopped_by(number: int) -> str:
+    """Return the line about a signal that ended a command."""
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return f"stopped by {name}; what was finished stays, and the same command goes on from there"
+
+
+def _answer(number: int, frame: FrameType | None) -> None:
+    if os.getpid() != _Here.owner:  # a process that was forked from the one that answers: it ends with that one
+        if number == signal.SIGTERM:
+            os._exit(128 + number)
+        return
+    _Here.answered = time.monotonic()
+    if _Here.note is not None:
+        _Here.note(number)
+        return
+    raise Stopped(stopped_by(number))
+
+
+@contextlib.contextmanager
+def watched(say: Callable[[str], None]) -> Iterator[None]:
+    """Answer signals in the block, and end the process where it does not: for commands, in the main thread.
+
+    Args:
+        say: prints a line; called in a thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ear, mouth = socket.socketpair()
+    for end in (ear, mouth):
+        end.setblocking(end is ear)
+    thread = threading.Thread(target=_watch, args=(ear, say), daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=_deafen)  # a forked process must not wake this one with its own signals
+    try:
+        with answering():
+            yield
+    finally:
+        signal.set_wakeup_fd(before)
+        mouth.close()
+        thread.join(GRACE)
+        ear.close()
+
+
+def _deafen() -> None:
+    with contextlib.suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+
+
+def _watch(ear: socket.socket, say: Callable[[str], None]) -> None:
+    """Wait for signals; end the process where the main thread does not."""
+    while heard := ear.recv(1):
+        number, came = heard[0], time.monotonic()
+        if number not in SIGNALS:
+            continue
+        if _Here.note is not None:
+            say(f"{signal.Signals(number).name}: it stops after the step that it is at, and saves the state")
+            continue
+        if not _Here.hurried:
+            say(f"{signal.Signals(number).name}: it stops as soon as what it started has")
+            continue
+        while _Here.answered < came - GRACE and time.monotonic() < came + GRACE:
+            time.sleep(0.02)
+        if _Here.answered < came - GRACE:
+            say(stopped_by(number))
+            os._exit(1)
+        if _gone(ear, PATIENCE):
+            return
+        os._exit(1)
+
+
+def _gone(ear: socket.socket, seconds: float) -> bool:
+    """Return whether the block of :func:`watched` ends within some seconds; further signals do not count."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        ear.settimeout(left)
+        with contextlib.suppress(TimeoutError):
+            if not ear.recv(1):
+                return True
+    return False
