@@ -92,13 +92,14 @@ def criteria_page(root: Path) -> dict[Path, str]:
 def reliability_page(root: Path) -> dict[Path, str]:
     """Return the page of promises with the tables of the fault bench and of fuzzing, as far as they were run."""
     page = root / "docs" / "reliability.md"
-    text = page.read_text(encoding="utf-8")
+    made: dict[Path, str] = {}
     for name, section in reliability.KEPT.items():
         held = root / "benchmarks" / f"{name}.json"
         if held.is_file():
             body = section(json.loads(held.read_text(encoding="utf-8")))
-            text = between(text, page.name, f"<!-- begin {name} -->", f"<!-- end {name} -->", body)
-    return {page: text}
+            text = made.get(page) or page.read_text(encoding="utf-8")
+            made[page] = between(text, page.name, f"<!-- begin {name} -->", f"<!-- end {name} -->", body)
+    return made
 
 
 def checked(table: Mapping[str, Any] | None, path: Path) -> Mapping[str, Any]:

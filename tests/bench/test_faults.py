@@ -18,7 +18,8 @@ from segadapt.bench.faults.bench import counted, result_of, summary_of, table_of
 from segadapt.bench.faults.drawing import KINDS, draw, moment_of
 from segadapt.bench.faults.forked import Ended
 from segadapt.bench.faults.hostile import TRICKS
-from segadapt.bench.faults.judging import FAILURES, JUDGES, failure_of
+from segadapt.bench.faults.judging import FAILURES, failure_of
+from segadapt.bench.faults.pointing import JUDGES
 from segadapt.bench.faults.reading import differences, litter, numbers, saved_steps
 from segadapt.bench.faults.world import methods
 from segadapt.core.files import write_json

@@ -11,7 +11,8 @@ from typing import Any
 
 from segadapt.bench.faults.drawing import KINDS, Point, draw
 from segadapt.bench.faults.forked import Entry
-from segadapt.bench.faults.judging import FAILURES, VERDICTS, described, judge
+from segadapt.bench.faults.judging import FAILURES, VERDICTS
+from segadapt.bench.faults.pointing import described, judge
 from segadapt.bench.faults.references import Workshop
 from segadapt.bench.faults.world import methods
 from segadapt.core.files import read_json, write_json
