@@ -39,6 +39,7 @@ WRITERS = {
     *("os.replace", "os.rename", "shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.move"),
 }
 OTHER_WRITES = {
+    ("bench/fuzz/seeds.py", "torch.save"): "goes to memory",
     ("engine/stored.py", "np.save"): "goes to memory, and from there to write_bytes",
     ("runs/labelling.py", "Path.replace"): "moves finished files within one file system, the summary last",
     ("models/sealing.py", "save_file"): "into the temporary file of models/store.py",

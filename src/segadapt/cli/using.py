@@ -196,6 +196,14 @@ def evaluate(
         console.print(f"mIoU over {name}: {value:.2f}")
 
 
+def _require_fitting(submission: str, ids: str, archive: bool) -> None:
+    """Refuse options that contradict each other."""
+    if submission and ids != "train":
+        raise RequestError("--submission decides on the label values itself; leave out --ids")
+    if archive and not submission:
+        raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
+
+
 def predict(
     model: Model,
     what: What = None,
@@ -222,10 +230,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Predict images and videos: index PNG, overlay and confidence; or the files that a test server wants."""
-    if submission and ids != "train":
-        raise RequestError("--submission decides on the label values itself; leave out --ids")
-    if archive and not submission:
-        raise RequestError("--zip packs a submission; say for which server: --submission cityscapes")
+    _require_fitting(submission, ids, archive)
     from segadapt.core.locking import locked
     from segadapt.engine.record import Steps
     from segadapt.evaluation.predict import predict_path
@@ -263,14 +268,11 @@ def predict(
     if json:
         print_json(sent.to_dict() if submission else made.to_dict())
         return
-    if submission:
-        if sent.count != sent.expected:
-            console.print(f"the server of {sent.benchmark} asks for {sent.expected} images; these are {sent.count}")
-        said = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}"
-    else:
-        said = said_of(made, bool(kinds))
+    if submission and sent.count != sent.expected:
+        console.print(f"the server of {sent.benchmark} asks for {sent.expected} images; these are {sent.count}")
     if not quiet:
-        console.print(said, soft_wrap=True)
+        short = f"{sent.count} images in {sent.seconds:.1f} s -> {sent.archive or sent.output}" if submission else ""
+        console.print(short or said_of(made, bool(kinds)), soft_wrap=True)
 
 
 def report(

@@ -19,17 +19,20 @@ from typing import Any
 
 from segadapt.bench.fuzz.readers import READERS
 from segadapt.core.files import read_json, write_bytes, write_json
-from segadapt.errors import RequestError, RunError
+from segadapt.core.limits import limit_pixels
+from segadapt.errors import RequestError, RunError, Stopped
 
 SLOW = 5.0
 """Seconds from which on an input counts as slow."""
 HANG = 30.0
 """Seconds after which a reader is stopped."""
+PIXELS = 1 << 22
+"""Limit of the size of images, so that a header that promises more than the file has is no finding while it is kept."""
 _MEMORY = 1 << 30
 """Bytes that one input may add to the largest memory of the process."""
 _SAVED_EVERY = 100
 KINDS = ("tried", "accepted", "refused", "traceback", "slow", "memory", "ended")
-"""What is counted per reader: ``slow`` and ``memory`` among the others, ``ended`` where the process ended with it."""
+"""The counts of a reader: ``slow`` and ``memory`` are among the others, ``ended`` where the process ended with it."""
 
 Outcome = dict[str, Any]
 
@@ -72,9 +75,10 @@ def outcome(reader: str, name: str, content: bytes) -> Outcome:
     before, started = _peak(), time.perf_counter()
     with TemporaryDirectory(prefix="segadapt-fuzz-") as folder:
         path = Path(folder, "own", name)
-        write_bytes(path, content)
+        write_bytes(path, content, flush=False)
         try:
             with _limited(HANG):
+                limit_pixels(PIXELS)
                 READERS[reader].read(path)
             kind, said = "accepted", ""
         except (RequestError, RunError) as line:
@@ -83,11 +87,13 @@ def outcome(reader: str, name: str, content: bytes) -> Outcome:
         except _Hang:
             kind, said = "traceback", f"no end after {HANG:.0f} s"
         except BaseException as problem:
-            if isinstance(problem, (KeyboardInterrupt, SystemExit)):
+            if isinstance(problem, (KeyboardInterrupt, SystemExit, Stopped)):
                 raise
             at = traceback.extract_tb(problem.__traceback__)[-1]
             said = f"{type(problem).__name__}: {problem} ({Path(at.filename).name}:{at.lineno})"
             kind = "traceback"
+        finally:
+            limit_pixels(None)
     seconds = time.perf_counter() - started
     return {"kind": kind, "said": said[:500], "seconds": round(seconds, 3), "bytes": _peak() - before}
 

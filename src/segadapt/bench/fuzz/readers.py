@@ -137,6 +137,15 @@ def _report(run: Path) -> None:
     read_album(run / "pictures")
 
 
+def _run_checkpoint(path: Path) -> None:
+    from segadapt.engine.checkpoint import load_checkpoint, newest_checkpoint
+
+    folder = path.parent
+    seeds.put(folder, {n: content for n, content in seeds.run_checkpoints().items() if not (folder / n).exists()})
+    newest_checkpoint(folder)
+    load_checkpoint(folder, warn=lambda line: None)
+
+
 def _video(path: Path) -> None:
     from segadapt.evaluation.video import read_frames, video_facts
 
@@ -155,6 +164,9 @@ READERS: dict[str, Reader] = {
     "model files": Reader(seeds.models, {"": damaged_model}, _model),
     "checkpoints": Reader(seeds.checkpoints, {".safetensors": damaged_model, "": damaged_bytes}, _checkpoint),
     "run folders": Reader(seeds.run_files, {".json": damaged_json, "": damaged_text}, _run_file),
+    "checkpoints of runs": Reader(
+        seeds.run_checkpoints, {".json": damaged_json, "": damaged_bytes}, _run_checkpoint, 0.5
+    ),
     "videos": Reader(seeds.videos, {"": damaged_bytes}, _video, 0.5),
 }
 """Readers by their name in the table."""
