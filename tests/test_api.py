@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 import segadapt
+from segadapt.core.files import read_json
 from segadapt.evaluation.predict import predict_array
 from segadapt.models.inference import InferenceConfig
 from tests.tiny import NAMES, config, scene, write_classes, write_folder
@@ -50,7 +50,7 @@ def test_adapt_load_predict(folders: Path) -> None:
     assert [stage.stage for stage in made.stages] == ["source", "adapt"]
     assert made.model == out / "stages/adapt/model.safetensors"
     assert made.report == out / "report.html"
-    assert made.raw == json.loads((out / "results.json").read_text())
+    assert made.raw == read_json(out / "results.json")
     assert "<html" in (out / "report.html").read_text()
     model = segadapt.load(out)
     assert model.space.names == NAMES[:3]

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as reference
 
-from segadapt.data.augment import Window, crop_batch, crop_labels, draw_window, focus_pixel, pad_batch
+from segadapt.core.types import Size
+from segadapt.data.augment import (
+    Window,
+    crop_images,
+    crop_labels,
+    draw_window,
+    focus_pixel,
+    grid_of,
+    pad_batch,
+    regions,
+)
 from segadapt.data.photometric import (
     adjust_brightness,
     adjust_contrast,
@@ -25,13 +35,14 @@ from tests.data.writing import picture
 from tests.golden_vectors import golden_op
 
 
-def images_of(*arrays: np.ndarray) -> tuple[torch.Tensor, list[tuple[int, int]]]:
-    return pad_batch(list(arrays))
+def crop_batch(images: list[np.ndarray], windows: list[Window], output: Size) -> torch.Tensor:
+    """Crops as a training step gets them: the parts that windows touch travel, and are sampled there."""
+    parts, grid = regions(grid_of(windows, [(i.shape[0], i.shape[1]) for i in images], output))
+    return crop_images(pad_batch([i[part] for i, part in zip(images, parts, strict=True)]), grid)
 
 
 def cut(array: np.ndarray, window: Window, output: tuple[int, int]) -> np.ndarray:
-    batch, sizes = images_of(array)
-    return crop_batch(batch, [window], sizes, output)[0].permute(1, 2, 0).numpy() * 255
+    return crop_batch([array], [window], output)[0].permute(1, 2, 0).numpy() * 255
 
 
 sizes_of_images = st.tuples(st.integers(5, 90), st.integers(5, 90))
@@ -132,10 +143,9 @@ def test_equals_resizing_the_image_and_slicing(scale: float) -> None:
 
 def test_enlarged_labels_are_repeated() -> None:
     label = np.random.default_rng(0).integers(0, 19, (6, 8), dtype=np.uint8)
-    batch, sizes = pad_batch([label])
-    double = crop_labels(batch, [Window(1, 2, 3, 4)], sizes, (6, 8))[0].numpy()
+    double = crop_labels([label], [Window(1, 2, 3, 4)], (6, 8))[0].numpy()
     assert np.array_equal(double, np.kron(label[1:4, 2:6], np.ones((2, 2))))
-    mirrored = crop_labels(batch, [Window(1, 2, 3, 4, True)], sizes, (6, 8))[0].numpy()
+    mirrored = crop_labels([label], [Window(1, 2, 3, 4, True)], (6, 8))[0].numpy()
     assert np.array_equal(mirrored, double[:, ::-1])
 
 
@@ -147,10 +157,9 @@ def test_labels_lie_on_their_image(
     """Where pixel i shows the value i, bilinear sampling at x gives x - 0.5 and the nearest pixel floor(x)."""
     y, x = np.mgrid[: size[0], : size[1]].astype(np.uint8)
     window = draw_window(np.random.default_rng(seed), size, crop, (scale, scale), flip=flip)
-    images, sizes = images_of(np.dstack([y, x, x]))
-    cut_image = crop_batch(images, [window], sizes, crop)[0] * 255
+    cut_image = crop_batch([np.dstack([y, x, x])], [window], crop)[0] * 255
     for ramp, shown in ((y, cut_image[0]), (x, cut_image[1])):
-        label = crop_labels(pad_batch([ramp])[0], [window], sizes, crop)[0]
+        label = crop_labels([ramp], [window], crop)[0]
         inside = label != IGNORE
         place = (shown + 0.5)[inside]
         assert (place > label[inside] - 1e-2).all()
@@ -160,11 +169,9 @@ def test_labels_lie_on_their_image(
 
 def test_beside_the_image_there_is_nothing() -> None:
     array = np.full((4, 6, 3), 200, np.uint8)
-    images, sizes = images_of(array)
-    labels, _ = pad_batch([np.ones((4, 6), np.uint8)])
     window = Window(-2, -3, 10, 12)
-    image = crop_batch(images, [window], sizes, (10, 12))[0, 0] * 255
-    label = crop_labels(labels, [window], sizes, (10, 12))[0]
+    image = crop_batch([array], [window], (10, 12))[0, 0] * 255
+    label = crop_labels([np.ones((4, 6), np.uint8)], [window], (10, 12))[0]
     inside = np.zeros((10, 12), bool)
     inside[2:6, 3:9] = True
     assert np.allclose(image.numpy(), np.where(inside, 200, 0), atol=1e-3)
@@ -176,28 +183,63 @@ def test_padding_of_the_batch_never_shows(scale: float) -> None:
     """The small image gives the same in a batch with a larger one as alone."""
     small, large = np.full((9, 11, 3), 255, np.uint8), picture(30, 40)
     window = Window(-1.0, -2.0, 14 / scale, 17 / scale)
-    alone_batch, alone_sizes = images_of(small)
-    alone = crop_batch(alone_batch, [window], alone_sizes, (14, 17))[0]
-    batch, sizes = images_of(large, small)
-    assert sizes == [(30, 40), (9, 11)]
-    together = crop_batch(batch, [Window(0, 0, 30, 40), window], sizes, (14, 17))[1]
-    assert torch.allclose(alone, together, atol=1e-5)
-    assert set(together.unique().round(decimals=4).tolist()) <= {0.0, 1.0}
-    labels, _ = pad_batch([np.full((30, 40), 3, np.uint8), np.full((9, 11), 4, np.uint8)])
-    cut_labels = crop_labels(labels, [Window(0, 0, 30, 40), window], sizes, (14, 17))
+    alone = crop_batch([small], [window], (14, 17))[0]
+    together = crop_batch([large, small], [Window(0, 0, 30, 40), window], (14, 17))[1]
+    assert torch.equal(alone, together)
+    assert set(together.unique().tolist()) <= {0.0, 1.0}
+    labels = [np.full((30, 40), 3, np.uint8), np.full((9, 11), 4, np.uint8)]
+    cut_labels = crop_labels(labels, [Window(0, 0, 30, 40), window], (14, 17))
     assert set(cut_labels[1].unique().tolist()) <= {4, IGNORE}
     assert torch.equal(cut_labels[1] == 4, together[0] > 0.5)
 
 
 def test_batch_dtypes() -> None:
-    images, sizes = images_of(picture(5, 6), picture(7, 4))
-    assert images.shape == (2, 3, 7, 6)
-    assert images.dtype == torch.uint8
-    cut_images = crop_batch(images, [Window(0, 0, 5, 6), Window(0, 0, 7, 4)], sizes, (3, 3))
+    images, windows = [picture(5, 6), picture(7, 4)], [Window(0, 0, 5, 6), Window(0, 0, 7, 4)]
+    assert pad_batch(images).shape == (2, 3, 7, 6)
+    assert pad_batch(images).dtype == torch.uint8
+    cut_images = crop_batch(images, windows, (3, 3))
     assert cut_images.dtype == torch.float32
     assert 0 <= float(cut_images.min()) <= float(cut_images.max()) <= 1
-    labels, _ = pad_batch([np.zeros((5, 6), np.uint8), np.zeros((7, 4), np.uint8)])
-    assert crop_labels(labels, [Window(0, 0, 5, 6), Window(0, 0, 7, 4)], sizes, (3, 3)).dtype == torch.int64
+    assert crop_labels([np.zeros((5, 6), np.uint8)], windows[:1], (3, 3)).dtype == torch.uint8
+
+
+# ---- only what a window touches ----
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.3, 3.0), st.lists(sizes_of_images, min_size=1, max_size=3), sizes_of_images)
+def test_parts_of_images_give_the_bits_of_whole_images(seed: int, scale: float, sizes: list[Size], crop: Size) -> None:
+    """Whatever the batch; and nothing travels that no pixel of the crop lies between."""
+    rng = np.random.default_rng(seed)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    windows = [draw_window(rng, size, crop, (scale, 2 * scale), flip=True) for size in sizes]
+    grid = grid_of(windows, sizes, crop)
+    whole = crop_images(pad_batch(images), grid)
+    assert torch.equal(crop_batch(images, windows, crop), whole)
+    for n, (image, window, (rows, columns)) in enumerate(zip(images, windows, regions(grid)[0], strict=True)):
+        assert torch.equal(crop_batch([image], [window], crop)[0], whole[n])
+        assert rows.stop - rows.start <= min(image.shape[0], window.height + 3)
+        assert columns.stop - columns.start <= min(image.shape[1], window.width + 3)
+        hidden = np.full_like(image, 77)
+        hidden[rows, columns] = image[rows, columns]
+        assert torch.equal(crop_batch([hidden], [window], crop)[0], whole[n])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.3, 3.0), sizes_of_images, sizes_of_images)
+def test_crops_are_those_of_torch(seed: int, scale: float, size: Size, crop: Size) -> None:
+    """Sampled by ``grid_sample`` in double precision, with zeros beside the image."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*size, 3), np.uint8)
+    window = draw_window(rng, size, crop, (scale, scale), flip=True)
+    y = window.top + (torch.arange(crop[0], dtype=torch.float64) + 0.5) / crop[0] * window.height
+    x = window.left + (torch.arange(crop[1], dtype=torch.float64) + 0.5) / crop[1] * window.width
+    x = x.flip(0) if window.flip else x
+    grid = torch.stack(torch.meshgrid(2 * x / size[1] - 1, 2 * y / size[0] - 1, indexing="xy"), -1)[None]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255
+    sampled = torch.nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    within = ((y >= 0) & (y < size[0]))[:, None] & ((x >= 0) & (x < size[1]))
+    assert torch.allclose(crop_batch([image], [window], crop).double(), sampled * within, rtol=0, atol=1e-6)
 
 
 # ---- colours ----

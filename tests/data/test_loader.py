@@ -12,6 +12,7 @@ import torch
 
 from segadapt.data import loader
 from segadapt.data.cache import DecodedCache
+from segadapt.data.collating import collate
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.loader import Augmentation, Feeder, Part, Samples, Stream
@@ -79,8 +80,7 @@ def test_processes_share_the_batches_of_one(tmp_path: Path) -> None:
             mine = two[rank][step]
             assert mine.ids == whole.ids[rank::2]
             assert torch.equal(mine.labels, whole.labels[rank::2])
-            # The batch is padded to its largest image, which moves the last bit of the sampling grid.
-            torch.testing.assert_close(mine.images, whole.images[rank::2], rtol=0, atol=2e-6)
+            assert torch.equal(mine.images, whole.images[rank::2])
 
 
 def test_workers_and_cache_change_nothing(tmp_path: Path) -> None:
@@ -92,6 +92,18 @@ def test_workers_and_cache_change_nothing(tmp_path: Path) -> None:
         assert torch.equal(plain[0], images)
         assert torch.equal(plain[1], labels)
         assert plain[2] == ids
+
+
+def test_only_what_the_crops_touch_goes_to_the_training_process(tmp_path: Path) -> None:
+    dataset = folder(tmp_path, 2, size=(120, 160))
+    augmentation = Augmentation(crop=(24, 32), scales=(1.0, 2.0))
+    stream = Stream((Part(dataset, 0, None, augmentation),), 2)
+    samples = [loader._Pool(stream, 3, DecodedCache(0), False)[number] for number in range(2)]
+    sent, whole = collate(samples), collate(samples, whole=True)
+    assert sent.images.shape[2] <= 24 + 2
+    assert sent.images.shape[3] <= 32 + 2
+    assert sent.labels.shape == (2, 24, 32)
+    assert whole.images.shape == (2, 3, 120, 160)
 
 
 def test_seed_and_key_separate_streams(tmp_path: Path) -> None:

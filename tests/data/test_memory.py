@@ -18,7 +18,7 @@ from segadapt.data.folder import open_folder
 from segadapt.data.loader import Feeder, Samples
 from segadapt.data.memory import in_memory
 from segadapt.data.readers import to_space
-from segadapt.data.statistics import class_statistics, content_key
+from segadapt.data.statistics import class_statistics, labels_key
 from segadapt.data.streams import Augmentation, Part, Stream
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelSpace
@@ -143,11 +143,11 @@ def test_statistics_are_counted_and_not_kept(tmp_path: Path) -> None:
     counted = class_statistics(held, tmp_path / "cache")
     assert np.array_equal(counted.counts, class_statistics(on_disk).counts)
     assert not (tmp_path / "cache").exists()
-    assert content_key(held) is None
+    assert labels_key(held) is None
     names, colors = held.space.names[::-1], held.space.colors[::-1]
     turned = to_space(held, LabelSpace("turned", names, colors))
     assert np.array_equal(class_statistics(turned, tmp_path / "cache").counts, counted.counts[:, ::-1])
-    assert content_key(turned) is None
+    assert labels_key(turned) is None
     with pytest.raises(RequestError, match="has no label"):
         class_statistics(held.unlabelled(), tmp_path / "cache")
 

@@ -12,9 +12,10 @@ import pytest
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.folder import open_folder
 from segadapt.data.readers import open_dataset, to_space
-from segadapt.data.statistics import class_statistics, content_key, spatial_frequencies
+from segadapt.data.statistics import class_statistics, labels_key, spatial_frequencies
 from segadapt.errors import RequestError
 from segadapt.labels import CITYSCAPES, SYNTHIA
+from tests.data.team import as_team
 from tests.data.writing import odd_palette, picture, save
 
 COUNT, CLASSES = 5, 4
@@ -105,26 +106,26 @@ def test_kept_results_are_used_and_equal(tmp_path: Path, what: str) -> None:
 
 
 def test_kept_results_follow_the_data_not_their_place(tmp_path: Path) -> None:
-    before = content_key(write_folder(tmp_path / "a"))
+    before = labels_key(write_folder(tmp_path / "a"))
     (tmp_path / "a").rename(tmp_path / "b")
     moved = open_folder(tmp_path / "b" / "images", tmp_path / "b" / "masks", tmp_path / "b" / "classes.txt")
-    assert content_key(moved) == before
+    assert labels_key(moved) == before
 
 
 def test_anything_that_matters_changes_the_key(tmp_path: Path) -> None:
     dataset = write_folder(tmp_path)
-    keys = [content_key(dataset), content_key(dataset.subset([0, 1])), content_key(dataset, height=3)]
-    keys.append(content_key(open_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "classes.txt", (255, 9))))
+    keys = [labels_key(dataset), labels_key(dataset.subset([0, 1])), labels_key(dataset, height=3)]
+    keys.append(labels_key(open_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "classes.txt", (255, 9))))
     label = dataset.items[2].label
     assert label is not None
     stat = label.stat()
     os.utime(label, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10_000_000))
-    keys.append(content_key(dataset))
+    keys.append(labels_key(dataset))
     save(label, np.zeros((9, 9), np.uint8))
     os.utime(label, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10_000_000))
-    keys.append(content_key(dataset))
+    keys.append(labels_key(dataset))
     (tmp_path / "classes.txt").write_text("\n".join(f"k{i}" for i in range(CLASSES)))
-    keys.append(content_key(open_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "classes.txt")))
+    keys.append(labels_key(open_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "classes.txt")))
     assert None not in keys
     assert len(set(keys)) == len(keys)
 
@@ -136,7 +137,7 @@ def test_a_reader_option_and_another_space_change_the_key(tmp_path: Path) -> Non
     plain = open_dataset("synthia", tmp_path)
     road = open_dataset("synthia", tmp_path, lane_marking="road")
     merged = to_space(plain, CITYSCAPES, {"rider": "person"})
-    keys = {content_key(d) for d in (plain, road, to_space(plain, SYNTHIA), merged)}
+    keys = {labels_key(d) for d in (plain, road, to_space(plain, SYNTHIA), merged)}
     assert len(keys) == 4
 
 
@@ -165,7 +166,7 @@ def test_labelling_that_cannot_be_told_apart_is_never_kept(tmp_path: Path) -> No
     folder = write_folder(tmp_path)
     inner = folder.read_label
     dataset = Dataset("own", folder.space, folder.items, folder.read_image, lambda path: inner(path))
-    assert content_key(dataset) is None
+    assert labels_key(dataset) is None
     class_statistics(dataset, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
@@ -203,3 +204,45 @@ def test_damaged_labels_stop_or_count_as_unlabelled(tmp_path: Path) -> None:
     for statistics in (class_statistics, lambda data, kept: spatial_frequencies(data, 6, 8, kept)):
         with pytest.raises(DamagedFile, match=label.name):  # also where a result without it is kept
             statistics(dataset, cache)
+
+
+def test_the_processes_of_a_run_count_a_part_each(tmp_path: Path) -> None:
+    dataset = write_folder(tmp_path)
+    counter = Counter(dataset)
+    counting = counter.counting()
+    whole, places = class_statistics(dataset), spatial_frequencies(dataset, 6, 8)
+    for found in as_team(2, lambda rank: class_statistics(counting, tmp_path / f"cache{rank}")):
+        assert np.array_equal(found.counts, whole.counts)
+        assert np.array_equal(found.pixels, whole.pixels)
+    assert counter.reads == COUNT
+    for got in as_team(3, lambda rank: spatial_frequencies(counting, 6, 8)):
+        assert np.array_equal(got, places)
+    assert counter.reads == 2 * COUNT
+    for file in (tmp_path / "cache1").iterdir():
+        file.unlink()  # one process has the result and one has not: both count, so that neither waits
+    as_team(2, lambda rank: class_statistics(counting, tmp_path / f"cache{rank}"))
+    assert counter.reads == 3 * COUNT
+    as_team(2, lambda rank: class_statistics(counting, tmp_path / f"cache{rank}"))
+    assert counter.reads == 3 * COUNT
+
+
+def test_all_processes_hear_of_a_label_that_one_cannot_read(tmp_path: Path) -> None:
+    dataset = write_folder(tmp_path)
+    label = dataset.items[2].label
+    assert label is not None
+    label.write_bytes(b"\x89PNG no more")
+    found: list[list[str]] = [[], []]
+    as_team(2, lambda rank: class_statistics(dataset, damaged=lambda problem: found[rank].append(str(problem))))
+    assert [[label.name in line for line in lines] for lines in found] == [[True], [True]]
+
+    def stopped(rank: int) -> None:
+        with pytest.raises(DamagedFile, match=label.name):
+            class_statistics(dataset)
+
+    as_team(2, stopped)
+
+
+def test_results_that_cannot_be_kept_are_still_results(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    dataset = write_folder(tmp_path / "data")
+    assert class_statistics(dataset, tmp_path / "cache").counts.sum() > 0

@@ -17,6 +17,7 @@ from torch import nn
 
 import segadapt.engine.loop as loop_module
 from segadapt.data.loader import Samples
+from segadapt.engine.backward import Backward
 from segadapt.engine.loop import Loop
 from segadapt.engine.matching import MEASURED, gradient_sizes, match
 from segadapt.engine.optim import build_optimiser
@@ -59,7 +60,7 @@ def test_the_rate_restates_the_formula(tmp_path: Path) -> None:
     squares = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
     for batch in Fed().batches(0, MEASURED):
         made.method.zero_grad()
-        made._backward({"labelled": batch}, optimisers)
+        made.backward.step({"labelled": batch})
         for totals, group in zip(squares, groups, strict=True):
             for total, p in zip(totals, group["params"], strict=True):
                 total += 0 if p.grad is None else p.grad**2 / MEASURED
@@ -170,14 +171,15 @@ def test_measuring_leaves_the_method_as_it_was(tmp_path: Path, method: str, monk
     raw = tiny(tmp_path, method)
     for stage in raw["stages"].values():
         stage["norm"] = "train"
-    real_match, real_backward = Loop.match, Loop._backward
+    real_match, real_backward = Loop.match, Backward.step
     inside: list[set[str]] = []
     measured = []
 
-    def watched_backward(self: Loop, *given: Any) -> Any:
-        before = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
+    def watched_backward(self: Backward, *given: Any) -> Any:
+        buffers = dict(self._method.named_buffers())
+        before = {name: buffer.clone() for name, buffer in buffers.items()}
         result = real_backward(self, *given)
-        inside.append({name for name, b in self.method.named_buffers() if not torch.equal(b, before[name])})
+        inside.append({name for name, b in buffers.items() if not torch.equal(b, before[name])})
         return result
 
     def watched_match(self: Loop, *given: Any) -> Any:
@@ -189,7 +191,7 @@ def test_measuring_leaves_the_method_as_it_was(tmp_path: Path, method: str, monk
         assert_same(before, self.method.state_dict())
         return found
 
-    monkeypatch.setattr(Loop, "_backward", watched_backward)
+    monkeypatch.setattr(Backward, "step", watched_backward)
     monkeypatch.setattr(Loop, "match", watched_match)
     Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True).execute()
     assert set(measured) == set(raw["stages"])

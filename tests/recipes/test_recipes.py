@@ -122,7 +122,6 @@ data:
   source: {reader: synthia, root: synthia, size: [1520, 2560]}
   target: {reader: cityscapes, root: cityscapes, split: train, size: [1024, 2048]}
   test: {reader: cityscapes, root: cityscapes, split: val, size: [1024, 2048]}
-  workers: 4
 evaluation: {window: [1024, 1024], overlap: 0.5, average: logits, windows_at: pixels}
 stages:
   adapt:
@@ -146,7 +145,6 @@ data:
   source: {reader: cityscapes, root: cityscapes, split: train, size: [512, 1024]}
   target: {reader: dark_zurich, root: dark_zurich, split: train, size: [540, 960]}
   test: {reader: dark_zurich, root: dark_zurich, split: val, size: [540, 960]}
-  workers: 4
 stages:
   adapt:
     method: dacs

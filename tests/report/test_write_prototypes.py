@@ -178,10 +178,12 @@ def test_a_run_shows_its_prototypes(tmp_path: Path, predict: str) -> None:
     Run.open(made, tmp_path / "other", quiet=True, reuse=(tmp_path / "run",)).execute()
     assert pictured(tmp_path / "other") == pictured(tmp_path / "run")
     (tmp_path / "run/stages/adapt/shown").unlink()
-    if kept.exists():
-        kept.write_bytes(b"damaged")
     Run.open(made, tmp_path / "run", quiet=True).execute()
     assert pictured(tmp_path / "run") == [entry]
+    if kept.exists():
+        kept.write_bytes(b"damaged")
+        with pytest.raises(RequestError, match=r"prototypes\.safetensors' is not what the stage left"):
+            Run.open(made, tmp_path / "run", quiet=True).execute()
 
 
 def test_nothing_without_prototypes(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_the_probe_trains_real_steps_and_keeps_nothing(tmp_path: Path, monkeypat
     assert Option("lite").size == 0
 
 
-def test_on_a_gpu_weights_that_lie_here_are_chosen_with_rates_and_decoding_processes_of_their_own(
+def test_on_a_gpu_weights_that_lie_here_are_chosen_with_rates_of_their_own(
     world: dict[str, Path], probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No GPU is at hand in tests: the choice is made of facts, and of names alone."""
@@ -197,13 +197,13 @@ def test_on_a_gpu_weights_that_lie_here_are_chosen_with_rates_and_decoding_proce
     small = [f"foundation:{name}" for name in at_hand.ENCODERS if "small" in name]
     assert networks_at_hand("lite", "cuda") == [*small, "lite"]
     monkeypatch.setattr(choosing, "networks_at_hand", lambda own, device: ["foundation:vit", own])
-    monkeypatch.setattr(choosing, "cores", lambda: 3)
-    monkeypatch.setattr(choosing, "Runtime", lambda *_: SimpleNamespace(device=torch.device("cuda"), gather=list))
+    gpu = SimpleNamespace(device=torch.device("cuda"), rank=0, processes=1, gather=list)
+    monkeypatch.setattr(choosing, "Runtime", lambda *_: gpu)
     monkeypatch.setattr(choosing, "facts_of", lambda opened, runtime, names: replace(STREETS_GPU, networks=names))
     config, chosen = planned(world)
     assert chosen is not None
     assert config.model.name == "foundation:vit"
-    assert config.data.workers == 2
+    assert config.data.workers == "auto"
     plain, _ = planned(world, "model.name=lite")
     assert config.stages[0].optimiser.lr == pytest.approx(plain.stages[0].optimiser.lr / 6, rel=0.01)
     assert config.data.source.size == plain.data.source.size == 1024

@@ -92,7 +92,7 @@ def test_null_is_the_default_of_every_setting_that_cannot_be_null(cls: type[Sett
         (["every={}"], lambda c: c.stages[0].norm, "affine"),
         (["every=null", "source.augmentation.crop=null"], lambda c: c.stages[0].augmentation.crop, None),
         (["adapt.batch_size=null"], lambda c: c.stages[1].batch_size, 2),
-        (["data.workers=null"], lambda c: c.data.workers, 0),
+        (["data.workers=null"], lambda c: c.data.workers, "auto"),
         (["data.source.merge={a: b}", "data.source.merge.a=null"], lambda c: c.data.source.merge, {}),
     ],
 )

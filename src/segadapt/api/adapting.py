@@ -56,6 +56,7 @@ def adapt(
     length: float | None = None,
     steps: int | None = None,
     budget: str | float | None = None,
+    fit_memory: str | float | None = None,
     stage: str | None = None,
     reuse: PathLike | Sequence[PathLike] = (),
     accept: Accept = False,
@@ -101,6 +102,8 @@ def adapt(
         length, steps: share of the published steps, in (0, 1], or about so many steps of all stages together.
         budget: time for the whole run on this machine, e.g. ``30m``, ``2h`` or minutes: network, sizes and length are
             chosen for it (docs/budget.md).
+        fit_memory: memory that training is to fit into, e.g. ``11GB``: batches are computed in parts, or activations
+            twice, where they do not fit whole; the numbers of a batch stay what they are (docs/budget.md).
         stage: run this stage alone.
         reuse: runs to take finished stages over from, where settings, seed and training data are equal.
         accept: go on where the data are dubious; or a function that is told the findings and answers whether to.
@@ -126,7 +129,7 @@ def adapt(
     described: dict[str, Any] = {"classes": classes, "ignore_ids": ignore_ids, "pair": pair}
     own = OwnData(folders=folders, datasets=datasets, **described, method=method, model=start)
     changes = changes_of(overrides, bands, own, recipe is not None, seed=seed, length=length)
-    wish = Wish.of(recipe, changes, method, budget, length=length, steps=steps)
+    wish = Wish.of(recipe, changes, method, budget, fit_memory, length=length, steps=steps)
     ask = asker(recipe, own, changes, plugins, steps, (network, head, preprocessing))
     first = ask(())
     where = (

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.api.asking import Ask, Asked
+from segadapt.core.kept import STATISTICS, kept_folder
+from segadapt.data.streaming import together
 from segadapt.engine.run_files import read_held
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import RequestError
@@ -22,13 +24,14 @@ from segadapt.runs.at_hand import FOUNDATION, RATE, networks_at_hand
 from segadapt.runs.budget import BECAUSE, METHOD, decide, minutes_of
 from segadapt.runs.choice import Choice, Cost, Facts, Option, StageCost
 from segadapt.runs.config import RunConfig
+from segadapt.runs.fitting import memory_of
 from segadapt.runs.length import shorter
+from segadapt.runs.memory import Fitter
 from segadapt.runs.opening import OpenedData, open_data
-from segadapt.runs.probe import cores, cost_of, facts_of
+from segadapt.runs.probe import cost_of, facts_of, with_sizes
+from segadapt.runs.start import known_of
 
 _LENGTHS = ("steps", "epochs", "length")
-WORKERS = 4
-"""Decoding processes beside a GPU, at most; fewer where there are fewer cores."""
 _PATIENCE = 0.01
 """Share of the budget that timed steps of a stage may take, beyond the first three."""
 
@@ -43,6 +46,7 @@ class Wish:
         changes: overrides of the request.
         given: whether the request gives a recipe; then nothing is chosen.
         shortened: whether it says a length, or steps, of the whole run.
+        memory: bytes that the run is to fit into; None where nothing is said.
     """
 
     budget: str | float | None
@@ -50,20 +54,35 @@ class Wish:
     changes: tuple[str, ...]
     given: bool = False
     shortened: bool = False
+    memory: int | None = None
 
     @classmethod
     def of(
-        cls, recipe: Any, changes: Sequence[str], method: str | None, budget: str | float | None, **whole: Any
+        cls,
+        recipe: Any,
+        changes: Sequence[str],
+        method: str | None,
+        budget: str | float | None,
+        memory: str | float | None,
+        **whole: Any,
     ) -> Wish:
         """Return the wish of a request; ``whole``: what it says of the length of the whole run.
 
         Raises:
-            RequestError: the budget is no time, or not for this request.
+            RequestError: the budget is no time, the memory no memory, or not for this request.
         """
         length = any(value is not None for value in whole.values()) or any(
             change.partition("=")[0].strip() == "length" for change in changes
         )
-        wish = cls(budget, method, tuple(changes), given=recipe is not None, shortened=length)
+        room = None if memory is None else memory_of(memory)
+        wish = cls(budget, method, tuple(changes), given=recipe is not None, shortened=length, memory=room)
+        if room is not None and budget is not None:
+            raise RequestError(
+                "a budget measures the time of whole batches, so give --budget or --fit-memory; the settings that "
+                "'segadapt plan --fit-memory' prints can be given along with a budget"
+            )
+        if room is not None and isinstance(recipe, RunConfig):
+            raise RequestError("a configuration is complete; --fit-memory (fit_memory) is for a recipe's name, or data")
         if wish.minutes is None:
             return wish
         if wish.given:
@@ -94,6 +113,7 @@ class Wish:
             "budget": self.minutes,
             "method": self.method,
             "settings": list(self.changes),
+            **({} if self.memory is None else {"memory": self.memory}),
         }
 
     def said(self, key: str) -> bool:
@@ -121,10 +141,10 @@ def chosen(
         say: told what is measured; None for nobody.
 
     Raises:
-        RequestError: the budget is too short.
+        RequestError: the budget is too short, or the memory too small.
     """
     started = time.perf_counter()
-    if wish.nothing_to_choose:
+    if wish.nothing_to_choose and wish.memory is None:
         return request, None
     for folder in folders:
         kept = (read_held(folder) or {}).get("chosen")
@@ -132,16 +152,31 @@ def chosen(
             return ask(kept["settings"]), kept
     runtime = Runtime(request.config.accelerator, request.config.precision)
     with tempfile.TemporaryDirectory() as scratch:
-        opened = open_data(request.config.data, roots, Path(scratch), request.given)
-        maker = _Chooser(ask, wish, request.config, opened, runtime, roots, Path(scratch), say, started)
-        choice = maker.choose(wish.minutes)
-        settings = maker.settings(choice)
+        with together(runtime):
+            data, known = request.config.data, known_of(request.config)
+            opened = open_data(data, roots, kept_folder(STATISTICS), request.given, known)
+        settings, reasons, seconds = list[str](), dict[str, str](), None
+        if not wish.nothing_to_choose:
+            maker = _Chooser(ask, wish, request.config, opened, runtime, roots, Path(scratch), say, started)
+            choice = maker.choose(wish.minutes)
+            settings, reasons, seconds = maker.settings(choice), _reasons(wish, choice), choice.seconds
+        if wish.memory is not None:
+            config = ask(settings).config
+            opened = with_sizes(opened, config.data)
+            fitter = Fitter(config, opened, runtime, roots, Path(scratch), wish.memory, wish.said, say)
+            more, reasons["memory"] = fitter.settings()
+            settings += more
+    document = {"asked": wish.asked, "settings": settings, "because": reasons, "seconds": seconds}
+    return ask(settings), document
+
+
+def _reasons(wish: Wish, choice: Choice) -> dict[str, str]:
+    """Return the reasons of a choice, by what they are about."""
     reasons = {"method": f"{METHOD}: {BECAUSE}"} if wish.method is None else {}
     reasons |= choice.reasons
     if wish.minutes is None and "length" not in reasons:
         reasons["length"] = "the recipe's; --budget 30m fits it to a time, and 'segadapt plan' says what it takes here"
-    document = {"asked": wish.asked, "settings": settings, "because": reasons, "seconds": choice.seconds}
-    return ask(settings), document
+    return reasons
 
 
 @dataclass(frozen=True)
@@ -220,8 +255,6 @@ class _Chooser:
 
     def _of_option(self, option: Option) -> list[str]:
         settings = []
-        if self.runtime.device.type == "cuda":  # a GPU waits for one process that decodes
-            settings.append(f"data.workers={max(0, min(WORKERS, cores() - 1))}")
         if option.network != self.config.model.name:
             settings += [f"model.name={option.network}", "model.weights=imagenet"]
         if option.size:

@@ -45,6 +45,7 @@ def plan(
     length: float | None = None,
     steps: int | None = None,
     budget: str | float | None = None,
+    fit_memory: str | float | None = None,
     measure: bool = True,
 ) -> dict[str, Any]:
     """Return the stages of a run with their steps and, measured on this machine, their minutes.
@@ -52,7 +53,7 @@ def plan(
     Takes what :func:`segadapt.adapt` takes; nothing is kept on the disk.
 
     Args:
-        recipe, overrides, plugins, roots, seed, length, steps, budget: see :func:`segadapt.adapt`.
+        recipe, overrides, plugins, roots, seed, length, steps, budget, fit_memory: see :func:`segadapt.adapt`.
         source_images, source_labels, target_images, target_labels, test_images, test_labels: see
             :func:`segadapt.adapt`.
         model, source, target, test, classes, ignore_ids, bands, pair, method: see :func:`segadapt.adapt`.
@@ -79,7 +80,7 @@ def plan(
     described: dict[str, Any] = {"classes": classes, "ignore_ids": ignore_ids, "pair": pair}
     own = OwnData(folders=folders, datasets=datasets, **described, method=method, model=start)
     changes = changes_of(overrides, bands, own, recipe is not None, seed=seed, length=length)
-    wish = Wish.of(recipe, changes, method, budget, length=length, steps=steps)
+    wish = Wish.of(recipe, changes, method, budget, fit_memory, length=length, steps=steps)
     ask = asker(recipe, own, changes, listed(plugins), steps, (network, head, preprocessing))
     request, choice = chosen(ask(()), ask, wish, roots or {})
     planned = plan_run(request.config, roots or {}, measure, request.published, request.given)

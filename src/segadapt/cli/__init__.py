@@ -28,7 +28,7 @@ from segadapt.cli import (
     using,
 )
 from segadapt.core.faults import told_fault
-from segadapt.core.signals import watched
+from segadapt.core.signals import was_stopped, watched
 from segadapt.core.text import one_printable_line
 from segadapt.errors import RequestError, RunError, Stopped
 from segadapt.version import __version__
@@ -131,7 +131,8 @@ def main() -> None:
             sys.exit(app(prog_name="segadapt", standalone_mode=False))
     except Stopped as signal:
         _complain(str(signal))
-        sys.exit(1)
+        sys.stdout.flush()
+        os._exit(1)  # taking torch apart would need another second
     except _UsageError as mistake:
         if type(mistake).__name__ == "NoArgsIsHelpError":  # the help, in several lines
             print(mistake.format_message(), file=sys.stderr)
@@ -151,6 +152,9 @@ def main() -> None:
         _complain("interrupted")
         sys.exit(1)
     except Exception as problem:
+        if (line := was_stopped()) is not None:
+            _complain(line)
+            sys.exit(1)
         told = told_fault(problem, "segadapt", {})
         if told is None:
             raise

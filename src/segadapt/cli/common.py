@@ -38,6 +38,10 @@ Budget = Annotated[
     str | None,
     typer.Option(help="Time for the whole run here, e.g. 30m, 2h, 90: chooses network, sizes and length."),
 ]
+FitMemory = Annotated[
+    str | None,
+    typer.Option(help="Memory to train in, e.g. 11GB: batches that do not fit are computed in parts."),
+]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images.")]
 Labels = Annotated[

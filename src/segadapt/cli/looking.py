@@ -142,6 +142,7 @@ def doctor(json: Json = False) -> None:
 
     import torch
 
+    from segadapt.core.kept import VARIABLE
     from segadapt.engine.runtime import machine
 
     found: dict[str, Any] = dict(machine())
@@ -149,7 +150,7 @@ def doctor(json: Json = False) -> None:
     found["disk_free_gb"] = round(shutil.disk_usage(".").free / 2**30, 1)
     found["bf16"] = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
     found["extras"] = {name: [p for p in packages if not _installed(p)] for name, packages in EXTRAS.items()}
-    found["datasets"] = {k: v for k, v in os.environ.items() if k.startswith("SEGADAPT_")}
+    found["datasets"] = {k: v for k, v in os.environ.items() if k.startswith("SEGADAPT_") and k != VARIABLE}
     found["train_step_seconds"] = round(_step_seconds(), 3)
     if json:
         print_json(found)

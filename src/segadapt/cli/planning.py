@@ -27,6 +27,7 @@ from segadapt.cli.common import (
     Bands,
     Budget,
     Classes,
+    FitMemory,
     IgnoreId,
     Json,
     Length,
@@ -63,6 +64,7 @@ def plan(
     length: Length = None,
     steps: TotalSteps = None,
     budget: Budget = None,
+    fit_memory: FitMemory = None,
     measure: Annotated[bool, typer.Option(help="Time a few steps of every stage on this machine.")] = True,
     plugin: Plugins = None,
     json: Json = False,
@@ -94,6 +96,7 @@ def plan(
         length=length,
         steps=steps,
         budget=budget,
+        fit_memory=fit_memory,
         measure=measure,
     )
     if json:
@@ -119,12 +122,21 @@ def _show(planned: Mapping[str, Any]) -> None:
     few = f" ({data['labelled']} with labels to learn)" if data["labelled"] else ""
     images = f"{data['source']} source, {data['target']} target{few}, {data['test']} test images"
     console.print(f"data: {images}; {len(data['classes'])} classes")
+    console.print(_decoding([row["workers"] for row in planned["stages"]]))
     for line in dict.fromkeys(row["weights"] for row in planned["stages"]):
         if line:
             console.print(line, soft_wrap=True)
     if planned["minutes"] is not None:
         console.print(f"{planned['minutes']:.1f} minutes here: steps, passes over the target, scores")
     _show_changes(planned["stages"])
+
+
+def _decoding(workers: Sequence[int]) -> str:
+    """Say which processes decode images in the stages."""
+    if not any(workers):
+        return "images are decoded by the training process (data.workers)"
+    numbers = "/".join(str(number) for number in dict.fromkeys(workers))
+    return f"images are decoded by {numbers} process{'es' * (numbers != '1')} for each stream (data.workers)"
 
 
 def _show_changes(stages: Sequence[Mapping[str, Any]]) -> None:

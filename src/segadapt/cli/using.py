@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,12 +100,20 @@ def opened(model: Path, accelerator: str, prototypes: bool = False, stage: str =
 
 
 @contextmanager
-def sharing(runtime: Runtime) -> Iterator[Together]:
-    """Let the processes of ``torchrun`` share a command's images, and end together when one fails or is stopped."""
+def sharing(runtime: Runtime, out: Path | None = None) -> Iterator[Together]:
+    """Let the processes of ``torchrun`` share a command's images, and end together when one fails or is stopped.
+
+    Nobody else writes into the folder ``out`` meanwhile.
+    """
+    from segadapt.core.locking import locked
     from segadapt.engine.stopping import StopRequest
     from segadapt.engine.together import Together
 
-    with StopRequest() as stop, Together(runtime, stop) as together:
+    with (
+        StopRequest() as stop,
+        Together(runtime, stop) as together,
+        locked(out, together.main) if out is not None else nullcontext(),
+    ):
         yield together
 
 
@@ -231,7 +239,6 @@ def predict(
 ) -> None:
     """Predict images and videos: index PNG, overlay and confidence; or the files that a test server wants."""
     _require_fitting(submission, ids, archive)
-    from segadapt.core.locking import locked
     from segadapt.engine.record import Steps
     from segadapt.evaluation.predict import predict_path
     from segadapt.evaluation.submission import predict_submission
@@ -241,11 +248,7 @@ def predict(
     if submission and (len(wanted) != 1 or kinds or unpainted):
         raise RequestError("--submission takes one folder, and neither --kinds nor --unpainted")
     loaded, runtime = opened(model, accelerator, prototypes, stage)
-    with (
-        sharing(runtime) as together,
-        locked(out, together.main),
-        Steps("predict", 0, quiet=hidden(together, quiet, json)) as steps,
-    ):
+    with sharing(runtime, out) as together, Steps("predict", 0, quiet=hidden(together, quiet, json)) as steps:
         how: dict[str, Any] = {
             "together": together,
             "config": inference(loaded, scales, flip, window),

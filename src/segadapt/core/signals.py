@@ -34,6 +34,7 @@ class _Here:
     note: Note | None = None
     hurried = True
     answered = 0.0
+    raised: str | None = None
 
 
 @contextlib.contextmanager
@@ -87,7 +88,16 @@ def _answer(number: int, frame: FrameType | None) -> None:
     if _Here.note is not None:
         _Here.note(number)
         return
-    raise Stopped(stopped_by(number))
+    _Here.raised = stopped_by(number)
+    raise Stopped(_Here.raised)
+
+
+def was_stopped() -> str | None:
+    """Return the line about the signal that ended a command; None where none did.
+
+    A library that is interrupted, e.g. while it is imported, may raise an exception of its own instead.
+    """
+    return _Here.raised
 
 
 @contextlib.contextmanager
@@ -141,6 +151,7 @@ def _watch(ear: socket.socket, say: Callable[[str], None]) -> None:
             os._exit(1)
         if _gone(ear, PATIENCE):
             return
+        say(stopped_by(number))
         os._exit(1)
 
 

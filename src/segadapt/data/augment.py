@@ -1,10 +1,12 @@
-"""Augmentation: windows drawn per sample on the CPU, cut out per batch on the device.
+"""Augmentation: windows drawn and cut out per sample beside the decoding, scaled per batch on the device.
 
-A :class:`Window` is a rectangle of the source image. Drawing one costs microseconds, so it happens
-beside the decoding; cutting and scaling happen for the whole batch at once on the device of the network.
-Images and labels are sampled at the same places, images bilinearly and labels by the nearest
-pixel, with pixel centres at half integers. This is the geometry of scaling the image first and
-slicing a crop out of it afterwards, without ever making the scaled image.
+A :class:`Window` is a rectangle of the source image. Images and labels are sampled at the same places, images
+bilinearly and labels by the nearest pixel, with pixel centres at half integers. This is the geometry of scaling the
+image first and slicing a crop out of it afterwards, without ever making the scaled image.
+
+Only the pixels that a window touches (:func:`regions`) travel to the device, with the numbers of the pixels that each
+row and column of the crop lies between (:class:`Grid`). Those are worked out in double precision from the window
+alone, so a crop has the same bits whatever else is in its batch, and whether its image came whole or cut.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.core.types import Size
@@ -89,83 +90,135 @@ def focus_pixel(rng: np.random.Generator, label: LabelMap, wanted_classes: Seque
     return y, x
 
 
-def pad_batch(arrays: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, list[Size]]:
-    """Put images or label maps of any sizes into one uint8 tensor, with zeros at the bottom and the right.
+def pad_batch(images: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+    """Put images [H, W, C] of any sizes into one uint8 tensor [B, C, H, W], zeros at the bottom and the right."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    batch = np.zeros((len(images), height, width, images[0].shape[2]), np.uint8)
+    for place, image in zip(batch, images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = image
+    return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+
+class Axis(NamedTuple):
+    """Where the n rows, or columns, of the crops of B images lie.
+
+    Attributes:
+        pixels: [2, B, n] int64, the pixels before and after each, in the image or the part of it that is at hand.
+        weights: [2, B, n] float32: how far it lies on the way from one to the other, and 1 within the image, else 0.
+    """
+
+    pixels: Tensor
+    weights: Tensor
+
+    def at(self, device: torch.device) -> Axis:
+        """Return it on a device; from pinned memory nothing waits for it."""
+        return Axis(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class Grid(NamedTuple):
+    """Where the pixels of the crops of a batch lie in its images; see :func:`grid_of`."""
+
+    rows: Axis
+    columns: Axis
+
+
+Region = tuple[slice, slice]
+"""Rows and columns of an image."""
+
+
+def grid_of(windows: Sequence[Window], sizes: Sequence[Size], output: Size) -> Grid:
+    """Return where the crops of windows lie in their images.
 
     Args:
-        arrays: all [H, W, C] or all [H, W].
-
-    Returns:
-        [B, C, H, W] or [B, H, W], and the (height, width) of each array.
+        windows: one window per image, in pixels of the image.
+        sizes: (height, width) of each image.
+        output: (height, width) of the crops.
     """
-    sizes = [(int(a.shape[0]), int(a.shape[1])) for a in arrays]
-    height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
-    batch = np.zeros((len(arrays), height, width, *arrays[0].shape[2:]), np.uint8)
-    for place, array, (h, w) in zip(batch, arrays, sizes, strict=True):
-        place[:h, :w] = array
-    tensor = torch.from_numpy(batch)
-    return (tensor.permute(0, 3, 1, 2), sizes) if tensor.ndim == 4 else (tensor, sizes)
+    return Grid(*(_axis(centres, sizes, axis) for axis, centres in enumerate(_centres(windows, output))))
 
 
-def crop_batch(images: Tensor, windows: Sequence[Window], sizes: Sequence[Size], output: Size) -> Tensor:
-    """Cut one window out of each image and scale it, bilinearly and without anti-aliasing.
+def regions(grid: Grid) -> tuple[list[Region], Grid]:
+    """Return the part of each image that its crop touches, and where the crop lies in that part."""
+    parts = []
+    for axis in grid:
+        first, last = axis.pixels[0].amin(1), axis.pixels[1].amax(1)
+        spans = [slice(low, high + 1) for low, high in zip(first.tolist(), last.tolist(), strict=True)]
+        parts.append((spans, Axis(axis.pixels - first[:, None], axis.weights)))
+    (rows, row_axis), (columns, column_axis) = parts
+    return list(zip(rows, columns, strict=True)), Grid(row_axis, column_axis)
 
-    Equals ``cv2.resize(image, INTER_LINEAR)`` of the whole image followed by slicing. Places
-    beside the image are zero; at its border, bilinear sampling sees its own border pixels and not the
-    padding of the batch.
+
+def crop_images(images: Tensor, grid: Grid) -> Tensor:
+    """Sample a crop of each image, bilinearly and without anti-aliasing.
+
+    Equals ``cv2.resize(image, INTER_LINEAR)`` of the whole image followed by slicing. Places beside the image are zero;
+    at its border, sampling sees its own border pixels and not the padding of the batch.
 
     Args:
         images: [B, C, H, W] uint8 as from :func:`pad_batch`.
-        windows: one window per image, in pixels of the image.
-        sizes: (height, width) of each image within the batch.
-        output: (height, width) of the result.
+        grid: of the crops, on the same device.
 
     Returns:
         [B, C, height, width] float32 in [0, 1].
     """
-    rows, columns = _centres(windows, output)
-    inside = _on(images.device, _inside(rows, sizes, 0)[:, :, None] & _inside(columns, sizes, 1)[:, None, :])
-    rows, columns = _kept(rows, sizes, 0), _kept(columns, sizes, 1)
-    # Only the part of the batch that some window touches is made floating point.
-    (top, bottom), (left, right) = _span(rows), _span(columns)
-    images = images[:, :, top:bottom, left:right]
-    y = _on(images.device, _normalised(rows - top, bottom - top))[:, :, None]
-    x = _on(images.device, _normalised(columns - left, right - left))[:, None, :]
-    grid = torch.stack([x.expand(-1, output[0], -1), y.expand(-1, -1, output[1])], -1)
-    cut = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return (cut / 255).clamp_(0, 1) * inside[:, None]
+    (above, below), (down, inside_rows) = grid.rows
+    (left, right), (across, inside_columns) = grid.columns
+    channels, height, width = images.shape[1], above.shape[1], images.shape[3]
+
+    def lines(pixels: Tensor) -> Tensor:
+        return images.gather(2, pixels[:, None, :, None].expand(-1, channels, -1, width)).float()
+
+    mixed = torch.lerp(lines(above), lines(below), down[:, None, :, None])
+
+    def points(pixels: Tensor) -> Tensor:
+        return mixed.gather(3, pixels[:, None, None, :].expand(-1, channels, height, -1))
+
+    cut = torch.lerp(points(left), points(right), across[:, None, None, :])
+    inside: Tensor = inside_rows[:, None, :, None] * inside_columns[:, None, None, :]
+    return (cut / 255).clamp_(0, 1) * inside
 
 
-def crop_labels(labels: Tensor, windows: Sequence[Window], sizes: Sequence[Size], output: Size) -> Tensor:
-    """Cut the same windows out of label maps: nearest pixel, IGNORE beside the image.
-
-    Args:
-        labels: [B, H, W] uint8.
-        windows, sizes, output: as for :func:`crop_batch`.
+def crop_labels(labels: Sequence[LabelMap], windows: Sequence[Window], output: Size) -> Tensor:
+    """Cut the same windows out of label maps [H, W]: nearest pixel, IGNORE beside the image.
 
     Returns:
-        [B, height, width] int64.
+        [B, height, width] uint8.
     """
-    rows, columns = _centres(windows, output)
-    inside = _on(labels.device, _inside(rows, sizes, 0)[:, :, None] & _inside(columns, sizes, 1)[:, None, :])
-    y = _on(labels.device, _nearest(rows, sizes, 0))[:, :, None]
-    x = _on(labels.device, _nearest(columns, sizes, 1))[:, None, :]
-    sample = torch.arange(len(labels), device=labels.device)[:, None, None]
-    return labels[sample, y, x].long().masked_fill(~inside, IGNORE)
+    cut = np.full((len(labels), *output), IGNORE, np.uint8)
+    for place, label, window in zip(cut, labels, windows, strict=True):
+        taken, inside = _taken(label, window, output)
+        place[np.ix_(*inside)] = taken
+    return torch.from_numpy(cut)
 
 
 def class_counts(label: LabelMap, window: Window, output: Size) -> npt.NDArray[np.int64]:
     """Count the pixels [256] of each value that :func:`crop_labels` would cut out; beside the label map is IGNORE."""
-    size = [(label.shape[0], label.shape[1])]
-    taken = label
-    for axis, centres in enumerate(_centres([window], output)):
-        taken = taken.take(_nearest(centres, size, axis)[_inside(centres, size, axis)], axis)
+    taken, _ = _taken(label, window, output)
     counts = np.bincount(taken.ravel(), minlength=IGNORE + 1)
     counts[IGNORE] += output[0] * output[1] - taken.size
     return counts
 
 
 _Floats = npt.NDArray[np.float64]
+
+
+def _taken(label: LabelMap, window: Window, output: Size) -> tuple[LabelMap, list[npt.NDArray[np.bool_]]]:
+    """Return the pixels of a crop within the label map, and which of its rows and columns they are."""
+    size = [(label.shape[0], label.shape[1])]
+    taken, inside = label, []
+    for axis, centres in enumerate(_centres([window], output)):
+        inside.append(_inside(centres, size, axis)[0])
+        taken = taken.take(_nearest(centres, size, axis)[0, inside[-1]], axis)
+    return taken, inside
+
+
+def _axis(centres: _Floats, sizes: Sequence[Size], axis: int) -> Axis:
+    """Return where centres [B, n] lie between the pixels of their images."""
+    kept = _kept(centres, sizes, axis) - 0.5
+    before = np.floor(kept)
+    after = np.minimum(before + 1, _extent(sizes, axis) - 1)
+    weights = np.stack([kept - before, _inside(centres, sizes, axis)]).astype(np.float32)
+    return Axis(torch.from_numpy(np.stack([before, after]).astype(np.int64)), torch.from_numpy(weights))
 
 
 def _centres(windows: Sequence[Window], output: Size) -> tuple[_Floats, _Floats]:
@@ -194,17 +247,3 @@ def _nearest(centres: _Floats, sizes: Sequence[Size], axis: int) -> npt.NDArray[
 def _kept(centres: _Floats, sizes: Sequence[Size], axis: int) -> _Floats:
     """Move centres to the nearest place at which bilinear sampling sees pixels of the image alone."""
     return np.clip(centres, 0.5, _extent(sizes, axis) - 0.5)
-
-
-def _span(centres: _Floats) -> tuple[int, int]:
-    """Return the first and last (exclusive) pixel that bilinear sampling at the centres touches in any image."""
-    return math.floor(centres.min() - 0.5), math.ceil(centres.max() + 0.5)
-
-
-def _normalised(centres: _Floats, full: int) -> npt.NDArray[np.float32]:
-    """Return centres on an axis of ``full`` pixels in the coordinates of ``grid_sample``, -1 .. 1."""
-    return np.asarray(2 * centres / full - 1, np.float32)
-
-
-def _on(device: torch.device, array: npt.NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)

@@ -45,6 +45,11 @@ class DecodedCache:
                 self._bytes += value.nbytes
         return value
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of what is held."""
+        return self._bytes
+
     def divided(self, count: int) -> DecodedCache:
         """Return a cache for one of ``count`` processes: the images held here, and a share of the budget that is left.
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.core.types import Size
-from segadapt.data.augment import Window, pad_batch
+from segadapt.data.augment import Grid, Window, crop_labels, grid_of, pad_batch, regions
 from segadapt.labels import LabelMap
 
 
@@ -51,13 +51,19 @@ class Recoloured(NamedTuple):
 
 
 class Collated(NamedTuple):
-    """A batch of samples on the CPU."""
+    """A batch of samples on the CPU.
+
+    Attributes:
+        images: [B, C, H, W] uint8: the parts that crops touch, or the whole images, zeros beside smaller ones.
+        grid: where the crops lie in ``images``.
+        labels: [B, h, w] uint8, cropped.
+    """
 
     images: Tensor
+    grid: Grid
     labels: Tensor
     windows: list[Window]
     sizes: list[Size]
-    crop: Size
     domain: Tensor
     jitter: Tensor
     draws: Tensor
@@ -69,18 +75,29 @@ class Collated(NamedTuple):
     damaged: list[str]
 
 
-def collate(raws: list[Raw]) -> Collated:
-    """Put samples into one batch; smaller images are padded at the bottom and the right."""
+def collate(raws: list[Raw], whole: bool = False) -> Collated:
+    """Put samples into one batch; smaller images are padded at the bottom and the right.
+
+    Runs in the decoding process, so that only what the step needs goes to the training process.
+
+    Args:
+        raws: the samples.
+        whole: keep the whole images, for methods that need them; else the parts that the crops touch.
+    """
     crops = {raw.crop for raw in raws}
     crop = crops.pop() if len(crops) == 1 else (max(c[0] for c in crops), max(c[1] for c in crops))
-    images, sizes = pad_batch([raw.image for raw in raws])
-    labels, _ = pad_batch([raw.label for raw in raws])
+    windows = [_widened(raw.window, raw.crop, crop) for raw in raws]
+    sizes = [(raw.image.shape[0], raw.image.shape[1]) for raw in raws]
+    pictures, grid = [raw.image for raw in raws], grid_of(windows, sizes, crop)
+    if not whole:
+        parts, grid = regions(grid)
+        pictures = [picture[part] for picture, part in zip(pictures, parts, strict=True)]
     return Collated(
-        images=images,
-        labels=labels,
-        windows=[_widened(raw.window, raw.crop, crop) for raw in raws],
+        images=pad_batch(pictures),
+        grid=grid,
+        labels=crop_labels([raw.label for raw in raws], windows, crop),
+        windows=windows,
         sizes=sizes,
-        crop=crop,
         domain=torch.tensor([raw.domain for raw in raws]),
         jitter=torch.tensor([raw.jitter for raw in raws]),
         draws=torch.from_numpy(np.stack([raw.draws for raw in raws])),
@@ -91,6 +108,15 @@ def collate(raws: list[Raw]) -> Collated:
         ids=[raw.id for raw in raws],
         damaged=[d for raw in raws for d in raw.damaged],
     )
+
+
+def size_in_bytes(value: object) -> int:
+    """Return the bytes of all arrays and tensors in a batch, which a decoding process hands over in shared memory."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sum(map(size_in_bytes, value)) if isinstance(value, (tuple, list)) else 0
 
 
 def _extra(raws: Sequence[Raw]) -> list[Extra]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,20 +20,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segadapt.core.types import Size
-from segadapt.data.augment import Window, crop_batch, crop_labels
+from segadapt.data.augment import Grid, Window, crop_images
 from segadapt.data.cache import DecodedCache
-from segadapt.data.collating import Collated, Extra, Raw, Recoloured, collate
+from segadapt.data.collating import Collated, Extra, Raw, Recoloured, collate, size_in_bytes
 from segadapt.data.colour_transfer import lab_statistics, transfer_colours
 from segadapt.data.dataset import DamagedFile, Picture
 from segadapt.data.photometric import color_jitter
 from segadapt.data.resize import resize_image, resize_label
 from segadapt.data.streams import Augmentation, Member, Part, Sampler, Stream
 from segadapt.data.strong import Strong, strong_view
+from segadapt.data.workers import AHEAD, ROOMY, Decoders, fitting, shared_memory, too_little
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, LabelMap
 
 __all__ = ["Augmentation", "Feeder", "Part", "Samples", "Stream"]
 
+_SPREAD = 2
+"""Bytes of the largest sample of a stream as a multiple of any other, about: a window covers more at a small scale."""
 _ATTEMPTS = 16
 """Files in a row that may be damaged where damaged files are skipped."""
 T = TypeVar("T")
@@ -66,8 +70,17 @@ class Samples(NamedTuple):
     whole: Tensor | None = None
 
 
-class _Pool(torch.utils.data.Dataset[Raw]):
-    """Maps a sample number to a raw sample."""
+def _collated(raws: list[Raw | RequestError], whole: bool) -> Collated | RequestError:
+    """Return a batch, or what was wrong with the first sample that could not be read."""
+    read = [raw for raw in raws if not isinstance(raw, RequestError)]
+    return next((raw for raw in raws if isinstance(raw, RequestError)), None) or collate(read, whole)
+
+
+class _Pool(torch.utils.data.Dataset[Raw | RequestError]):
+    """Maps a sample number to a raw sample, or to the RequestError that reading it raised.
+
+    The error is returned, as one that a decoding process raises would arrive as the text of its traceback.
+    """
 
     def __init__(self, stream: Stream, seed: int, cache: DecodedCache, skip_damaged: bool):
         self.stream = stream
@@ -78,7 +91,13 @@ class _Pool(torch.utils.data.Dataset[Raw]):
         self.extra_draws = [part.augmentation.extra_draws for part in stream.parts]
         self._kept: dict[_Described, npt.NDArray[np.float32]] = {}
 
-    def __getitem__(self, number: int) -> Raw:
+    def __getitem__(self, number: int) -> Raw | RequestError:
+        try:
+            return self._raw(number)
+        except RequestError as problem:
+            return problem
+
+    def _raw(self, number: int) -> Raw:
         damaged: list[str] = []
 
         def attempt(place: int) -> Raw:
@@ -173,6 +192,7 @@ class Feeder:
         cache: memory for decoded images; decoding processes divide its rest.
         skip_damaged: replace unreadable files by the next sample instead of stopping.
         streams: how many streams are fed at a time, each by ``workers`` processes of its own.
+        warn: told where shared memory is too small for so many workers, and fewer are started.
     """
 
     stream: Stream
@@ -184,6 +204,7 @@ class Feeder:
     cache: DecodedCache = field(default_factory=lambda: DecodedCache(0))
     skip_damaged: bool = False
     streams: int = 1
+    warn: Callable[[str], None] = lambda text: None
     damaged: set[str] = field(default_factory=set)
 
     def batches(self, first: int, last: int) -> Iterator[Samples]:
@@ -199,23 +220,40 @@ class Feeder:
         numbers = [
             list(range(step * size + self.rank, (step + 1) * size, self.processes)) for step in range(first, last)
         ]
-        cache = self.cache.divided(self.workers * self.streams) if self.workers else self.cache
+        decoders = self._decoders(numbers)
+        cache = self.cache.divided(decoders.processes * self.streams) if decoders.processes else self.cache
         loader: DataLoader[Any] = DataLoader(
             _Pool(self.stream, self.seed, cache, self.skip_damaged),
             batch_sampler=numbers,
-            num_workers=self.workers,
-            collate_fn=collate,
+            num_workers=decoders.processes,
+            collate_fn=partial(_collated, whole=self.stream.whole),
             pin_memory=self.device.type == "cuda",
-            prefetch_factor=4 if self.workers else None,
+            prefetch_factor=decoders.ahead or None,
         )
         for raw in loader:
+            if isinstance(raw, RequestError):
+                raise raw
             self.damaged.update(raw.damaged)
             yield self._finish(raw)
 
+    def _decoders(self, numbers: Sequence[Sequence[int]]) -> Decoders:
+        """Return the decoding processes; fewer than wanted where their batches do not fit into shared memory."""
+        free = shared_memory(self.streams) if self.workers and numbers else None
+        if free is None or free >= ROOMY:
+            return Decoders(self.workers, AHEAD if self.workers else 0)
+        sample = _Pool(self.stream, self.seed, self.cache, self.skip_damaged)[numbers[0][0]]
+        if isinstance(sample, RequestError):
+            raise sample
+        batch = _SPREAD * size_in_bytes(collate([sample], self.stream.whole)) * len(numbers[0])
+        found = fitting(self.workers, batch, free)
+        if found.processes < self.workers:
+            self.warn(too_little(self.workers, found, batch, free))
+        return found
+
     def _finish(self, raw: Collated) -> Samples:
         whole = raw.images.to(self.device, non_blocking=True)
-        images = crop_batch(whole, raw.windows, raw.sizes, raw.crop)
-        labels = crop_labels(raw.labels.to(self.device, non_blocking=True), raw.windows, raw.sizes, raw.crop)
+        images = crop_images(whole, Grid(*(axis.at(self.device) for axis in raw.grid)))
+        labels = raw.labels.to(self.device, non_blocking=True).long()
         if raw.recoloured is not None:
             images = self._with_colours(images, raw.recoloured)
         if bool((raw.jitter > 0).any()):

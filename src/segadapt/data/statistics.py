@@ -1,7 +1,8 @@
 """Class statistics of labelled data sets, computed on first use and kept by content.
 
-A kept result is found again when the data set has the same items by name, the same label files
-(size and time of change) and reads them alike, wherever the data lie; the images do not matter.
+A kept result is found again when the data set has the same items by name, the same label files (by
+:mod:`segadapt.core.content`) and reads them alike, wherever the data lie; the images do not matter. The processes of a
+run count a part each.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segadapt.core.content import content_keys
 from segadapt.core.files import replace_file
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import DamagedFile, Dataset, Drawn, Held
 from segadapt.data.masks.labelling import label_key
-from segadapt.data.streaming import ordered_map
-from segadapt.errors import RequestError
+from segadapt.data.streaming import add_up, exchanged, ordered_map, own_part
+from segadapt.errors import RequestError, RunError
 from segadapt.labels import LabelMap
 
-_VERSION = 1
+_VERSION = 2
 Progress = Callable[[int, int], None]
 """Called with (done, total) after each image."""
 Skip = Callable[[DamagedFile], None]
@@ -57,14 +59,14 @@ class ClassStatistics:
         return np.asarray(self.counts / np.maximum(self.pixels, 1)[:, None], np.float64)
 
 
-def content_key(dataset: Dataset, **settings: Any) -> str | None:
+def labels_key(dataset: Dataset, **settings: Any) -> str | None:
     """Return a hash of all that the statistics of a data set depend on.
 
     None where nothing tells whether a label map is still the same: labels in memory, or read by an unknown function.
 
-    It covers the class names, how label files are read, and for each item its id and the size and
-    time of change of its label file, or what its label is drawn from; not the place of the files, nor the images,
-    unless labels are ignored where images have no data.
+    It covers the class names, how label files are read, and for each item its id and the content of its label file, or
+    what its label is drawn from; not the place of the files, nor the images, unless labels are ignored where images
+    have no data.
     """
     reading = label_key(dataset.read_label)
     if reading is None:
@@ -74,19 +76,13 @@ def content_key(dataset: Dataset, **settings: Any) -> str | None:
     if reader is not None:
         head += [reader.key, [dataset.file_fingerprint(index) for index in range(len(dataset))]]
     digest = hashlib.sha256(json.dumps(head).encode())
+    keys = iter(content_keys(item.label for item in dataset.items if isinstance(item.label, Path)))
     for item in dataset.items:
         if item.label is None:
             raise RequestError(f"{dataset.name}: '{item.id}' has no label, so there are no class statistics")
         if isinstance(item.label, Held):
             return None
-        if isinstance(item.label, Drawn):
-            digest.update(f"{item.id}\0{item.label.digest}\n".encode())
-            continue
-        try:
-            stat = item.label.stat()
-        except OSError as problem:
-            raise RequestError(f"{dataset.name}: label {item.label} cannot be read: {problem.strerror}") from None
-        digest.update(f"{item.id}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(f"{item.id}\0{item.label.digest if isinstance(item.label, Drawn) else next(keys)}\n".encode())
     return digest.hexdigest()[:32]
 
 
@@ -108,8 +104,8 @@ def class_statistics(
     """
     file = _cache_file(dataset, cache, "classes", damaged)
     ids = tuple(item.id for item in dataset.items)
-    kept = _load(file)
-    if kept is not None and kept["counts"].shape == (len(dataset), len(dataset.space)):
+    kept = _kept(file, (len(dataset), len(dataset.space)))
+    if kept is not None:
         return ClassStatistics(dataset.space.names, ids, kept["counts"], kept["pixels"])
     classes = len(dataset.space)
     counts = np.zeros((len(dataset), classes), np.int64)
@@ -120,6 +116,9 @@ def class_statistics(
 
     for index, (row, size) in _each_label(dataset, count, progress, threads, damaged):
         counts[index], pixels[index] = row, size
+    table = np.column_stack([counts, pixels])
+    add_up(table)
+    counts, pixels = table[:, :-1], table[:, -1]
     _save(file, counts=counts, pixels=pixels)
     return ClassStatistics(dataset.space.names, ids, counts, pixels)
 
@@ -153,9 +152,9 @@ def spatial_frequencies(
         [K, height, width] float32 shares in 0 .. 1.
     """
     file = _cache_file(dataset, cache, "places", damaged, height=height, width=width)
-    kept = _load(file)
     classes = len(dataset.space)
-    if kept is not None and kept["counts"].shape == (classes, height, width):
+    kept = _kept(file, (classes, height, width))
+    if kept is not None:
         counts = kept["counts"]
     else:
         counts = _count_places(dataset, height, width, progress, threads, damaged)
@@ -176,6 +175,7 @@ def _count_places(
     for _, label in _each_label(dataset, resized, progress, threads, damaged):
         known = label < classes
         counts[label[known], places[known]] += 1
+    add_up(counts)
     return counts.reshape(classes, height, width)
 
 
@@ -186,29 +186,48 @@ def _each_label(
     threads: int | None,
     damaged: Skip | None,
 ) -> Iterator[tuple[int, R]]:
-    """Yield the index and ``work`` of every label, in order; ``damaged`` is told of labels that cannot be read."""
+    """Yield the index and ``work`` of every label of this process's part, in order.
 
-    def done(index: int) -> R | DamagedFile:
+    ``damaged`` is told of the labels of all parts that cannot be read. Other problems, and these where nobody is told,
+    are raised in all processes.
+    """
+    part, problems = own_part(len(dataset)), list[RequestError]()
+
+    def done(index: int) -> R | RequestError:
         try:
             return work(dataset.label(index))
-        except DamagedFile as problem:
-            if damaged is None:
-                raise
+        except RequestError as problem:
             return problem
 
-    for index, result in enumerate(ordered_map(done, range(len(dataset)), threads)):
-        if not isinstance(result, DamagedFile):
+    def fatal(problem: RequestError) -> bool:
+        return damaged is None or not isinstance(problem, DamagedFile)
+
+    for number, (index, result) in enumerate(zip(part, ordered_map(done, part, threads), strict=False)):
+        if not isinstance(result, RequestError):
             yield index, result
-        elif damaged is not None:
-            damaged(result)
+        else:
+            problems.append(result)
+            if fatal(result):
+                break
         if progress:
-            progress(index + 1, len(dataset))
+            progress(number + 1, len(part))
+    for problem in exchanged(problems):
+        if damaged is None or not isinstance(problem, DamagedFile):
+            raise problem
+        damaged(problem)
 
 
 def _cache_file(dataset: Dataset, cache: Path | None, kind: str, damaged: Skip | None, **settings: Any) -> Path | None:
     """Return the file of a result; results that may lack damaged labels have files of their own."""
-    key = content_key(dataset, kind=kind, **settings, **({} if damaged is None else {"skip_damaged": True}))
+    key = labels_key(dataset, kind=kind, **settings, **({} if damaged is None else {"skip_damaged": True}))
     return None if cache is None or key is None else cache / f"{kind}_{key}.npz"
+
+
+def _kept(file: Path | None, shape: tuple[int, ...]) -> dict[str, npt.NDArray[Any]] | None:
+    """Return a kept result with counts of a shape; None unless all processes have it, so that all do the same."""
+    found = _load(file)
+    there = found is not None and "counts" in found and found["counts"].shape == shape
+    return found if all(exchanged([there])) else None
 
 
 def _load(file: Path | None) -> dict[str, npt.NDArray[Any]] | None:
@@ -225,6 +244,8 @@ def _load(file: Path | None) -> dict[str, npt.NDArray[Any]] | None:
 
 
 def _save(file: Path | None, **arrays: Any) -> None:
-    """Keep a result; several processes may compute and write the same file."""
-    if file is not None:
+    """Keep a result, if it can be kept; several processes may compute and write the same file."""
+    if file is None:
+        return
+    with suppress(RunError):  # it can be computed again
         replace_file(file, lambda out: np.savez(out, **arrays))

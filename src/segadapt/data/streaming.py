@@ -9,20 +9,28 @@ takes as long as its slowest part, not as long as their sum::
             behind.add(partial(write, compute(picture)))
 
 What the caller sees is the same as without threads: results in their order, an error where its item stands, and nothing
-left undone when the block ends.
+left undone when the block ends. The processes of a run may share such work, see :func:`together`.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
+
+from segadapt.core.cores import cores
 from segadapt.data.dataset import DamagedFile
+from segadapt.errors import RequestError
 
+_MESSAGE = 8 << 20
+"""Bytes that a process sends at a time, about."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,9 +38,89 @@ HELD = 256 << 20
 """Bytes that a pass over images holds ahead of the caller, and as many behind it: 40 images of 2048x1024."""
 
 
+class Team(Protocol):
+    """Processes that do the same; :class:`segadapt.engine.runtime.Runtime` is one."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+
+    def gather(self, words: Sequence[T]) -> list[T]:
+        """Return the values of all processes, in the order of their ranks, in every process."""
+
+
+_TEAM: ContextVar[Team | None] = ContextVar("team", default=None)
+
+
+@contextmanager
+def together(team: Team) -> Iterator[None]:
+    """Let the functions below divide their work in the block, which all processes of the team run alike."""
+    token = _TEAM.set(team if team.processes > 1 else None)
+    try:
+        yield
+    finally:
+        _TEAM.reset(token)
+
+
+def own_part(count: int) -> range:
+    """Return which of so many items are this process's; without a team, all of them."""
+    team = _TEAM.get()
+    return range(count) if team is None else range(team.rank, count, team.processes)
+
+
+def exchanged(values: Sequence[T]) -> list[T]:
+    """Return the values of all processes of the team, in the order of their ranks; each must call it."""
+    team = _TEAM.get()
+    return list(values) if team is None else team.gather(values)
+
+
+def add_up(counts: npt.NDArray[np.integer[Any]]) -> None:
+    """Add arrays [N, ...] over the processes of the team, in place, some rows at a time; each must call it."""
+    if _TEAM.get() is None:
+        return
+    rows = max(1, _MESSAGE * len(counts) // max(counts.nbytes, 1))
+    for first in range(0, len(counts), rows):
+        block = counts[first : first + rows]
+        block[:] = np.sum(exchanged([block.copy()]), 0)
+
+
+def shared_map(work: Callable[[T], R], items: Sequence[T], threads: int | None = None) -> Iterator[R]:
+    """Yield ``work(item)`` of every item in order; the processes of a team do a part each and exchange the results.
+
+    Args:
+        work: called once per item, in one of the processes; RequestErrors are raised in place of its result, in all of
+            them. Results are sent to the other processes, so they must be small.
+        items: the same in every process.
+        threads: of each process; see :func:`ordered_map`.
+    """
+    team = _TEAM.get()
+    if team is None:
+        yield from ordered_map(work, items, threads)
+        return
+
+    def told(place: int) -> tuple[int, R | None, RequestError | None]:
+        try:
+            return place, work(items[place]), None
+        except RequestError as problem:
+            return place, None, problem
+
+    for _, result, problem in sorted(exchanged(list(ordered_map(told, own_part(len(items)), threads))), key=_place):
+        if problem is not None:
+            raise problem
+        yield cast("R", result)
+
+
+def _place(found: tuple[int, Any, Any]) -> int:
+    return found[0]
+
+
 def default_threads() -> int:
     """Return how many decoding threads leave the machine usable; decoding releases the interpreter lock."""
-    return min(8, os.cpu_count() or 1)
+    return min(8, cores())
 
 
 def ordered_map(

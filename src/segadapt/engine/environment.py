@@ -15,7 +15,7 @@ from segadapt.core.files import short_hash
 from segadapt.core.types import Size
 from segadapt.data.dataset import Dataset
 from segadapt.data.statistics import class_statistics, spatial_frequencies
-from segadapt.data.streaming import Behind
+from segadapt.data.streaming import Behind, together
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.damaged import DamagedFiles
 from segadapt.engine.label_store import LabelStore
@@ -100,11 +100,13 @@ class RoundEnvironment:
     def source_frequencies(self, size: Size) -> Tensor:
         """Return the source label frequency [K, H, W] by position, cached by content."""
         folder, damaged = self._data.cache_folder, self._damaged.handler
-        return torch.from_numpy(spatial_frequencies(self.source, *size, cache=folder, damaged=damaged))
+        with together(self._runtime):
+            return torch.from_numpy(spatial_frequencies(self.source, *size, cache=folder, damaged=damaged))
 
     def source_shares(self) -> Tensor:
         """Return the share [N, K] of each class in every source image, cached by content."""
-        statistics = class_statistics(self.source, self._data.cache_folder, damaged=self._damaged.handler)
+        with together(self._runtime):
+            statistics = class_statistics(self.source, self._data.cache_folder, damaged=self._damaged.handler)
         return torch.from_numpy(statistics.fractions).float()
 
     # ---- passes over the images ----

@@ -10,30 +10,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from segadapt.core.randomness import Purpose, seed_step
 from segadapt.data.loader import Feeder, Samples, Stream
+from segadapt.data.workers import wanted
+from segadapt.engine.backward import Backward
 from segadapt.engine.bundle import DataBundle
 from segadapt.engine.checkpoint import load_checkpoint, save_checkpoint
 from segadapt.engine.environment import RoundEnvironment
 from segadapt.engine.finite import require_finite
 from segadapt.engine.matching import MEASURED, gradient_sizes, match
 from segadapt.engine.online import OnlineRecord
-from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate
+from segadapt.engine.optim import build_optimiser, schedule_factor, set_learning_rate, trained_parameters
 from segadapt.engine.record import Record, Steps
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.step_log import Measured, StepLog
 from segadapt.engine.stopping import SaveRequest, StopRequest
 from segadapt.engine.together import Together
-from segadapt.errors import Interrupted, RequestError
-from segadapt.methods.few_labels import LABELLED, labelled_steps, labelled_streams
-from segadapt.methods.method import Method, Terms
+from segadapt.errors import Interrupted, RequestError, RunError
+from segadapt.methods.few_labels import LABELLED, labelled_streams
+from segadapt.methods.method import Method
 from segadapt.methods.stage_config import StageConfig
 from segadapt.models.norm import running_statistics, set_norm_mode
 
@@ -101,6 +101,7 @@ class Loop:
         self.stop = StopRequest(runtime.processes, f"stage '{self.config.name}': ")
         self.together = Together(runtime, self.stop)
         self.save = SaveRequest(runtime.processes, runtime.main, self.config.checkpoint_minutes)
+        self.backward = Backward(self.method, runtime, (self.stop, self.save))
         self._named: set[str] = set()
         set_norm_mode(method.model, self.config.norm)
 
@@ -114,6 +115,9 @@ class Loop:
         """
         folder = self.folder / "checkpoints"
         state = load_checkpoint(folder, self.record.warn)
+        places = self.runtime.gather([f"round {state['round']}, step {state['step']}" if state else "the start"])
+        if len(set(places)) > 1:  # one of them could not read what another one can
+            raise RunError(f"the processes would go on from {' and '.join(sorted(set(places)))}; '{folder}' is damaged")
         first, step = 0, 0
         if state is not None and state["fingerprint"] != self.fingerprint and not state["steps_done"]:
             state = None  # it holds the weights that the stage started with, which may be others now
@@ -171,9 +175,11 @@ class Loop:
         return {**self.method.streams(round_index, environment), **labelled}
 
     def optimisers(self, round_index: int) -> Optimisers:
-        """Make a new optimiser for every network that the method trains."""
+        """Make a new optimiser for every network that the method trains, and let it learn."""
         factor = self.method.learning_rate_factor(round_index)
-        return {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
+        made = {n: build_optimiser(t.network, t.optimiser, factor) for n, t in self.method.trained().items()}
+        self.backward.learn(made.values())
+        return made
 
     def match(self, round_index: int, optimisers: Optimisers, feeders: Mapping[str, Feeder]) -> dict[str, list[float]]:
         """Set the rates of optimisers that are ``matched`` by gradients of the round's first batches; return them."""
@@ -186,7 +192,7 @@ class Loop:
             sources = [feeder.batches(0, MEASURED) for feeder in feeders.values()]
             for step, batches in enumerate(zip(*sources, strict=True)):
                 seed_step(self.seed, Purpose.STEP, round_index, step, self.runtime.rank)
-                self._backward(dict(zip(feeders, batches, strict=True)), optimisers)
+                self.backward.step(dict(zip(feeders, batches, strict=True)))
                 yield
 
         measured = gradient_sizes({name: optimisers[name] for name in matched}, gradients, self.method)
@@ -204,10 +210,11 @@ class Loop:
             device=self.runtime.device,
             rank=self.runtime.rank,
             processes=self.runtime.processes,
-            workers=self.data.workers,
+            workers=wanted(self.data.workers, self.runtime.device.type, streams),
             cache=self.data.cache,
             skip_damaged=self.data.skip_damaged,
             streams=streams,
+            warn=lambda text: self.record.warn(text, once="shared memory"),
         )
 
     def _prepare(self, environment: RoundEnvironment, round_index: int) -> None:
@@ -276,46 +283,14 @@ class Loop:
     def step(self, round_index: int, step: int, batch: dict[str, Samples], optimisers: Optimisers) -> Measured:
         """Run one training step on one batch of every stream."""
         seed_step(self.seed, Purpose.STEP, round_index, step, self.runtime.rank)
-        means = self._backward(batch, optimisers)
+        means = self.backward.step(batch)
         for optimiser in optimisers.values():
             if self.config.gradient_clip is not None:
-                parameters = [p for group in optimiser.param_groups for p in group["params"]]
+                parameters = trained_parameters([optimiser])
                 torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip, foreach=True)
             optimiser.step()
         names = [name for name, _ in means]
         return Measured(step, names, torch.stack([m for _, m in means]), [i for s in batch.values() for i in s.ids])
-
-    def _backward(self, batch: dict[str, Samples], optimisers: Optimisers) -> list[tuple[str, Tensor]]:
-        """Fill the gradients of all networks, summed over the processes; return the weighted means of all terms."""
-        for optimiser in optimisers.values():
-            optimiser.zero_grad(set_to_none=True)
-        found: list[tuple[str, Tensor]] = []
-        generator = chain(self.method.step(batch), labelled_steps(self.method, batch))
-        while True:
-            with self.runtime.autocast():
-                terms = next(generator, None)
-            if terms is None:
-                break
-            means = self._global_means(terms)
-            self.runtime.fabric.backward(sum(means.values(), torch.zeros((), device=self.runtime.device)))
-            found += [(name, mean.detach().float()) for name, mean in means.items()]
-        for optimiser in optimisers.values():
-            self.runtime.sum_gradients([p for group in optimiser.param_groups for p in group["params"]])
-        return found
-
-    def _global_means(self, terms: Terms) -> dict[str, Tensor]:
-        """Return this process's share of each weighted mean over the batch of all processes.
-
-        The counts are added over the processes in one message, which also carries wishes to stop and to save.
-        """
-        device = self.runtime.device
-        counts = [t.count.detach().to(device, torch.float32) for t in terms.values()]
-        message = torch.stack([*counts, self.stop.wish(device), self.save.wish(device)])
-        self.runtime.sum([message])
-        self.stop.heard(message[-2])
-        self.save.heard(message[-1])
-        message = message.clamp(min=torch.finfo(torch.float32).tiny)
-        return {name: t.weight * t.total / message[i] for i, (name, t) in enumerate(terms.items())}
 
     def _name_damaged(self, feeders: Iterable[Feeder]) -> None:
         """Warn of the files that any process skipped, once per file and round."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from segadapt.core.types import Size
-from segadapt.data.augment import crop_labels, pad_batch
+from segadapt.data.augment import crop_labels
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Samples
@@ -62,8 +62,8 @@ class OnlineRecord:
 
     def _crops(self, truth: TrueLabels, samples: Samples, size: Size, device: torch.device) -> Tensor:
         """Cut the crops out of the true label maps, at the resolution of the labels, and send them to a device."""
-        labels, _ = pad_batch([truth.named(name, self._size) for name in samples.ids])
-        return crop_labels(labels, samples.windows, samples.sizes, size).to(device, non_blocking=True)
+        labels = crop_labels([truth.named(name, self._size) for name in samples.ids], samples.windows, size)
+        return labels.to(device, non_blocking=True).long()
 
     def take(self) -> dict[str, Any]:
         """Return the quality of every set of labels since the last call, over all processes, and start again.

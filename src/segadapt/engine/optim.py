@@ -82,6 +82,11 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig, factor: float =
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
+def trained_parameters(optimisers: Iterable[torch.optim.Optimizer]) -> list[nn.Parameter]:
+    """Return the parameters of optimisers, in their order."""
+    return [p for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
+
+
 def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:
     """Return the factor on the base learning rate at ``step`` (from 0) of a round of ``steps`` steps.
 

@@ -38,6 +38,7 @@ class Record:
         self._folder = folder
         self._curves: Curves | None = None
         self._waiting: list[str] | None = []
+        self._warned: set[str] = set()
         if not wait:
             self.begin()
 
@@ -76,9 +77,10 @@ class Record:
         if not self.quiet:
             console.print(text, soft_wrap=True)
 
-    def warn(self, text: str) -> None:
-        """Print a warning even when output is off, and record it."""
-        if self.active:
+    def warn(self, text: str, once: str = "") -> None:
+        """Print a warning even when output is off, and record it; of several about the same ``once`` the first."""
+        if self.active and (not once or once not in self._warned):
+            self._warned.add(once)
             console.print(f"warning: {text}", style="yellow", soft_wrap=True)
             self.event("warning", text=text)
 

@@ -1,8 +1,6 @@
 """Devices, precision and processes, through Lightning Fabric.
 
-Gradients are added by the training loop, once per step, rather than by a wrapper around the
-network: a method may then run several forward and backward passes per step, over parts of the
-network, without the wrapper's restrictions, and losses are means over the batch of all processes.
+How gradients are summed over the processes is in :mod:`segadapt.engine.gradients`.
 """
 
 from __future__ import annotations
@@ -11,14 +9,16 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from segadapt.core.process_memory import forget_process_peak
 from segadapt.errors import RequestError, first_line
 from segadapt.version import __version__
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Precision = Literal["32-true", "bf16-mixed"]
+Strategy = Literal["auto", "ddp", "fsdp"]
+T = TypeVar("T")
 
 
 class Runtime:
@@ -36,28 +38,32 @@ class Runtime:
     Args:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
+        timeout: seconds that a process waits for another one.
 
     Attributes:
         device: device of this process.
         rank, processes: number of this process, from 0, and how many there are.
         precision: precision of the forward passes.
+        gradient_group: where gradients travel, so that they keep no order with other messages; None in a process alone.
 
     Raises:
         RequestError: the accelerator is unknown or not available.
     """
 
-    def __init__(self, accelerator: str = "auto", precision: Precision = "32-true"):
+    def __init__(self, accelerator: str = "auto", precision: Precision = "32-true", timeout: float = 600.0):
         import lightning_fabric  # slow to import, and needed by runs alone
+        from lightning_fabric.strategies import DDPStrategy
 
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local)
         logging_quiet()
+        patience = timedelta(seconds=timeout)
         try:
             self.fabric: Fabric = lightning_fabric.Fabric(
                 accelerator=accelerator,
                 devices=local,
                 num_nodes=nodes,
-                strategy="ddp" if local * nodes > 1 else "auto",
+                strategy=DDPStrategy(timeout=patience) if local * nodes > 1 else "auto",
                 precision=precision,
             )
         except (
@@ -75,6 +81,7 @@ class Runtime:
         self.rank: int = self.fabric.global_rank
         self.processes: int = self.fabric.world_size
         self.precision = precision
+        self.gradient_group: Any = torch.distributed.new_group(timeout=patience) if self.processes > 1 else None
 
     @property
     def main(self) -> bool:
@@ -112,11 +119,11 @@ class Runtime:
         for tensor, total in zip(tensors, sums, strict=True):
             tensor.detach().copy_(total / self.processes)
 
-    def gather(self, words: Sequence[str]) -> list[str]:
-        """Return the words of all processes, in the order of their ranks, in every process."""
+    def gather(self, words: Sequence[T]) -> list[T]:
+        """Return the words, or other plain values, of all processes, in the order of their ranks, in every process."""
         if self.processes == 1:
             return list(words)
-        parts: list[list[str]] = [[] for _ in range(self.processes)]
+        parts: list[list[T]] = [[] for _ in range(self.processes)]
         torch.distributed.all_gather_object(parts, list(words))
         return [word for part in parts for word in part]
 
@@ -137,16 +144,6 @@ class Runtime:
         self.sum([whole])
         return whole
 
-    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Add gradients over all processes; a parameter without gradient in this process counts as zero."""
-        if self.processes == 1:
-            return
-        parameters = [p for p in parameters if p.requires_grad]
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        self.sum([p.grad for p in parameters if p.grad is not None])
-
 
 def wait_for(device: torch.device) -> None:
     """Wait until a device has done all its work, so that a clock reads its time."""
@@ -164,9 +161,11 @@ def peak_memory_mb(device: torch.device) -> int:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Reset the peak memory of a GPU; the peak of a process cannot be reset."""
+    """Reset the peak memory of a GPU, or of the process; the latter on Linux alone."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    else:
+        forget_process_peak()
 
 
 def process_peak() -> int:

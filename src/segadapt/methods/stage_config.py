@@ -14,6 +14,8 @@ from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.models.norm import NormMode
 
+UNDECIDED = ("title", "checkpoint_every", "checkpoint_minutes", "accumulate", "checkpoint_activations", "sync_norm")
+"""Settings of a stage for its record, and for how it is computed: a stage may go on with others."""
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Laid = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
@@ -104,6 +106,13 @@ class StageConfig(Settings):
         norm: batch normalisation: ``train`` (batch statistics, scale and shift trained), ``statistics`` (batch
             statistics, scale and shift frozen), ``affine`` (statistics frozen, scale and shift trained), or
             ``frozen`` (all of it frozen).
+        sync_norm: batch statistics are those of the batch of all processes; false takes each process's part alone.
+            Only counts with several processes and a ``norm`` that takes batch statistics.
+        accumulate: parts in which the networks compute a process's share of each batch, one after the other, for less
+            memory: each looks at one part at a time, twice where it trains. The batch and all means over it stay what
+            they are (:mod:`segadapt.engine.parts`); at most one part per sample.
+        checkpoint_activations: blocks of the encoder keep their input alone and compute the rest again in the backward
+            pass: less memory for a third more time, and the same numbers.
         gradient_clip: largest norm of a network's whole gradient; null does not clip.
         inference: how target images are predicted for pseudo labels: scales, mirror images, windows.
         checkpoint_every: steps between two checkpoints, at most.
@@ -129,6 +138,9 @@ class StageConfig(Settings):
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     norm: NormMode = "affine"
+    sync_norm: bool = True
+    accumulate: int = Field(default=1, ge=1)
+    checkpoint_activations: bool = False
     gradient_clip: float | None = Field(default=None, gt=0)
     inference: InferenceConfig = InferenceConfig()
     checkpoint_every: int = Field(default=500, ge=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from torch import Tensor, nn
@@ -47,3 +49,21 @@ def running_statistics(model: nn.Module) -> list[Tensor]:
     """Return the running means and variances of all batch normalisation layers that have them."""
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     return [b for layer in layers for b in layer.buffers(recurse=False) if b.is_floating_point()]
+
+
+@contextmanager
+def unchanged_statistics(model: nn.Module) -> Iterator[None]:
+    """Return a context in which batch normalisation computes as before but keeps its running statistics.
+
+    A pass that is computed again would otherwise count its batch twice.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    moving = [layer for layer in layers if layer.training and layer.track_running_stats]
+    kept = [(layer.momentum, layer.num_batches_tracked) for layer in moving]
+    for layer in moving:
+        layer.momentum, layer.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for layer, (momentum, batches) in zip(moving, kept, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, batches

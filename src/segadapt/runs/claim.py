@@ -17,18 +17,20 @@ from segadapt.core.documents import write_document
 from segadapt.engine.checkpoint import newest_checkpoint
 from segadapt.engine.run_files import CONFIG, DONE, read_done, read_held
 from segadapt.errors import RequestError
+from segadapt.methods.stage_config import UNDECIDED
 from segadapt.runs.config import RunConfig
 from segadapt.runs.fingerprint import differing_settings
 from segadapt.version import __version__
 
-_OF_THE_MACHINE = ("accelerator", "data.workers", "data.cache_mb", "data.max_pixels", "guard")
+_OF_THE_MACHINE = (
+    *("accelerator", "strategy", "process_timeout", "guard"),
+    *("data.workers", "data.cache_mb", "data.max_pixels"),
+)
 """Settings that decide how a run is computed or judged and not what comes out; it may go on with others."""
 _ALREADY_LAID = ("description", "length", "every")
 """Settings of a recipe that are in those of the stages."""
 _PLACES = ("images", "labels", "classes", "list_file", "root")
 """Settings of a data set that say where its files lie."""
-_OF_THE_RECORD = ("title", "checkpoint_every", "checkpoint_minutes")
-"""Settings of a stage that no number depends on."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _decides(name: str) -> bool:
     first, _, rest = name.partition(".")
     last = name.rpartition(".")[2]
     place = first == "data" and rest.count(".") == 1 and last in _PLACES
-    return not (name in _OF_THE_MACHINE or first in _ALREADY_LAID or place or rest in _OF_THE_RECORD)
+    return not (name in _OF_THE_MACHINE or first in _ALREADY_LAID or place or rest in UNDECIDED)
 
 
 def _named(settings: Sequence[str]) -> str:

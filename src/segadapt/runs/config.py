@@ -16,13 +16,14 @@ from segadapt.core.registry import load_plugins
 from segadapt.core.settings import Settings, Shown, checked
 from segadapt.data.bands import BandChoice
 from segadapt.data.resize import Resize
-from segadapt.engine.runtime import Precision
+from segadapt.data.workers import Workers
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.methods.stage_config import Laid, Share, StageConfig
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
+from segadapt.runs.computing import Computing
 from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
 from segadapt.runs.start import started
@@ -94,7 +95,7 @@ class DataConfig(WithLabelled):
         space: label space of the run by name, e.g. ``camvid11``; null is that of the source or of the given model.
         measure_labels: compare pseudo labels with ``oracle`` in the report. Nothing of it reaches training.
         cache_mb: memory for decoded images of each training process, in MB; its ``workers`` divide it.
-        workers: decoding processes; 0 decodes in the training process.
+        workers: decoding processes per stream; 0 decodes in the training process; ``auto`` goes by device and cores.
         skip_damaged: replace unreadable files, named and counted, instead of stopping.
     """
 
@@ -105,7 +106,7 @@ class DataConfig(WithLabelled):
     space: str | None = None
     measure_labels: bool = False
     cache_mb: int = Field(default=2000, ge=0)
-    workers: int = Field(default=0, ge=0)
+    workers: Workers = "auto"
     skip_damaged: bool = False
 
     @property
@@ -114,15 +115,13 @@ class DataConfig(WithLabelled):
         return (self.test or self.target).size
 
 
-class RunConfig(Settings):
+class RunConfig(Computing):
     """Everything that decides the numbers of a run.
 
     Attributes:
         title: title of the run, e.g. ``camvid_day_dusk/cbst``; the name of the recipe where it gives none.
         description: one line for ``segadapt recipes``.
         seed: seed of everything random.
-        accelerator: where to compute: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: number format of the network: float32 (``32-true``), or bfloat16 where that is safe (``bf16-mixed``).
         model: the network; ``segadapt settings model``.
         data: source, target and test images; ``segadapt settings data``.
         start: model file that a recipe starts from instead of training on the source (``--model``).
@@ -137,8 +136,6 @@ class RunConfig(Settings):
     title: str
     description: str = ""
     seed: int = Field(default=0, ge=0)
-    accelerator: str = "auto"
-    precision: Precision = "32-true"
     model: ModelConfig = ModelConfig()
     data: DataConfig
     start: str | None = None

@@ -11,7 +11,7 @@ from segadapt.core.files import file_digest, short_hash
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import Dataset
 from segadapt.errors import RequestError
-from segadapt.methods.stage_config import StageConfig
+from segadapt.methods.stage_config import UNDECIDED, StageConfig
 from segadapt.runs.config import DataSpec, RunConfig
 from segadapt.runs.networks import Networks
 from segadapt.runs.opening import OpenedData
@@ -34,12 +34,12 @@ class Fingerprints:
         """Return the fingerprint of the stage that follows the stages asked for so far.
 
         Args:
-            stage: settings of the stage; ``title`` and when checkpoints are written decide nothing.
+            stage: settings of the stage; ``UNDECIDED`` ones decide nothing.
             files: weights and models outside the run that it starts or learns from.
         """
         data, oracle = self._config.data, self._data.oracle if stage.opens_target_labels else None
         labelled = self._data.labelled if stage.learns_labelled else None
-        undecided = {"title", "checkpoint_every", "checkpoint_minutes"}
+        undecided = set(UNDECIDED)
         if labelled is None:
             undecided.add("labelled_weight")
         labels = data.oracle

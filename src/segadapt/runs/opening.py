@@ -129,7 +129,7 @@ class OpenedData:
 def open_data(
     config: DataConfig,
     roots: Mapping[str, str],
-    cache_folder: Path,
+    cache_folder: Path | None,
     given: Given | None = None,
     known: Known | None = None,
 ) -> OpenedData:
@@ -138,7 +138,7 @@ def open_data(
     Args:
         config: data part of the run's configuration.
         roots: where named data sets lie.
-        cache_folder: folder for statistics of the data, cached by content.
+        cache_folder: folder for statistics of the data, cached by content; None keeps none.
         given: data sets of the parts that have the reader ``python``.
         known: stands in for what the source would say, in a run without.
 

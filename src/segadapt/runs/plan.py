@@ -8,15 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Feeder, Part, Stream
 from segadapt.data.resize import Resize, resize_image
+from segadapt.data.streaming import together
+from segadapt.data.workers import wanted
 from segadapt.engine.loop import Loop, Optimisers, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, wait_for
@@ -62,7 +65,8 @@ def plan_run(
     runtime = Runtime(config.accelerator, config.precision)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        opened = open_data(config.data, roots, folder, given, known_of(config))
+        with together(runtime):
+            opened = open_data(config.data, roots, kept_folder(STATISTICS), given, known_of(config))
         record = Record(folder / "record", active=False)
         networks = Networks(config, opened.space, roots, folder, opened.bands)
         stages = []
@@ -133,6 +137,7 @@ def _planned(loop: Loop, opened: OpenedData, config: RunConfig, measure: bool) -
         "rounds": method.rounds,
         "steps": sum(steps),
         "batch_size": stage.batch_size,
+        "workers": wanted(config.data.workers, loop.runtime.device.type, max(1, len(streams))),
         "step_seconds": seconds,
         "minutes": None if seconds is None else (sum(steps) * seconds + around) / 60,
         "rates": rates,
@@ -167,12 +172,7 @@ def measured(
     """
     if not streams:
         return 0.0, {}
-    feeders = {
-        name: loop.feeder(_without_pseudo_labels(stream, classes), len(streams)) for name, stream in streams.items()
-    }
-    optimisers = loop.optimisers(0)
-    rates = loop.match(0, optimisers, feeders)
-    loop.method.train()
+    feeders, optimisers, rates = prepared(loop, streams, classes)
     first = _median(loop, feeders, optimisers, timed, patience)
     share = getattr(loop.config, "source_share", 0.0)
     if not share:
@@ -183,15 +183,34 @@ def measured(
     return share * first + (1 - share) * later, rates
 
 
+class Prepared(NamedTuple):
+    """A loop ready for steps: its feeders by stream, its optimisers, and the rates of ``matched`` ones."""
+
+    feeders: Mapping[str, Feeder]
+    optimisers: Optimisers
+    rates: dict[str, list[float]]
+
+
+def prepared(loop: Loop, streams: Mapping[str, Stream], classes: int) -> Prepared:
+    """Make a loop ready for steps, without pseudo labels; see :func:`measured`."""
+    feeders = {
+        name: loop.feeder(_without_pseudo_labels(stream, classes), len(streams)) for name, stream in streams.items()
+    }
+    optimisers = loop.optimisers(0)
+    rates = loop.match(0, optimisers, feeders)
+    loop.method.train()
+    return Prepared(feeders, optimisers, rates)
+
+
 def _median(loop: Loop, feeders: Mapping[str, Feeder], optimisers: Optimisers, timed: int, patience: float) -> float:
     """Return the median seconds of up to ``timed`` steps, after one in which everything gets ready."""
-    _timed_steps(loop, feeders, optimisers, 1, patience)  # also fills the cache of decoded images
-    times = _timed_steps(loop, feeders, optimisers, 1 + timed, patience)[1:]
+    timed_steps(loop, feeders, optimisers, 1, patience)  # also fills the cache of decoded images
+    times = timed_steps(loop, feeders, optimisers, 1 + timed, patience)[1:]
     return sorted(times)[len(times) // 2]
 
 
-def _timed_steps(
-    loop: Loop, feeders: Mapping[str, Feeder], optimisers: Optimisers, steps: int, patience: float
+def timed_steps(
+    loop: Loop, feeders: Mapping[str, Feeder], optimisers: Optimisers, steps: int, patience: float = _PATIENCE
 ) -> list[float]:
     """Return the seconds of each of the first steps; two at least, then none after ``patience``."""
     environment = loop.environment(0)

@@ -16,7 +16,6 @@ pictures, report     the same prediction, and :data:`DRAWN` and :data:`WRITTEN`
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +24,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from segadapt.core.cores import cores
 from segadapt.core.faults import told_fault
 from segadapt.core.spacing import evenly_spaced
 from segadapt.data.cache import DecodedCache
 from segadapt.data.check import check_dataset
 from segadapt.data.dataset import DamagedFile, Dataset
 from segadapt.data.resize import Resize, resize_image, resize_label, working_size
+from segadapt.data.workers import wanted
 from segadapt.engine.loop import Loop, stage_length
 from segadapt.engine.record import Record
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
@@ -41,7 +42,7 @@ from segadapt.labels import IGNORE, LabelMap
 from segadapt.methods.stage_config import StageConfig
 from segadapt.runs.before_after import IMAGES
 from segadapt.runs.choice import SIZES, Cost, Facts, StageCost
-from segadapt.runs.config import RunConfig
+from segadapt.runs.config import DataConfig, RunConfig
 from segadapt.runs.networks import Networks
 from segadapt.runs.opening import OpenedData
 from segadapt.runs.overview import CHECKED_AT_START, SAMPLED
@@ -92,11 +93,6 @@ def facts_of(opened: OpenedData, runtime: Runtime, networks: Sequence[str]) -> F
         networks=networks,
         kept=kept_at(masks, opened.space.names, SIZES),
     )
-
-
-def cores() -> int:
-    """Return the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sample_of_masks(dataset: Dataset) -> list[LabelMap]:
@@ -154,23 +150,15 @@ def cost_of(
         opened: its data, opened at any working size.
         runtime: device.
         roots: where named weights files lie.
-        scratch: folder for statistics of the data; nothing else is written.
+        scratch: folder of a run that writes nothing.
         free: names of the stages whose length may be chosen.
         patience: seconds for the steps of each stage, after three of them.
     """
     assert config.data.source is not None  # nothing is chosen for a run without one
-    data = replace(
-        opened.training,
-        source_size=config.data.source.size,
-        target_size=config.data.target.size,
-        cache_folder=scratch,
-        cache=DecodedCache(config.data.cache_mb << 20),
-        workers=config.data.workers,
-    )
-    opened = replace(opened, training=data)
+    opened = with_sizes(opened, config.data)
     networks = Networks(config, opened.space, roots, scratch / "stages", opened.bands)
     read = _reading(opened)
-    fits = _bytes(opened) <= config.data.cache_mb << 20
+    fits = decoded_bytes(opened) <= config.data.cache_mb << 20
     stages, around, memory = [], WRITTEN + read.looked + (read.decoded if fits else 0.0), 0
     for stage in config.stages:
         try:
@@ -181,11 +169,24 @@ def cost_of(
                     torch.cuda.empty_cache()
                 return None
             raise
-        waiting = 0.0 if fits or config.data.workers else stage.batch_size * read.each
+        workers = wanted(config.data.workers, runtime.device.type, 2)  # a stage mostly has two streams
+        waiting = 0.0 if fits or workers else stage.batch_size * read.each
         stages.append(replace(cost, seconds=cost.seconds + waiting, free=stage.name in free))
         around += more
         memory = max(memory, peak_memory_mb(runtime.device))
     return Cost(tuple(stages), around, memory)
+
+
+def with_sizes(opened: OpenedData, data: DataConfig) -> OpenedData:
+    """Return the data as other settings of sizes and of decoding read them, with nothing decoded yet."""
+    training = replace(
+        opened.training,
+        source_size=data.source.size if data.source is not None else None,
+        target_size=data.target.size,
+        cache=DecodedCache(data.cache_mb << 20),
+        workers=data.workers,
+    )
+    return replace(opened, training=training)
 
 
 def _stage_cost(
@@ -261,11 +262,12 @@ def _decoding(sample: Dataset, size: Resize) -> float:
     return (time.perf_counter() - started) / len(sample)
 
 
-def _bytes(opened: OpenedData) -> int:
+def decoded_bytes(opened: OpenedData) -> int:
     """Return the memory of all decoded training images and labels, about."""
     training, total = opened.training, 0
-    assert training.source is not None
     for dataset, size in ((training.source, training.source_size), (training.target, training.target_size)):
+        if dataset is None:
+            continue
         height, width = working_size(*(usual_size(dataset) or (0, 0)), size)
         total += len(dataset) * height * width * (dataset.bands + 1)
     return total

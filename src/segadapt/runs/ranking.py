@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.core.spacing import evenly_spaced
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
@@ -165,7 +166,7 @@ def data_of(run: Path, roots: Mapping[str, str] | None = None) -> TargetAndSourc
         update={"test": None, "oracle": None, "labelled": None, "measure_labels": False}
     )
     places = {**held["roots"], **(roots or {})}
-    opened = open_data(unlabelled, places, run / "cache", known=known_of(config))
+    opened = open_data(unlabelled, places, kept_folder(STATISTICS), known=known_of(config))
     return TargetAndSource(opened.training.target, opened.training.source, opened.space)
 
 

@@ -23,7 +23,9 @@ from typing import Any
 
 from segadapt.core.documents import write_document
 from segadapt.core.files import copy_file, flush_folder
+from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.core.names import require_ids
+from segadapt.data.streaming import together
 from segadapt.engine.record import Record
 from segadapt.engine.run_files import DATA, DONE, RESULTS, files_of, read_done, read_held, require_intact
 from segadapt.engine.runtime import Runtime
@@ -101,11 +103,12 @@ class Run:
                 the refused request stays in ``out``.
         """
         roots = roots or {}
-        runtime = Runtime(config.accelerator, config.precision)
+        runtime = Runtime(config.accelerator, config.precision, config.process_timeout)
         _require_one_config(config, runtime)
         hold = Hold(out, runtime, [stage.name for stage in config.stages])
         try:
-            opened = open_data(config.data, roots, out / "cache", given, known_of(config))
+            with together(runtime):
+                opened = open_data(config.data, roots, kept_folder(STATISTICS), given, known_of(config))
             claim = claim_of(config, out)
             _require_folders(reuse)
             networks = Networks(config, opened.space, roots, out / "stages", opened.bands)

@@ -15,7 +15,6 @@ from segadapt.engine.loop import Loop
 from segadapt.engine.record import Record
 from segadapt.engine.run_files import read_labels
 from segadapt.engine.runtime import Runtime, forget_peak_memory, machine, peak_memory_mb
-from segadapt.errors import RequestError
 from segadapt.evaluation.scoring import evaluate
 from segadapt.evaluation.tiling import usual_size
 from segadapt.methods.method import Method
@@ -189,16 +188,10 @@ class StageRunner:
         return self.opened.test if self.opened.test is not None else self.opened.training.target
 
     def _prototype_view(self, folder: Path, model: Segmenter) -> PrototypeNet | None:
-        """Return the stage's network with its prototypes; None where there are none, or none that can be read."""
+        """Return the stage's network with its prototypes; None where there are none."""
         if isinstance(model, PrototypeNet):
             return model
-        if not (folder / PROTOTYPES).exists():
-            return None
-        try:
-            return load_prototypes(folder / PROTOTYPES, model)
-        except RequestError as problem:
-            self.record.warn(f"no pictures of prototypes: {problem}")
-            return None
+        return load_prototypes(folder / PROTOTYPES, model) if (folder / PROTOTYPES).exists() else None
 
     def _record_scores(self, stage: StageConfig, round_index: int, step: int, scores: Mapping[str, Any]) -> None:
         self.record.event("evaluation", stage=stage.name, round=round_index, step=step, scores=scores)

@@ -6,13 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import decode
-from segadapt.data.files.decoded import Values
 from segadapt.data.masks.classes_file import MaskClass
 from segadapt.data.masks.labelling import color_of, some
+from segadapt.data.masks.mask_signs import look_at_masks
 from segadapt.data.masks.mask_storage import Signs, different_palettes
 from segadapt.errors import RequestError
 from segadapt.labels import IGNORE, Color, hex_color
@@ -26,7 +23,8 @@ def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -
     """Make one class of each value (``class_7``) or colour (``#804080``) that occurs in any of the masks.
 
     Names say the value, so that masks of another folder that lack a class still agree on the rest.
-    Reads every mask once, one at a time. Damaged masks are passed over; reading them later names them.
+    Looks at every mask (:mod:`segadapt.data.masks.mask_signs`). Damaged ones are passed over; reading them later names
+    them.
 
     Palettes count as numbers, unless they differ in a way that shows that colours tell the classes, or others of the
     masks are RGB.
@@ -39,13 +37,12 @@ def infer_classes(masks: Sequence[Path], ignore_ids: Sequence[int], name: str) -
     """
     found, solid = Signs(), set[int]()
     damaged: list[DamagedFile] = []
-    for path in masks:
-        try:
-            stored = decode(path, ignore_ids)
-            found.add(path, stored)
-            solid.update(_solid(stored.values))
-        except DamagedFile as problem:
-            damaged.append(problem)
+    for path, signs in look_at_masks(masks, ignore_ids):
+        if isinstance(signs, DamagedFile):
+            damaged.append(signs)
+            continue
+        found.add(path, signs)
+        solid.update(signs.solid)
         _few_enough(found, path, name)
     if damaged and len(damaged) == len(masks):
         raise damaged[0]
@@ -102,16 +99,6 @@ def _palette_color(found: Signs, value: int) -> tuple[Color] | None:
         return None
     red, green, blue = (int(part) for part in palette[value])
     return ((red, green, blue),)
-
-
-def _solid(values: Values) -> list[int]:
-    """List the values of a map [H, W] that have a pixel with four neighbours of the same value."""
-    if values.ndim == 3:
-        return []
-    inner = values[1:-1, 1:-1]
-    same = (inner == values[:-2, 1:-1]) & (inner == values[2:, 1:-1])
-    same &= (inner == values[1:-1, :-2]) & (inner == values[1:-1, 2:])
-    return [int(value) for value in np.flatnonzero(np.bincount(inner[same]))]
 
 
 def _require_sharp(found: Signs, solid: set[int], name: str) -> None:

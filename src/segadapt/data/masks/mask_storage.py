@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from segadapt.core.reading import open_file
 from segadapt.data.dataset import DamagedFile
-from segadapt.data.decode import as_indices, decode
 from segadapt.data.files import tiff as tags
-from segadapt.data.files.decoded import Decoded, Palette
+from segadapt.data.files.decoded import Palette
 from segadapt.data.files.formats import HEAD, open_image
 from segadapt.data.files.pixels import bits_of, greys_only, raw_mode
 from segadapt.data.masks.classes_file import MaskClass
 from segadapt.data.masks.labelling import color_codes, color_of
+from segadapt.data.masks.mask_signs import MaskSigns, look_at_masks
 from segadapt.errors import RequestError
 from segadapt.labels import Color, hex_color
 
@@ -116,24 +115,23 @@ class Signs:
     _shown: dict[tuple[int, int], Path] = field(default_factory=dict)
     _stored: dict[int, Path] = field(default_factory=dict)
 
-    def add(self, path: Path, stored: Decoded) -> None:
+    def add(self, path: Path, signs: MaskSigns) -> None:
         """Add a mask."""
-        indices = as_indices(stored.values)
-        if stored.values.ndim == 3:
-            self.codes.update(distinct(color_codes(stored.values)))
-            if indices is None:
+        self.codes.update(signs.codes)
+        if signs.rgb:
+            if signs.values is None:
                 self.color_mask = self.color_mask or path
-        elif stored.palette is None and stored.format != "GIF":  # a GIF of greys may stand among GIFs of colours
+        elif signs.palette is None and signs.format != "GIF":  # a GIF of greys may stand among GIFs of colours
             self.plain_mask = self.plain_mask or path
-        if indices is None:
+        if signs.values is None:
             self.colored = True
             return
-        values = set(distinct(indices))
-        if stored.no_data in values:
-            values.remove(stored.no_data)
+        values = set(signs.values)
+        if signs.no_data in values:
+            values.remove(signs.no_data)
             self.void = True
         self.values |= values
-        self._add_shown(path, stored, values)
+        self._add_shown(path, signs, values)
 
     def by_palette(self) -> set[int]:
         """Return the colours of all palette masks."""
@@ -174,7 +172,7 @@ class Signs:
                     f"{grey} itself, so one class may have two numbers; save all masks alike, as grey PNG of 8 bits"
                 )
 
-    def _add_shown(self, path: Path, stored: Decoded, values: set[int]) -> None:
+    def _add_shown(self, path: Path, stored: MaskSigns, values: set[int]) -> None:
         """Note how a mask shows its values."""
         greys: list[int | None] = [
             v * 255 // stored.white if stored.bits < 8 else v for v in range(max(values, default=0) + 1)
@@ -218,11 +216,9 @@ def settle(
     if all(c.ids is None for c in classes) or not _in_doubt(storages):
         return classes
     signs = Signs()
-    for path in masks:
-        try:
-            signs.add(path, decode(path, ignore_ids))
-        except DamagedFile:
-            continue  # reading it later names it
+    for path, found in look_at_masks(masks, ignore_ids):
+        if not isinstance(found, DamagedFile):  # reading it later names it
+            signs.add(path, found)
     known = {i for c in classes for i in c.ids or ()} | set(ignore_ids)
     if not signs.colored and not any(c.others for c in classes) and signs.seen <= known and not signs.values <= known:
         ids = {i for c in classes for i in c.ids or ()}
@@ -243,13 +239,6 @@ def different_palettes(clash: str, name: str) -> RequestError:
         f"{name}: the palettes of the masks differ, {clash}; give each class its color in the classes file if colours "
         "tell the classes, or save the masks as grey PNG if numbers do"
     )
-
-
-def distinct(values: npt.NDArray[np.generic]) -> list[int]:
-    """List the distinct values of a map [H, W]; only the first pixel of each horizontal run is looked at."""
-    starts = np.ones(values.shape, bool)
-    starts[:, 1:] = values[:, 1:] != values[:, :-1]
-    return [int(v) for v in np.unique(values[starts])]
 
 
 def _in_doubt(storages: Sequence[Storage | None]) -> bool:
