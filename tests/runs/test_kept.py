@@ -28,8 +28,9 @@ from tests.tiny import raw_config
 
 
 def request(folder: Path, **change: Any) -> dict[str, Any]:
-    """Settings of a run of six and four steps, with files whose size is the same whatever is drawn in them."""
-    raw = raw_config(folder, "st", rounds=1)
+    """Settings of a run of two and two steps, with files whose size is the same whatever is drawn in them."""
+    raw = raw_config(folder, "st", rounds=1, steps=2)
+    raw["stages"]["source"]["steps"] = 2
     for path in [*folder.glob("*/labels/*.png"), *folder.glob("*/images/*.png")]:
         picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         cv2.imwrite(str(path), picture, [cv2.IMWRITE_PNG_COMPRESSION, 0])
@@ -318,7 +319,7 @@ def test_scoring_that_is_killed_repeats_no_step(tmp_path: Path, world: Path, mon
             Run.open(config, tmp_path / "run", quiet=True).execute("source")
     no_step(monkeypatch)
     resumed(tmp_path / "run", quiet=True).execute("source", pictures=False)
-    assert read_json(tmp_path / "run/stages/source/done.json")["row"]["steps"] == 6
+    assert read_json(tmp_path / "run/stages/source/done.json")["row"]["steps"] == 2
 
 
 def test_a_wrong_data_json_is_said(run: Path) -> None:
@@ -326,3 +327,12 @@ def test_a_wrong_data_json_is_said(run: Path) -> None:
     write_json(run / "data.json", {"findings": 3})
     with pytest.raises(RequestError, match=r"data\.json' is damaged: 'findings' .*; remove it"):
         resumed(run, quiet=True)
+
+
+def test_a_damaged_list_of_pictures_is_said_and_leads_nowhere(run: Path) -> None:
+    entry = {"id": "000", "image": "../../x", "truth": None, "stages": {}}
+    (run / "stages/adapt/shown").unlink()
+    for text in ('{"test": 3, "pseudo": []}', json.dumps({"test": [entry], "pseudo": []})):
+        (run / "pictures/index.json").write_text(text)
+        with pytest.raises(RequestError, match=r"index\.json' is damaged: .*'shown'"):
+            resumed(run, quiet=True).execute()

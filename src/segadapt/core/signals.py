@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from types import FrameType
 
 from segadapt.errors import Stopped
@@ -116,7 +117,7 @@ def watched(say: Callable[[str], None]) -> Iterator[None]:
     thread = threading.Thread(target=_watch, args=(ear, say), daemon=True)
     thread.start()
     before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=_deafen)  # a forked process must not wake this one with its own signals
+    _prepare_forks()
     try:
         with answering():
             yield
@@ -127,9 +128,23 @@ def watched(say: Callable[[str], None]) -> Iterator[None]:
         ear.close()
 
 
-def _deafen() -> None:
-    with contextlib.suppress(ValueError):
-        signal.set_wakeup_fd(-1)
+@cache
+def _prepare_forks() -> None:
+    """Keep forked processes from waking this one with their own signals, from their first moment on."""
+    masks = threading.local()
+
+    def hush() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def listen() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def deafen() -> None:
+        with contextlib.suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+        listen()
+
+    os.register_at_fork(before=hush, after_in_parent=listen, after_in_child=deafen)
 
 
 def _watch(ear: socket.socket, say: Callable[[str], None]) -> None:

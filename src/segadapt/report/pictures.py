@@ -11,13 +11,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator
+from typing_extensions import NotRequired, TypedDict
 
+from segadapt.core.documents import read_document
 from segadapt.core.files import read_json
+from segadapt.core.names import require_ids
 from segadapt.report.figures import css_color
 from segadapt.report.log import number
 
@@ -61,15 +65,42 @@ class Album:
         return key
 
 
+def _inside(name: str) -> str:
+    require_ids([name], "pictures")
+    return name
+
+
+class _Test(TypedDict):
+    id: str
+    image: Annotated[str, AfterValidator(_inside)]
+    truth: str | None
+    stages: dict[str, Any]
+
+
+class _OfStage(TypedDict):
+    stage: str
+
+
+class _Index(TypedDict):
+    test: list[_Test]
+    pseudo: list[_OfStage]
+    prototypes: NotRequired[list[_OfStage]]
+
+
 def picture_index(folder: Path) -> dict[str, Any]:
-    """Read the list of pictures below ``folder``; without entries if it is missing or damaged."""
-    found = read_json(folder / INDEX)
-    return found if isinstance(found, dict) and found else {"test": [], "pseudo": []}
+    """Read the list of pictures below ``folder``, for adding to it; without entries if it is missing.
+
+    Raises:
+        RequestError: it is damaged.
+    """
+    mend = f"remove '{folder}' and the files 'shown' of the stages: the next start of the run draws them again"
+    return read_document(folder / INDEX, _Index, mend) or {"test": [], "pseudo": []}
 
 
 def read_album(folder: Path) -> Album:
     """Read the pictures below ``folder``; missing or damaged ones are left out."""
-    album, index = Album(), picture_index(folder)
+    album, index = Album(), read_json(folder / INDEX)
+    index = index if isinstance(index, dict) else {}
     for entry in _entries(index.get("test")):
         data = _bytes(folder, entry.get("image"))
         image = _decode(data)
