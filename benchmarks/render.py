@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import label_curve
+from benchmarks import label_curve, reliability
 from benchmarks.chart import chart, effects, results
 from benchmarks.criteria_chart import changes, correlations
 from benchmarks.settings import settings_blocks
@@ -42,7 +42,8 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
     made: dict[Path, str] = {}
     readme = root / "README.md"
     made[readme] = readme.read_text(encoding="utf-8")
-    tables_of_tasks = [path for path in sorted((root / "benchmarks").glob("*.json")) if path.stem != CRITERIA]
+    others = {CRITERIA, *reliability.KEPT}
+    tables_of_tasks = [path for path in sorted((root / "benchmarks").glob("*.json")) if path.stem not in others]
     for path in tables_of_tasks:
         task, page = path.stem, path.with_suffix(".md")
         table = checked(json.loads(path.read_text(encoding="utf-8")).get("table"), path)
@@ -67,6 +68,7 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         made[page] = between(text, page.name, label_curve.BEGIN, label_curve.END, body)
     made |= step_page(root)
     made |= criteria_page(root)
+    made |= reliability_page(root)
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
     for (page, name), (opening, body) in settings_blocks(pages).items():
         end = f"<!-- end settings {name} -->"
@@ -100,6 +102,19 @@ def criteria_page(root: Path) -> dict[Path, str]:
         images / "criteria_correlations.svg": correlations(models),
         images / "criteria_changes.svg": changes(models),
     }
+
+
+def reliability_page(root: Path) -> dict[Path, str]:
+    """Return the page of promises with the tables of the fault bench and of fuzzing, as far as they were run."""
+    page = root / "docs" / "reliability.md"
+    made: dict[Path, str] = {}
+    for name, section in reliability.KEPT.items():
+        held = root / "benchmarks" / f"{name}.json"
+        if held.is_file():
+            body = section(json.loads(held.read_text(encoding="utf-8")))
+            text = made.get(page) or page.read_text(encoding="utf-8")
+            made[page] = between(text, page.name, f"<!-- begin {name} -->", f"<!-- end {name} -->", body)
+    return made
 
 
 def checked(table: Mapping[str, Any] | None, path: Path) -> Mapping[str, Any]:

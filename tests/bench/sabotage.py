@@ -17,8 +17,6 @@ from segadapt.bench.faults.bench import bench_faults
 from segadapt.cli import main
 
 SAMPLE = tuple(int(number) for number in sys.argv[2].split(","))
-GOES_ON = 0
-"""A kill after the first checkpoint of a source model, drawn by seed 0 among points of ``source_only``."""
 
 
 def points(entry: Any, folder: Path, numbers: tuple[int, ...]) -> dict[str, Any]:
@@ -36,10 +34,10 @@ def forgets() -> None:
     main()
 
 
-def draws_otherwise() -> None:
-    real = loop.seed_step
+def learns_slower() -> None:
+    real = loop.schedule_factor
     if begun():
-        loop.seed_step = lambda seed, *place: real(seed + 1, *place)  # type: ignore[assignment]
+        loop.schedule_factor = lambda *place: 0.5 * real(*place)
     main()
 
 
@@ -58,7 +56,7 @@ def sleeps() -> None:
 if __name__ == "__main__":
     folder, kill = Path(sys.argv[1]), int(sys.argv[3])
     found = {"sample": points(main, folder, SAMPLE)}
-    for entry in (forgets, draws_otherwise, breaks):
+    for entry in (forgets, learns_slower, breaks):
         found[entry.__name__] = points(entry, folder, (kill,))["points"]
     forked.LIMIT = 2.0
     found["sleeps"] = points(sleeps, folder, (kill,))["points"]

@@ -23,13 +23,8 @@ from segadapt.runs.fingerprint import differing_settings
 from segadapt.version import __version__
 
 _OF_THE_MACHINE = (
-    "accelerator",
-    "strategy",
-    "process_timeout",
-    "data.workers",
-    "data.cache_mb",
-    "data.max_pixels",
-    "guard",
+    *("accelerator", "strategy", "process_timeout", "guard"),
+    *("data.workers", "data.cache_mb", "data.max_pixels"),
 )
 """Settings that decide how a run is computed or judged and not what comes out; it may go on with others."""
 _ALREADY_LAID = ("description", "length", "every")

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segadapt.bench.faults.drawing import KINDS, Point, draw
 from segadapt.bench.faults.forked import Entry
-from segadapt.bench.faults.judging import FAILURES, VERDICTS, described, judge
+from segadapt.bench.faults.judging import FAILURES, VERDICTS
+from segadapt.bench.faults.pointing import described, judge
 from segadapt.bench.faults.references import Workshop
 from segadapt.bench.faults.world import methods
 from segadapt.core.files import read_json, write_json
 from segadapt.engine.runtime import machine
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, RunError
 
+Job = tuple[str, Callable[[], dict[str, Any]]]
 RESULT = "faults.json"
+SUMMARY = "summary.json"
 
 
 def bench_faults(
@@ -67,23 +73,41 @@ def bench_faults(
     shop = Workshop(entry, (out / "work").resolve())
     shop.prepare()
     warm_up()
-    for method, processes in sorted({(p.method, 2 if p.kind == "ranks" else 1) for p in todo}):
-        shop.reference(method, processes)
-    until = None if minutes is None else time.monotonic() + 60 * minutes
+    needed = sorted({(p.method, 2 if p.kind == "ranks" else 1) for p in todo})
+    runs = [(f"{method}-{count}", partial(_referred, shop, method, count)) for method, count in needed]
+    for name, made in _in_processes(runs, shop.folder / "results", workers):
+        if made is None:
+            raise RunError(f"the undisturbed run '{name}' failed; see above")
+    until = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    jobs = ((str(point.number), partial(_judged, point, shop)) for point in todo)
     try:
-        for found in _all(todo, shop, workers, until):
+        for name, found in _in_processes(jobs, shop.folder / "results", workers, until):
+            if found is None:
+                raise RunError(f"the bench itself failed at point {name}; see above")
             done[found["number"]] = found
             if found["verdict"] in FAILURES:
                 say(line_of(found))
     finally:
-        write_json(out / RESULT, result_of(seed, done.values()))
-    return result_of(seed, done.values())
+        result = result_of(seed, done.values())
+        write_json(out / RESULT, result)
+        write_json(out / SUMMARY, summary_of(result))
+    return result
 
 
 def line_of(point: Mapping[str, Any]) -> str:
     """Return a point in one line."""
     shown = f"point {point['number']}: {point['verdict']}: {point['method']}, {point['kind']} in {point['phase']}"
     return f"{shown}: {point['what']}: {point['detail']}"
+
+
+def _referred(shop: Workshop, method: str, processes: int) -> dict[str, Any]:
+    """Make the undisturbed run of a method."""
+    shop.reference(method, processes)
+    return {}
+
+
+def _judged(point: Point, shop: Workshop) -> dict[str, Any]:
+    return described(point, judge(point, shop))
 
 
 def warm_up() -> None:
@@ -104,42 +128,42 @@ def warm_up() -> None:
     torch.set_num_threads(1)
 
 
-def _all(todo: Iterable[Point], shop: Workshop, workers: int, until: float | None) -> Iterable[dict[str, Any]]:
-    """Yield the outcome of every point, ``workers`` at a time, each in a process of its own."""
-    waiting = iter(todo)
-    running: dict[int, Point] = {}
-    going = True
+def _in_processes(
+    jobs: Iterable[Job], folder: Path, workers: int, until: float = math.inf
+) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yield name and result of every job, ``workers`` at a time, each in a process of its own.
+
+    Args:
+        jobs: names and functions that return plain JSON values; a result is None where the function failed.
+        folder: where results lie for a moment.
+        workers: jobs at a time.
+        until: no job is started after this time of the monotonic clock.
+    """
+    waiting, running, going = iter(jobs), dict[int, str](), True
     while going or running:
         while going and len(running) < workers:
-            point = next(waiting, None)
-            if point is None or (until is not None and time.monotonic() > until):
-                going = False
-                break
-            running[_start(point, shop)] = point
+            name, job = next(waiting, ("", None))
+            going = job is not None and time.monotonic() < until
+            if job is not None and going:
+                running[_forked(job, folder / f"{name}.json")] = name
         if running:
-            pid, status = os.waitpid(-1, 0)
-            point = running.pop(pid)
-            kept = shop.folder / "outcomes" / f"{point.number:05d}.json"
-            found = read_json(kept)
-            kept.unlink(missing_ok=True)
-            if found is None:
-                raise RuntimeError(f"the bench itself failed at point {point.number}, status {status}")
-            yield found
+            pid, _ = os.waitpid(-1, 0)
+            name = running.pop(pid)
+            found = read_json(folder / f"{name}.json")
+            (folder / f"{name}.json").unlink(missing_ok=True)
+            yield name, found
 
 
-def _start(point: Point, shop: Workshop) -> int:
-    """Fork a process that does a point and leaves its outcome in a file."""
+def _forked(job: Callable[[], dict[str, Any]], result: Path) -> int:
+    """Fork a process that leaves the result of a job in a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
         return pid
     try:
-        outcome = judge(point, shop)
-        write_json(shop.folder / "outcomes" / f"{point.number:05d}.json", described(point, outcome))
+        write_json(result, job())
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         os._exit(0)
@@ -157,6 +181,17 @@ def result_of(seed: int, points: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "by_method": counted(done, "method"),
         "by_phase": counted(done, "phase"),
         "points": done,
+    }
+
+
+def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result as written to ``summary.json``: counts, how long signals took, and points that ended badly."""
+    late = sorted(point["late"] for point in result["points"] if point["late"] is not None)
+    return {
+        **{key: value for key, value in result.items() if key != "points"},
+        "signals": {"count": len(late), "most": late[-1], "median": late[len(late) // 2]} if late else None,
+        "left": sum(bool(point["left"]) for point in result["points"]),
+        "failures": [point for point in result["points"] if point["verdict"] in FAILURES],
     }
 
 
@@ -178,12 +213,10 @@ def table_of(result: Mapping[str, Any]) -> str:
         lines.append(f"{by.removeprefix('by_'):<16}" + "".join(f"{name:>11}" for name in head))
         lines += [f"{name:<16}" + "".join(f"{row[column]:>11}" for column in head) for name, row in result[by].items()]
         lines.append("")
-    late = [point["late"] for point in result["points"] if point["late"] is not None]
     lines.append(f"{result['tried']} faults, {result['failed']} ended badly")
-    if late:
-        lines.append(
-            f"from a signal to the end: {max(late):.1f} s at most, {sorted(late)[len(late) // 2]:.1f} s median"
-        )
+    signals = summary_of(result)["signals"]
+    if signals:
+        lines.append(f"from a signal to the end: {signals['most']:.1f} s at most, {signals['median']:.1f} s median")
     return "\n".join(lines)
 
 

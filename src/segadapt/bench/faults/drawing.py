@@ -46,6 +46,12 @@ class Point:
         """Random numbers of this point, from the beginning."""
         return random.Random(self.seed)
 
+    @property
+    def turn(self) -> int:
+        """The number of points of the same kind that come before."""
+        rounds, place = divmod(self.number, len(_CYCLE))
+        return rounds * _CYCLE.count(self.kind) + _CYCLE[:place].count(self.kind)
+
 
 def draw(seed: int, number: int, methods: Sequence[str]) -> Point:
     """Return a point; it depends on nothing but the seed and its number."""

@@ -69,7 +69,7 @@ def _folder_as_image(scene: Scene) -> None:
 
 def _renamed(name: bytes) -> Trick:
     def trick(scene: Scene) -> None:
-        os.rename(os.fsencode(scene.images / "002.png"), os.fsencode(scene.images) + b"/" + name)  # noqa: PTH104
+        (scene.images / "002.png").rename(scene.images / os.fsdecode(name))
 
     return trick
 

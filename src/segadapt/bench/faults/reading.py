@@ -1,4 +1,4 @@
-"""What a run's folder holds: the numbers that must come out again, and how much finished work."""
+"""Contents of a run's folder: the numbers that must come out again, and how much finished work there is."""
 
 from __future__ import annotations
 

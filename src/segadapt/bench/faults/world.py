@@ -29,7 +29,7 @@ _SHORTER: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("daformer", "hrda", "mic"), _WHOLE),
     "mpcl": {**_WHOLE, "mpcl": {"channels": 8, "bank": 50, "start": 5, "warmup": 0}},
 }
-"""What a method needs in so small a world, and what shortens it."""
+"""Settings that a method needs in so small a world, and those that shorten it."""
 
 
 def methods() -> list[str]:
