@@ -72,7 +72,7 @@ class Bucket:
 
 
 class Plan(NamedTuple):
-    """What the processes expect of a step.
+    """Expectations that all processes share about a step.
 
     Attributes:
         passes: number of backward passes.
