@@ -45,6 +45,7 @@ _DISK = (
     "pytorchstreamwriter failed",
 )
 _WORKER = ("dataloader worker", "unable to open shared memory", "bus error")
+_PEER = ("closed by peer", "reset by peer", "broken pipe", "distbackenderror")
 
 
 class Ways(NamedTuple):
@@ -124,6 +125,11 @@ def told_fault(
         return RunError(
             f"{where}: a process that decodes images was ended by the system, mostly for want of memory; "
             f"set {ways.workers}"
+        )
+    if any(words in said for words in _PEER):
+        return RunError(
+            f"{where}: another process of the run has ended, and this one with it; see what that one says, and start "
+            "all of them again"
         )
     if any(words in said for words in _ONE_VALUE):
         return RequestError(
