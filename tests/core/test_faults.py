@@ -55,9 +55,14 @@ def _worker() -> None:
     raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed.")
 
 
+def _peer() -> None:
+    raise RuntimeError("[transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:28909. Check the logs")
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "words"),
     [
+        (_peer, RunError, "another process of the run has ended, .* start all of them again"),
         (_numpy, RunError, "memory is not enough; give LESS"),
         (_torch, RunError, "memory is not enough; give LESS"),
         (_gpu, RunError, "memory is not enough; give LESS"),

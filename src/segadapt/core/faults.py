@@ -47,6 +47,7 @@ _DISK = (
 _SILENT = ("timed out waiting", "wait timeout", "watchdog caught collective operation timeout", "socket timeout")
 _GONE = ("connection closed by peer", "connection reset by peer", "remote process exited", "broken pipe")
 _WORKER = ("dataloader worker", "unable to open shared memory", "bus error")
+_PEER = ("closed by peer", "reset by peer", "broken pipe", "distbackenderror")
 
 
 class Ways(NamedTuple):
@@ -136,6 +137,11 @@ def told_fault(
         return RunError(
             f"{where}: a process that decodes images was ended by the system, mostly for want of memory; "
             f"set {ways.workers}"
+        )
+    if any(words in said for words in _PEER):
+        return RunError(
+            f"{where}: another process of the run has ended, and this one with it; see what that one says, and start "
+            "all of them again"
         )
     if any(words in said for words in _ONE_VALUE):
         return RequestError(
