@@ -103,7 +103,7 @@ def _open(place: ast.expr) -> bool:
 def test_no_line_of_a_step_makes_tensors_of_lists_on_the_device() -> None:
     """The device ``meta`` does not see it: such a tensor is made on the CPU and sent from ordinary memory."""
     found = []
-    for room in ("methods", "pieces"):
+    for room in ("data", "methods", "pieces"):
         for path in sorted((PACKAGE / room).glob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
