@@ -353,7 +353,3 @@ def faults(
     print_json(result) if json else console.print(table_of(result), soft_wrap=True, markup=False)
     if result["failed"]:
         raise RunError(f"{result['failed']} of {result['tried']} faults ended badly; see '{out / 'faults.json'}'")
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
