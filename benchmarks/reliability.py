@@ -49,4 +49,4 @@ def _table(title: str, rows: Mapping[str, Mapping[str, int]], columns: tuple[str
 
 
 KEPT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"faults": faults, "fuzz": fuzz}
-"""Files in ``benchmarks`` by their stem, and how each becomes the block of this name."""
+"""Files in ``benchmarks/measured`` by their stem, and how each becomes the block of this name."""

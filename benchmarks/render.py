@@ -42,8 +42,7 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
     made: dict[Path, str] = {}
     readme = root / "README.md"
     made[readme] = readme.read_text(encoding="utf-8")
-    others = {CRITERIA, *reliability.KEPT}
-    tables_of_tasks = [path for path in sorted((root / "benchmarks").glob("*.json")) if path.stem not in others]
+    tables_of_tasks = [path for path in sorted((root / "benchmarks").glob("*.json")) if path.stem != CRITERIA]
     for path in tables_of_tasks:
         task, page = path.stem, path.with_suffix(".md")
         table = checked(json.loads(path.read_text(encoding="utf-8")).get("table"), path)
@@ -109,7 +108,7 @@ def reliability_page(root: Path) -> dict[Path, str]:
     page = root / "docs" / "reliability.md"
     made: dict[Path, str] = {}
     for name, section in reliability.KEPT.items():
-        held = root / "benchmarks" / f"{name}.json"
+        held = root / "benchmarks/measured" / f"{name}.json"
         if held.is_file():
             body = section(json.loads(held.read_text(encoding="utf-8")))
             text = made.get(page) or page.read_text(encoding="utf-8")

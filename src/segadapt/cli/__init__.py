@@ -17,6 +17,7 @@ import typer
 from segadapt.cli import (
     adapting,
     benching,
+    breaking,
     converting,
     importing,
     inspecting,
@@ -73,8 +74,8 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 BENCH_COMMANDS: dict[str, Callable[..., None]] = {
     "criteria": ranking.criteria,
-    "faults": benching.faults,
-    "fuzz": benching.fuzz,
+    "faults": breaking.faults,
+    "fuzz": breaking.fuzz,
     "passes": benching.passes,
     "step": benching.step,
     "study": benching.study,

@@ -15,14 +15,13 @@ from segadapt.cli.common import (
     Quiet,
     Roots,
     console,
-    out_file,
     out_folder,
     parse_roots,
     parse_size,
     print_json,
     print_rows,
 )
-from segadapt.errors import RequestError, RunError
+from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
     from segadapt.bench.steps import Job
@@ -115,7 +114,7 @@ def step(
         return
     if task:
         image = _two_sides(size or "1024x2048", "--size")
-        jobs = recipe_jobs(task, _words(recipes), size=image, batch=batch, classes=number)
+        jobs = recipe_jobs(task, words_of(recipes), size=image, batch=batch, classes=number)
     else:
         jobs = method_jobs(network, size=image, crop=cut, batch=batch or 4, classes=number, settings=settings)
     _many_steps(list(jobs), accelerator, repeats, fast, minutes, out, json)
@@ -162,7 +161,8 @@ def _two_sides(text: str, option: str) -> tuple[int, int]:
     return (side, side) if isinstance(side, int) else side or (0, 0)
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Return the words of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
@@ -217,34 +217,6 @@ def passes(
     print_rows(["pass", "ms an image", "its network", "of the longest part"], rows)
 
 
-def fuzz(
-    inputs: Annotated[int, typer.Option(min=1, help="Damaged files in all.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Decides all of them.")] = 0,
-    out: Annotated[
-        Path, typer.Option(help="JSON file of the results; a call goes on with it.", callback=out_file)
-    ] = Path("fuzz.json"),
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Let every reader read damaged files; exit status 1 if one gave anything but a result or one line."""
-    from segadapt.bench.fuzz import KINDS
-    from segadapt.bench.fuzz import fuzz as fuzzed
-    from segadapt.engine.record import Steps
-
-    with Steps("damaged files", inputs, quiet or json) as steps:
-        made = fuzzed(inputs, seed, out, progress=lambda *_: steps.advance())
-    if json:
-        print_json(made)
-    else:
-        print_rows(
-            ["reader", *KINDS], [[name, *(str(n[kind]) for kind in KINDS)] for name, n in made["readers"].items()]
-        )
-        for found in made["findings"][:20]:
-            console.print(f"{found['reader']} {found['number']}: {found['kind']} {found.get('said', '')}")
-    if made["findings"]:
-        raise typer.Exit(1)
-
-
 def study(
     file: Annotated[Path, typer.Argument(help="A study file, e.g. benchmarks/study.yaml.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs and the tables.", callback=out_folder)],
@@ -270,7 +242,7 @@ def study(
         parse_roots(root),
         workers=workers,
         minutes=minutes,
-        seeds=_numbers(seeds) if seeds.strip() else None,
+        seeds=numbers_of(seeds) if seeds.strip() else None,
         say=lambda line: None if json else console.print(line, soft_wrap=True, markup=False),
     )
     if json:
@@ -280,7 +252,7 @@ def study(
         console.print(markdown(table), soft_wrap=True, markup=False)
 
 
-def _numbers(numbers: str, option: str = "--seeds") -> list[int]:
+def numbers_of(numbers: str, option: str = "--seeds") -> list[int]:
     try:
         return [int(number) for number in numbers.split(",")]
     except ValueError:
@@ -311,7 +283,7 @@ def table(
     made = bench_table(
         task,
         [m.strip() for m in methods.split(",")] if methods.strip() else None,
-        _numbers(seeds),
+        numbers_of(seeds),
         out or Path("runs") / "bench" / Path(task).resolve().name,
         parse_roots(root),
         overrides=overrides or [],
@@ -319,37 +291,3 @@ def table(
         on_row=show,
     )
     print_json(made) if json else console.print(markdown(made), soft_wrap=True)
-
-
-def faults(
-    points: Annotated[int, typer.Option(min=1, help="Number of faults.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Decides every fault.")] = 0,
-    out: Annotated[
-        Path, typer.Option(help="Folder of the bench; goes on where it stopped.", callback=out_folder)
-    ] = Path("runs/bench/faults"),
-    minutes: Annotated[float | None, typer.Option(min=0.0, help="Stop after so long; call again to go on.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Faults at a time.")] = 2,
-    kind: Annotated[str, typer.Option(help="Kinds of faults, comma-separated; all of them if empty.")] = "",
-    method: Annotated[str, typer.Option(help="Methods, comma-separated; all of them if empty.")] = "",
-    point: Annotated[str, typer.Option(help="Do these points alone, by number, also again.")] = "",
-    json: Json = False,
-) -> None:
-    """Kill, fill, damage and stop tiny runs of every method; exit with 1 if anything is lost, silent or a traceback."""
-    from segadapt.bench.faults.bench import bench_faults, table_of
-    from segadapt.cli import main
-
-    result = bench_faults(
-        main,
-        points,
-        seed,
-        out,
-        minutes=minutes,
-        workers=workers,
-        kinds=_words(kind),
-        only=_words(method),
-        numbers=_numbers(point, "--point") if point else (),
-        say=lambda line: None if json else console.print(line, soft_wrap=True, markup=False),
-    )
-    print_json(result) if json else console.print(table_of(result), soft_wrap=True, markup=False)
-    if result["failed"]:
-        raise RunError(f"{result['failed']} of {result['tried']} faults ended badly; see '{out / 'faults.json'}'")
