@@ -23,10 +23,10 @@ from segadapt.methods.stage_config import Laid, Share, StageConfig
 from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
+from segadapt.runs.merged_predictions import WithMergedPredictions
 from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
 from segadapt.runs.start import started
-from segadapt.runs.target_labels import WithLabelled
 from segadapt.runs.trial import as_trial
 
 
@@ -83,7 +83,7 @@ class DataSpec(Settings):
         return None if path is None else str(Path(path).expanduser().absolute())
 
 
-class DataConfig(WithLabelled):
+class DataConfig(WithMergedPredictions):
     """The data of a run.
 
     Attributes:

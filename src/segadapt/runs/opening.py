@@ -17,6 +17,7 @@ from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec
+from segadapt.runs.merged_predictions import require_merges
 from segadapt.runs.roots import resolve_root
 from segadapt.runs.spaces import in_space, require_several_classes
 from segadapt.runs.start import Known
@@ -160,6 +161,7 @@ def open_data(
     space = label_space(config.space) if config.space else written.numbered()
     if test is not None and not config.space:
         space = space.numbered_as(test.space)  # predictions are written in the ids of the target
+    require_merges(config.merge_predictions, space)
     if source is not None and config.source is not None:
         source = in_space(source, space, "source", config.source.merge)
         require_several_classes(written, space, config.source.merge)
