@@ -161,38 +161,6 @@ def write_vaihingen(root: Path) -> None:
         save(folder / f"top_mosaic_09cm_area{tile}.tif", np.array([ISPRS_COLORS], np.uint8))
 
 
-def write_loveda(root: Path) -> None:
-    """Numbers repeat in no scene of the release, but may: items are called after both."""
-    mask = np.arange(8, dtype=np.uint8).reshape(2, 4)
-    for split in ("Train", "Val"):
-        for scene, number in (("Urban", "1366"), ("Rural", "0"), ("Rural", "1366")):
-            save(root / split / scene / "images_png" / f"{number}.png", picture(2, 4))
-            save(root / split / scene / "masks_png" / f"{number}.png", mask)
-
-
-ISPRS_COLORS = [(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)]
-"""Impervious surface, building, low vegetation, tree, car, clutter, as the benchmark's page lists them."""
-
-
-def write_potsdam(root: Path) -> None:
-    label = np.array([ISPRS_COLORS], np.uint8)
-    for tile in ("2_10", "7_8", "6_15"):
-        save(root / "2_Ortho_RGB" / f"top_potsdam_{tile}_RGB.tif", picture(1, 6))
-        (root / "2_Ortho_RGB" / f"top_potsdam_{tile}_RGB.tfw").write_text("0.05")
-        save(root / "3_Ortho_IRRG" / f"top_potsdam_{tile}_IRRG.tif", picture(1, 6, 1))
-        save(root / "5_Labels_all" / f"top_potsdam_{tile}_label.tif", label)
-        black = label.copy()
-        black[0, 1] = 0
-        save(root / "5_Labels_all_noBoundary" / f"top_potsdam_{tile}_label_noBoundary.tif", black)
-
-
-def write_vaihingen(root: Path) -> None:
-    for tile in (1, 30, 2):
-        save(root / "top" / f"top_mosaic_09cm_area{tile}.tif", picture(1, 6))
-        folder = root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE"
-        save(folder / f"top_mosaic_09cm_area{tile}.tif", np.array([ISPRS_COLORS], np.uint8))
-
-
 LAYOUTS: list[tuple[str, Callable[[Path], None], str, dict[str, Any], list[str]]] = [
     ("gta5", write_gta5, "all", {}, ["labels"]),
     ("synthia", write_synthia, "all", {}, ["GT"]),
@@ -206,9 +174,6 @@ LAYOUTS: list[tuple[str, Callable[[Path], None], str, dict[str, Any], list[str]]
     ("dark_zurich", write_dark_zurich, "val", {}, ["gt"]),
     ("acdc", write_acdc, "val", {}, ["gt"]),
     ("idd_lite", write_idd_lite, "val", {}, ["gtFine"]),
-    ("loveda", write_loveda, "val", {}, ["Val/Rural/masks_png", "Val/Urban/masks_png"]),
-    ("potsdam", write_potsdam, "train", {}, ["5_Labels_all", "5_Labels_all_noBoundary"]),
-    ("vaihingen", write_vaihingen, "train", {}, ["ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE"]),
     ("loveda", write_loveda, "val", {}, ["Val/Rural/masks_png", "Val/Urban/masks_png"]),
     ("potsdam", write_potsdam, "train", {}, ["5_Labels_all", "5_Labels_all_noBoundary"]),
     ("vaihingen", write_vaihingen, "train", {}, ["ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE"]),

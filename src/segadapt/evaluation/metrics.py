@@ -73,15 +73,14 @@ def merged_predictions(
     """Return a confusion matrix [K, K + 1] in which predictions of a class count as another, or as none.
 
     Example:
-        >>> from segadapt.labels import IGNORE, LabelSpace
+        >>> from segadapt.labels import LabelSpace
         >>> space = LabelSpace("s", ("car", "truck"), ((0, 0, 0), (1, 1, 1)))
         >>> merged_predictions(np.array([[5, 2, 0], [0, 0, 0]]), space, {"truck": "car"}).tolist()
         [[7, 0, 0], [0, 0, 0]]
     """
     result = np.zeros_like(counts)
-    goals = space.mapping_to(space, merge).astype(np.int64)
-    for column, goal in enumerate(np.where(goals == IGNORE, len(space), goals)):
-        result[:, goal] += counts[:, column]
+    for column, goal in enumerate(space.mapping_to(space, merge)[: len(space)]):
+        result[:, -1 if goal == IGNORE else goal] += counts[:, column]
     result[:, -1] += counts[:, -1]
     return result
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from segadapt.core.registry import Registry
 from segadapt.data.dataset import Dataset
 from segadapt.data.readers.aerial import loveda, potsdam, vaihingen
-from segadapt.data.readers.aerial import loveda, potsdam, vaihingen
 from segadapt.data.readers.camvid import camvid
 from segadapt.data.readers.real import acdc, bdd100k, cityscapes, dark_zurich, idd_lite, nthu
 from segadapt.data.readers.space import to_space

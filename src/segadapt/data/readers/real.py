@@ -18,8 +18,6 @@ _IDD_LITE_IDS = IndexLabels(with_ignored(train_ids(IDD_LITE)), "IDD-Lite classes
 _ANON = "_rgb_anon.png"
 FOLDS = 10
 """Folds of the labelled images of a city in the cross-city experiments."""
-FOLDS = 10
-"""Folds of the labelled images of a city in the cross-city experiments."""
 _WEATHERS = ("fog", "night", "rain", "snow")
 
 
@@ -57,7 +55,7 @@ def cityscapes(root: Path, split: str, labelled: bool = True) -> Dataset:
 def nthu(root: Path, split: str, labelled: bool = True, *, city: str = "", fold: int = 0) -> Dataset:
     """Open NTHU cross-city (Chen et al., 2017): ``<City>/Images/{Train,Test}`` and ``<City>/Labels/Test``.
 
-    CBST adapts to nine tenths of a city's labelled images, without their labels, and tests on the last tenth, ten times.
+    CBST adapts to nine tenths of a city's labelled images, without labels, and tests on the last tenth, ten times.
     Which images make a fold is not published; here fold k has every tenth image in the order of their names, from the
     k-th on.
 
