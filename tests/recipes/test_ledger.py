@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 
 from segadapt.errors import RequestError
+from segadapt.labels import NTHU, SYNTHIA, label_space
 from segadapt.methods.papers import __dict__ as papers
 from segadapt.recipes import recipe_names, stages_of
-from segadapt.recipes.ledger import PublishedRow, ledger, published, rows_of, thirteen
+from segadapt.recipes.ledger import PublishedRow, ledger, published, rows_of
 from segadapt.runs.config import load_config
 
 ROWS = ledger()
@@ -23,7 +24,7 @@ def named(row: PublishedRow) -> str:
 
 
 def mean(row: PublishedRow, names: tuple[str, ...]) -> float:
-    known = [value for name, value in zip(row.space.names, row.iou, strict=True) if name in names and value is not None]
+    known = [value for name, value in zip(row.names, row.iou, strict=True) if name in names and value is not None]
     return sum(known) / len(known)
 
 
@@ -31,16 +32,23 @@ def test_the_classes_of_every_row_average_to_its_mean() -> None:
     """Or to what the row itself says of them, where the paper's own numbers do not agree."""
     wrong = []
     for row in WITH_CLASSES:
-        assert len(row.iou) == len(row.space), named(row)
+        assert len(row.iou) == len(row.names), named(row)
         assert all(value is None or 0 <= value <= 100 for value in row.iou), named(row)
-        thirteens = thirteen(row.space)
         for printed, averages, names in (
-            (row.miou, row.averages, row.space.names),
-            (row.miou13, row.averages13, thirteens),
+            (row.miou, row.averages, row.names),
+            (row.miou13, row.averages13, row.thirteen),
         ):
             if printed is not None and abs(mean(row, names) - (averages or printed)) > ROUNDING + 1e-6:
                 wrong.append(f"{named(row)}: {printed} is printed, {mean(row, names):.2f} is the mean")
     assert wrong == []
+
+
+def test_classes_are_those_of_the_label_spaces() -> None:
+    assert {row.space: row.names for row in ROWS} == {
+        space: label_space(space).names for space in ("cityscapes19", "synthia16", "nthu13")
+    }
+    assert {row.thirteen for row in ROWS} == {NTHU.names}
+    assert SYNTHIA.subsets["synthia13"] == NTHU.names
 
 
 def test_rows_whose_paper_contradicts_itself_are_few_and_really_off() -> None:

@@ -1,6 +1,6 @@
 """The ledger: every published row of the methods here, with the recipe that follows it; see ``ledger.yaml``.
 
-Reading it imports neither torch nor pydantic, so that ``segadapt recipes`` can show the numbers.
+Reading it imports none of the heavy packages, so that ``segadapt recipes`` can show the numbers.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace
 from segadapt.recipes.merging import parse_yaml
 
 FILE = Path(__file__).with_name("ledger.yaml")
-_SPACES = {space.name: space for space in (CITYSCAPES, SYNTHIA, NTHU)}
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,13 @@ class PublishedRow:
         where: table and, where known, page.
         task: the task, as recipes name it.
         test: ``val``, or ``server`` for images whose labels are not public.
-        space: label space of the table; ``iou`` is in its order.
+        space: name of the label space of the table.
+        names: its classes; ``iou`` is in their order.
+        thirteen: those of them that SYNTHIA's second protocol has.
         method: as the table names it.
         network: as the table names it.
-        miou: mean IoU over the classes of ``space``.
-        miou13: mean IoU over the 13 classes of SYNTHIA's second protocol.
+        miou: mean IoU over ``names``.
+        miou13: mean IoU over ``thirteen``.
         iou: of each class; empty where the table has none.
         recipe: recipe that follows the row; "" where there is none.
         stage: the stage of it whose score the row is; "" is the last one.
@@ -49,7 +49,9 @@ class PublishedRow:
     where: str
     task: str
     test: str
-    space: LabelSpace
+    space: str
+    names: tuple[str, ...]
+    thirteen: tuple[str, ...]
     method: str
     network: str
     miou: float | None = None
@@ -73,12 +75,7 @@ class PublishedRow:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that :attr:`score` is the mean over."""
-        return self.space.names if self.miou is not None else thirteen(self.space)
-
-
-def thirteen(space: LabelSpace) -> tuple[str, ...]:
-    """Return the names of the 13 classes that SYNTHIA's second protocol has in a space."""
-    return tuple(name for name in space.names if name in NTHU.names)
+        return self.names if self.miou is not None else self.thirteen
 
 
 @cache
@@ -86,7 +83,7 @@ def ledger() -> tuple[PublishedRow, ...]:
     """Return all rows, in the order of the file."""
     raw = parse_yaml(FILE.read_text(encoding="utf-8"))
     papers = {name: str(entry["paper"]) for name, entry in raw["sources"].items()}
-    return tuple(_row(table, row, papers) for table in raw["tables"] for row in table["rows"])
+    return tuple(_row(table, row, papers, raw["classes"]) for table in raw["tables"] for row in table["rows"])
 
 
 def rows_of(recipe: str) -> tuple[PublishedRow, ...]:
@@ -109,7 +106,9 @@ def _not_the_last(row: PublishedRow) -> int:
     return -int(row.stage[-1]) if row.stage[-1:].isdigit() else 0
 
 
-def _row(table: Mapping[str, Any], row: Mapping[str, Any], papers: Mapping[str, str]) -> PublishedRow:
+def _row(
+    table: Mapping[str, Any], row: Mapping[str, Any], papers: Mapping[str, str], classes: Mapping[str, Any]
+) -> PublishedRow:
     """Return a row with what its table says of all rows."""
     known = {key: value for key, value in row.items() if key not in ("iou", "overrides")}
     notes = [text for text in (row.get("note"), table.get("note")) if text]
@@ -119,7 +118,9 @@ def _row(table: Mapping[str, Any], row: Mapping[str, Any], papers: Mapping[str, 
         where=table["where"],
         task=table["task"],
         test=table["test"],
-        space=_SPACES[table["classes"]],
+        space=table["classes"],
+        names=tuple(classes[table["classes"]]),
+        thirteen=tuple(classes["nthu13"]),
         iou=tuple(row.get("iou", ())),
         overrides=tuple(row.get("overrides", "").split()),
         **{**known, "note": "; ".join(notes)},
