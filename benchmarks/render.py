@@ -19,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import label_curve
+from benchmarks import label_curve, ledger_page
 from benchmarks.chart import chart, effects, results
 from benchmarks.criteria_chart import changes, correlations
 from benchmarks.settings import settings_blocks
 from segadapt.bench.agreement import agreement_table, guard_table
 from segadapt.bench.pages import control_of, counted, gain, score, source_of, tables
+from segadapt.recipes.ledger import ledger
 
 ROOT = Path(__file__).parents[1]
 CRITERIA = "criteria"
@@ -63,6 +64,10 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         text = page.read_text(encoding="utf-8")
         made[page] = between(text, page.name, label_curve.BEGIN, label_curve.END, body)
     made |= criteria_page(root)
+    page = root / "docs" / "ledger.md"
+    if page.is_file():
+        text = page.read_text(encoding="utf-8")
+        made[page] = between(text, page.name, ledger_page.BEGIN, ledger_page.END, ledger_page.section(ledger()))
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
     for (page, name), (opening, body) in settings_blocks(pages).items():
         end = f"<!-- end settings {name} -->"
