@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from segadapt.cli.common import print_results
 from segadapt.labels import CITYSCAPES
 from segadapt.recipes.ledger import rows_of
 from segadapt.runs.config import load_config
 from segadapt.runs.ledger import line_of, published_rows
+from segadapt.runs.results import RunResult
 
 
 def done(stage: str, iou: float | None = 50.0, names: tuple[str, ...] = CITYSCAPES.names) -> list[dict[str, Any]]:
@@ -76,6 +79,20 @@ def test_other_images_and_missing_scores_are_said() -> None:
     assert "no score" in found["why"]
     (found,) = published_rows(load_config("gta5_cityscapes/dacs"), done("adapt"))
     assert "DAFormer" in found["why"]
+
+
+def test_the_command_prints_the_row(capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config("gta5_cityscapes/cbst_resnet38")
+    rows = [
+        {"stage": "adapt", "method": "cbst", "title": "CBST", "role": "adapted", "seconds": 6.0, "steps": 1, **entry}
+        for entry in done("adapt", 44.9)
+    ]
+    raw = {
+        "title": config.title, "seed": 0, "rows": rows, "published": published_rows(config, rows),
+        "test": {"labelled": True, "images": 500}, "selection": "last checkpoint",
+    }  # fmt: skip
+    print_results(RunResult.of(raw, Path("run"), None))
+    assert "published: CBST, ResNet-38, 45.2 mIoU (Zou et al." in capsys.readouterr().out
 
 
 def test_other_runs_have_no_row() -> None:

@@ -13,13 +13,14 @@ from segadapt.data.memory import in_memory
 from segadapt.data.readers import open_dataset
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
-from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, SYNTHIA, LabelSpace
+from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace
 from segadapt.runs.config import DataConfig, DataSpec, load_config
 from segadapt.runs.fingerprint import labels_read
 from segadapt.runs.opening import open_data
 from segadapt.runs.overview import read_parts
 from segadapt.runs.spaces import in_space
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
+from tests.data.writing import picture, save
 from tests.tiny import write_folder
 
 # Cityscapes label id -> class of CamVid, typed from the groups of its 32 classes, not from the recipe
@@ -53,6 +54,32 @@ def test_toy_classes_become_those_of_camvid(tmp_path: Path) -> None:
     assert test.label(0).tolist() == [[0, 1], [3, IGNORE]]
     assert bundle.oracle is not None
     assert bundle.oracle().labelled
+
+
+def test_a_wrong_name_in_merged_predictions_is_refused_before_training(tmp_path: Path) -> None:
+    config = load_config("toy_camvid/oracle", ["data.merge_predictions={fense: building}"]).data
+    with pytest.raises(RequestError, match=r"data\.merge_predictions: no class 'fense' .*did you mean 'fence'"):
+        open_data(config, roots(tmp_path), tmp_path / "cache")
+    config = load_config("toy_camvid/oracle", ["data.merge_predictions={fence: wall}"]).data
+    with pytest.raises(RequestError, match=r"data\.merge_predictions: no class 'wall'"):
+        open_data(config, roots(tmp_path), tmp_path / "cache")
+
+
+def test_a_city_is_opened_as_its_recipe_says(tmp_path: Path) -> None:
+    """19 classes of the run, of which the test labels 13; nine tenths of the labelled images to adapt to."""
+    write_cityscapes(tmp_path / "cityscapes")
+    for number in range(10):
+        save(tmp_path / "nthu" / "Tokyo" / "Images" / "Test" / f"{number}.png", picture(4, 9))
+        save(tmp_path / "nthu" / "Tokyo" / "Labels" / "Test" / f"{number}_eval.png", ALL_IDS)
+    where = {name: str(tmp_path / name) for name in ("cityscapes", "nthu")}
+    opened = open_data(load_config("cityscapes_nthu_tokyo/cbst_resnet38").data, where, tmp_path / "cache")
+    assert opened.space.names == CITYSCAPES.names
+    assert opened.test is not None
+    assert [item.id for item in opened.test.items] == ["0"]
+    assert [item.id for item in opened.training.target.items] == [str(number) for number in range(1, 10)]
+    assert not opened.training.target.labelled
+    labelled = {CITYSCAPES.names[i] for i in np.unique(opened.test.label(0)) if i != IGNORE}
+    assert labelled == set(NTHU.names)
 
 
 def test_labels_of_the_target_are_opened_to_measure_alone_and_only_where_asked(tmp_path: Path) -> None:
