@@ -15,7 +15,7 @@ from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace
 from segadapt.runs.config import DataConfig, DataSpec, load_config
-from segadapt.runs.fingerprint import labels_read
+from segadapt.runs.fingerprint import labels_read, score_fingerprint
 from segadapt.runs.opening import open_data
 from segadapt.runs.overview import read_parts
 from segadapt.runs.spaces import in_space
@@ -72,7 +72,8 @@ def test_a_city_is_opened_as_its_recipe_says(tmp_path: Path) -> None:
         save(tmp_path / "nthu" / "Tokyo" / "Images" / "Test" / f"{number}.png", picture(4, 9))
         save(tmp_path / "nthu" / "Tokyo" / "Labels" / "Test" / f"{number}_eval.png", ALL_IDS)
     where = {name: str(tmp_path / name) for name in ("cityscapes", "nthu")}
-    opened = open_data(load_config("cityscapes_nthu_tokyo/cbst_resnet38").data, where, tmp_path / "cache")
+    config = load_config("cityscapes_nthu_tokyo/cbst_resnet38")
+    opened = open_data(config.data, where, tmp_path / "cache")
     assert opened.space.names == CITYSCAPES.names
     assert opened.test is not None
     assert [item.id for item in opened.test.items] == ["0"]
@@ -80,6 +81,9 @@ def test_a_city_is_opened_as_its_recipe_says(tmp_path: Path) -> None:
     assert not opened.training.target.labelled
     labelled = {CITYSCAPES.names[i] for i in np.unique(opened.test.label(0)) if i != IGNORE}
     assert labelled == set(NTHU.names)
+    unmerged = load_config("cityscapes_nthu_tokyo/cbst_resnet38", ["data.merge_predictions={}"])
+    assert unmerged.data.merge_predictions == {}
+    assert score_fingerprint(config, opened) != score_fingerprint(unmerged, opened)  # scores are made again
 
 
 def test_labels_of_the_target_are_opened_to_measure_alone_and_only_where_asked(tmp_path: Path) -> None:

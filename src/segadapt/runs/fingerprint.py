@@ -90,7 +90,7 @@ def data_fingerprint(opened: OpenedData) -> str:
 
 
 def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
-    """Return a short hash of everything that scores depend on besides the model: test images, size, inference."""
+    """Return a short hash of everything that scores depend on besides the model: test images, size, inference, merges."""
     test = opened.test
     reader = reader_in(test) if test is not None else None
     return short_hash(
@@ -101,6 +101,7 @@ def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
             test.space.to_json() if test is not None else None,
             config.data.test_size,
             config.evaluation.model_dump(mode="json"),
+            *([config.data.merge_predictions] if config.data.merge_predictions else []),
             labels_read(config.data.test) if config.data.test is not None else None,
         ]
     )
