@@ -16,7 +16,7 @@ from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace
 from segadapt.runs.config import DataConfig, DataSpec, load_config
 from segadapt.runs.fingerprint import labels_read, score_fingerprint
-from segadapt.runs.opening import open_data
+from segadapt.runs.opening import open_data, open_spec
 from segadapt.runs.overview import read_parts
 from segadapt.runs.spaces import in_space
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
@@ -84,6 +84,20 @@ def test_a_city_is_opened_as_its_recipe_says(tmp_path: Path) -> None:
     unmerged = load_config("cityscapes_nthu_tokyo/cbst_resnet38", ["data.merge_predictions={}"])
     assert unmerged.data.merge_predictions == {}
     assert score_fingerprint(config, opened) != score_fingerprint(unmerged, opened)  # scores are made again
+
+
+def test_a_list_file_names_images_of_a_published_data_set(tmp_path: Path) -> None:
+    """As CRST's lists of 505 and 19 984 images do."""
+    write_cityscapes(tmp_path)
+    listed = tmp_path / "list.txt"
+    listed.write_text("train/ulm/ulm_000000_000001_leftImg8bit.png\naachen_000000_000002_leftImg8bit\n")
+    spec = DataSpec(reader="cityscapes", root=str(tmp_path), split="train", list_file=str(listed))
+    for labelled in (True, False):
+        found = open_spec(spec, labelled, {}, "target")
+        assert [item.id for item in found.items] == ["aachen_000000_000002", "ulm_000000_000001"]
+    listed.write_text("aachen_000000_000009_leftImg8bit.png\n")
+    with pytest.raises(RequestError, match=r"target: 1 of 1 lines of .*list\.txt name no image in"):
+        open_spec(spec, False, {}, "target")
 
 
 def test_labels_of_the_target_are_opened_to_measure_alone_and_only_where_asked(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class DataSpec(Settings):
         labels: mask folder, for ``folder``, or annotations (COCO, YOLO, labelme, Supervisely, CVAT): a file, or the
             folder of the files; kept as an absolute path.
         classes: classes file, for ``folder``; kept as an absolute path. Without one the mask values are the classes.
-        list_file: for ``folder``: file that names the images to use, one per line: a path below the image folder or
+        list_file: file that names the images to use, one per line: a path below the image folder (or ``root``), or
             the end of one, with or without suffix; null uses all; kept as an absolute path.
         ignore_ids: for ``folder``: mask values that belong to no class.
         pair: for ``folder``: names of images and masks as ``IMAGE=MASK``, paths below their folders with ``{}`` for

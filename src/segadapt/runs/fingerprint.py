@@ -90,7 +90,7 @@ def data_fingerprint(opened: OpenedData) -> str:
 
 
 def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
-    """Return a short hash of everything that scores depend on besides the model: test images, size, inference, merges."""
+    """Return a short hash of everything that scores depend on besides the model: test images, size, inference."""
     test = opened.test
     reader = reader_in(test) if test is not None else None
     return short_hash(

@@ -12,6 +12,7 @@ from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
+from segadapt.data.folders.listing import chosen as named
 from segadapt.data.readers import open_dataset, reader_info
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
@@ -76,12 +77,22 @@ def open_spec(
         reader_info(spec.reader)
         if not spec.root:
             raise RequestError(f"{where}: reader '{spec.reader}' needs 'root', the folder of the data set")
-        dataset = open_dataset(spec.reader, resolve_root(spec.root, roots), spec.split, labelled, **spec.options)
+        root = resolve_root(spec.root, roots)
+        dataset = open_dataset(spec.reader, root, spec.split, labelled, **spec.options)
+        if spec.list_file:
+            dataset = listed(dataset, Path(spec.list_file), root, where)
     if not len(dataset):
         raise RequestError(f"{where}: no images found")
     if spec.limit is not None and spec.limit < len(dataset):
         dataset = dataset.subset(evenly_spaced(len(dataset), spec.limit))
     return in_bands(replace(dataset, name=where) if spec.bands else dataset, spec.bands, reading)
+
+
+def listed(dataset: Dataset, file: Path, root: Path, where: str) -> Dataset:
+    """Return the images of a data set that a list file names by their paths below ``root``, or the ends of these."""
+    paths = [item.image for item in dataset.items if isinstance(item.image, Path)]
+    wanted = set(named(file, root, paths, where))
+    return dataset.subset([index for index, item in enumerate(dataset.items) if item.image in wanted])
 
 
 Given = Mapping[str, Dataset]
