@@ -19,13 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import label_curve, reliability
+from benchmarks import label_curve, ledger_page, reliability
 from benchmarks.chart import chart, effects, results
 from benchmarks.criteria_chart import changes, correlations
 from benchmarks.settings import settings_blocks
 from segadapt.bench.agreement import agreement_table, guard_table
 from segadapt.bench.pages import control_of, counted, gain, score, source_of, tables
 from segadapt.bench.steps import table as step_table
+from segadapt.recipes.ledger import ledger
 
 ROOT = Path(__file__).parents[1]
 CRITERIA = "criteria"
@@ -68,6 +69,7 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
     made |= step_page(root)
     made |= criteria_page(root)
     made |= reliability_page(root)
+    made |= page_of_ledger(root)
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
     for (page, name), (opening, body) in settings_blocks(pages).items():
         end = f"<!-- end settings {name} -->"
@@ -114,6 +116,15 @@ def reliability_page(root: Path) -> dict[Path, str]:
             text = made.get(page) or page.read_text(encoding="utf-8")
             made[page] = between(text, page.name, f"<!-- begin {name} -->", f"<!-- end {name} -->", body)
     return made
+
+
+def page_of_ledger(root: Path) -> dict[Path, str]:
+    """Return the page of the published rows."""
+    page = root / "docs" / "ledger.md"
+    if not page.is_file():
+        return {}
+    text = page.read_text(encoding="utf-8")
+    return {page: between(text, page.name, ledger_page.BEGIN, ledger_page.END, ledger_page.section(ledger()))}
 
 
 def checked(table: Mapping[str, Any] | None, path: Path) -> Mapping[str, Any]:

@@ -245,6 +245,12 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
     return tuple(colors)
 
 
+def _colors(text: str) -> tuple[Color, ...]:
+    """Return the colours that a text lists as ``rrggbb``."""
+    red, green, blue = (bytes.fromhex(text)[channel::3] for channel in range(3))
+    return tuple(zip(red, green, blue, strict=True))
+
+
 def _without(names: Sequence[str], *gone: str) -> tuple[str, ...]:
     return tuple(n for n in names if n not in gone)
 
@@ -296,19 +302,7 @@ NTHU = _cityscapes_like("nthu13", _COMMON_NAMES, {})
 CAMVID = LabelSpace(
     "camvid11",
     ("sky", "building", "pole", "road", "sidewalk", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"),
-    (
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (0, 0, 192),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
+    _colors("808080 800000 c0c080 804080 0000c0 808000 c08080 404080 400080 404000 0080c0"),
     ids=tuple(range(11)),
     ignore_id=11,
 )
@@ -317,26 +311,36 @@ CAMVID = LabelSpace(
 IDD_LITE = LabelSpace(
     "idd7",
     ("drivable", "non-drivable", "living things", "vehicles", "roadside objects", "far objects", "sky"),
-    (
-        (128, 64, 128),
-        (244, 35, 232),
-        (220, 20, 60),
-        (0, 0, 142),
-        (220, 190, 40),
-        (107, 142, 35),
-        (70, 130, 180),
-    ),
+    _colors("804080 f423e8 dc143c 00008e dcbe28 6b8e23 4682b4"),
     ids=tuple(range(7)),
     ignore_id=IGNORE,
 )
 """The 7 classes of IDD-Lite, the coarsest level of the India Driving Dataset, in train-id order."""
+
+LOVEDA = LabelSpace(
+    "loveda7",
+    ("background", "building", "road", "water", "barren", "forest", "agriculture"),
+    _colors("ffffff ff0000 ffff00 0000ff 9f81b7 00ff00 ffc380"),
+    ids=tuple(range(1, 8)),
+    ignore_id=0,
+)
+"""The 7 classes of LoveDA in the order of its masks, which count from 1; background is a class and is scored."""
+
+ISPRS = LabelSpace(
+    "isprs6",
+    ("impervious surface", "building", "low vegetation", "tree", "car", "clutter"),
+    _colors("ffffff 0000ff 00ffff 00ff00 ffff00 ff0000"),
+    {"isprs5": ("impervious surface", "building", "low vegetation", "tree", "car")},
+    ignore_color=(0, 0, 0),
+)
+"""The 6 classes of ISPRS Potsdam and Vaihingen with the colours of their masks; ``isprs5`` is without clutter."""
 
 _PEOPLE = ("person", "pedestrian", "rider", "bicyclist", "living things")
 _VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "vehicles")
 THINGS = frozenset(("traffic light", "traffic sign", "sign", *_PEOPLE, *_VEHICLES))
 """Names of the classes of countable objects in the spaces above (the thing classes of DAFormer, by name)."""
 
-SPACES: dict[str, LabelSpace] = {s.name: s for s in (CITYSCAPES, SYNTHIA, NTHU, CAMVID, IDD_LITE)}
+SPACES: dict[str, LabelSpace] = {s.name: s for s in (CITYSCAPES, SYNTHIA, NTHU, CAMVID, IDD_LITE, LOVEDA, ISPRS)}
 
 
 def label_space(name: str) -> LabelSpace:

@@ -9,11 +9,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from benchmarks import ledger_page
 from benchmarks.chart import ABOVE, BELOW, chart, effects
 from benchmarks.render import ROOT, alternative, begin, main, rendered, summary, with_block
 from benchmarks.settings import OPENING, settings_blocks
 
 from segadapt.methods.registry import METHODS
+from segadapt.recipes.ledger import ledger
 from segadapt.runs.settings import GROUPS, own_settings, settings_of, shared_settings
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -110,6 +112,22 @@ def test_every_method_and_group_has_its_settings_on_one_page() -> None:
     twice = ("network.", "data.target.", "data.oracle.", "data.test.")  # as listed under model and data.source
     missing = {s.name for s in wanted if f"| `{s.name}` |" not in shown and not s.name.startswith(twice)}
     assert missing == set()
+
+
+# ---- the ledger ----
+
+
+def test_the_page_of_the_ledger_has_every_row_with_its_recipe_and_its_contradictions() -> None:
+    lines = ledger_page.section(ledger()).splitlines()
+    assert lines[0].startswith(f"{len(ledger())} rows: ")
+    assert sum(line.startswith("| ") and not line.startswith(("| method", "| ---")) for line in lines) == len(ledger())
+    st = next(line for line in lines if "`gta5_cityscapes/st_resnet38`" in line)
+    assert st.startswith("| ST | ResNet-38 | `gta5_cityscapes/st_resnet38` | 41.5 (classes: 48.4) | 90.1 | 56.8 |")
+    ablation = next(line for line in lines if "w/o CB" in line)
+    assert "`gta5_cityscapes/cpsl stage1.sampling=uniform stage1.partition=equal`, stage1" in ablation
+    mpcl = next(i for i, line in enumerate(lines) if "`gta5_cityscapes/mpcl_mic_hrda`" in line and "76.8" in line)
+    header = next(line for line in reversed(lines[:mpcl]) if line.startswith("| method"))
+    assert "road" not in header  # no row of that table has classes
 
 
 # ---- tables ----

@@ -173,7 +173,8 @@ def test_all_recipes_of_a_task_in_the_order_of_the_table() -> None:
 
 def test_a_recipe_with_a_name_of_its_own_stands_beside_its_last_method() -> None:
     names = task_recipes("gta5_cityscapes")
-    assert names[names.index("cbst_sp") + 1 :][:2] == ["resnet38", "vgg16"]
+    after = names[names.index("cbst_sp") + 1 :][:3]
+    assert after == ["cbst_sp_mst_resnet38", "cbst_sp_resnet38", "cbst_sp_vgg16"]
 
 
 def test_an_unknown_task_is_refused_with_the_nearest() -> None:

@@ -129,6 +129,38 @@ def write_idd_lite(root: Path) -> None:
             save(root / "gtFine" / split / f"{name}_label.png", np.roll(IDD, number, axis=1))
 
 
+def write_loveda(root: Path) -> None:
+    """Numbers repeat in no scene of the release, but may: items are called after both."""
+    mask = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    for split in ("Train", "Val"):
+        for scene, number in (("Urban", "1366"), ("Rural", "0"), ("Rural", "1366")):
+            save(root / split / scene / "images_png" / f"{number}.png", picture(2, 4))
+            save(root / split / scene / "masks_png" / f"{number}.png", mask)
+
+
+ISPRS_COLORS = [(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)]
+"""Impervious surface, building, low vegetation, tree, car, clutter, as the benchmark's page lists them."""
+
+
+def write_potsdam(root: Path) -> None:
+    label = np.array([ISPRS_COLORS], np.uint8)
+    for tile in ("2_10", "7_8", "6_15"):
+        save(root / "2_Ortho_RGB" / f"top_potsdam_{tile}_RGB.tif", picture(1, 6))
+        (root / "2_Ortho_RGB" / f"top_potsdam_{tile}_RGB.tfw").write_text("0.05")
+        save(root / "3_Ortho_IRRG" / f"top_potsdam_{tile}_IRRG.tif", picture(1, 6, 1))
+        save(root / "5_Labels_all" / f"top_potsdam_{tile}_label.tif", label)
+        black = label.copy()
+        black[0, 1] = 0
+        save(root / "5_Labels_all_noBoundary" / f"top_potsdam_{tile}_label_noBoundary.tif", black)
+
+
+def write_vaihingen(root: Path) -> None:
+    for tile in (1, 30, 2):
+        save(root / "top" / f"top_mosaic_09cm_area{tile}.tif", picture(1, 6))
+        folder = root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE"
+        save(folder / f"top_mosaic_09cm_area{tile}.tif", np.array([ISPRS_COLORS], np.uint8))
+
+
 LAYOUTS: list[tuple[str, Callable[[Path], None], str, dict[str, Any], list[str]]] = [
     ("gta5", write_gta5, "all", {}, ["labels"]),
     ("synthia", write_synthia, "all", {}, ["GT"]),
@@ -142,6 +174,9 @@ LAYOUTS: list[tuple[str, Callable[[Path], None], str, dict[str, Any], list[str]]
     ("dark_zurich", write_dark_zurich, "val", {}, ["gt"]),
     ("acdc", write_acdc, "val", {}, ["gt"]),
     ("idd_lite", write_idd_lite, "val", {}, ["gtFine"]),
+    ("loveda", write_loveda, "val", {}, ["Val/Rural/masks_png", "Val/Urban/masks_png"]),
+    ("potsdam", write_potsdam, "train", {}, ["5_Labels_all", "5_Labels_all_noBoundary"]),
+    ("vaihingen", write_vaihingen, "train", {}, ["ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE"]),
 ]
 each_layout = pytest.mark.parametrize(
     ("reader", "write", "split", "options", "label_folders"), LAYOUTS, ids=[f"{w.__name__[6:]}" for _, w, *_ in LAYOUTS]
@@ -363,9 +398,9 @@ def test_acdc_conditions_and_references(tmp_path: Path) -> None:
         open_dataset("acdc", tmp_path, "val", condition="snowy")
 
 
-@pytest.mark.parametrize("space", SPACES)
-def test_every_space_has_classes_of_countable_objects(space: str) -> None:
-    """DAFormer's feature distance looks at them."""
+@pytest.mark.parametrize("space", [space for space in SPACES if space not in ("loveda7", "isprs6")])
+def test_every_space_of_streets_has_classes_of_countable_objects(space: str) -> None:
+    """DAFormer's feature distance looks at them; from the air it looks at all classes."""
     assert 2 <= len(THINGS & set(SPACES[space].names)) < len(SPACES[space])
 
 
@@ -380,7 +415,85 @@ def test_idd_lite_names_repeat_in_its_folders(tmp_path: Path) -> None:
         open_dataset("idd_lite", tmp_path, "test")
 
 
-@pytest.mark.parametrize("reader", ["cityscapes", "bdd100k", "acdc"])
+def test_nthu_folds_share_the_labelled_images_of_a_city(tmp_path: Path) -> None:
+    """Each image is tested once, and never among those that its model was adapted to."""
+    for number in range(20):
+        save(tmp_path / "Images" / "Test" / f"{number:02d}.png", picture(1, 1))
+        save(tmp_path / "Labels" / "Test" / f"{number:02d}_eval.png", np.full((1, 1), 7, np.uint8))
+    tested: list[str] = []
+    for fold in range(1, 11):
+        test = [item.id for item in open_dataset("nthu", tmp_path, "test", fold=fold).items]
+        adapt = [item.id for item in open_dataset("nthu", tmp_path, "adapt", labelled=False, fold=fold).items]
+        assert len(test) == 2
+        assert sorted([*test, *adapt]) == [f"{number:02d}" for number in range(20)]
+        tested += test
+    assert len(set(tested)) == 20
+    with pytest.raises(RequestError, match=r"nthu: fold is 0; give 1 to 10"):
+        open_dataset("nthu", tmp_path, "adapt", labelled=False)
+    with pytest.raises(RequestError, match=r"nthu: fold is 11; give 1 to 10"):
+        open_dataset("nthu", tmp_path, "test", fold=11)
+
+
+def test_loveda_scenes(tmp_path: Path) -> None:
+    write_loveda(tmp_path)
+    dataset = open_dataset("loveda", tmp_path, "train")
+    assert [item.id for item in dataset.items] == ["rural/0", "rural/1366", "urban/1366"]
+    assert dataset.label(0).tolist() == [[IGNORE, 0, 1, 2], [3, 4, 5, 6]]
+    assert dataset.space.names[3:5] == ("water", "barren")
+    assert [item.id for item in open_dataset("loveda", tmp_path, "val", scene="urban").items] == ["urban/1366"]
+    with pytest.raises(
+        RequestError, match=r"no scene 'Urban' \(did you mean 'urban'\?\); there are: all, urban, rural"
+    ):
+        open_dataset("loveda", tmp_path, "val", scene="Urban")
+
+
+def test_isprs_tiles_of_the_challenge(tmp_path: Path) -> None:
+    write_potsdam(tmp_path / "p")
+    write_vaihingen(tmp_path / "v")
+    for reader, root, train, test in (
+        ("potsdam", "p", ["2_10", "7_8"], ["6_15"]),
+        ("vaihingen", "v", ["1", "30"], ["2"]),
+    ):
+        for split, expected in (("train", train), ("test", test), ("all", sorted([*train, *test]))):
+            dataset = open_dataset(reader, tmp_path / root, split)
+            assert [item.id for item in dataset.items] == expected
+            assert dataset.label(0).tolist() == [[0, 1, 2, 3, 4, 5]]
+    names = ("impervious surface", "building", "low vegetation", "tree", "car", "clutter")
+    assert READERS["potsdam"].space.names == names
+    assert not np.array_equal(
+        open_dataset("potsdam", tmp_path / "p").image(0), open_dataset("potsdam", tmp_path / "p", bands="irrg").image(0)
+    )
+    assert open_dataset("potsdam", tmp_path / "p", eroded=True).label(0).tolist() == [[0, IGNORE, 2, 3, 4, 5]]
+    with pytest.raises(RequestError, match=r"no folder 'ISPRS_.*_eroded_COMPLETE' and no files .*; unpack the archive"):
+        open_dataset("vaihingen", tmp_path / "v", eroded=True)
+    with pytest.raises(RequestError, match="bands is 'rgb' or 'irrg', not 'rgbir'"):
+        open_dataset("potsdam", tmp_path / "p", bands="rgbir")
+
+
+def test_isprs_labels_may_lie_beside_the_folder_of_images(tmp_path: Path) -> None:
+    """Their archives hold no folder."""
+    write_vaihingen(tmp_path)
+    folder = tmp_path / "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE"
+    for file in folder.iterdir():
+        file.rename(tmp_path / file.name)
+    folder.rmdir()
+    assert len(open_dataset("vaihingen", tmp_path)) == 2
+
+
+def test_an_isprs_label_with_other_colours_is_named(tmp_path: Path) -> None:
+    write_potsdam(tmp_path)
+    save(tmp_path / "5_Labels_all" / "top_potsdam_2_10_label.tif", picture(1, 6))
+    with pytest.raises(
+        UnknownLabel, match=r"2_10_label\.tif has colours that belong to no class.*unpack that file again"
+    ):
+        open_dataset("potsdam", tmp_path).label(0)
+    shutil.rmtree(tmp_path / "2_Ortho_RGB")
+    save(tmp_path / "2_Ortho_RGB" / "top_potsdam_9_9_RGB.tif", picture(1, 6))
+    with pytest.raises(RequestError, match=r"holds none of the 24 tiles top_potsdam_2_10_RGB\.tif"):
+        open_dataset("potsdam", tmp_path)
+
+
+@pytest.mark.parametrize("reader", ["cityscapes", "bdd100k", "acdc", "loveda"])
 def test_test_labels_are_withheld(tmp_path: Path, reader: str) -> None:
     with pytest.raises(RequestError, match="withheld"):
         open_dataset(reader, tmp_path, "test")
@@ -396,6 +509,9 @@ def test_test_labels_are_withheld(tmp_path: Path, reader: str) -> None:
         ("bdd100k", "images/10k/train"),
         ("acdc", "rgb_anon/fog/train"),
         ("idd_lite", "leftImg8bit/train"),
+        ("loveda", "Train/Urban/images_png"),
+        ("potsdam", "2_Ortho_RGB"),
+        ("vaihingen", "top"),
     ],
 )
 def test_missing_folders_are_named(tmp_path: Path, reader: str, missing: str) -> None:

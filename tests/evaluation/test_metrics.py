@@ -57,6 +57,20 @@ def test_prediction_of_no_class_is_a_miss_but_no_false_claim() -> None:
     assert got.pixel_accuracy == pytest.approx(200 / 3)
 
 
+def test_predictions_that_count_as_another_class_or_as_none() -> None:
+    """As CBST scores 19 classes on the 13 of NTHU: a predicted b is right where a is true."""
+    matrix = ConfusionMatrix(len(THREE))
+    matrix.update(torch.tensor([0, 1, 2, 2, 0]), torch.tensor([0, 0, 0, 2, 2]))
+    got = matrix.scores(THREE, {"b": "a"})
+    assert got.iou[0] == pytest.approx(100 * 2 / 4)
+    assert math.isnan(got.iou[1])  # neither labelled nor, after merging, predicted: out of the mean
+    assert got.miou == pytest.approx((50 + 100 / 3) / 2)
+    ignored = matrix.scores(THREE, {"b": "ignore", "c": "a"})
+    assert ignored.iou[0] == pytest.approx(100 * 2 / 5)  # its pixel that was called b is missed, and claimed by nobody
+    assert ignored.pixel_accuracy == pytest.approx(40.0)
+    assert matrix.scores(THREE).iou[0] == pytest.approx(25.0)  # counts are as they were
+
+
 def test_nothing_to_score() -> None:
     got = scores_of([IGNORE, IGNORE], [0, 1])
     assert math.isnan(got.miou)

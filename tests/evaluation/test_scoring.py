@@ -59,6 +59,16 @@ def test_right_predictions_score_high_and_wrong_ones_low() -> None:
     assert bad.miou < 10
 
 
+def test_merged_predictions_reach_the_scores() -> None:
+    labels = [np.where(label == 3, 1, label).astype(np.uint8) for label in LABELS]
+    data = dataset(labels, [grey_image(label) for label in LABELS])
+    plain = evaluate(GreyLevels(4), data, InferenceConfig(), "cpu")
+    merged = evaluate(GreyLevels(4), data, InferenceConfig(), "cpu", merge={"d": "b"})
+    assert math.isnan(merged.iou[3])
+    assert merged.iou[1] > plain.iou[1] + 20
+    assert (merged.iou[0], merged.iou[2]) == (plain.iou[0], plain.iou[2])
+
+
 def test_restated_at_label_size() -> None:
     """The labels are larger than the images; the prediction is enlarged, not the label reduced."""
     model = TinySegmenter(4)

@@ -12,6 +12,8 @@ import yaml
 from segadapt import recipes
 from segadapt.data.readers import READERS
 from segadapt.errors import RequestError
+from segadapt.labels import CITYSCAPES
+from segadapt.labels import NTHU as NTHU_CLASSES
 from segadapt.methods.cbst import CBSTConfig
 from segadapt.recipes import ROOT, description, override, read_recipe, recipe_names, resolved_stages, stages_of
 from segadapt.runs.config import build_config, folder_config, load_config
@@ -21,14 +23,26 @@ STAGED = f"{ROUNDS} adaptseg proda cpsl bcl dacs daformer hrda mic mpcl"
 PROTOTYPES = "mpcl_centroid mpcl_hrda mpcl_hrda_centroid mpcl_mic mpcl_mic_centroid mpcl_mic_hrda"
 PUBLISHED = "mic_hrda mpcl_hrda mpcl_mic mpcl_mic_hrda"
 FOUNDATION = "vfm_uda vfm_uda_base vfm_uda_source vfm_uda_lora"
+SIMPLE = "source_only best st cbst dacs daformer hrda mic mic_hrda mpcl"
+NTHU = "source_only best st cbst source_only_resnet38 st_resnet38 cbst_resnet38 adaptseg"
+CBST_NETWORKS = " ".join(f"{name}_{net}" for net in ("resnet38", "vgg16") for name in ("source_only", "st", "cbst"))
+CBST_SPATIAL = " ".join(f"{name}_sp_{net}" for net in ("resnet38", "vgg16") for name in ("st", "cbst"))
 SHIPPED = {
     "camvid_day_dusk": f"source_only best oracle {STAGED} mic_hrda {PROTOTYPES}",
     "camvid_idd": f"source_only best oracle {STAGED} mic_hrda {PROTOTYPES}",
     "cityscapes_acdc": f"source_only best dacs daformer hrda mic mpcl {PUBLISHED} {FOUNDATION}",
     "cityscapes_dark_zurich": f"source_only best dacs daformer hrda mic mpcl {PUBLISHED}",
     "folders": f"source_only best oracle {STAGED}",
-    "gta5_cityscapes": f"source_only best {STAGED} adaptseg_ls cpsl_official {PUBLISHED} {FOUNDATION} resnet38 vgg16",
-    "synthia_cityscapes": f"source_only best {STAGED} adaptseg_ls {PUBLISHED} {FOUNDATION}",
+    **{f"cityscapes_nthu_{city}": NTHU for city in ("rome", "rio", "tokyo", "taipei")},
+    "gta5_bdd100k": f"source_only best {ROUNDS} adaptseg adaptseg_single adaptseg_ls dacs daformer hrda mic mic_hrda",
+    "gta5_bddv": "source_only_resnet38 st_resnet38 st_sp_resnet38 cbst_resnet38 cbst_sp_resnet38",
+    "gta5_cityscapes": f"source_only best {STAGED} adaptseg_single adaptseg_ls adaptseg_vgg16 cpsl_official "
+    f"{PUBLISHED} {FOUNDATION} {CBST_NETWORKS} {CBST_SPATIAL} cbst_sp_mst_resnet38",
+    "loveda_rural_urban": SIMPLE,
+    "loveda_urban_rural": SIMPLE,
+    "potsdam_vaihingen": SIMPLE,
+    "synthia_cityscapes": f"source_only best {STAGED} adaptseg_single adaptseg_ls {PUBLISHED} "
+    f"{FOUNDATION} {CBST_NETWORKS}",
     "toy": f"source_only best oracle {STAGED} mic_hrda",
     "toy_camvid": f"source_only best oracle {STAGED.replace('st_sp ', '', 1)} mic_hrda {PROTOTYPES}",
 }
@@ -39,7 +53,16 @@ FOLDERS = {
     "cityscapes_acdc": ("cityscapes_acdc", "gta5_cityscapes", "_methods"),
     "cityscapes_dark_zurich": ("cityscapes_dark_zurich", "cityscapes_acdc", "gta5_cityscapes", "_methods"),
     "folders": ("folders", "toy", "_methods"),
+    **{
+        f"cityscapes_nthu_{city}": (f"cityscapes_nthu_{city}", "cityscapes_nthu_rome", "gta5_cityscapes", "_methods")
+        for city in ("rome", "rio", "tokyo", "taipei")
+    },
+    "gta5_bdd100k": ("gta5_bdd100k", "gta5_cityscapes", "_methods"),
+    "gta5_bddv": ("gta5_bddv", "gta5_bdd100k", "gta5_cityscapes", "_methods"),
     "gta5_cityscapes": ("gta5_cityscapes", "_methods"),
+    "loveda_rural_urban": ("loveda_rural_urban", "loveda_urban_rural", "gta5_cityscapes", "_methods"),
+    "loveda_urban_rural": ("loveda_urban_rural", "gta5_cityscapes", "_methods"),
+    "potsdam_vaihingen": ("potsdam_vaihingen", "loveda_urban_rural", "gta5_cityscapes", "_methods"),
     "synthia_cityscapes": ("synthia_cityscapes", "gta5_cityscapes", "_methods"),
     "toy": ("toy", "_methods"),
     "toy_camvid": ("toy_camvid", "toy", "_methods"),
@@ -265,11 +288,13 @@ def test_circles_are_named(tmp_path: Path) -> None:
 POOLS = {
     "gta5_cityscapes": 600,
     "synthia_cityscapes": 188,
-    "gta5_cityscapes/resnet38": 749,
-    "gta5_cityscapes/vgg16": 749,
+    "gta5_cityscapes/cbst_sp_resnet38": 749,
+    "gta5_cityscapes/cbst_sp_vgg16": 749,
+    "synthia_cityscapes/cbst_resnet38": 188,
+    "synthia_cityscapes/st_vgg16": 188,
 }
 """Source images of the first round in the commands of CRST (3 % of a list of 19 984, 2 % of 9400) and CBST (3 % of
-24 966); each beside 505 images of the target."""
+24 966, 2 % of 9400); each beside 505 images of the target."""
 
 
 @pytest.mark.parametrize("name", [f"{task}/{name}" for task in POOLS if "/" not in task for name in ROUNDS.split()])
@@ -304,7 +329,7 @@ def check_pool(name: str, wanted: int) -> None:
             for name in ("adaptseg", "adaptseg_ls", "bcl")
         ),
         *((f"gta5_cityscapes/{name}", "frozen") for name in ROUNDS.split()),
-        ("gta5_cityscapes/resnet38", "affine"),
+        ("gta5_cityscapes/cbst_resnet38", "affine"),
         ("gta5_cityscapes/proda", "frozen"),
     ],
 )
@@ -313,11 +338,48 @@ def test_batch_normalisation_is_that_of_the_codes(name: str, mode: str) -> None:
     assert stages["warmup" if "warmup" in stages else "adapt"].norm == mode
 
 
-@pytest.mark.parametrize("name", ["gta5_cityscapes/resnet38", "gta5_cityscapes/vgg16"])
+@pytest.mark.parametrize("name", ["gta5_cityscapes/cbst_sp_resnet38", "gta5_cityscapes/st_vgg16"])
 def test_the_cbst_networks_average_probabilities(name: str) -> None:
     config = load_config(name)
     assert config.evaluation.average == "probabilities"
     assert all(stage.inference.average == "probabilities" for stage in config.stages)
+
+
+def test_the_paper_rows_of_adaptseg_differ_in_network_and_levels() -> None:
+    networks = {n: load_config(f"gta5_cityscapes/adaptseg{n}").model for n in ("", "_single", "_vgg16", "_ls")}
+    assert {n: m.arguments.get("auxiliary", False) for n, m in networks.items()} == {
+        "": True, "_single": False, "_vgg16": False, "_ls": False
+    }  # fmt: skip
+    assert networks["_vgg16"].name == "deeplabv2_vgg16"
+    assert {m.arguments["branches"] for m in networks.values()} == {2}
+
+
+def test_multi_scale_testing_changes_the_test_alone() -> None:
+    plain, tested = (load_config(f"gta5_cityscapes/cbst_sp{n}_resnet38") for n in ("", "_mst"))
+    assert tested.evaluation.scales == (0.5, 0.75, 1.0)
+    assert tested.stages == plain.stages
+
+
+@pytest.mark.parametrize("city", ["Rome", "Rio", "Tokyo", "Taipei"])
+def test_cross_city_trains_nineteen_classes_and_scores_thirteen(city: str) -> None:
+    data = load_config(f"cityscapes_nthu_{city.lower()}/cbst_resnet38").data
+    assert data.test is not None
+    assert data.space == "cityscapes19"
+    assert data.target.options == data.test.options == {"city": city, "fold": 1}
+    assert (data.target.split, data.test.split, data.target.limit) == ("adapt", "test", None)
+    left = [name for name in CITYSCAPES.names if name not in data.merge_predictions]
+    assert sorted(left) == sorted(NTHU_CLASSES.names)
+    thirteen = load_config(f"cityscapes_nthu_{city.lower()}/adaptseg").data
+    assert (thirteen.space, thirteen.merge_predictions, thirteen.target.split) == ("nthu13", {}, "train")
+
+
+@pytest.mark.parametrize("task", ["loveda_urban_rural", "loveda_rural_urban"])
+def test_loveda_adapts_to_the_other_kind_of_land(task: str) -> None:
+    data = load_config(f"{task}/daformer").data
+    assert data.source is not None
+    assert data.test is not None
+    scenes = [spec.options["scene"] for spec in (data.source, data.target, data.test)]
+    assert scenes == [task.split("_")[1], task.split("_")[2], task.split("_")[2]]
 
 
 # ---- methods of other packages ----

@@ -174,6 +174,29 @@ def test_no_labels_no_scores(tmp_path: Path) -> None:
     assert "mIoU" not in page.text
 
 
+def test_the_published_row_stands_beside_the_score(tmp_path: Path) -> None:
+    entry = {
+        "stage": "cbst",
+        "method": "CBST",
+        "network": "ResNet-38",
+        "published": 45.2,
+        "source": "Zou: Table 3",
+    }
+    near = {**entry, "score": 44.9, "difference": -0.3, "why": "", "note": "", "quoted": False}
+    far = {
+        **entry,
+        "score": 30.0,
+        "difference": None,
+        "why": "this run has other settings: adapt.rounds",
+        "note": "on val",
+    }
+    page = page_with(tmp_path, published=[near])
+    assert "CBST, ResNet-38: 45.2 mIoU, Zou: Table 3. This run has 44.9: \N{MINUS SIGN}0.3." in page.text
+    text = page_with(tmp_path, published=[far]).text
+    assert f"45.2 mIoU, Zou: Table 3. Not compared: {far['why']}. On val." in text
+    assert "Published" not in page_with(tmp_path, published=[]).text
+
+
 def test_the_last_of_several_adapted_stages_is_the_result(tmp_path: Path) -> None:
     rows = results()["rows"]
     rows.insert(1, row("warmup", "adapted", "Warm-up", scores(44.0, 32.0)))

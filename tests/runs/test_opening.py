@@ -13,13 +13,14 @@ from segadapt.data.memory import in_memory
 from segadapt.data.readers import open_dataset
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
-from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, SYNTHIA, LabelSpace
+from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace
 from segadapt.runs.config import DataConfig, DataSpec, load_config
-from segadapt.runs.fingerprint import labels_read
-from segadapt.runs.opening import open_data
+from segadapt.runs.fingerprint import labels_read, score_fingerprint
+from segadapt.runs.opening import open_data, open_spec
 from segadapt.runs.overview import read_parts
 from segadapt.runs.spaces import in_space
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
+from tests.data.writing import picture, save
 from tests.tiny import write_folder
 
 # Cityscapes label id -> class of CamVid, typed from the groups of its 32 classes, not from the recipe
@@ -53,6 +54,50 @@ def test_toy_classes_become_those_of_camvid(tmp_path: Path) -> None:
     assert test.label(0).tolist() == [[0, 1], [3, IGNORE]]
     assert bundle.oracle is not None
     assert bundle.oracle().labelled
+
+
+def test_a_wrong_name_in_merged_predictions_is_refused_before_training(tmp_path: Path) -> None:
+    config = load_config("toy_camvid/oracle", ["data.merge_predictions={fense: building}"]).data
+    with pytest.raises(RequestError, match=r"data\.merge_predictions: no class 'fense' .*did you mean 'fence'"):
+        open_data(config, roots(tmp_path), tmp_path / "cache")
+    config = load_config("toy_camvid/oracle", ["data.merge_predictions={fence: wall}"]).data
+    with pytest.raises(RequestError, match=r"data\.merge_predictions: no class 'wall'"):
+        open_data(config, roots(tmp_path), tmp_path / "cache")
+
+
+def test_a_city_is_opened_as_its_recipe_says(tmp_path: Path) -> None:
+    """19 classes of the run, of which the test labels 13; nine tenths of the labelled images to adapt to."""
+    write_cityscapes(tmp_path / "cityscapes")
+    for number in range(10):
+        save(tmp_path / "nthu" / "Tokyo" / "Images" / "Test" / f"{number}.png", picture(4, 9))
+        save(tmp_path / "nthu" / "Tokyo" / "Labels" / "Test" / f"{number}_eval.png", ALL_IDS)
+    where = {name: str(tmp_path / name) for name in ("cityscapes", "nthu")}
+    config = load_config("cityscapes_nthu_tokyo/cbst_resnet38")
+    opened = open_data(config.data, where, tmp_path / "cache")
+    assert opened.space.names == CITYSCAPES.names
+    assert opened.test is not None
+    assert [item.id for item in opened.test.items] == ["0"]
+    assert [item.id for item in opened.training.target.items] == [str(number) for number in range(1, 10)]
+    assert not opened.training.target.labelled
+    labelled = {CITYSCAPES.names[i] for i in np.unique(opened.test.label(0)) if i != IGNORE}
+    assert labelled == set(NTHU.names)
+    unmerged = load_config("cityscapes_nthu_tokyo/cbst_resnet38", ["data.merge_predictions={}"])
+    assert unmerged.data.merge_predictions == {}
+    assert score_fingerprint(config, opened) != score_fingerprint(unmerged, opened)  # scores are made again
+
+
+def test_a_list_file_names_images_of_a_published_data_set(tmp_path: Path) -> None:
+    """As CRST's lists of 505 and 19 984 images do."""
+    write_cityscapes(tmp_path)
+    listed = tmp_path / "list.txt"
+    listed.write_text("train/ulm/ulm_000000_000001_leftImg8bit.png\naachen_000000_000002_leftImg8bit\n")
+    spec = DataSpec(reader="cityscapes", root=str(tmp_path), split="train", list_file=str(listed))
+    for labelled in (True, False):
+        found = open_spec(spec, labelled, {}, "target")
+        assert [item.id for item in found.items] == ["aachen_000000_000002", "ulm_000000_000001"]
+    listed.write_text("aachen_000000_000009_leftImg8bit.png\n")
+    with pytest.raises(RequestError, match=r"target: 1 of 1 lines of .*list\.txt name no image in"):
+        open_spec(spec, False, {}, "target")
 
 
 def test_labels_of_the_target_are_opened_to_measure_alone_and_only_where_asked(tmp_path: Path) -> None:

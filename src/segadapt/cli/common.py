@@ -243,6 +243,8 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
 
 def print_results(result: RunResult) -> None:
     """Print the results of a run, for a person."""
+    from segadapt.runs.ledger import line_of
+
     rows = []
     for stage in result.stages:
         scores = stage.scores or {}
@@ -255,6 +257,8 @@ def print_results(result: RunResult) -> None:
     else:
         title += "no labelled test images, so no scores"
     print_rows(["stage", "mIoU", "MPA", "pixel acc.", "minutes"], rows, title)
+    for entry in result.raw.get("published", ()):
+        console.print(line_of(entry), soft_wrap=True)
     if "guard" in result.raw:
         console.print(f"guard   {result.raw['guard']['line']}", soft_wrap=True)
     if result.stages:

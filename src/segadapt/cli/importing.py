@@ -24,7 +24,7 @@ LAYOUTS = {
     "hrda": "HRDA",
 }
 """Projects by layout, for the help: as models/importing.py reads them, which a test compares."""
-SPACES = ("cityscapes19", "synthia16", "nthu13", "camvid11", "idd7")
+SPACES = ("cityscapes19", "synthia16", "nthu13", "camvid11", "idd7", "loveda7", "isprs6")
 """Label spaces of labels.py, for the help; a test compares them."""
 
 

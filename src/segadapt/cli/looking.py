@@ -114,14 +114,17 @@ def settings(
 
 
 def recipes(json: Json = False) -> None:
-    """List the recipes."""
+    """List the recipes, and the published mIoU of those that follow a paper's row (docs/ledger.md)."""
     from segadapt.recipes import description, recipe_names
+    from segadapt.recipes.ledger import published
 
-    rows = [(name, description(name)) for name in recipe_names()]
+    known = published()
+    scores = {name: known[name].score if name in known else None for name in recipe_names()}
     if json:
-        print_json(dict(rows))
+        print_json({name: {"what": description(name), "published": score} for name, score in scores.items()})
         return
-    print_rows(["recipe", "what"], [list(row) for row in rows])
+    shown = [[name, "" if score is None else f"{score:.1f}", description(name)] for name, score in scores.items()]
+    print_rows(["recipe", "mIoU", "what"], shown)
 
 
 def models(json: Json = False) -> None:

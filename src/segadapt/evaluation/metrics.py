@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segadapt.labels import LabelSpace
+from segadapt.labels import IGNORE, LabelSpace
 from segadapt.pieces.confusion import confusion_counts, require_classes
 
 
@@ -61,9 +61,34 @@ class ConfusionMatrix:
         counted = confusion_counts(prediction, there, self.classes, check=False)
         self.counts += counted[: self.classes]
 
-    def scores(self, space: LabelSpace) -> Scores:
-        """Compute the scores of everything counted so far."""
-        return Scores.of(self.counts.cpu().numpy(), space)
+    def scores(self, space: LabelSpace, merge: Mapping[str, str] | None = None) -> Scores:
+        """Compute the scores of everything counted so far.
+
+        Args:
+            space: the K classes.
+            merge: class that is predicted -> class of ``space`` that it counts as, or ``ignore`` for none: such pixels
+                are missed by their true class, and wrong for no other.
+        """
+        counts = self.counts.cpu().numpy()
+        return Scores.of(counts if not merge else merged_predictions(counts, space, merge), space)
+
+
+def merged_predictions(
+    counts: npt.NDArray[np.int64], space: LabelSpace, merge: Mapping[str, str]
+) -> npt.NDArray[np.int64]:
+    """Return a confusion matrix [K, K + 1] in which predictions of a class count as another, or as none.
+
+    Example:
+        >>> from segadapt.labels import LabelSpace
+        >>> space = LabelSpace("s", ("car", "truck"), ((0, 0, 0), (1, 1, 1)))
+        >>> merged_predictions(np.array([[5, 2, 0], [0, 0, 0]]), space, {"truck": "car"}).tolist()
+        [[7, 0, 0], [0, 0, 0]]
+    """
+    result = np.zeros_like(counts)
+    for column, goal in enumerate(space.mapping_to(space, merge)[: len(space)]):
+        result[:, -1 if goal == IGNORE else goal] += counts[:, column]
+    result[:, -1] += counts[:, -1]
+    return result
 
 
 @dataclass(frozen=True)

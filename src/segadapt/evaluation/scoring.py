@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,6 +33,7 @@ def evaluate(
     device: torch.device | str,
     *,
     size: Resize = None,
+    merge: Mapping[str, str] | None = None,
     reduce: Reduce | None = None,
     autocast: Autocast = nullcontext,
     progress: Progress | None = None,
@@ -46,6 +47,7 @@ def evaluate(
         device: where to compute.
         size: working size to which images are brought first; predictions are still enlarged to
             the size of the label map.
+        merge: class that is predicted -> class that it counts as, or ``ignore``; for data sets that label fewer.
         reduce: in a run of several processes, adds up their counts, so that all return the scores
             of the whole data set.
         autocast: precision of the forward passes.
@@ -77,7 +79,7 @@ def evaluate(
             progress(done, len(dataset))
     if reduce is not None:
         reduce([matrix.counts])
-    return matrix.scores(dataset.space)
+    return matrix.scores(dataset.space, merge)
 
 
 # ---- shared with prediction on files ----

@@ -12,7 +12,7 @@ from segadapt.errors import RequestError, nearest
 TWO_LENGTHS = "stage '{}' gets both steps and epochs, which say the same; give one of the two"
 OF_THE_STAGE = ("method", "like", "length", "short")
 """Settings of a stage that ``short`` of it does not hold."""
-FREE = ("arguments", "options", "merge", "extra")
+FREE = ("arguments", "options", "merge", "merge_predictions", "extra")
 """Mappings whose keys are no settings of the library's own: null takes an entry out of them."""
 _DEEPEST = 64
 """Levels of mappings and lists inside each other."""

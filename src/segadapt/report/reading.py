@@ -117,6 +117,7 @@ class RunRecord:
     config: str = ""
     log: Log = field(default_factory=Log)
     guard: Mapping[str, Any] | None = None
+    published: Sequence[Mapping[str, Any]] = ()
 
     def role(self, role: str) -> list[Row]:
         """Return the rows of a role, in the order of the run."""
@@ -194,6 +195,7 @@ def _record(raw: Mapping[str, Any], config: str, log: Log) -> RunRecord:
         config=config,
         log=log,
         guard=raw.get("guard"),
+        published=[_published(entry) for entry in raw.get("published") or []],
     )
 
 
@@ -209,6 +211,13 @@ def _row(raw: Mapping[str, Any], selection: str) -> Row:
         memory=number(raw.get("peak_memory_mb")),
         selection=str(raw.get("selection") or selection),
     )
+
+
+def _published(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a published row beside the score of a stage, see :mod:`segadapt.runs.ledger`."""
+    numbers = {key: number(raw.get(key)) for key in ("published", "score", "difference")}
+    texts = {key: str(raw.get(key) or "") for key in ("stage", "method", "network", "source", "note", "why")}
+    return {**texts, **numbers, "quoted": bool(raw.get("quoted"))}
 
 
 def _scores(raw: Mapping[str, Any]) -> Scores:

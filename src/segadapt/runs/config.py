@@ -24,10 +24,10 @@ from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
 from segadapt.runs.computing import Computing
+from segadapt.runs.merged_predictions import WithMergedPredictions
 from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
 from segadapt.runs.start import started
-from segadapt.runs.target_labels import WithLabelled
 from segadapt.runs.trial import as_trial
 
 
@@ -44,7 +44,7 @@ class DataSpec(Settings):
         labels: mask folder, for ``folder``, or annotations (COCO, YOLO, labelme, Supervisely, CVAT): a file, or the
             folder of the files; kept as an absolute path.
         classes: classes file, for ``folder``; kept as an absolute path. Without one the mask values are the classes.
-        list_file: for ``folder``: file that names the images to use, one per line: a path below the image folder or
+        list_file: file that names the images to use, one per line: a path below the image folder (or ``root``), or
             the end of one, with or without suffix; null uses all; kept as an absolute path.
         ignore_ids: for ``folder``: mask values that belong to no class.
         pair: for ``folder``: names of images and masks as ``IMAGE=MASK``, paths below their folders with ``{}`` for
@@ -84,7 +84,7 @@ class DataSpec(Settings):
         return None if path is None else str(Path(path).expanduser().absolute())
 
 
-class DataConfig(WithLabelled):
+class DataConfig(WithMergedPredictions):
     """The data of a run.
 
     Attributes:

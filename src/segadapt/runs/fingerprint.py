@@ -104,6 +104,7 @@ def score_fingerprint(config: RunConfig, opened: OpenedData) -> str:
             test.space.to_json() if test is not None else None,
             config.data.test_size,
             config.evaluation.model_dump(mode="json"),
+            *([config.data.merge_predictions] if config.data.merge_predictions else []),
             labels_read(config.data.test) if config.data.test is not None else None,
         ]
     )

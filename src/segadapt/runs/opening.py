@@ -13,11 +13,13 @@ from segadapt.data.bands import BandReader, in_bands, reader_in
 from segadapt.data.cache import DecodedCache
 from segadapt.data.dataset import Dataset
 from segadapt.data.folder import open_folder
+from segadapt.data.folders.listing import chosen as named
 from segadapt.data.readers import open_dataset, reader_info
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec
+from segadapt.runs.merged_predictions import require_merges
 from segadapt.runs.roots import resolve_root
 from segadapt.runs.spaces import in_space, require_several_classes
 from segadapt.runs.start import Known
@@ -76,12 +78,22 @@ def open_spec(
         reader_info(spec.reader)
         if not spec.root:
             raise RequestError(f"{where}: reader '{spec.reader}' needs 'root', the folder of the data set")
-        dataset = open_dataset(spec.reader, resolve_root(spec.root, roots), spec.split, labelled, **spec.options)
+        root = resolve_root(spec.root, roots)
+        dataset = open_dataset(spec.reader, root, spec.split, labelled, **spec.options)
+        if spec.list_file:
+            dataset = listed(dataset, Path(spec.list_file), root, where)
     if not len(dataset):
         raise RequestError(f"{where}: no images found")
     if spec.limit is not None and spec.limit < len(dataset):
         dataset = dataset.subset(evenly_spaced(len(dataset), spec.limit))
     return in_bands(replace(dataset, name=where) if spec.bands else dataset, spec.bands, reading)
+
+
+def listed(dataset: Dataset, file: Path, root: Path, where: str) -> Dataset:
+    """Return the images of a data set that a list file names by their paths below ``root``, or the ends of these."""
+    paths = [item.image for item in dataset.items if isinstance(item.image, Path)]
+    wanted = set(named(file, root, paths, where))
+    return dataset.subset([index for index, item in enumerate(dataset.items) if item.image in wanted])
 
 
 Given = Mapping[str, Dataset]
@@ -167,6 +179,7 @@ def open_data(
     space = label_space(config.space) if config.space else written.numbered()
     if test is not None and not config.space:
         space = space.numbered_as(test.space)  # predictions are written in the ids of the target
+    require_merges(config.merge_predictions, space)
     if source is not None and config.source is not None:
         source = in_space(source, space, "source", config.source.merge)
         require_several_classes(written, space, config.source.merge)

@@ -13,6 +13,7 @@ from segadapt.engine.run_files import read_data, read_done, read_held, read_resu
 from segadapt.engine.runtime import machine
 from segadapt.errors import RequestError
 from segadapt.runs.config import RunConfig
+from segadapt.runs.ledger import published_rows
 from segadapt.runs.networks import MODEL
 from segadapt.runs.opening import OpenedData
 
@@ -125,6 +126,7 @@ def results_of(config: RunConfig, opened: OpenedData, done: Iterable[Mapping[str
         done: contents of done.json of the finished stages, in order.
     """
     finished, test = list(done), opened.test
+    rows = [stage["row"] for stage in finished]
     labelled = opened.training.labelled
     return {
         "format": 1,
@@ -143,7 +145,8 @@ def results_of(config: RunConfig, opened: OpenedData, done: Iterable[Mapping[str
         },
         "selection": SELECTION,
         "machine": machine(),
-        "rows": [stage["row"] for stage in finished],
+        "rows": rows,
+        "published": published_rows(config, rows),
         "labels": [summary for stage in finished for summary in stage["labels"]],
     }
 

@@ -153,6 +153,7 @@ class StageRunner:
             self.config.evaluation,
             self.runtime.device,
             size=self.config.data.test_size,
+            merge=self.config.data.merge_predictions,
             reduce=self.runtime.sum,
             autocast=self.runtime.autocast,
             progress=None,

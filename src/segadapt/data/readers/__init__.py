@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 from segadapt.core.registry import Registry
 from segadapt.data.dataset import Dataset
+from segadapt.data.readers.aerial import loveda, potsdam, vaihingen
 from segadapt.data.readers.camvid import camvid
 from segadapt.data.readers.real import acdc, bdd100k, cityscapes, dark_zurich, idd_lite, nthu
 from segadapt.data.readers.space import to_space
 from segadapt.data.readers.synthetic import gta5, synthia
 from segadapt.errors import RequestError, nearest
-from segadapt.labels import CAMVID, CITYSCAPES, IDD_LITE, NTHU, LabelSpace
+from segadapt.labels import CAMVID, CITYSCAPES, IDD_LITE, ISPRS, LOVEDA, NTHU, LabelSpace
 
 __all__ = ["READERS", "ReaderInfo", "open_dataset", "reader_info", "register_reader", "to_space"]
 
@@ -67,7 +68,7 @@ _OWN: dict[str, ReaderInfo] = {
         camvid, ("all", "train", "val", "test"), CAMVID, "CamVid, video of Cambridge: original or SegNet release", True
     ),
     "nthu": ReaderInfo(
-        nthu, ("train", "test"), NTHU, "NTHU cross-city, streets of four cities: <City>/Images/, Labels/"
+        nthu, ("train", "test", "adapt"), NTHU, "NTHU cross-city, streets of four cities: <City>/Images/, Labels/"
     ),
     "bdd100k": ReaderInfo(
         bdd100k,
@@ -96,6 +97,27 @@ _OWN: dict[str, ReaderInfo] = {
         IDD_LITE,
         "IDD-Lite, Indian streets, 7 classes: leftImg8bit/, gtFine/",
         published={"train": 1403, "val": 204},
+    ),
+    "loveda": ReaderInfo(
+        loveda,
+        ("train", "val", "test"),
+        LOVEDA,
+        "LoveDA, Chinese towns and land from the air: Train/Urban/images_png/, masks_png/",
+        published={"train": 2522, "val": 1669, "test": 1796},
+    ),
+    "potsdam": ReaderInfo(
+        potsdam,
+        ("train", "test", "all"),
+        ISPRS,
+        "ISPRS Potsdam, a German town from the air: 2_Ortho_RGB/, 5_Labels_all/",
+        published={"train": 24, "test": 14, "all": 38},
+    ),
+    "vaihingen": ReaderInfo(
+        vaihingen,
+        ("train", "test", "all"),
+        ISPRS,
+        "ISPRS Vaihingen, a German town from the air, infrared, red and green: top/, labels",
+        published={"train": 16, "test": 17, "all": 33},
     ),
 }
 
