@@ -37,6 +37,10 @@ class RunError(Exception):
     """
 
 
+class PeerGone(RunError):
+    """Another process of the run has ended, and says why itself."""
+
+
 class Interrupted(RunError):
     """The run was asked to stop; its state is saved."""
 

@@ -70,9 +70,7 @@ class LabelSpace:
                 f"label space '{self.name}' has {len(self.names)} classes; 1 to {MAX_CLASSES} can be used"
             )
         if not all(isinstance(n, str) and 0 < len(n) <= LONGEST_NAME for n in self.names):
-            raise RequestError(
-                f"label space '{self.name}': names of classes are texts of 1 to {LONGEST_NAME} characters"
-            )
+            raise RequestError(f"label space '{self.name}': names of classes have 1 to {LONGEST_NAME} characters")
         if len(set(self.names)) != len(self.names):
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise RequestError(f"label space '{self.name}' names a class twice: {', '.join(twice)}")
@@ -198,13 +196,10 @@ class LabelSpace:
 
     @classmethod
     def from_json(cls, text: str, where: str = "a label space") -> LabelSpace:
-        """Read a space that :meth:`to_json` wrote, here or in an earlier version, which knew no ids.
+        """Read what :meth:`to_json` wrote, here or in an earlier version without ids; ``where`` names the file.
 
-        Args:
-            text: JSON.
-            where: names the file in messages.
-
-        Raises RequestError where it is damaged.
+        Raises:
+            RequestError: it is damaged.
         """
         try:
             return cls._of(json.loads(text))

@@ -15,7 +15,7 @@ from torch import nn
 import segadapt.cli as cli
 from segadapt.core.faults import Ways, in_words, told_fault
 from segadapt.engine.loop import Loop
-from segadapt.errors import RequestError, RunError
+from segadapt.errors import PeerGone, RequestError, RunError
 from segadapt.models.build import build_segmenter
 from segadapt.models.inference import InferenceConfig, predict_labels
 from segadapt.models.segmenter import Segmenter
@@ -62,7 +62,6 @@ def _peer() -> None:
 @pytest.mark.parametrize(
     ("fault", "kind", "words"),
     [
-        (_peer, RunError, "another process of the run has ended, .* start all of them again"),
         (_numpy, RunError, "memory is not enough; give LESS"),
         (_torch, RunError, "memory is not enough; give LESS"),
         (_gpu, RunError, "memory is not enough; give LESS"),
@@ -79,6 +78,12 @@ def test_faults_that_a_person_can_mend_are_one_line(fault: Any, kind: type[Excep
         in_words("stage 'a'", facts, Ways("LESS", "NORM", "SIZE", "WORKERS")),
     ):
         fault()
+
+
+def test_a_process_that_is_gone_is_one_line() -> None:
+    line = r"^stage 'a': another process of the run has ended, .* the last checkpoint$"
+    with pytest.raises(PeerGone, match=line), in_words("stage 'a'", {"batch": 4}):
+        _peer()
 
 
 @pytest.mark.parametrize("problem", [RuntimeError("a bug"), KeyError("out of memory"), RequestError("said"), OSError()])

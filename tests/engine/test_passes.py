@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_scores_are_written_while_the_network_computes(tmp_path: Path, monkeypat
     monkeypatch.setattr(KeptScores, "keep", watched)
     predictions = environment(tmp_path, watched_data(model)).predict_target(model, InferenceConfig())
     assert [seen.index for seen in predictions] == list(range(COUNT))
-    assert len(list((tmp_path / "round0/scores").iterdir())) == COUNT
+    assert len(list((tmp_path / "round0/scores").glob("*.npy"))) == COUNT
 
 
 def test_predictions_are_written_while_the_network_computes() -> None:
@@ -124,19 +125,19 @@ def test_labels_are_on_the_disk_before_anything_says_so(tmp_path: Path, monkeypa
     """However slow the disk is."""
     from segadapt.engine import label_store
 
-    order, write_bytes, write_json = [], label_store.write_bytes, label_store.write_json
+    order, write_bytes, write_document = [], label_store.write_bytes, label_store.write_document
 
-    def slow(path: Path, content: bytes) -> None:
+    def slow(path: Path, content: bytes, **how: Any) -> None:
         threading.Event().wait(0.05)
-        write_bytes(path, content)
+        write_bytes(path, content, **how)
         order.append(path.name)
 
-    def note(path: Path, value: object) -> None:
+    def note(path: Path, value: Any) -> None:
         order.append(path.name)
-        write_json(path, value)
+        write_document(path, value)
 
     monkeypatch.setattr(label_store, "write_bytes", slow)
-    monkeypatch.setattr(label_store, "write_json", note)
+    monkeypatch.setattr(label_store, "write_document", note)
     made = environment(tmp_path, dataset())
     with made.storing():
         for index in range(COUNT):

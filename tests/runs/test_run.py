@@ -22,7 +22,7 @@ import yaml
 from safetensors.torch import load_file
 
 import segadapt.engine.loop as loop_module
-from segadapt.core.files import write_json
+from segadapt.core.documents import write_document
 from segadapt.errors import RequestError, RunError
 from segadapt.methods import registry
 from segadapt.runs.config import build_config
@@ -100,7 +100,7 @@ def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[s
     )
 
 
-def kill_when(process: subprocess.Popen[str], log: Path, stage: str, number: int) -> None:
+def kill_when(process: subprocess.Popen[str], log: Path, stage: str, number: int = signal.SIGKILL) -> None:
     """Send a signal as soon as the stage has logged a step."""
     limit = time.monotonic() + 120
     while time.monotonic() < limit:
@@ -219,8 +219,9 @@ def test_a_stage_trained_on_other_classes_is_not_taken_over(tmp_path: Path) -> N
 def test_another_configuration_does_not_overwrite_a_run(tmp_path: Path) -> None:
     run = Run.open(config(tmp_path, "cbst"), tmp_path / "run", quiet=True)
     for name, fingerprint in run.fingerprints.items():
-        done = {"fingerprint": fingerprint, "row": {"scores": None}}
-        write_json(tmp_path / f"run/stages/{name}/done.json", done)
+        row = {"stage": name, "scores": None, "title": "", "seconds": 0.0, "steps": 1}
+        done = {"fingerprint": fingerprint, "scored": "", "row": row, "labels": [], "files": {}}
+        write_document(tmp_path / f"run/stages/{name}/done.json", done)
     with pytest.raises(RequestError, match=r"other settings \(adapt\.method, adapt\.policy\)"):
         Run.open(config(tmp_path, "st"), tmp_path / "run", quiet=True)
     Run.open(build_config({**raw_config(tmp_path, "cbst"), "title": "renamed"}, "tiny"), tmp_path / "run", quiet=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from segadapt.errors import RequestError, RunError, first_line
+from segadapt.errors import PeerGone, RequestError, RunError, first_line
 
 _MEMORY = (
     "out of memory",
@@ -45,9 +45,8 @@ _DISK = (
     "pytorchstreamwriter failed",
 )
 _SILENT = ("timed out waiting", "wait timeout", "watchdog caught collective operation timeout", "socket timeout")
-_GONE = ("connection closed by peer", "connection reset by peer", "remote process exited", "broken pipe")
+_GONE = ("closed by peer", "reset by peer", "remote process exited", "broken pipe", "distbackenderror")
 _WORKER = ("dataloader worker", "unable to open shared memory", "bus error")
-_PEER = ("closed by peer", "reset by peer", "broken pipe", "distbackenderror")
 
 
 class Ways(NamedTuple):
@@ -129,7 +128,7 @@ def told_fault(
             "allows; the same command goes on from the last checkpoint"
         )
     if any(words in said for words in _GONE):
-        return RunError(
+        return PeerGone(
             f"{what}: another process of the run has ended, its own output says why; the same command goes on from the "
             "last checkpoint"
         )
@@ -137,11 +136,6 @@ def told_fault(
         return RunError(
             f"{where}: a process that decodes images was ended by the system, mostly for want of memory; "
             f"set {ways.workers}"
-        )
-    if any(words in said for words in _PEER):
-        return RunError(
-            f"{where}: another process of the run has ended, and this one with it; see what that one says, and start "
-            "all of them again"
         )
     if any(words in said for words in _ONE_VALUE):
         return RequestError(

@@ -111,6 +111,7 @@ def watched(say: Callable[[str], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _Here.raised = None
     ear, mouth = socket.socketpair()
     for end in (ear, mouth):
         end.setblocking(end is ear)

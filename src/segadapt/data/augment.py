@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segadapt.core.moving import sent
 from segadapt.core.types import Size
 from segadapt.labels import IGNORE, LabelMap
 
@@ -111,8 +112,8 @@ class Axis(NamedTuple):
     weights: Tensor
 
     def at(self, device: torch.device) -> Axis:
-        """Return it on a device; from pinned memory nothing waits for it."""
-        return Axis(*(tensor.to(device, non_blocking=True) for tensor in self))
+        """Return it on a device, without waiting for it."""
+        return Axis(*(sent(tensor, device) for tensor in self))
 
 
 class Grid(NamedTuple):

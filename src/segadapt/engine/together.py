@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 
-from segadapt.errors import Interrupted, RunError, first_line
+from segadapt.errors import Interrupted, PeerGone, RunError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,7 +137,7 @@ class Together:
         self._ended = True
         note = self._note()
         self._leave(f"{type(problem).__name__} process {self._rank}: {first_line(problem)}")
-        if note is not None and not isinstance(problem, RunError):
+        if note is not None and isinstance(problem, (RuntimeError, PeerGone)):
             raise note from problem  # a message to a process that is gone failed
 
     def _note(self) -> RunError | None:

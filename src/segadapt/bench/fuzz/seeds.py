@@ -202,7 +202,7 @@ def run_files() -> Files:
         "target": {"images": 1},
         "machine": {"cpu": "x"},
     }
-    entry = {"id": "a", "image": "a.png", "width": _SIDE, "height": _SIDE, "stages": {"adapt": {"label": "a.png"}}}
+    entry = {"id": "a", "image": "a.png", "truth": None, "stages": {"adapt": {"label": "a.png"}}}
     return {
         "results.json": json.dumps(results).encode(),
         "config.json": json.dumps(
