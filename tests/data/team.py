@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Barrier
 from typing import Any, TypeVar
 
-from segadapt.data.sharing import together
+from segadapt.data.sharing import shared_among
 
 R = TypeVar("R")
 
@@ -38,7 +38,7 @@ def as_team(processes: int, work: Callable[[int], R]) -> list[R]:
     table, barrier = [None] * processes, Barrier(processes)
 
     def run(rank: int) -> R:
-        with together(Member(rank, table, barrier)):
+        with shared_among(Member(rank, table, barrier)):
             return work(rank)
 
     with ThreadPoolExecutor(processes) as pool:

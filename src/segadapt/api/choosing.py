@@ -16,7 +16,7 @@ from typing import Any
 
 from segadapt.api.asking import Ask, Asked
 from segadapt.core.kept import STATISTICS, kept_folder
-from segadapt.data.sharing import together
+from segadapt.data.sharing import shared_among
 from segadapt.engine.run_files import read_held
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.speed import set_speed
@@ -154,7 +154,7 @@ def chosen(
     runtime = Runtime(request.config.accelerator, request.config.precision)
     set_speed(runtime, request.config)
     with tempfile.TemporaryDirectory() as scratch:
-        with together(runtime):
+        with shared_among(runtime):
             data, known = request.config.data, known_of(request.config)
             opened = open_data(data, roots, kept_folder(STATISTICS), request.given, known)
         settings, reasons, seconds = list[str](), dict[str, str](), None

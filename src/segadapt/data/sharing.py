@@ -1,6 +1,6 @@
 """Running over a whole data set with the other processes of a run: each does a part, and all get the whole.
 
-The engine says who the others are (:func:`together`); without, or with one process, everything is done here.
+The engine says who the others are (:func:`shared_among`); without, or with one process, everything is done here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TEAM: ContextVar[Team | None] = ContextVar("team", default=None)
 
 
 @contextmanager
-def together(team: Team) -> Iterator[None]:
+def shared_among(team: Team) -> Iterator[None]:
     """Let the functions below divide their work in the block, which all processes of the team run alike."""
     token = _TEAM.set(team if team.processes > 1 else None)
     try:

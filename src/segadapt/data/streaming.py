@@ -9,7 +9,7 @@ takes as long as its slowest part, not as long as their sum::
             behind.add(partial(write, compute(picture)))
 
 What the caller sees is the same as without threads: results in their order, an error where its item stands, and nothing
-left undone when the block ends. The processes of a run may share such work, see :func:`together`.
+left undone when the block ends.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import Tensor
 from segadapt.core.files import short_hash
 from segadapt.core.types import Size
 from segadapt.data.dataset import Dataset
-from segadapt.data.sharing import together
+from segadapt.data.sharing import shared_among
 from segadapt.data.statistics import class_statistics, spatial_frequencies
 from segadapt.data.streaming import Behind
 from segadapt.engine.bundle import DataBundle
@@ -101,12 +101,12 @@ class RoundEnvironment:
     def source_frequencies(self, size: Size) -> Tensor:
         """Return the source label frequency [K, H, W] by position, cached by content."""
         folder, damaged = self._data.cache_folder, self._damaged.handler
-        with together(self._runtime):
+        with shared_among(self._runtime):
             return torch.from_numpy(spatial_frequencies(self.source, *size, cache=folder, damaged=damaged))
 
     def source_shares(self) -> Tensor:
         """Return the share [N, K] of each class in every source image, cached by content."""
-        with together(self._runtime):
+        with shared_among(self._runtime):
             statistics = class_statistics(self.source, self._data.cache_folder, damaged=self._damaged.handler)
         return torch.from_numpy(statistics.fractions).float()
 

@@ -18,7 +18,7 @@ from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.data.dataset import Dataset
 from segadapt.data.loader import Feeder, Part, Stream
 from segadapt.data.resize import Resize, resize_image
-from segadapt.data.sharing import together
+from segadapt.data.sharing import shared_among
 from segadapt.data.workers import wanted
 from segadapt.engine.loop import Loop, Optimisers, stage_length
 from segadapt.engine.record import Record
@@ -65,7 +65,7 @@ def plan_run(
     runtime = Runtime(config.accelerator, config.precision)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with together(runtime):
+        with shared_among(runtime):
             opened = open_data(config.data, roots, kept_folder(STATISTICS), given, known_of(config))
         record = Record(folder / "record", active=False)
         networks = Networks(config, opened.space, roots, folder, opened.bands)

@@ -25,7 +25,7 @@ from segadapt.core.documents import write_document
 from segadapt.core.files import copy_file, flush_folder
 from segadapt.core.kept import STATISTICS, kept_folder
 from segadapt.core.names import require_ids
-from segadapt.data.sharing import together
+from segadapt.data.sharing import shared_among
 from segadapt.engine.record import Record
 from segadapt.engine.run_files import DATA, DONE, RESULTS, files_of, read_done, read_held, require_intact
 from segadapt.engine.runtime import Runtime
@@ -109,7 +109,7 @@ class Run:
         _require_one_config(config, runtime)
         hold = Hold(out, runtime, [stage.name for stage in config.stages])
         try:
-            with together(runtime):
+            with shared_among(runtime):
                 opened = open_data(config.data, roots, kept_folder(STATISTICS), given, known_of(config))
             claim = claim_of(config, out)
             _require_folders(reuse)
