@@ -15,7 +15,7 @@ TEXT = """## Measured
 mIoU in percent of the last checkpoint on the test images, {seeds}. MIC on `lite`, images of 240x180, crops of
 128x96, {steps} steps from the source model of the seed, values by the rules of [short runs](short_runs.md). Images of
 "random" are drawn by the seed of the run; those of "suggested" are named by the source model of the seed. 62 labels are
-all target images of the dusk drive, 100 are of the 367 of CamVid. Machine: {machine}. All numbers:
+all target images of the dusk drive, 100 are of the 367 of CamVid. Machine: {machine}.{note} All numbers:
 `benchmarks/measured/few_labels.json`, by `python -m benchmarks.few_labels`."""
 
 
@@ -23,11 +23,11 @@ def section(measured: Mapping[str, Any]) -> str:
     """Return the section: the table, and how it was measured.
 
     Args:
-        measured: ``machine``, and ``runs`` with ``task``, ``labels``, ``choice`` (random or suggested), ``seed`` and
+        measured: ``machine``, perhaps a ``note``, and ``runs`` with ``task``, ``labels``, ``choice`` (random or suggested), ``seed`` and
             ``miou``.
     """
     runs: Sequence[Mapping[str, Any]] = measured["runs"]
-    counts = sorted({run["labels"] for run in runs})
+    counts, seeds = sorted({run["labels"] for run in runs}), sorted({run["seed"] for run in runs})
     columns = [(task, choice) for task in TITLES for choice in ("random", "suggested")]
     columns = [(task, choice) for task, choice in columns if any(run["task"] == task for run in runs)]
     lines = [
@@ -39,19 +39,21 @@ def section(measured: Mapping[str, Any]) -> str:
             [run["miou"] for run in runs if (run["task"], run["choice"], run["labels"]) == (task, choice, count)]
             for task, choice in columns
         ]
-        lines.append([str(count), *map(_cell, found)])
+        lines.append([str(count), *(_cell(scores, seeds) for scores in found)])
     rows = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    seeds = sorted({run["seed"] for run in runs})
     several = f"seeds {', '.join(map(str, seeds))} (mean ± sample standard deviation)"
     return TEXT.format(
         rows=rows,
         seeds=several if len(seeds) > 1 else f"seed {seeds[0]} alone",
         steps=runs[0]["steps"],
         machine=", ".join(f"{key} {value}" for key, value in measured["machine"].items()),
+        note=f" {measured['note']}" if measured.get("note") else "",
     )
 
 
-def _cell(scores: Sequence[float]) -> str:
+def _cell(scores: Sequence[float], seeds: Sequence[int]) -> str:
+    """Return mean and spread, and the number of runs where it is not that of all seeds."""
     if not scores:
-        return ""
-    return f"{mean(scores):.1f} ± {stdev(scores):.1f}" if len(scores) > 1 else f"{scores[0]:.1f}"
+        return "-"
+    few = "" if len(scores) == len(seeds) else f" ({len(scores)} run{'s' * (len(scores) > 1)})"
+    return (f"{mean(scores):.1f} ± {stdev(scores):.1f}" if len(scores) > 1 else f"{scores[0]:.1f}") + few
