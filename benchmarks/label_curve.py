@@ -23,8 +23,8 @@ def section(measured: Mapping[str, Any]) -> str:
     """Return the section: the table, and how it was measured.
 
     Args:
-        measured: ``machine``, perhaps a ``note``, and ``runs`` with ``task``, ``labels``, ``choice`` (random or suggested), ``seed`` and
-            ``miou``.
+        measured: ``machine``, perhaps a ``note``, and ``runs`` with ``task``, ``labels``, ``choice`` (random or
+            suggested), ``seed`` and ``miou``.
     """
     runs: Sequence[Mapping[str, Any]] = measured["runs"]
     counts, seeds = sorted({run["labels"] for run in runs}), sorted({run["seed"] for run in runs})
