@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,15 +22,14 @@ from tests.processes import commands, in_processes, needs_fork
 from tests.runs.test_run import weights
 from tests.tiny import raw_config
 
-
 # ---- a part of the store per start ----
 
 SOON = timedelta(seconds=5)
 
 
-def meeting(store: torch.distributed.Store, ranks: tuple[int, ...], processes: int) -> dict[int, object]:
+def meeting(store: torch.distributed.Store, ranks: tuple[int, ...], processes: int) -> dict[int, Any]:
     """Let processes of one start meet, each a little after the one before."""
-    found: dict[int, object] = {}
+    found: dict[int, Any] = {}
     threads = [
         threading.Thread(target=lambda r=rank: found.update({r: own_part(store, r, processes, SOON)})) for rank in ranks
     ]
