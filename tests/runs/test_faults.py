@@ -144,19 +144,21 @@ def test_a_killed_pass_goes_on_with_the_images_that_it_had(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In both rounds: scores of the first four images are not computed again, and the numbers are the same."""
-    real, calls = passes.scores, [0]
+    real, calls, out = passes.scores, [0], tmp_path / "run"
     kill_at = [5, 6 + 5 - 4]
 
     def counted(*given: Any) -> Any:
         calls[0] += 1
         if kill_at and calls[0] == kill_at[0]:
             kill_at.pop(0)
+            until = time.monotonic() + 30
+            while len(list(out.rglob("scores/*.npy"))) < 4 and time.monotonic() < until:
+                time.sleep(0.01)  # they are written behind the pass
             calls[0] = 0
             raise Crash
         return real(*given)
 
     monkeypatch.setattr(passes, "scores", counted)
-    out = tmp_path / "run"
     for _ in range(2):
         with pytest.raises(Crash):
             opened(whole, out).execute(pictures=False)

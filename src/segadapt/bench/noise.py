@@ -116,8 +116,9 @@ def noise_stage(
     record = Record(folder / "record", active=False)
     loop = Loop(method, data, runtime=runtime, record=record, folder=folder / "bench" / "bench", seed=0)
     method.eval()
-    with torch.no_grad():
-        method.prepare(0, loop.environment(0))
+    environment = loop.environment(0)
+    with torch.no_grad(), environment.storing():
+        method.prepare(0, environment)
     method.train()
     return NoiseStage(loop)
 
