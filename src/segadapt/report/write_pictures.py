@@ -82,7 +82,7 @@ def show_labels(
     rounds: Sequence[Mapping[str, Any]],
     target: Dataset,
     space: LabelSpace,
-) -> None:
+) -> list[str]:
     """Write the stored pseudo labels of a few target images with their confidence, for every round.
 
     Args:
@@ -93,10 +93,13 @@ def show_labels(
         target: the target images.
         space: classes and their colours.
 
+    Returns:
+        What is wrong with label files that cannot be read, e.g. after a power cut; they are left out.
+
     Raises:
         RunError: a file cannot be written.
     """
-    index = picture_index(folder)
+    index, damaged = picture_index(folder), list[str]()
     index["pseudo"] = [e for e in index["pseudo"] if e["stage"] != stage]
     for summary in rounds:
         for number in summary["shown"]:
@@ -105,8 +108,12 @@ def show_labels(
             kept = source / "confidence" / f"{number:06d}.png"
             if not kept.is_file():  # a stage that another run made keeps its model alone
                 continue
-            confidence = read_index(kept)
-            label = read_index(source / "labels" / f"{item.id}.png")
+            try:
+                confidence = read_index(kept)
+                label = read_index(source / "labels" / f"{item.id}.png")
+            except DamagedFile as problem:  # the stage is finished, and its model whole
+                damaged.append(str(problem))
+                continue
             shown = fitting(label.shape[0], label.shape[1], WIDEST)
             name = f"pseudo/{stage}_{summary['round']}_{number:06d}"
             write_picture(folder / f"{name}_image.jpg", resize_image(target.image(number), shown))
@@ -127,6 +134,7 @@ def show_labels(
                 }
             )
     write_json(folder / INDEX, index)
+    return damaged
 
 
 def evenly_spaced(dataset: Dataset) -> list[int]:

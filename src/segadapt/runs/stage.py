@@ -168,7 +168,9 @@ class StageRunner:
         show_predictions(
             pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size, self.opened.space
         )
-        show_labels(pictures, stage.name, folder, done["labels"], self.opened.training.target, self.opened.space)
+        target, space = self.opened.training.target, self.opened.space
+        for problem in show_labels(pictures, stage.name, folder, done["labels"], target, space):
+            self.record.warn(f"not shown in the report: {problem}")
         show_features(pictures, stage.name, model, shown, self.config.evaluation, self.config.data.test_size)
         view = self._prototype_view(folder, model)
         if view is not None:
