@@ -36,7 +36,8 @@ PHASES: tuple[tuple[str, str], ...] = (
     ("segadapt.runs.overview", "reading"),
 )
 """Phase of a moment by the innermost of these modules that is at work; everything else is ``start`` or ``end``."""
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_MAKES = os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_WRITES = os.O_WRONLY | os.O_RDWR | _MAKES
 _MOVES = ("os.rename", "os.link", "os.symlink")
 _HEARD = {
     *("open", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.listdir", "os.scandir", "shutil.rmtree"),
@@ -139,7 +140,7 @@ class Planted:
             return
         if writes and self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        if event == "open" and writes:
+        if event == "open" and (arguments[2] or 0) & _MAKES:  # a file that is opened to be flushed has no new content
             self.unflushed.add(path)
         if event == "os.rename" and path in self.unflushed:
             self.unflushed.discard(path)
