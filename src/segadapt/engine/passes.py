@@ -101,7 +101,7 @@ class Passes:
 
     def _read(self, title: str, images: int, read: Callable[[int], T]) -> Iterator[tuple[int, T | None]]:
         """Yield what is read of this process's share of the images, by their numbers; None for a skipped one."""
-        share = range(self._runtime.rank, images, self._runtime.processes)
+        share = self._runtime.share(images)
         with Steps(title, len(share), quiet=self._record.quiet) as steps:
             for index, found in zip(share, ordered_map(or_damage(read), share, memory=HELD), strict=True):
                 self._look()

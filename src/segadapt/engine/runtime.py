@@ -103,6 +103,10 @@ class Runtime:
         """Whether this process writes files."""
         return self.rank == 0
 
+    def share(self, count: int) -> range:
+        """Return which of so many items are this process's: every n-th one of n processes."""
+        return range(self.rank, count, self.processes)
+
     def autocast(self) -> AbstractContextManager[None]:
         """Return a context in which forward passes have the run's precision."""
         return self.fabric.autocast()

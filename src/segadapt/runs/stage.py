@@ -146,7 +146,7 @@ class StageRunner:
         test = self.opened.test
         if test is None:
             return None
-        mine = test.subset(range(self.runtime.rank, len(test), self.runtime.processes))
+        mine = test.subset(self.runtime.share(len(test)))
         return evaluate(
             model,
             mine,
