@@ -25,6 +25,7 @@ from segadapt.cli import (
     looking,
     planning,
     ranking,
+    serving,
     suggesting,
     using,
 )
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": planning.plan,
     "evaluate": using.evaluate,
     "predict": using.predict,
+    "serve": serving.serve,
     "label": labelling.label,
     "suggest": suggesting.suggest,
     "report": using.report,

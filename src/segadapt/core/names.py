@@ -14,6 +14,10 @@ _ROOM = 55
 """Bytes that are kept free for what is added to a name: a number, a kind, an ending."""
 _HIDING = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 """Unicode categories of characters that cannot be seen, that turn the direction of writing, or that are none."""
+_TAKEN = '<>:"/\\|?*'
+"""Characters that mean something in the paths of some system."""
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
+"""Names that open a device on Windows, with any ending."""
 
 
 def file_name(name: str, what: str, room: int = _ROOM) -> str:
@@ -77,3 +81,18 @@ def require_ids(ids: Iterable[str], what: str, room: int = 4) -> None:
                 f"{what}: '{name}' is too long a name for its results ({longest} bytes of at most {LONGEST - room}); "
                 "rename the image"
             )
+
+
+def safe_name(name: str, otherwise: str) -> str:
+    """Return a name for one file that is like a name from elsewhere, and that every system can have.
+
+    Args:
+        name: any text.
+        otherwise: the name where nothing is left of it.
+
+    >>> safe_name("../a:b?.jpg", "image"), safe_name("NUL.txt", "image"), safe_name(" .. ", "image")
+    ('_a_b_.jpg', '_NUL.txt', 'image')
+    """
+    shown = "".join("_" if c in _TAKEN or unicodedata.category(c) in _HIDING else c for c in name)
+    short = shown.encode()[: LONGEST - _ROOM].decode(errors="ignore").lstrip(" .~-").rstrip(" .")
+    return f"_{short}" if short.partition(".")[0].strip().upper() in _DEVICES else short or otherwise

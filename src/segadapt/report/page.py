@@ -109,7 +109,7 @@ def render(record: RunRecord, album: Album, features: FeatureAlbum | None = None
         charts=charts(record, main_rows(record), svg),
         assets=album.assets,
         style=own("report.css"),
-        script=own("report.js"),
+        script=own("slider.js") + own("report.js"),
     )
 
 

@@ -75,38 +75,9 @@
   const tags = { left: byId("left-tag"), right: byId("right-tag") };
   const titles = new Map(data.stages.map((stage) => [stage.key, stage.title]));
   const strengths = { label: 65, confidence: 85, mistakes: 85, truth: 65, image: 0 };
-  const state = { picture: 0, view: "label", left: data.left, right: data.right, cut: 50 };
+  const state = { picture: 0, view: "label", left: data.left, right: data.right };
 
-  function cutAt(percent) {
-    state.cut = Math.min(100, Math.max(0, percent));
-    frame.style.setProperty("--cut", state.cut + "%");
-    const shown = Math.round(state.cut);
-    handle.setAttribute("aria-valuenow", String(shown));
-    handle.setAttribute("aria-valuetext", shown + "% " + tags.left.textContent + ", " + (100 - shown) + "% " + tags.right.textContent);
-  }
-
-  function follow(event) {
-    const box = frame.getBoundingClientRect();
-    cutAt(100 * (event.clientX - box.left) / box.width);
-  }
-
-  frame.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || frame.classList.contains("whole")) return;
-    frame.setPointerCapture(event.pointerId);
-    follow(event);
-    handle.focus({ preventScroll: true });
-    event.preventDefault();
-  });
-  frame.addEventListener("pointermove", (event) => {
-    if (frame.hasPointerCapture(event.pointerId)) follow(event);
-  });
-
-  const keys = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
-  handle.addEventListener("keydown", (event) => {
-    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
-    cutAt(state.cut + keys[event.key] * (event.shiftKey ? 5 : 1));
-    event.preventDefault();
-  });
+  const sayCut = slider(frame, handle, () => [tags.left.textContent, tags.right.textContent]);
 
   /* ---- comparison with the truth, pixel by pixel, in the browser ---- */
 
@@ -232,7 +203,7 @@
       else fill(layers[side], assets[key]);
     }
     if (whole) tags.left.textContent = state.view === "image" ? "Image" : picture.truth ? "Truth" : "Truth unknown";
-    cutAt(state.cut);
+    sayCut();
     for (const side in coloured) {
       const source = await withoutBare(coloured[side]);
       if (mine !== turn) return;
