@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers one request; HTTP/1.0, so that a connection has no second one."""
 
     server: Server
-    protocol_version = "HTTP/1.0"
+    protocol_version = default_request_version = "HTTP/1.0"
     server_version, sys_version = "segadapt", ""
 
     def setup(self) -> None:

@@ -32,7 +32,7 @@ class Choice:
     """One of the models.
 
     Attributes:
-        key: ``source``, ``adapted``, ``oracle``, or ``model``: its name in addresses and archives.
+        key: ``source``, ``adapted``, ``oracle``, ``other`` or ``model``: its name in addresses and archives.
         title: its name for people.
         loaded: the model.
         predictor: predicts with it as in its run.
@@ -134,7 +134,7 @@ def served_models(
     """
     results = read_results(Path(path)) if Path(path).is_dir() else None
     if results:
-        opened, title = _of_run(Path(path), results, stage, device), str(results["title"])
+        opened, title = _of_run(Path(path), results, stage, device), str(results.get("title", Path(path).name))
     else:
         opened, title = {"": Choice.of("model", Path(path).name, load(path, device, stage=stage))}, Path(path).name
     models = tuple(opened.values())
@@ -154,15 +154,12 @@ def _of_run(run: Path, results: dict[str, Any], stage: str | None, device: str) 
     find_model(run, stage)  # refuses stages that are not there, and runs that have not adapted yet
     rows = {row["stage"]: row for row in results["rows"]}
     shown = stage or results.get("guard", {}).get("adapted") or result_stage(results)
-    source = next((name for name, row in rows.items() if row["role"] == "source"), shown)
-    return {
-        name: Choice.of(
-            rows[name]["role"] if name == source or rows[name]["role"] != rows[source]["role"] else "other",
-            rows[name]["title"],
-            load(run, device, stage=name),
-        )
-        for name in dict.fromkeys((source, shown))
-    }
+    source = next((name for name, row in rows.items() if row.get("role") == "source"), shown)
+    opened = {name: load(run, device, stage=name) for name in dict.fromkeys((source, shown))}
+    roles = {name: str(rows[name].get("role", "model")) for name in opened}
+    if source != shown and roles[source] == roles[shown]:
+        roles[shown] = "other"
+    return {name: Choice.of(roles[name], rows[name].get("title", name), loaded) for name, loaded in opened.items()}
 
 
 def _masks(space: LabelSpace, ids: str | None) -> MaskFormat:

@@ -19,6 +19,7 @@ _FILES = {
     "serve.css": (PAGE / "serve.css", _CSS),
     "serve.js": (PAGE / "serve.js", _JS),
     "viewer.js": (PAGE / "viewer.js", _JS),
+    "details.js": (PAGE / "details.js", _JS),
     "report.css": (TEMPLATES / "report.css", _CSS),
     "slider.js": (TEMPLATES / "slider.js", _JS),
 }

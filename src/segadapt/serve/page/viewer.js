@@ -137,7 +137,7 @@ function makeViewer(facts) {
     tell();
   }
 
-  frame.addEventListener("pointermove", (event) => {
+  for (const kind of ["pointermove", "pointerdown"]) frame.addEventListener(kind, (event) => { // a finger only taps
     if (!shown) return;
     const boxes = bases.map((base) => base.getBoundingClientRect()).filter((box) => box.width > 0);
     const within = (box) => event.clientX >= box.left && event.clientX < box.right && event.clientY >= box.top && event.clientY < box.bottom;
