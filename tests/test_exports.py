@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-ROOMS = ("pieces", "models", "data", "toy", "methods", "engine", "evaluation", "report", "runs", "bench")
+ROOMS = ("pieces", "models", "data", "toy", "methods", "engine", "evaluation", "report", "runs", "bench", "serve")
 PACKAGES = ("segadapt", *(f"segadapt.{room}" for room in ROOMS))
 
 

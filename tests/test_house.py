@@ -25,7 +25,7 @@ FLOORS = [
     {"evaluation"},
     {"report"},
     {"runs"},
-    {"bench", "api"},
+    {"bench", "api", "serve"},
     {"cli"},
     {"__main__"},
 ]

@@ -36,6 +36,7 @@ def imported(code: str) -> tuple[int, str, set[str]]:
         (["recipies"], 2, ""),
         (["adapt", "--help"], 0, "--source-images"),
         (["import", "--help"], 0, "AdaptSegNet"),
+        (["serve", "--help"], 0, "--max-mb"),
         (["bench", "step", "--help"], 0, "--crop"),
         (["adapt"], 2, ""),
     ],

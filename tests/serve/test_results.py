@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import threading
+import urllib.request
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -15,9 +19,12 @@ import torch
 from PIL import Image
 
 import segadapt
+from segadapt.cli.serving import serve
 from segadapt.core.documents import write_document
+from segadapt.core.limits import VARIABLE
+from segadapt.core.signals import answering
 from segadapt.data.decode import read_picture
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, Stopped
 from segadapt.evaluation.predict import predict_array, predict_path
 from segadapt.labels import CITYSCAPES, LabelSpace
 from segadapt.models.build import build_segmenter
@@ -259,6 +266,29 @@ def test_models_of_different_classes_are_not_compared(run: Path, tmp_path: Path)
         served_models(results(tmp_path, None, ("warm", "adapt")))
     file = tmp_path / "stages/warm/model.safetensors"
     assert served_models(file).masks.ids == "train"  # it knows no ids of masks
+
+
+def test_the_command_serves_until_a_signal(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, "40000000")
+    found: dict[str, Any] = {}
+
+    def visit(address: str) -> None:
+        found.update(json.loads(urllib.request.urlopen(f"{address}facts.json", timeout=5).read()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def opened(address: str) -> None:
+        threading.Thread(target=visit, args=(address,)).start()
+
+    monkeypatch.setattr("webbrowser.open", opened)
+    with answering(), pytest.raises(Stopped, match=r"^stopped by SIGTERM; nothing of the images and results is kept$"):
+        serve(results(run, "warm"), port=0, open_=True, max_mb=3, accelerator="cpu")
+    assert found["limits"] == {"upload": 3 << 20, "pixels": 40_000_000, "results": 200}
+    assert found["recommended"] == "source"
+    out, err = capsys.readouterr()
+    assert out.startswith("Warm and Adapt: http://127.0.0.1:")
+    assert "it is so" in err
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

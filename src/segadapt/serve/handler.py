@@ -52,7 +52,7 @@ class Refused(Exception):
 
 
 class _Timed(io.RawIOBase):
-    """What comes over a connection, until a moment; a sender that trickles does not move the moment.
+    """Bytes that come over a connection, until a moment; a sender that trickles does not move the moment.
 
     Attributes:
         until: the moment, as of ``time.monotonic``.

@@ -40,7 +40,7 @@ KINDS = {"color": "_color.png", "index": ".png", "confidence": "_confidence.png"
 
 @dataclass(frozen=True)
 class Result:
-    """What is kept of an image.
+    """All that is kept of an image.
 
     Attributes:
         name: as it was sent.

@@ -31,7 +31,7 @@ _FULL = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes at most.
+    """Limits of what the server takes.
 
     Attributes:
         upload: bytes of an image.

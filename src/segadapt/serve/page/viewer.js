@@ -11,7 +11,7 @@ function makeViewer(facts) {
   const canvases = [byId("left"), byId("right")].slice(0, facts.models.length);
   const bases = [byId("base"), byId("base-right")];
   const tags = [byId("left-tag"), byId("right-tag")];
-  const strengths = { label: 65, difference: 85, confidence: 85, image: 0 };
+  const strengths = { label: 65, difference: 90, confidence: 85, image: 0 };
   const state = { view: "label", side: false, bare: new Set(), flow: null, point: null };
   let shown = null;
 
