@@ -28,6 +28,19 @@ DROP = """([target, files]) => {
         document.querySelector(target).dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true }));
     }
 }"""
+DROP_FOLDER = """() => {
+    const file = (name, path) => ({ isFile: true, name, fullPath: path, file: (done) => done(new File([], name)) });
+    const folder = (name, some) => ({ isDirectory: true, name, createReader: () => {
+        const parts = [some.slice(0, 1), some.slice(1), []]; // a reader gives a few at a time
+        return { readEntries: (done) => done(parts.shift()) };
+    } });
+    const deep = folder("deep", [file("b.png", "/shots/deep/b.png")]);
+    const shots = folder("shots", [file("a.txt", "/shots/a.txt"), file(".x.png", "/shots/.x.png"), deep]);
+    const event = new Event("drop", { bubbles: true });
+    event.dataTransfer = { items: [{ webkitGetAsEntry: () => shots, getAsFile: () => null }] };
+    document.body.dispatchEvent(event);
+}"""
+"""A browser lets no script drop a folder, so its parts are stand-ins."""
 COLOURS = """(id) => {
     const shown = document.getElementById(id), found = {};
     const context = new OffscreenCanvas(shown.width, shown.height).getContext("2d", { willReadFrequently: true });
@@ -201,6 +214,9 @@ def test_a_folder_runs_and_everything_is_downloaded(page: Any, server: Server, t
     page.click("#clear")
     assert page.locator("#thumbs button").count() == page.locator("#problems li").count() == 0
     assert not page.locator("#pictures").is_visible()
+    page.evaluate(DROP_FOLDER)
+    page.get_by_text("shots/deep/b.png is empty").wait_for()
+    assert page.locator("#problems li").first.inner_text() == "2 files of the folder are no images and were left out"
     drop(page, **{"large.png": bytes(2 << 20)})
     page.get_by_text("large.png has 2 MB, and 1 MB are taken").wait_for()
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from segadapt.core.limits import limit_pixels
+from segadapt.errors import Stopped
 from segadapt.serve import Access, Limits, Server
 from tests.serve.making import ask, get, head, png, post, serving
 
@@ -329,4 +330,19 @@ def test_nothing_is_left_behind() -> None:
         assert folder.parent == Path(tempfile.gettempdir())
         assert folder.stat().st_mode & 0o077 == 0
         assert post(server, png())[0] == 200
+    assert not folder.exists()
+
+
+def test_a_second_signal_leaves_nothing_behind_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = tempfile.TemporaryDirectory.cleanup, []
+
+    def interrupted(folder: Any) -> None:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise Stopped("again")
+        real(folder)
+
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", interrupted)
+    with pytest.raises(Stopped), serving() as server:
+        folder = Path(server._folder.name)
     assert not folder.exists()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from segadapt.cli.using import Model
 from segadapt.core.limits import limit_pixels, most_pixels
 from segadapt.core.text import one_printable_line
 from segadapt.errors import Stopped
+
+if TYPE_CHECKING:
+    from segadapt.serve import Server
 
 PIXELS = 50_000_000
 """Pixels of the largest image unless somebody says otherwise; ``segadapt predict`` takes larger ones, in tiles."""
@@ -43,29 +47,35 @@ def serve(
     from segadapt.engine.runtime import Runtime
     from segadapt.serve import Limits, Server, served_models
 
-    limit_pixels(max_pixels if max_pixels is not None else min(PIXELS, most_pixels()))
-    served = served_models(model, stage or None, str(Runtime(accelerator).device), ids or None)
-
     def say(line: str) -> None:
         if not quiet:
             typer.echo(one_printable_line(line), err=True)
 
-    with Server(served, host, port, Limits(upload=max_mb << 20), say) as server:
-        if server.access.token:
-            typer.echo(
-                f"warning: others on the network can reach this port; whoever knows the address can use the page, and "
-                f"what is sent is not encrypted; without --host {host} this machine alone can",
-                err=True,
-            )
-        if served.why:
-            say(served.why)
-        console.print(f"{' and '.join(m.title for m in served.models)}: {server.address}", soft_wrap=True)
-        say("Ctrl-C ends it")
-        if open_:
-            import webbrowser
+    limit_pixels(max_pixels if max_pixels is not None else min(PIXELS, most_pixels()))
+    served = served_models(model, stage or None, str(Runtime(accelerator).device), ids or None)
+    try:
+        with Server(served, host, port, Limits(upload=max_mb << 20), say) as server:
+            _announce(server, say)
+            if open_:
+                import webbrowser
 
-            webbrowser.open(server.address)
-        try:
+                webbrowser.open(server.address)
             server.serve_forever()
-        except Stopped as signal:
-            raise Stopped(f"{str(signal).partition(';')[0]}; nothing of the images and results is kept") from None
+    except Stopped as signal:
+        raise Stopped(f"{str(signal).partition(';')[0]}; nothing of the images and results is kept") from None
+    finally:
+        limit_pixels(None)
+
+
+def _announce(server: Server, say: Callable[[str], None]) -> None:
+    """Print where the page is and what it shows."""
+    if server.access.token:
+        typer.echo(
+            "warning: others on the network can reach this port, and what is sent is not encrypted; whoever knows the "
+            f"address can use the page; without --host {server.access.host} this machine alone can",
+            err=True,
+        )
+    if server.served.why:
+        say(server.served.why)
+    console.print(f"{' and '.join(m.title for m in server.served.models)}: {server.address}", soft_wrap=True)
+    say("Ctrl-C ends it")

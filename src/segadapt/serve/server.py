@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.core.faults import told_fault
-from segadapt.errors import RequestError
+from segadapt.errors import RequestError, Stopped
 from segadapt.serve.access import Access, shown_host
 from segadapt.serve.handler import Handler, Refused
 from segadapt.serve.models import Served
@@ -180,9 +180,14 @@ class Server(ThreadingHTTPServer):
     def server_close(self) -> None:
         """Stop listening, and forget everything."""
         super().server_close()
-        if hasattr(self, "_network"):
-            self._network.shutdown(wait=False, cancel_futures=True)
+        if not hasattr(self, "_folder"):  # the port was taken
+            return
+        self._network.shutdown(wait=False, cancel_futures=True)
+        try:
             self._folder.cleanup()
+        except Stopped:  # a second signal; what was sent is not left behind for that
+            self._folder.cleanup()
+            raise
 
 
 def _of_address(host: str, port: int, problem: Exception) -> str:
