@@ -33,7 +33,7 @@ sys.addaudithook(_listen)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving(Limits(upload=1 << 16, head=0.4, body=0.4)) as server:
+    with serving(Limits(upload=1 << 16, head=0.8, body=0.8)) as server:
         assert post(server, png())[0] == 200  # libraries open files of their own when they are first used
         yield server
 
@@ -148,14 +148,14 @@ def test_lengths_are_looked_at_first(server: Server, request_: Any, status: int,
 def test_slow_heads_and_heads_without_end_are_cut_off(server: Server) -> None:
     started = time.monotonic()
     assert ask(server, b"GET / HTTP/1.1\r\nHost: 127.0.0.1")[0] == 0
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 3.5
     with socket.create_connection(("127.0.0.1", server.server_port), 5) as connection:  # a byte now and then
         started = time.monotonic()
         with contextlib.suppress(OSError):
             while time.monotonic() - started < 4:
                 connection.sendall(b"G")
                 time.sleep(0.05)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 3.5
     assert ask(server, b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n")[0] == 414
     assert get(server, "/", *(f"X-{n}: y" for n in range(200)))[0] == 431
     assert get(server, "/", "X-Long: " + "y" * 70_000)[0] == 431
