@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import importlib.util
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -57,10 +59,10 @@ def test_heif_is_read_or_named_with_the_extra(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("scan.dcm", "a DICOM file; convert it to PNG or TIFF: python -c .*ReadImage.'scan.dcm'"),
-        ("brain.NII.GZ", "a NIfTI volume; .*'brain_%04d.png'"),
+        ("scan.dcm", 'a DICOM file; convert it to PNG or TIFF: python -c .*ReadImage."scan.dcm"'),
+        ("brain.NII.GZ", 'a NIfTI volume; .*"brain" . "_%04d.png"'),
         ("a.nii", "a NIfTI volume"),
-        ("a.npy", "a NumPy array; .*numpy.load.'a.npy'"),
+        ("a.npy", 'a NumPy array; .*numpy.load."a.npy"'),
         ("a.mat", "a MATLAB file"),
         ("slide.svs", "a slide of a microscope; .*vips dzsave slide.svs slide"),
         ("my drive.MP4", "a video; .*ffmpeg -i 'my drive.MP4'"),
@@ -72,6 +74,16 @@ def test_heif_is_read_or_named_with_the_extra(tmp_path: Path, monkeypatch: pytes
 )
 def test_other_kinds_say_how_to_convert_them(name: str, said: str) -> None:
     assert re.search(said, not_read(Path("x") / name) or "")
+
+
+@pytest.mark.parametrize("ending", ["npy", "mat", "nii"])
+def test_a_name_in_a_command_of_python_is_text_to_the_shell_and_to_python(ending: str) -> None:
+    name = f"a'\"); import os; os.abort() #$(touch b)`touch c`.{ending}"
+    (command,) = re.findall(r"python -c .*", not_read(Path(name)) or "")
+    code = shlex.split(command.removesuffix(" (without RescaleIntensity for masks)"))[2]
+    texts = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert name in texts
+    assert "abort" not in {node.attr for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute)}
 
 
 def test_a_folder_of_another_kind_says_how_to_convert_it(tmp_path: Path) -> None:

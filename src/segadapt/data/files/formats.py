@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
@@ -37,23 +38,32 @@ IMAGE_SUFFIXES = (
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 HEAD = 512
 """Bytes at the start of a file by which kinds are told apart."""
-_SITK = (
-    'python -c "import SimpleITK as s; i = s.Cast(s.RescaleIntensity(s.ReadImage({0!r})), s.sitkUInt8); '
-    "s.WriteImage(i, ['{1}_%04d.png' % k for k in range(i.GetDepth())])\" (without RescaleIntensity for masks)"
-)
-_ARRAY = 'python -c "from PIL import Image; {}; Image.fromarray(a).save({!r})"'
+
+
+def _python(code: str) -> str:
+    """Return the command that runs a line of Python; a file's name in it stays text to the shell and to Python."""
+    return f"python -c {quote(code)}"
 
 
 def _volume(path: Path) -> str:
-    return _SITK.format(path.name, path.name.split(".")[0])
+    code = (
+        f"import SimpleITK as s; i = s.Cast(s.RescaleIntensity(s.ReadImage({json.dumps(path.name)})), s.sitkUInt8); "
+        f's.WriteImage(i, [{json.dumps(path.name.split(".")[0])} + "_%04d.png" % k for k in range(i.GetDepth())])'
+    )
+    return f"{_python(code)} (without RescaleIntensity for masks)"
 
 
 def _numpy(path: Path) -> str:
-    return _ARRAY.format(f"import numpy; a = numpy.load({path.name!r})", f"{path.stem}.png")
+    return _array(path, f"import numpy; a = numpy.load({json.dumps(path.name)})")
 
 
 def _matlab(path: Path) -> str:
-    return _ARRAY.format(f"import scipy.io; a = scipy.io.loadmat({path.name!r})['NAME']", f"{path.stem}.png")
+    return _array(path, f'import scipy.io; a = scipy.io.loadmat({json.dumps(path.name)})["NAME"]')
+
+
+def _array(path: Path, reading: str) -> str:
+    picture = json.dumps(f"{path.stem}.png")
+    return _python(f"from PIL import Image; {reading}; Image.fromarray(a).save({picture})")
 
 
 def _gdal(path: Path) -> str:
