@@ -17,9 +17,8 @@ from segadapt.recipes import recipe_names
 from tests.release.building import build, clean, copied, install, kept_files, unpacked
 
 SHORT = [
-    *("model.weights=null", "accelerator=cpu"),
-    *("source.steps=1", "source.batch_size=2", "adapt.rounds=1", "adapt.steps=1", "adapt.batch_size=2"),
-    *("oracle.steps=1", "oracle.batch_size=2"),
+    *("model.name=timm:resnet10t", "model.weights=null", "model.arguments.width=16", "accelerator=cpu"),
+    *("source.steps=1", "source.batch_size=1"),
 ]
 RUN = """
 import sys
@@ -102,13 +101,12 @@ def test_it_works_in_a_fresh_environment(built: Built, tmp_path: Path) -> None:
     run(
         *(python, "-I", "-c", RUN),
         "data toy --source 2 --target 2 --test 1 --height 64 --width 128 -q",
-        f"adapt toy/cbst --root toy=toy --out run -q {' '.join(SHORT)}",
+        f"adapt toy/source_only --root toy=toy --out run -q {' '.join(SHORT)}",
         "predict run toy/cityscapes/leftImg8bit/val --out predictions -q",
-        "report run --out page.html",
     )
     assert len(list((empty / "predictions").rglob("*.png"))) >= 1
-    page = (empty / "page.html").read_text()
+    page = (empty / "run/report.html").read_text()
     assert page.count("<style>") >= 1
-    assert "CBST" in page
+    assert "Source only" in page
     where = run(python, "-I", "-c", "import segadapt; print(segadapt.__file__)").strip()
     assert Path(where).is_relative_to(tmp_path / "environment")

@@ -75,8 +75,8 @@ class Claim:
         began = (self.held or {}).get("segadapt", __version__)
         if _minor(began) != _minor(__version__) and _half_done(self.out, self.held or {}):
             lines.append(
-                f"'{self.out}' was begun with segadapt {began} and goes on with {__version__}; its numbers may be those "
-                "of neither (docs/versions.md)"
+                f"'{self.out}' was begun with segadapt {began} and goes on with {__version__}; its numbers may be "
+                "those of neither (docs/versions.md)"
             )
         return lines
 
