@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format tables clean
+.PHONY: demo test lint format tables dist clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('segadapt needs Python 3.10 or newer; run: make PYTHON=python3.11 ...' if sys.version_info < (3, 10) else 0)"
@@ -31,5 +31,12 @@ format: $(STAMP)
 tables: $(STAMP)  ## README, pages and pictures from benchmarks/*.json; TABLE=".../table.json ..." takes new ones in first
 	$(BIN)/python -m benchmarks.render $(TABLE)
 
+dist: $(STAMP)  ## source distribution and wheel of the last commit, checked, in dist/
+	rm -rf build/source dist && mkdir -p build/source
+	git archive HEAD | tar -x -C build/source
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt build twine
+	$(BIN)/python -m build --outdir dist build/source
+	$(BIN)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) demo runs build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo runs build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,12 +19,13 @@ from tests.tiny import write_folder
 
 def test_doctor_looks_for_the_packages_of_every_extra() -> None:
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    section = text.partition("[project.optional-dependencies]")[2].partition("dev =")[0]
+    section = text.partition("[project.optional-dependencies]")[2].partition("all =")[0]
     stated = {
         name: re.findall(r'"([\w-]+)>=', packages)
         for name, packages in re.findall(r"^(\w+) = \[(.*)\]$", section, re.M)
     }
     assert stated == EXTRAS
+    assert re.search(r'^all = \["segadapt\[(.*)\]"\]$', text, re.M)[1].split(",") == list(EXTRAS)
 
 
 def test_export_says_what_it_does(

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from typing import get_origin
 
 import pytest
 
@@ -25,7 +26,10 @@ def classes() -> dict[str, type[Settings]]:
         name: value
         for module in modules
         for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, Settings) and value.__module__ == module.__name__
+        if get_origin(value) is None
+        and inspect.isclass(value)
+        and issubclass(value, Settings)
+        and value.__module__ == module.__name__
     }
 
 

@@ -84,6 +84,21 @@ def test_settings_that_decide_no_number_may_change(tmp_path: Path) -> None:
     Run.open(build_config(raw, "tiny"), tmp_path / "run", quiet=True)
 
 
+def test_a_run_of_another_version_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(version: str) -> bool:
+        monkeypatch.setattr("segadapt.runs.claim.__version__", version)
+        run = opened(tmp_path)
+        run.hold.end()
+        return f"was begun with segadapt 0.9.1 and goes on with {version}" in " ".join(capsys.readouterr().err.split())
+
+    assert not said("0.9.1")
+    assert not said("0.10.0")  # where nothing was trained, nothing is mixed
+    opened(tmp_path).execute("source")
+    assert [said(version) for version in ("0.9.4", "0.10.0", "1.9.1")] == [False, True, True]
+
+
 def test_a_run_goes_on_where_its_data_lie_now(tmp_path: Path) -> None:
     opened(tmp_path).execute("source")
     moved = tmp_path / "moved"

@@ -8,7 +8,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -123,7 +123,7 @@ def class_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel] |
         if field is None:
             return None
         options = [field.annotation, *get_args(field.annotation)]
-        inner = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        inner = next(filter(_is_settings, options), None)
         if inner is None:
             return None
         cls = inner
@@ -246,9 +246,14 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"(?::\w+:)?(`+)~?(.+?)\1", r"`\2`", text).split())
 
 
+def _is_settings(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Say whether an annotation is a settings class; to Python 3.10, ``list[int]`` is an instance of ``type`` too."""
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _settings_inside(annotation: Any) -> type[BaseModel] | None:
     """Return the settings class of a field that holds settings or None."""
-    options = [o for o in (annotation, *get_args(annotation)) if isinstance(o, type) and issubclass(o, BaseModel)]
+    options = list(filter(_is_settings, (annotation, *get_args(annotation))))
     return options[0] if options and get_origin(annotation) in (None, Union, types.UnionType) else None
 
 
@@ -281,7 +286,7 @@ def _type_name(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return "mapping" if inside[1] is Any else f"mapping to {_type_name(inside[1])}"
     if hasattr(annotation, "_fields"):  # a named tuple of numbers
         return f"[{', '.join(annotation._fields)}], each a number"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if _is_settings(annotation):
         return "settings"
     names: dict[Any, str] = {bool: "true | false", int: "integer", float: "number", str: "text", type(None): "null"}
     return f"{names.get(annotation, 'any value')} {_limits(metadata)}".rstrip()

@@ -66,11 +66,19 @@ class Claim:
             write_document(self.out / CONFIG, document)
 
     @property
-    def line(self) -> str:
-        """A line about the request that is replaced; "" where none is."""
-        if not self.changed:
-            return ""
-        return f"'{self.out}' held other settings ({_named(self.changed)}), with which nothing was trained; replaced"
+    def lines(self) -> list[str]:
+        """Lines about what is in the folder: settings that are replaced, and work of another version that goes on."""
+        lines = []
+        if self.changed:
+            settings = _named(self.changed)
+            lines.append(f"'{self.out}' held other settings ({settings}), with which nothing was trained; replaced")
+        began = (self.held or {}).get("segadapt", __version__)
+        if _minor(began) != _minor(__version__) and _half_done(self.out, self.held or {}):
+            lines.append(
+                f"'{self.out}' was begun with segadapt {began} and goes on with {__version__}; its numbers may be "
+                "those of neither (docs/versions.md)"
+            )
+        return lines
 
 
 def claim_of(config: RunConfig, out: Path) -> Claim:
@@ -141,12 +149,23 @@ def _trained(out: Path) -> set[str]:
     return found
 
 
+def _half_done(out: Path, held: Mapping[str, Any]) -> bool:
+    """Return whether something of the run in a folder was trained, and something else is still to be."""
+    stages = [out / "stages" / stage["name"] for stage in held["config"]["stages"]]
+    return bool(_trained(out)) and not all((stage / DONE).exists() for stage in stages)
+
+
 def _decides(name: str) -> bool:
     """Return whether a setting, by its override name, decides the numbers of a run."""
     first, _, rest = name.partition(".")
     last = name.rpartition(".")[2]
     place = first == "data" and rest.count(".") == 1 and last in _PLACES
     return not (name in _OF_THE_MACHINE or first in _ALREADY_LAID or place or rest in UNDECIDED)
+
+
+def _minor(version: str) -> list[str]:
+    """Return the parts of a version within which a run can go on: 0.9 of 0.9.1."""
+    return version.split(".")[:2]
 
 
 def _named(settings: Sequence[str]) -> str:

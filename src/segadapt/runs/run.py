@@ -136,7 +136,7 @@ class Run:
             write_document(out / DATA, shown)
         for line in lines_of(chosen):
             record.say(line)
-        for line in [*notes, *([claim.line] if claim.line else [])]:
+        for line in [*notes, *claim.lines]:
             record.warn(line)
         run = cls(
             config=config,
