@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,7 +120,7 @@ def exported_facts(file: Path, loaded: LoadedModel, told: Mapping[str, Any]) -> 
         loaded: the model that it was made of.
         told: see :attr:`CardFacts.exported`, without ``of``.
     """
-    network, run, origin = loaded.model.description(), None, loaded.file
+    network, run, origin = json.loads(json.dumps(loaded.model.description())), None, loaded.file
     with contextlib.suppress(RequestError):  # of a damaged run: the model itself is whole
         if origin is not None and (head := read_head(origin)) is not None and head.description == network:
             run = run_facts(origin, file_digest(origin))

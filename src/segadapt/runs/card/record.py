@@ -130,7 +130,9 @@ def selection(run: RunFacts) -> str:
     lines = [f"Selection: {plain(chosen)}. The run chose nothing by labels of the target."]
     if guard is not None and stage in (guard["source"], guard["adapted"]):
         this = (
-            "this model" if guard["recommended"] == stage else f"that of stage {plain(guard['recommended'])}, not this one"
+            "this model"
+            if guard["recommended"] == stage
+            else f"that of stage {plain(guard['recommended'])}, not this one"
         )
         images = f" on {plain(guard['images'])} target images without labels" if "images" in guard else ""
         lines.append(
