@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from segadapt.cli.common import out_file
+from segadapt.cli.using import Model
 
 
 def card(
-    model: Annotated[Path, typer.Argument(help="A model file (model.safetensors), or the folder of a run.")],
+    model: Model,
     stage: Annotated[str, typer.Option(help="Of a run: the model of this stage.")] = "",
     out: Annotated[
         Path | None, typer.Option(help="Write it into this file; printed if left out.", callback=out_file)
