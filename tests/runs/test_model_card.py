@@ -41,6 +41,7 @@ SECTIONS = ["How to use it", "Model", "Data", "Training", "Scores", "Selection",
 def settings(folder: Path, **change: Any) -> dict[str, Any]:
     raw = raw_config(folder, "dacs", size=(32, 32))
     (folder / "classes.txt").write_text("\n".join(NAMES) + "\n")
+    raw["model"] = {"name": "timm:test_resnet", "weights": None}  # small, and quickly built
     for stage in raw["stages"].values():
         stage["steps"] = 1
     return {**raw, **change}
@@ -126,7 +127,7 @@ def test_names_stay_names(run: Path) -> None:
     assert sum(token.type == "table_open" for token in tokens) == 5
     assert [line[1] for line in rows(tokens, CLASSES)] == list(NAMES)
     assert "private place" not in card, "names of folders above the data"
-    assert head["tags"][-2:] == ["dacs", "timm:resnet10t"]
+    assert head["tags"][-2:] == ["dacs", "timm:test_resnet"]
 
 
 def test_the_card_says_how_to_load_the_model(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -163,14 +164,14 @@ def test_an_exported_model_has_the_scores_of_its_run_if_its_network_is_the_same(
     assert headings(parts(card)[1])[1:] == SECTIONS
     assert "An ONNX file of model.safetensors." in card
     assert parts(card)[0]["tags"][-1] == "onnx"
-    other = replace(loaded, model=build_segmenter("timm:resnet10t", 3, width=8))
+    other = replace(loaded, model=build_segmenter("timm:test_resnet", 3, finest=8))
     assert "Scores" not in headings(parts(text_of(exported_facts(onnx, other, told)))[1])
 
 
 def test_a_file_outside_a_run_has_a_card_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "it's a ```\n# b.safetensors"
     space = LabelSpace("two", (NAMES[0], "\u202eturned&lt;\n---\n"), distinct_colors(2))
-    network = build_segmenter("timm:resnet10t", 2, width=8)
+    network = build_segmenter("timm:test_resnet", 2)
     save_model(file, network, space, {"run": "by\nhand", "weights": "weights x.y of timm: licence dinov3-license"})
     card = write_card(file)
     head, tokens = parts(card.read_text())
