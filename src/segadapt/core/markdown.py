@@ -9,8 +9,8 @@ from typing import Any
 from segadapt.core.text import one_printable_line
 
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$@]|:(?=//|\w+:)|(?<=www)\.", re.IGNORECASE)
-"""What means something in Markdown within a line or a cell of a table, an address and an emoji's name included; a
-backslash takes that away."""
+"""Characters that mean something in Markdown within a line or a cell of a table, those of an address or of an emoji's
+name included; a backslash takes that away."""
 
 
 def plain(value: Any) -> str:

@@ -27,7 +27,7 @@ _QUOTED_PATH = re.compile(r"'[^']*[/\\]([^'/\\]+)'")
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the folder of a run says about the model of one of its stages.
+    """Facts that the folder of a run holds about the model of one of its stages.
 
     Attributes:
         config: the resolved configuration, as in config.json.
@@ -58,7 +58,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a model card tells.
+    """Facts that a model card tells.
 
     Attributes:
         file: name of the model file.

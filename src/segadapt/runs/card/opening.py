@@ -95,7 +95,7 @@ def use(facts: CardFacts) -> str:
     )
     command = f"segadapt predict {shlex.quote(printable(facts.file))} image.png --out predictions\n"
     other = " Images have the bands of the table below." if facts.network.get("bands", 3) != 3 else ""
-    needs = f"With segadapt{f' {plain(version)} or later' if version else ''}, where the file lies.{other}"
+    needs = f"With segadapt{f' {plain(version)} or later' if version else ''}, in the folder of the file.{other}"
     return f"{needs}\n\n```python\n{script}```\n\n```\n{command}```"
 
 
