@@ -227,6 +227,30 @@ def test_without_labels_nothing_is_claimed() -> None:
     assert "imagenet; licence not stated" in card
 
 
+def test_bands_and_their_range_are_told() -> None:
+    reading = {"bands": [4, 1], "low": [0.5, 2.0], "high": [900.0, 1000.0], "dtype": "uint16"}
+    told = replace(facts(), network={"name": "lite", "classes": 2, "bands": 2}, provenance={"input": reading})
+    card = text_of(told)
+    assert "images of 2 bands in [0, 1], made of the bands 4, 1 of uint16 files: 0.5, 2.0 becomes 0, 900.0" in card
+    assert "Images have the bands of the table below." in card
+
+
+def test_weights_are_followed_to_where_a_run_begins() -> None:
+    told = facts()
+    assert told.run is not None
+    stages = [dict(stage) for stage in told.run.config["stages"]]
+    for initial, words in (
+        ("previous", "imagenet; licence not stated"),
+        ("scratch", "none: random numbers"),
+        ("/home/me/given.safetensors", "those of the model file given.safetensors"),
+    ):
+        stages[0]["initial"] = initial
+        network = {"name": "x", "weights": None} if initial == "scratch" else None
+        stages[0]["network"] = network
+        run = replace(told.run, config={**told.run.config, "stages": stages})
+        assert f"| weights before training | {words} |" in text_of(replace(told, run=run))
+
+
 def test_limits_name_the_classes() -> None:
     iou = {"road": 0.0, "sky": None}
     scores = {"miou": 0.0, "iou": iou, "pixels": {"road": 5, "sky": 0}}
@@ -235,7 +259,7 @@ def test_limits_name_the_classes() -> None:
     shares = [{"name": "road", "share": 0.001}, {"name": "sky", "share": 0}]
     assert told.run is not None
     run = RunFacts(told.run.config, told.run.results, told.run.row, {"parts": {"source": {"classes": shares}}}, [])
-    told = CardFacts(**{**vars(told), "run": run})
+    told = replace(told, run=run)
     for line in (
         "No pixel of these classes was found in the test images: road.",
         "Not tested, as the test images do not show them: sky.",

@@ -178,8 +178,11 @@ def _begun_with(run: RunFacts) -> str:
 def _input(network: Mapping[str, Any], reading: Any) -> str:
     bands = network.get("bands", 3)
     images = "RGB images" if bands == 3 else f"images of {plain(bands)} bands"
-    chosen = reading.get("bands") if isinstance(reading, Mapping) else None
-    return f"{images} in [0, 1]" + (f"; bands of the files: {plain(listed(chosen))}" if chosen else "")
+    if not isinstance(reading, Mapping):
+        return f"{images} in [0, 1]"
+    bands, low, high = (plain(listed(reading.get(key))) for key in ("bands", "low", "high"))
+    kind = plain(text_of(reading.get("dtype")))
+    return f"{images} in [0, 1], made of the bands {bands} of {kind} files: {low} becomes 0, {high} becomes 1"
 
 
 def _inference(inference: Any) -> str:
