@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import segadapt
+from segadapt.core.files import file_digest
 from segadapt.errors import RequestError, RunError
 from segadapt.evaluation import export
 from segadapt.evaluation.export import export_onnx
@@ -135,7 +139,9 @@ def test_missing_libraries_and_bad_sizes(tmp_path: Path, monkeypatch: pytest.Mon
         export_onnx(TinySegmenter(3), tmp_path / "m.onnx", 8, 8)
 
 
-def test_the_file_says_what_it_needs(tmp_path: Path) -> None:
+def test_the_file_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import onnxruntime
 
     space = LabelSpace("own", ("sky", "a, b", "Straße"), distinct_colors(3), ids=(7, None, 300))
@@ -156,6 +162,12 @@ def test_the_file_says_what_it_needs(tmp_path: Path) -> None:
     assert about["provenance"] == provenance
     assert about["version"] == segadapt.__version__
     assert made.input == entries["input"]
+    card = (tmp_path / "m_onnx_card.md").read_text()
+    assert file_digest(tmp_path / "m.onnx") in card
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save("image.png")
+    exec(re.findall(r"^```python\n(.*?)^```", card, re.M | re.S)[0], {})
+    assert set(ast.literal_eval(capsys.readouterr().out)) <= set(space.names)
     assert "working size (height x width): 24 x 40" in made.input
     fixed = json.loads(onnx_metadata(loaded, InferenceConfig(), (16, 32))["segadapt"])["input"]
     assert (fixed["size"]["height"], fixed["size"]["width"], fixed["any_size"]) == (16, 32, False)

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segadapt.cli import main
+from segadapt.core.files import file_digest
 from segadapt.errors import RequestError
 from segadapt.evaluation.predict import predict_array
 from segadapt.labels import CITYSCAPES, NTHU, SYNTHIA, LabelSpace, distinct_colors
@@ -313,6 +314,9 @@ def test_from_a_checkpoint_to_predictions(
     stored = load_model(model)
     assert_holds(stored, single)
     assert stored.provenance["imported"]["file"] == "gta5.pth"
+    card = (model.parent / "gta5_card.md").read_text()
+    assert "a published checkpoint of adaptsegnet, imported from gta5.pth" in card
+    assert file_digest(model) in card
 
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()

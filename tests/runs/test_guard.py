@@ -78,6 +78,7 @@ def test_a_run_is_judged_and_keeps_both_models(run: Path) -> None:
     found = (read_json(run / "results.json") or {})["guard"]
     assert found["verdict"] in WORDS
     assert (found["source"], found["adapted"], set(found["stages"])) == ("source", "adapt", {"source", "adapt"})
+    assert all(WORDS[found["verdict"]] in card.read_text() for card in run.glob("stages/*/model_card.md"))
     assert found["recommended"] == ("adapt" if found["verdict"] == "helped" else "source")
     assert found["line"].startswith(WORDS[found["verdict"]])
     assert all((run / "stages" / name / "model.safetensors").is_file() for name in ("source", "adapt"))

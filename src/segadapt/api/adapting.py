@@ -193,6 +193,7 @@ def _executed(run: Run, stage: str | None) -> RunResult:
             return RunResult.of(read_results(run.out) or results, run.out, page if page.exists() else None)
         if run.runtime.main:
             results = _judged(run, results)
+            run.write_cards()
             report = write_report(run.out)
         return RunResult.of(results, run.out, report)
     finally:

@@ -35,6 +35,7 @@ from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
+from segadapt.runs.model_card import write_exported_card
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
 from segadapt.runs.spaces import in_space
@@ -247,7 +248,7 @@ def export(
     """Export a model to ONNX and compare it with torch; see :func:`segadapt.evaluation.export.export_onnx`.
 
     The file says what it needs: classes, colours, input range, working size, see
-    :func:`segadapt.evaluation.onnx_metadata.onnx_metadata`.
+    :func:`segadapt.evaluation.onnx_metadata.onnx_metadata`. A model card is written beside it.
 
     Args:
         model: a loaded model, or the path of one.
@@ -266,7 +267,9 @@ def export(
     high = height if height is not None else usual[0] or 512
     wide = width if width is not None else usual[1] or 1024
     metadata = onnx_metadata(loaded, config, None if dynamic else (high, wide))
-    return export_onnx(loaded.model, Path(out), high, wide, dynamic, config, metadata)
+    made = export_onnx(loaded.model, Path(out), high, wide, dynamic, config, metadata)
+    write_exported_card(loaded, made)
+    return made
 
 
 # ---- parts ----

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segadapt.bench.pages import grid
+from segadapt.core.markdown import grid
 from segadapt.evaluation.criteria import CRITERIA
 from segadapt.runs.guard import Verdict, verdict_of
 

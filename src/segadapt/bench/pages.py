@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from segadapt.core.markdown import grid
+
 Row = Mapping[str, Any]
 
 RULE_OF_SIGNS = (
@@ -84,14 +86,6 @@ def sign_of(effects: Iterable[float]) -> str:
 
 
 # ---- parts of the page ----
-
-
-def grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Write a table in Markdown."""
-    cells = [head, ["---"] * len(head), *lines]
-    return "\n".join(
-        "|" + "|".join(line) + "|" if line[0] == "---" else "| " + " | ".join(line) + " |" for line in cells
-    )
 
 
 def _number(value: float | None, digits: str = ".1f") -> str:

@@ -18,6 +18,7 @@ from segadapt.cli import (
     adapting,
     benching,
     breaking,
+    carding,
     converting,
     importing,
     inspecting,
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "suggest": suggesting.suggest,
     "report": using.report,
     "export": using.export,
+    "card": carding.card,
     "rank": ranking.rank,
     "import": importing.import_,
     "methods": looking.methods,
@@ -125,6 +127,8 @@ def _complain(message: str) -> None:
 
 def main() -> None:
     """Run the command and exit with its status."""
+    if "_SEGADAPT_COMPLETE" in os.environ:
+        os.environ["COLUMNS"] = "1000"  # a help text in two lines would be two words to a shell
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is one line, not torch's stack of calls
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets escapes instead of an exception

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segadapt.cli import completing
 from segadapt.cli.common import (
     Bands,
     Budget,
@@ -40,9 +41,16 @@ DEMO_IMAGES = 240 + 160 + 50
 """Images that the demo renders: source, target and test."""
 
 Recipe = Annotated[
-    str | None, typer.Argument(help="A recipe, e.g. toy/cbst, or a YAML file; or leave it out and give two folders.")
+    str | None,
+    typer.Argument(
+        help="A recipe, e.g. toy/cbst, or a YAML file; or leave it out and give two folders.",
+        autocompletion=completing.recipes,
+    ),
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, e.g. adapt.rounds=2 seed=1.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings to change, e.g. adapt.rounds=2 seed=1.", autocompletion=completing.settings),
+]
 SourceImages = Annotated[Path | None, typer.Option(help="Folder of labelled images.")]
 SourceLabels = Annotated[
     Path | None, typer.Option(help="Folder of their masks (index or colour), or annotations (docs/folders.md).")
@@ -64,20 +72,27 @@ TestLabels = Annotated[Path | None, typer.Option(help="Masks of the test images.
 GivenModel = Annotated[
     Path | None,
     typer.Option(
-        "--model", help="Model file or run to start from; then source images are not needed (docs/no_source.md)."
+        "--model",
+        help="Model file or run to start from; then source images are not needed (docs/no_source.md).",
+        autocompletion=completing.runs,
     ),
 ]
 MethodName = Annotated[
     str | None,
     typer.Option(
-        "--method", help="Method for two folders: NAME of a recipe folders/NAME; chosen if left out, best with --model."
+        "--method",
+        help="Method for two folders: NAME of a recipe folders/NAME; chosen if left out, best with --model.",
+        autocompletion=completing.folder_methods,
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Stage = Annotated[str | None, typer.Option(help="Run this stage alone.")]
 Reuse = Annotated[
     list[Path] | None,
-    typer.Option(help="Runs to take finished stages over from, where settings, seed and training data are equal."),
+    typer.Option(
+        help="Runs to take finished stages over from, where settings, seed and training data are equal.",
+        autocompletion=completing.runs,
+    ),
 ]
 
 
@@ -218,7 +233,9 @@ def _show(result: RunResult, json: bool) -> None:
 
 
 def resume(
-    run: Annotated[Path, typer.Argument(help="Folder of an interrupted or finished run.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of an interrupted or finished run.", autocompletion=completing.runs)
+    ],
     source_images: SourceImages = None,
     source_labels: SourceLabels = None,
     target_images: TargetImages = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segadapt.cli import completing
 from segadapt.cli.common import (
     Accelerator,
     Json,
@@ -58,7 +59,10 @@ def thresholds(
 
 
 def step(
-    method: Annotated[str, typer.Argument(help="A method, e.g. proda; none with --all or --task.")] = "",
+    method: Annotated[
+        str,
+        typer.Argument(help="A method, e.g. proda; none with --all or --task.", autocompletion=completing.methods),
+    ] = "",
     all_methods: Annotated[bool, typer.Option("--all", help="All methods in one table.")] = False,
     task: Annotated[str, typer.Option(help="Recipes of this task instead, at their networks and sizes.")] = "",
     recipes: Annotated[str, typer.Option(help="Which of its recipes, comma-separated; all if empty.")] = "",
@@ -260,7 +264,7 @@ def numbers_of(numbers: str, option: str = "--seeds") -> list[int]:
 
 
 def table(
-    task: Annotated[str, typer.Argument(help="A task, e.g. camvid_day_dusk.")],
+    task: Annotated[str, typer.Argument(help="A task, e.g. camvid_day_dusk.", autocompletion=completing.tasks)],
     methods: Annotated[str, typer.Option(help="Recipes of the task, comma-separated; all of them if empty.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated.")] = "0,1,2",
     overrides: Annotated[

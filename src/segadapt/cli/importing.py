@@ -43,6 +43,7 @@ def import_(
     """Turn a published checkpoint into a model file."""
     from segadapt.models.importing import import_checkpoint
     from segadapt.models.store import save_model
+    from segadapt.runs.model_card import write_card
 
     if out.suffix != ".safetensors":
         raise RequestError(f"--out '{out}' is not the name of a model file; end it in .safetensors")
@@ -50,6 +51,7 @@ def import_(
         raise RequestError(f"--out '{out}' is the checkpoint itself; give the model another name")
     loaded = import_checkpoint(checkpoint, layout=layout or None, space=_space(space), teacher=teacher)
     save_model(out, loaded.model, loaded.space, loaded.provenance)
+    write_card(out)
     origin = loaded.provenance["imported"]
     summary = {
         "out": str(out),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segadapt.cli import completing
 from segadapt.cli.common import Json, Plugins, console, print_json, print_rows
 
 PUBLISHED_TASKS = ("gta5_cityscapes", "toy")
@@ -94,7 +95,10 @@ def _say(text: str, first: str = "", indent: int = 2, style: str | None = None) 
 
 
 def settings(
-    method: Annotated[str, typer.Argument(help="A method, e.g. proda; or run, data, model, inference.")],
+    method: Annotated[
+        str,
+        typer.Argument(help="A method, e.g. proda; or run, data, model, inference.", autocompletion=completing.groups),
+    ],
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:

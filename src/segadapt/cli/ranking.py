@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from segadapt.cli import completing
 from segadapt.cli.common import Accelerator, Json, Roots, console, out_file, print_json, print_rows
 
 SHOWN = ("steady", "mirrored", "light", "recoloured", "ensemble")
@@ -14,7 +15,10 @@ SHOWN = ("steady", "mirrored", "light", "recoloured", "ensemble")
 
 
 def rank(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs with the same classes and target images.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs with the same classes and target images.", autocompletion=completing.runs),
+    ],
     images: Annotated[
         Path | None, typer.Option(help="Folder of images to compare on; the target images of the runs if left out.")
     ] = None,

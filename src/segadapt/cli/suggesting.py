@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from segadapt.cli import completing
 from segadapt.cli.common import Accelerator, Json, Pair, Quiet, console, out_file, print_json, print_rows
 
 
 def suggest(
-    model: Annotated[Path, typer.Option(help="A model file (model.safetensors), or the folder of a run.")],
+    model: Annotated[
+        Path,
+        typer.Option(help="A model file (model.safetensors), or the folder of a run.", autocompletion=completing.runs),
+    ],
     images: Annotated[Path, typer.Option(help="Folder of the target images.")],
     count: Annotated[int, typer.Option(min=1, help="Number of images to suggest.")] = 5,
     labelled: Annotated[

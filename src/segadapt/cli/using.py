@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segadapt.cli import completing
 from segadapt.cli.common import (
     Accelerator,
     Classes,
@@ -49,7 +50,10 @@ if TYPE_CHECKING:
     from segadapt.models.inference import InferenceConfig
     from segadapt.models.store import LoadedModel
 
-Model = Annotated[Path, typer.Argument(help="A model file (model.safetensors), or the folder of a run.")]
+Model = Annotated[
+    Path,
+    typer.Argument(help="A model file (model.safetensors), or the folder of a run.", autocompletion=completing.runs),
+]
 Scales = Annotated[str, typer.Option(help="Test scales, comma-separated, e.g. 0.5,0.75,1.0; empty: the model's own.")]
 Flip = Annotated[bool | None, typer.Option(help="Average with the mirrored image; left out: as the model does.")]
 Window = Annotated[str, typer.Option(help="Sliding window HEIGHTxWIDTH; empty: as the model does.")]
@@ -279,7 +283,7 @@ def predict(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=completing.runs)],
     out: Annotated[
         Path | None, typer.Option(help="The HTML file; report.html in the run's folder if left out.", callback=out_file)
     ] = None,

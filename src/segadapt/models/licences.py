@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from segadapt.models.build import ModelConfig
 
+_SAID = re.compile(r"weights \S+ of timm: licence (?!not stated)(\S+)")
 _OF_TIMM = ("foundation", "timm", "daformer")
 
 
@@ -28,3 +31,13 @@ def weights_in_words(model: ModelConfig) -> str:
     if model.weights == "imagenet":
         return f"weights {encoder}{tag} of timm: licence {licence}"
     return f"weights of the file '{model.weights}'; those of {encoder}{tag} of timm have the licence {licence}"
+
+
+def licence_in(words: str) -> str | None:
+    """Return the licence of a line of :func:`weights_in_words`; None where it is not known, as of a file.
+
+    >>> licence_in("weights vit_small_patch14_dinov2.lvd142m of timm: licence apache-2.0")
+    'apache-2.0'
+    """
+    found = _SAID.fullmatch(words)
+    return found.group(1) if found else None

@@ -16,7 +16,7 @@ from segadapt.core.files import replacing
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
 from segadapt.models.build import build_segmenter, require_rebuildable
-from segadapt.models.metadata import checked_metadata, described_network, parsed, require_plain
+from segadapt.models.metadata import Metadata, checked_metadata, described_network, parsed, require_plain
 from segadapt.models.prototype_net import PrototypeNet
 from segadapt.models.sealing import require_whole, save_sealed
 from segadapt.models.segmenter import Segmenter
@@ -35,11 +35,13 @@ class LoadedModel:
         model: the network, in evaluation mode.
         space: the classes that it predicts.
         provenance: its origin as plain JSON values: run, stage, settings, versions.
+        file: the file; None for a model that was put together otherwise.
     """
 
     model: Segmenter
     space: LabelSpace
     provenance: dict[str, Any]
+    file: Path | None = None
 
     @property
     def inference(self) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> LoadedModel:
             f"{str(problem).splitlines()[-1].strip()}; the module or package that it was trained with is needed"
         ) from problem
     require_whole(path, tensors, metadata)
-    return LoadedModel(model.to(device).eval(), told.space, told.provenance)
+    return LoadedModel(model.to(device).eval(), told.space, told.provenance, path)
 
 
 def save_prototypes(path: Path, view: PrototypeNet) -> None:
@@ -172,7 +174,13 @@ def stored_space(path: Path) -> LabelSpace | None:
 
 
 def model_head(path: Path) -> tuple[LabelSpace, dict[str, Any]] | None:
-    """Return classes and provenance of a model file from its head, without its weights; None for any other file.
+    """Return classes and provenance of a model file, see :func:`read_head`; None for any other file."""
+    head = read_head(path)
+    return None if head is None else (head.space, head.provenance)
+
+
+def read_head(path: Path) -> Metadata | None:
+    """Return what a model file says of itself, from its head, without its weights; None for any other file.
 
     Raises:
         RequestError: it is a model file, but its head is damaged.
@@ -184,10 +192,7 @@ def model_head(path: Path) -> tuple[LabelSpace, dict[str, Any]] | None:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError):
         return None
-    if metadata.get("format") != FORMAT:
-        return None
-    told = checked_metadata(metadata, f"'{path}'")
-    return told.space, told.provenance
+    return checked_metadata(metadata, f"'{path}'") if metadata.get("format") == FORMAT else None
 
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from segadapt.runs.config import DataConfig, DataSpec, RunConfig, build_config, folder_config, load_config
     from segadapt.runs.fingerprint import Fingerprints
     from segadapt.runs.labelling import label_images
+    from segadapt.runs.model_card import card_of, write_card
     from segadapt.runs.networks import Networks
     from segadapt.runs.opening import OpenedData, open_data
     from segadapt.runs.plan import plan_run
@@ -28,6 +29,7 @@ _MODULES = {
     "RunResult": "results",
     "StageResult": "results",
     "build_config": "config",
+    "card_of": "model_card",
     "find_model": "results",
     "folder_config": "config",
     "label_images": "labelling",
@@ -36,6 +38,7 @@ _MODULES = {
     "plan_run": "plan",
     "resumed": "run",
     "settings_of": "settings",
+    "write_card": "model_card",
 }
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "RunResult",
     "StageResult",
     "build_config",
+    "card_of",
     "find_model",
     "folder_config",
     "label_images",
@@ -57,6 +61,7 @@ __all__ = [
     "plan_run",
     "resumed",
     "settings_of",
+    "write_card",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that they report a misspelt name

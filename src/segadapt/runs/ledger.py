@@ -60,15 +60,15 @@ def _nearest(rows: Sequence[PublishedRow], config: RunConfig) -> tuple[Published
 
 def changes(config: RunConfig, row: PublishedRow) -> list[str]:
     """Return the names of the settings in which a run differs from the recipe of a row, but for :data:`ALIKE`."""
-    mine, theirs = (_flat(one) for one in (config, load_config(row.recipe, row.overrides)))
+    both = (config, load_config(row.recipe, row.overrides))
+    mine, theirs = (flat_settings(one.model_dump(mode="json")) for one in both)
     return sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
 
 
-def _flat(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that make the protocol by their whole names, stages by their own."""
-    raw = config.model_dump(mode="json")
-    stages = {stage["name"]: stage for stage in raw.pop("stages")}
-    whole = {**raw, **stages}
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that make the protocol by their whole names, stages by their own, of a configuration."""
+    stages = {stage["name"]: stage for stage in config["stages"]}
+    whole = {**{key: value for key, value in config.items() if key != "stages"}, **stages}
     return {key: value for key, value in _leaves(whole, "") if key not in ALIKE and not _alike(key)}
 
 

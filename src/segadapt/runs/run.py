@@ -4,7 +4,8 @@
     RUN/data.json          what was read of the data before training, and what was dubious about it
     RUN/results.json       scores of every finished stage
     RUN/log.jsonl, tensorboard/
-    RUN/stages/NAME/       model.safetensors, prototypes.safetensors, done.json, checkpoints/, round*/labels/
+    RUN/stages/NAME/       model.safetensors, model_card.md, prototypes.safetensors, done.json, checkpoints/,
+                           round*/labels/
     RUN/pictures/, report.html
 
 A finished stage is reused when nothing that decides its numbers has changed; an interrupted one resumes from its
@@ -38,6 +39,7 @@ from segadapt.runs.config import RunConfig, build_config
 from segadapt.runs.consent import Accept, look_at
 from segadapt.runs.fingerprint import differing_settings, fingerprints_of, require_unchanged, score_fingerprint
 from segadapt.runs.hold import Hold
+from segadapt.runs.model_card import write_cards
 from segadapt.runs.moved import Moved, require_there
 from segadapt.runs.networks import MODEL, Networks
 from segadapt.runs.opening import Given, OpenedData, open_data
@@ -227,6 +229,13 @@ class Run:
             self.record.say(f"  mIoU {done['row']['scores']['miou']:.1f}   ({done['row']['seconds']:.0f} s)")
         self.runtime.barrier()
         self._write_results()
+        self.write_cards([stage.name])
+
+    def write_cards(self, stages: Sequence[str] | None = None) -> None:
+        """Write the model cards of the finished stages, or of those named; where that fails, it is a warning."""
+        if self.hold.writes:
+            for problem in write_cards(self.out, stages or [stage.name for stage in self.config.stages]):
+                self.record.warn(problem)
 
     def _keep(self, folder: Path, done: dict[str, Any]) -> None:
         """Call a stage finished: done.json comes last, when all that it speaks of is on the disk."""
