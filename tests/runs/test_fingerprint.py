@@ -69,10 +69,11 @@ def test_a_source_model_serves_every_target(tmp_path: Path) -> None:
     """But for one that takes colours from the target, or learns labels of it."""
     raw = raw_config(tmp_path, "st")
     before = fingerprints(raw, tmp_path / "run")
-    raw["data"]["target"] |= {"limit": 4, "size": 24}
+    raw["data"]["target"]["limit"] = 4
     assert changed(before, fingerprints(raw, tmp_path / "run")) == ["adapt"]
-    raw["data"]["source"]["limit"] = 4
-    assert changed(before, fingerprints(raw, tmp_path / "run")) == ["source", "adapt"]
+    for part, setting in (("target", {"size": 24}), ("source", {"limit": 4})):
+        other = {**raw, "data": {**raw["data"], part: {**raw["data"][part], **setting}}}
+        assert changed(before, fingerprints(other, tmp_path / "run")) == ["source", "adapt"]
     for changes in (
         {"augmentation": {"crop": [32, 32], "colour_transfer": "lab"}},
         {"role": "adapted", "labelled_weight": 1.0},

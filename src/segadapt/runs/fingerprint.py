@@ -77,21 +77,18 @@ def fingerprints_of(config: RunConfig, opened: OpenedData, networks: Networks) -
 def data_fingerprint(opened: OpenedData, target: bool = True) -> str:
     """Return a short hash of the training data: names and contents of the files, wherever they lie.
 
-    Without ``target`` it is that of the source images alone, and of all that a model file of them says of classes: a
-    source model serves every target, city and fold.
+    Without ``target`` the images are those of the source alone: a model of them serves every target, city and fold for
+    which its file says the same of ids, size and how other images than 8-bit RGB are read.
     """
     data = opened.training
-    if not target and data.source is not None:
-        written, reader = opened.space.to_json(), reader_in(data.source)
-        return short_hash([written, short_hash(opened.contents["source"]), data.source_size, reader and reader.key])
     known = {"source": data.source, "target": data.target}
     parts = {part: dataset for part, dataset in known.items() if dataset is not None}
     readers = [reader_in(dataset) for dataset in parts.values()]
     return short_hash(
         [
-            opened.space.names,
+            opened.space.names if target else opened.space.to_json(),
             next(iter(parts.values())).name,
-            *(short_hash(opened.contents[part]) for part in parts),
+            *(short_hash(opened.contents[part]) for part in parts if target or part == "source"),
             data.source_size,
             data.target_size,
             *(reader and reader.key for reader in readers if any(readers)),
