@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
 from typing import Any
+
+from benchmarks.cells import cell, in_words
 
 TITLES = {"camvid_day_dusk": "day to dusk", "toy_camvid": "toy world to CamVid"}
 BEGIN, END = "<!-- begin few labels -->", "<!-- end few labels -->"
@@ -36,24 +37,20 @@ def section(measured: Mapping[str, Any]) -> str:
     ]
     for count in counts:
         found = [
-            [run["miou"] for run in runs if (run["task"], run["choice"], run["labels"]) == (task, choice, count)]
+            {
+                run["seed"]: run["miou"]
+                for run in runs
+                if (run["task"], run["choice"], run["labels"]) == (task, choice, count)
+            }
             for task, choice in columns
         ]
-        lines.append([str(count), *(_cell(scores, seeds) for scores in found)])
+        lines.append([str(count), *(cell(scores, seeds) for scores in found)])
     rows = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     several = f"seeds {', '.join(map(str, seeds))} (mean ± sample standard deviation)"
     return TEXT.format(
         rows=rows,
         seeds=several if len(seeds) > 1 else f"seed {seeds[0]} alone",
         steps=runs[0]["steps"],
-        machine=", ".join(f"{key} {value}" for key, value in measured["machine"].items()),
+        machine=in_words(measured["machine"]),
         note=f" {measured['note']}" if measured.get("note") else "",
     )
-
-
-def _cell(scores: Sequence[float], seeds: Sequence[int]) -> str:
-    """Return mean and spread, and the number of runs where it is not that of all seeds."""
-    if not scores:
-        return "-"
-    few = "" if len(scores) == len(seeds) else f" ({len(scores)} run{'s' * (len(scores) > 1)})"
-    return (f"{mean(scores):.1f} ± {stdev(scores):.1f}" if len(scores) > 1 else f"{scores[0]:.1f}") + few

@@ -3,33 +3,29 @@
     python -m benchmarks.no_source --source runs/study --out runs/no_source --root camvid=FOLDER
 
 Every run starts from the source model of its seed in a study (``segadapt bench study``), 400 steps by the rules of
-short runs. Runs that are finished in ``--out`` are not run again. Writes benchmarks/measured/no_source.json, and the
-section of docs/no_source.md, after every run.
+short runs. Runs that are finished in ``--out`` are not run again. Writes benchmarks/measured/no_source.json after every
+run, of which ``make tables`` makes a section of docs/no_source.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from segadapt.core.files import read_json, write_json, write_text
+from benchmarks.no_source_table import METHODS
+from segadapt.core.files import read_json, write_json
 from segadapt.engine.runtime import machine
 from segadapt.runs.config import load_config
 from segadapt.runs.run import Run
 
-ROOT = Path(__file__).parents[1]
-MEASURED, PAGE = ROOT / "benchmarks/measured/no_source.json", ROOT / "docs/no_source.md"
-BEGIN, END = "<!-- begin no source -->\n", "<!-- end no source -->"
+MEASURED = Path(__file__).parent / "measured" / "no_source.json"
 TASK = "camvid_day_dusk"
-METHODS = {"cbst": "CBST", "mic": "MIC", "best": "best"}
 SETTINGS = ("adapt.augmentation.crop=[96,128]", "data.measure_labels=false")
 """What is not as in the recipe: crops of a quarter of the image."""
 STEPS = 400
-GIVEN = "the given model"
 
 
 def main() -> None:
@@ -48,7 +44,6 @@ def main() -> None:
                 adapt(method, source, seed, model, roots, options.out)
                 measured = {"machine": machine(), "steps": STEPS, "runs": results_in(options.out)}
                 write_json(MEASURED, measured)
-                write_text(PAGE, with_section(PAGE.read_text(), measured))
 
 
 def adapt(method: str, source: bool, seed: int, model: Path, roots: Mapping[str, str], out: Path) -> None:
@@ -76,47 +71,6 @@ def results_in(out: Path) -> list[dict[str, Any]]:
             seed = int(names[2].removeprefix("seed"))
             found.append({"method": names[0], "source": names[1] == "with", "seed": seed, **scores})
     return found
-
-
-def with_section(page: str, measured: Mapping[str, Any]) -> str:
-    """Return the page with the section of what was measured."""
-    before, rest = page.split(BEGIN)
-    kept = ", ".join(f"{key} {value}" for key, value in measured["machine"].items())
-    said = (
-        f"camvid, day to dusk: {measured['steps']} steps on crops of 96 x 128 pixels from the source model of each "
-        "seed, with and without the\n577 source images; mIoU in percent of the last checkpoint, mean and sample "
-        "standard deviation over three seeds."
-    )
-    made = f"Machine: {kept}. `python -m benchmarks.no_source` makes these numbers."
-    section = f"## Measured\n\n{said}\n\n{table(measured)}\n\n{made}\n"
-    return f"{before}{BEGIN}{section}{END}{rest.partition(END)[2]}"
-
-
-def table(measured: Mapping[str, Any]) -> str:
-    """Return the table of the page: mIoU of the given model, and after adapting it with and without source."""
-    runs: Sequence[Mapping[str, Any]] = measured["runs"]
-    given = {run["seed"]: run["before"] for run in runs}
-    lines = ["| method | without source | with source |", "|---|---|---|", f"| {GIVEN} | {cell(given)} | |"]
-    for method, title in METHODS.items():
-        columns = [
-            {run["seed"]: run["after"] for run in runs if run["method"] == method and run["source"] is source}
-            for source in (False, True)
-        ]
-        lines.append(f"| {title} | {' | '.join(map(cell, columns))} |")
-    return "\n".join(lines)
-
-
-def cell(scores: Mapping[int, float]) -> str:
-    """Return the mean over seeds with the sample standard deviation, and the number of seeds where there are not three.
-
-    >>> cell({0: 38.0, 1: 40.0, 2: 39.0}), cell({1: 40.0}), cell({})
-    ('39.0 ± 1.0', '40.0 (seed 1)', 'not measured')
-    """
-    if not scores:
-        return "not measured"
-    several = f" ± {stdev(scores.values()):.1f}" if len(scores) > 1 else ""
-    seeds = f" (seed{'s' * (len(scores) > 1)} {', '.join(map(str, sorted(scores)))})" if len(scores) < 3 else ""
-    return f"{mean(scores.values()):.1f}{several}{seeds}"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import label_curve, ledger_page, reliability
+from benchmarks import label_curve, ledger_page, no_source_table, reliability
 from benchmarks.chart import chart, effects, results
 from benchmarks.criteria_chart import changes, correlations
 from benchmarks.settings import settings_blocks
@@ -61,11 +61,12 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
         if begin(task) in made[readme]:
             body = f"{picture}({figure})\n\n{summary(table)}"
             made[readme] = with_block(made[readme], readme.name, task, body)
-    measured, page = root / "benchmarks/measured/few_labels.json", root / "docs/few_labels.md"
-    if measured.is_file():
-        body = label_curve.section(json.loads(measured.read_text(encoding="utf-8")))
-        text = page.read_text(encoding="utf-8")
-        made[page] = between(text, page.name, label_curve.BEGIN, label_curve.END, body)
+    for name, written in (("few_labels", label_curve), ("no_source", no_source_table)):
+        measured, page = root / f"benchmarks/measured/{name}.json", root / f"docs/{name}.md"
+        if measured.is_file():
+            body = written.section(json.loads(measured.read_text(encoding="utf-8")))
+            text = page.read_text(encoding="utf-8")
+            made[page] = between(text, page.name, written.BEGIN, written.END, body)
     made |= step_page(root)
     made |= criteria_page(root)
     made |= reliability_page(root)

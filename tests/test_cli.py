@@ -32,7 +32,9 @@ FAST = [
 ]
 
 
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of one command."""
     monkeypatch.setattr("sys.argv", ["segadapt", *map(str, arguments)])
     capsys.readouterr()

@@ -23,7 +23,7 @@ from tests.evaluation.tiny import GreyLevels
 from tests.tiny import write_folder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TINY = ["model.name=timm:resnet10t", "model.weights=null", "model.arguments={width: 16}", "accelerator=cpu"]
+TINY = ["model.name=timm:test_resnet", "model.weights=null", "model.arguments={width: 16}", "accelerator=cpu"]
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +73,8 @@ def test_dacs_in_plain_pytorch(
 def test_a_method_of_ones_own_survives_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folders: list[str]
 ) -> None:
-    stages = "{steps: 100, epochs: null, checkpoint_every: 7, augmentation: {crop: [32, 32]}}"
-    short = [f"source={stages.replace('100', '4')}", f"adapt={stages}"]
+    stages = "{steps: 60, epochs: null, checkpoint_every: 7, augmentation: {crop: [32, 32]}}"
+    short = [f"source={stages.replace('60', '4')}", f"adapt={stages}"]
     assert run(monkeypatch, "own_method.py", *folders, "--out", str(tmp_path / "run"), *TINY, *short) == 0
     said = capsys.readouterr().out
     assert "killed: exit status -9" in said

@@ -26,7 +26,17 @@ ONLINE: dict[str, dict[str, Any]] = {
     "mpcl": {"feature_classes": "all", "mpcl": {"channels": 8, "bank": 200, "start": 20, "warmup": 0}},
 }
 """Methods that begin with the network's initial weights, and what the classes of this world need."""
-TWICE = {"name": "hrda:timm:resnet10t", "weights": None, "arguments": {"base": {"width": 16}}}
+ENCODER = "timm:resnet10t"
+LIGHT_ENCODER = "timm:test_resnet"
+"""A thirteenth of the weights, a quarter of the time of a step; enough for the rectangles of this world."""
+
+
+def twice(encoder: str = ENCODER) -> dict[str, Any]:
+    """The network of two resolutions around the one of this world."""
+    return {"name": f"hrda:{encoder}", "weights": None, "arguments": {"base": {"width": 16}}}
+
+
+TWICE = twice()
 
 
 def scene(seed: int, classes: int, height: int, width: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +87,7 @@ def raw_config(
     classes: int = 3,
     size: tuple[int, int] = (40, 56),
     test: bool = True,
+    encoder: str = ENCODER,
     **adapt: Any,
 ) -> dict[str, Any]:
     """Settings of a run of a few seconds between two freshly written folders."""
@@ -119,7 +130,7 @@ def raw_config(
         "title": f"tiny/{method}",
         "seed": 1,
         "accelerator": "cpu",
-        "model": TWICE if method == "hrda" else {"name": "timm:resnet10t", "weights": None, "arguments": {"width": 16}},
+        "model": twice(encoder) if method == "hrda" else {"name": encoder, "weights": None, "arguments": {"width": 16}},
         "data": data,
         "stages": stages,
     }

@@ -28,7 +28,7 @@ def test_scores_of_finished_runs_become_a_table(tmp_path: Path) -> None:
         "| labelled images | day to dusk, random | day to dusk, suggested |",
         "| --- | --- | --- |",
         "| 0 | 41.0 ± 1.4 | - |",
-        "| 20 | - | 44.1 (1 run) |",
+        "| 20 | - | 44.1 (seed 0) |",
     ]
     assert "seeds 0, 1" in lines[7]
     assert "Machine: cpu this." in " ".join(lines)

@@ -54,5 +54,5 @@ def test_keys_are_in_order_and_what_cannot_be_read_is_named(tmp_path: Path) -> N
     assert content_keys(paths, threads=3) == [content_key(path) for path in paths]
     with pytest.raises(RequestError, match=r"'.*missing' cannot be read: No such file"):
         content_keys([*paths, tmp_path / "missing"])
-    with pytest.raises(RequestError, match="is not a file that can be read"):
+    with pytest.raises(RequestError, match=r"cannot be read: it is a folder"):
         content_key(tmp_path)

@@ -25,6 +25,9 @@ class Member:
     def processes(self) -> int:
         return len(self.table)
 
+    def share(self, count: int) -> range:
+        return range(self.rank, count, self.processes)
+
     def gather(self, words: Sequence[Any]) -> list[Any]:
         self.table[self.rank] = list(words)
         self.barrier.wait(20)

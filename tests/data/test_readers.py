@@ -415,25 +415,6 @@ def test_idd_lite_names_repeat_in_its_folders(tmp_path: Path) -> None:
         open_dataset("idd_lite", tmp_path, "test")
 
 
-def test_nthu_folds_share_the_labelled_images_of_a_city(tmp_path: Path) -> None:
-    """Each image is tested once, and never among those that its model was adapted to."""
-    for number in range(20):
-        save(tmp_path / "Images" / "Test" / f"{number:02d}.png", picture(1, 1))
-        save(tmp_path / "Labels" / "Test" / f"{number:02d}_eval.png", np.full((1, 1), 7, np.uint8))
-    tested: list[str] = []
-    for fold in range(1, 11):
-        test = [item.id for item in open_dataset("nthu", tmp_path, "test", fold=fold).items]
-        adapt = [item.id for item in open_dataset("nthu", tmp_path, "adapt", labelled=False, fold=fold).items]
-        assert len(test) == 2
-        assert sorted([*test, *adapt]) == [f"{number:02d}" for number in range(20)]
-        tested += test
-    assert len(set(tested)) == 20
-    with pytest.raises(RequestError, match=r"nthu: fold is 0; give 1 to 10"):
-        open_dataset("nthu", tmp_path, "adapt", labelled=False)
-    with pytest.raises(RequestError, match=r"nthu: fold is 11; give 1 to 10"):
-        open_dataset("nthu", tmp_path, "test", fold=11)
-
-
 def test_loveda_scenes(tmp_path: Path) -> None:
     write_loveda(tmp_path)
     dataset = open_dataset("loveda", tmp_path, "train")

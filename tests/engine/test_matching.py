@@ -27,7 +27,7 @@ from segadapt.runs.run import Run, resumed
 from tests.engine.test_loop import loop
 from tests.methods.small import samples
 from tests.runs.test_run import ROOT, Crash, assert_same, weights
-from tests.tiny import raw_config
+from tests.tiny import LIGHT_ENCODER, raw_config
 
 
 class Fed:
@@ -152,7 +152,7 @@ def test_what_does_not_move_keeps_its_rate() -> None:
 
 def tiny(folder: Path, method: str, **adapt: Any) -> dict[str, Any]:
     """Settings of a run all of whose optimisers are matched."""
-    raw = raw_config(folder, method, **adapt)
+    raw = raw_config(folder, method, encoder=LIGHT_ENCODER, **adapt)
     for stage in raw["stages"].values():
         stage["optimiser"] = {"name": "matched", "lr": 1e-3}
     return raw

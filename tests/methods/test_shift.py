@@ -9,7 +9,7 @@ import pytest
 from segadapt.methods.registry import METHODS
 from segadapt.runs.config import build_config
 from segadapt.runs.run import Run
-from tests.tiny import ONLINE, raw_config, write_folder
+from tests.tiny import LIGHT_ENCODER, ONLINE, raw_config, write_folder
 
 ADAPTING = [name for name in METHODS if name not in ("source_only", "oracle", "given")]
 CLASSES, SIZE = 4, (48, 64)
@@ -28,7 +28,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("method", ADAPTING)
 def test_beats_source_only(environment: Path, method: str) -> None:
-    raw = raw_config(environment, method, classes=CLASSES, size=SIZE)
+    raw = raw_config(environment, method, classes=CLASSES, size=SIZE, encoder=LIGHT_ENCODER)
     raw["stages"]["source"].update(
         **TRAINING, steps=120, norm="train", optimiser={"name": "adamw", "lr": 3e-3, "weight_decay": 0.01}
     )
@@ -44,7 +44,9 @@ def test_beats_source_only(environment: Path, method: str) -> None:
         )
     if method == "best":
         raw["stages"]["adapt"]["source_share"] = 0.2  # of so few steps from the network's initial weights
-    results = Run.open(build_config(raw, "shift"), environment / method, quiet=True, reuse=(environment,)).execute()
+    results = Run.open(build_config(raw, "shift"), environment / method, quiet=True, reuse=(environment,)).execute(
+        pictures=False
+    )
     source, adapted = (row["scores"]["miou"] for row in results["rows"])
     assert source > 60
     assert adapted > source + 2

@@ -35,6 +35,7 @@ from segadapt.runs.run import Run
 from tests.golden_vectors import FOLDER
 from tests.models.golden import GoldenModel, golden_model
 from tests.models.imported import assert_holds, saved
+from tests.test_cli import call
 from tests.tiny import raw_config
 
 State = dict[str, Tensor]
@@ -279,18 +280,6 @@ def test_truncated_and_missing_files_are_refused(single: State, tmp_path: Path) 
 
 
 # ---- the command ----
-
-
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["segadapt", *map(str, arguments)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    code = ended.value.code
-    return (code if isinstance(code, int) else 0 if code is None else 1), out, err
 
 
 def test_from_a_checkpoint_to_predictions(

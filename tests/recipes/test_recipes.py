@@ -365,12 +365,14 @@ def test_cross_city_trains_nineteen_classes_and_scores_thirteen(city: str) -> No
     data = load_config(f"cityscapes_nthu_{city.lower()}/cbst_resnet38").data
     assert data.test is not None
     assert data.space == "cityscapes19"
-    assert data.target.options == data.test.options == {"city": city, "fold": 1}
-    assert (data.target.split, data.test.split, data.target.limit) == ("adapt", "test", None)
+    assert data.target.options == data.test.options == {"city": city}
+    assert (data.target.split, data.test.split, data.target.limit) == ("test", "test", None)
+    assert data.fold == "1/10"
     left = [name for name in CITYSCAPES.names if name not in data.merge_predictions]
     assert sorted(left) == sorted(NTHU_CLASSES.names)
     thirteen = load_config(f"cityscapes_nthu_{city.lower()}/adaptseg").data
     assert (thirteen.space, thirteen.merge_predictions, thirteen.target.split) == ("nthu13", {}, "train")
+    assert thirteen.fold is None
 
 
 @pytest.mark.parametrize("task", ["loveda_urban_rural", "loveda_rural_urban"])

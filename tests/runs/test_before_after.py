@@ -13,7 +13,8 @@ from segadapt.data.folder import open_folder
 from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.models.build import build_segmenter
 from segadapt.models.store import save_model
-from segadapt.runs.before_after import Change, change_of, compare, warnings_of
+from segadapt.runs.before_after import Change, change_of, warnings_of
+from segadapt.runs.judging import judged
 from tests.tiny import write_folder
 
 NAMES = ("ground", "box", "disc")
@@ -56,12 +57,11 @@ def test_models_of_a_run_are_compared(tmp_path: Path) -> None:
             list(model.parameters())[-1].zero_()[winner] = 1000.0  # the bias of the classifier
         save_model(tmp_path / "stages" / stage / "model.safetensors", model, space, {})
     rows = [{"stage": "source", "role": "source"}, {"stage": "adapt", "role": "adapted"}]
-    compared = compare(tmp_path, {"rows": rows}, open_folder(tmp_path / "target" / "images"), "cpu")
-    assert compared is not None
-    results, warnings = compared
+    target = open_folder(tmp_path / "target" / "images")
+    results, warnings = judged(tmp_path, {"rows": rows}, target, None, "cpu", guarded=False)
     assert results["change"]["before"] == [1.0, 0.0, 0.0]
     assert results["change"]["after"] == [0.0, 0.0, 1.0]
     assert len(warnings) == 2
     assert read_json(tmp_path / "results.json") == results
     assert results["change"]["images"] == 3
-    assert compare(tmp_path, {"rows": rows[:1]}, open_folder(tmp_path / "target" / "images"), "cpu") is None
+    assert judged(tmp_path, {"rows": rows[:1]}, target, None, "cpu", guarded=True) == ({"rows": rows[:1]}, [])

@@ -65,6 +65,27 @@ def test_a_stage_holds_the_one_that_it_names(tmp_path: Path) -> None:
     assert changed(before, fingerprints(raw, tmp_path / "run")) == ["source", "adapt", "last", "taught"]
 
 
+def test_a_source_model_serves_every_target(tmp_path: Path) -> None:
+    """But for one that takes colours from the target, or learns labels of it."""
+    raw = raw_config(tmp_path, "st")
+    before = fingerprints(raw, tmp_path / "run")
+    raw["data"]["target"]["limit"] = 4
+    assert changed(before, fingerprints(raw, tmp_path / "run")) == ["adapt"]
+    for part, setting in (("target", {"size": 24}), ("source", {"limit": 4})):
+        other = {**raw, "data": {**raw["data"], part: {**raw["data"][part], **setting}}}
+        assert changed(before, fingerprints(other, tmp_path / "run")) == ["source", "adapt"]
+    for changes in (
+        {"augmentation": {"crop": [32, 32], "colour_transfer": "lab"}},
+        {"role": "adapted", "labelled_weight": 1.0},
+    ):
+        raw = raw_config(tmp_path, "source_only")
+        raw["data"] |= {"target": dict(raw["data"]["test"]), "oracle": dict(raw["data"]["test"]), "labelled": {}}
+        raw["stages"]["source"] |= changes
+        first = fingerprints(raw, tmp_path / "run")
+        raw["data"]["target"]["limit"] = 2
+        assert changed(first, fingerprints(raw, tmp_path / "run")) == ["source"]
+
+
 def test_the_labels_of_an_oracle(tmp_path: Path) -> None:
     raw = raw_config(tmp_path, "st")
     raw["data"]["oracle"] = dict(raw["data"]["test"])

@@ -22,7 +22,8 @@ from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.models.store import load_model, save_model
 from segadapt.report import write_report
 from segadapt.runs.config import build_config
-from segadapt.runs.guard import THRESHOLDS, WORDS, guard, verdict_of
+from segadapt.runs.guard import THRESHOLDS, WORDS, verdict_of
+from segadapt.runs.judging import judged
 from segadapt.runs.ranking import data_of
 from segadapt.runs.results import find_model
 from segadapt.runs.run import Run
@@ -47,9 +48,8 @@ def judged_again(run: Path) -> dict[str, Any]:
     """Judge a run whose models changed."""
     results = {key: value for key, value in (read_json(run / "results.json") or {}).items() if key != "guard"}
     data = data_of(run)
-    made = guard(run, results, data.target, data.source, "cpu")
-    assert made is not None
-    return {**made[0]["guard"], "warnings": made[1]}
+    made, warnings = judged(run, results, data.target, data.source, "cpu", guarded=True)
+    return {**made["guard"], "warnings": warnings}
 
 
 # ---- the verdict ----
@@ -95,7 +95,7 @@ def test_a_ruined_model_is_not_recommended(copy: Path) -> None:
     (file.parent / "done.json").unlink()  # which has the checksum of the one before
     found = judged_again(copy)
     assert (found["verdict"], found["recommended"]) == ("not helped", "source")
-    assert str(file) in found["warnings"][0]
+    assert str(file) in found["warnings"][-1]
     assert segadapt.load(copy).provenance["stage"] == "source"
     assert segadapt.load(copy, stage="adapt").provenance["stage"] == "adapt"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,20 @@ import cv2
 import numpy as np
 import pytest
 
+from segadapt.data.folder import open_folder
 from segadapt.data.memory import in_memory
 from segadapt.data.readers import open_dataset
 from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import CAMVID, CITYSCAPES, IGNORE, NTHU, SYNTHIA, LabelSpace
-from segadapt.runs.config import DataConfig, DataSpec, load_config
+from segadapt.runs.config import DataConfig, DataSpec, build_config, load_config
 from segadapt.runs.fingerprint import labels_read, score_fingerprint
 from segadapt.runs.opening import open_data, open_spec
 from segadapt.runs.overview import read_parts
 from segadapt.runs.spaces import in_space
 from tests.data.test_readers import ALL_IDS, write_camvid_index, write_cityscapes, write_gta5
 from tests.data.writing import picture, save
-from tests.tiny import write_folder
+from tests.tiny import raw_config, write_folder
 
 # Cityscapes label id -> class of CamVid, typed from the groups of its 32 classes, not from the recipe
 CAMVID_CLASS = {
@@ -72,6 +74,15 @@ def test_a_city_is_opened_as_its_recipe_says(tmp_path: Path) -> None:
         save(tmp_path / "nthu" / "Tokyo" / "Images" / "Test" / f"{number}.png", picture(4, 9))
         save(tmp_path / "nthu" / "Tokyo" / "Labels" / "Test" / f"{number}_eval.png", ALL_IDS)
     where = {name: str(tmp_path / name) for name in ("cityscapes", "nthu")}
+    tested = set()
+    for fold in range(1, 11):
+        config = load_config("cityscapes_nthu_tokyo/cbst_resnet38", [f"data.fold={fold}/10"])
+        opened = open_data(config.data, where, tmp_path / "cache")
+        assert opened.test is not None
+        (name,) = [item.id for item in opened.test.items]
+        tested.add(name)
+        assert [item.id for item in opened.training.target.items] == [str(n) for n in range(10) if str(n) != name]
+    assert len(tested) == 10
     config = load_config("cityscapes_nthu_tokyo/cbst_resnet38")
     opened = open_data(config.data, where, tmp_path / "cache")
     assert opened.space.names == CITYSCAPES.names
@@ -254,3 +265,46 @@ def test_one_class_is_refused_wherever_data_become_a_run(tmp_path: Path) -> None
     merged = python.model_copy(update={"source": DataSpec(reader="python", merge={"rest": "crack"})})
     with pytest.raises(RequestError, match="of the classes crack, rest, its masks label 'crack' alone"):
         open_data(merged, {}, tmp_path, given)
+
+
+def test_labels_to_train_on_are_never_those_of_the_fold_that_is_tested(tmp_path: Path) -> None:
+    raw = raw_config(tmp_path, "dacs")
+    raw["data"].update(target=raw["data"]["test"], oracle=raw["data"]["test"], labelled={}, fold="2/3")
+    data = open_data(build_config(raw, "tiny").data, {}, None)
+    assert data.test is not None
+    assert [item.id for item in data.test.items] == ["001"]
+    assert data.training.labelled is not None
+    assert data.training.oracle is not None
+    for images in (data.training.target, data.training.labelled, data.training.oracle()):
+        assert [item.id for item in images.items] == ["000", "002"]
+
+
+@pytest.mark.parametrize(
+    ("fold", "changed", "said"),
+    [
+        ("0/10", {}, r"'data\.fold' must be a fold K/N, K from 1 to N and N at least 2, e\.g\. 3/10, not '0/10'"),
+        ("3", {}, r"must be a fold K/N"),
+        ("1/4", {}, "3 images are too few for 4 folds"),
+        (
+            "1/2",
+            {"limit": 2},
+            r"data\.fold=1/2 is a part of one set .* \(they differ in limit\); name the same images in",
+        ),
+    ],
+)
+def test_a_wrong_fold_is_one_line(tmp_path: Path, fold: str, changed: dict[str, Any], said: str) -> None:
+    raw = raw_config(tmp_path, "dacs")
+    raw["data"].update(target={**raw["data"]["test"], **changed}, fold=fold)
+    with pytest.raises(RequestError, match=said):
+        open_data(build_config(raw, "tiny").data, {}, None)
+
+
+def test_a_fold_of_two_sets_that_a_script_gave_is_refused(tmp_path: Path) -> None:
+    raw = raw_config(tmp_path, "dacs")
+    target, test = (open_folder(tmp_path / part / "images") for part in ("target", "test"))
+    raw["data"].update(target={"reader": "python"}, test={"reader": "python"}, fold="1/3")
+    given = {"target": target, "test": replace(test, items=tuple(replace(i, label=i.image) for i in test.items))}
+    with pytest.raises(
+        RequestError, match=r"data\.fold=1/3 is a part of one set of images, but target and test are two;"
+    ):
+        open_data(build_config(raw, "tiny").data, {}, None, given)

@@ -27,7 +27,7 @@ from segadapt.errors import RequestError, RunError
 from segadapt.methods import registry
 from segadapt.runs.config import build_config
 from segadapt.runs.run import Run, resumed
-from tests.tiny import config, raw_config
+from tests.tiny import LIGHT_ENCODER, config, raw_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,11 +57,11 @@ METHODS = {info.method: name for name, info in registry.METHODS.items() if name 
 @pytest.mark.parametrize("method", METHODS.values())
 def test_resume_equals_an_uninterrupted_run(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Crash after a step between two checkpoints of every stage, then resume; source images take random colours."""
-    raw = raw_config(tmp_path, method)
+    raw = raw_config(tmp_path, method, encoder=LIGHT_ENCODER)
     for stage in raw["stages"].values():
         stage["augmentation"]["colour_transfer"] = "lab"
     settings = build_config(raw, "tiny")
-    whole = Run.open(settings, tmp_path / "whole", quiet=True).execute()
+    whole = Run.open(settings, tmp_path / "whole", quiet=True).execute(pictures=False)
     last = settings.stages[-1].name
     broken = tmp_path / "broken"
     real = loop_module.Loop.step
@@ -82,7 +82,7 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, method: str, monkeyp
                 resumed(broken, quiet=True)
                 if (broken / "config.json").exists()
                 else Run.open(settings, broken, quiet=True)
-            ).execute()
+            ).execute(pictures=False)
         except Crash:
             crashes += 1
     assert crashes >= (1 if method == "source_only" else 2)

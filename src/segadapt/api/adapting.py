@@ -17,10 +17,9 @@ from segadapt.engine.record import console
 from segadapt.engine.run_files import read_results
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.report import write_report
-from segadapt.runs.before_after import compare
 from segadapt.runs.config import RunConfig, listed
 from segadapt.runs.consent import Accept
-from segadapt.runs.guard import guard
+from segadapt.runs.judging import judged
 from segadapt.runs.moved import Moved
 from segadapt.runs.own_data import Classes, PathLike
 from segadapt.runs.results import RunResult, find_model
@@ -192,25 +191,12 @@ def _executed(run: Run, stage: str | None) -> RunResult:
             page = run.out / "report.html"
             return RunResult.of(read_results(run.out) or results, run.out, page if page.exists() else None)
         if run.runtime.main:
-            results = _judged(run, results)
+            data, device = run.opened.training, str(run.runtime.device)
+            results, warnings = judged(run.out, results, data.target, data.source, device, guarded=run.config.guard)
+            for text in warnings:
+                run.record.warn(text)
             run.write_cards()
             report = write_report(run.out)
         return RunResult.of(results, run.out, report)
     finally:
         run.hold.end()
-
-
-def _judged(run: Run, results: dict[str, Any]) -> dict[str, Any]:
-    """Compare the result of a run with its source model, judge it, and warn; return the results with both."""
-    data, device = run.opened.training, str(run.runtime.device)
-    compared = compare(run.out, results, data.target, device)
-    if compared is not None:
-        results, warnings = compared
-        for text in warnings:
-            run.record.warn(text)
-    judged = guard(run.out, results, data.target, data.source, device) if run.config.guard else None
-    if judged is not None:
-        results, warnings = judged
-        for text in warnings:
-            run.record.warn(text)
-    return results

@@ -36,6 +36,7 @@ from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
 from segadapt.runs.model_card import write_exported_card
+from segadapt.runs.merged_predictions import merges_of, require_merges
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
 from segadapt.runs.spaces import in_space
@@ -136,6 +137,7 @@ def evaluate(
     ignore_ids: Sequence[int] = (255,),
     pair: str | None = None,
     merge: Mapping[str, str] | None = None,
+    merge_predictions: Mapping[str, str] | str | None = None,
     inference: InferenceConfig | None = None,
     device: str = "cpu",
 ) -> Scores:
@@ -150,6 +152,8 @@ def evaluate(
         ignore_ids: mask values that belong to no class.
         pair: names of images and masks, ``IMAGE=MASK`` with ``{}`` for what both share.
         merge: class name of the masks -> class of the model that it counts as, or ``ignore``.
+        merge_predictions: class that is predicted -> class of the model that it counts as, or ``ignore`` for none; or
+            the name of a task or recipe that scores so, e.g. ``cityscapes_nthu_rome``. For labels of fewer classes.
         inference: how to predict instead of as the run did.
         device: where to compute.
 
@@ -160,6 +164,8 @@ def evaluate(
     >>> scores.miou, dict(zip(scores.names, scores.iou))  # doctest: +SKIP
     """
     loaded = _opened(model)
+    merged = merges_of(merge_predictions) if isinstance(merge_predictions, str) else dict(merge_predictions or {})
+    require_merges(merged, loaded.space, "merge_predictions")
     if dataset is not None and (images is not None or labels is not None):
         raise RequestError("give dataset, or images and labels, not both")
     if dataset is None:
@@ -176,7 +182,8 @@ def evaluate(
     dataset = in_space(dataset, loaded.space, "labels", merge)
     for notice in dataset.notices:
         warnings.warn(notice.text, stacklevel=2)
-    return score(loaded.model, dataset, _inference(loaded, inference), device_named(device), size=loaded.working_size)
+    config, size = _inference(loaded, inference), loaded.working_size
+    return score(loaded.model, dataset, config, device_named(device), size=size, merge=merged)
 
 
 def label(

@@ -30,7 +30,9 @@ def tables(table: Row) -> str:
     rows = _named_apart(table["rows"])
     parts = [
         _scores(rows, table["seeds"]),
+        _folds(rows),
         _classes(rows, control_of(table) or source_of(table)),
+        _published(table.get("published") or []),
         _labels(rows),
         _shares(rows),
         _prototypes(rows),
@@ -125,6 +127,39 @@ def _scores(rows: Sequence[Row], numbers: Sequence[int]) -> str:
         f"mIoU of the last checkpoint on the test images, {counted(seeds)}{many}.\n\n{grid([*head, 'peak MB'], lines)}"
         "\n\nLabels right: accuracy of the last round's pseudo labels. Steps and minutes: of the method's own stage."
     )
+
+
+def _folds(rows: Sequence[Row]) -> str:
+    """Write the mIoU of every fold of the rows that have folds."""
+    folded = [row for row in rows if row.get("folds")]
+    numbers = list(dict.fromkeys(number for row in folded for number in row["folds"]))
+    lines = [
+        [row["title"], *(_number(row["folds"].get(number)) for number in numbers), _number(row["fold_spread"])]
+        for row in folded
+    ]
+    text = (
+        "mIoU of each fold, and their sample standard deviation. Scores elsewhere are over all folds: the IoU of a "
+        "class is the mean over the folds in which it occurs, and mIoU the mean over classes of these."
+    )
+    head = ["method", *(f"fold {number}" for number in numbers), "spread"]
+    return f"{text}\n\n{grid(head, lines)}" if lines else ""
+
+
+def _published(entries: Sequence[Row]) -> str:
+    """Write how far rows are from the published ones that they follow."""
+    lines = [
+        [
+            entry["title"],
+            f"{entry['method']}, {entry['network']}",
+            _number(entry["published"]),
+            _number(entry["score"]),
+            entry["why"] if entry["difference"] is None else f"{entry['difference']:+.1f}",
+            entry["source"],
+        ]
+        for entry in entries
+    ]
+    head = ["method", "published row", "published mIoU", "ours", "difference", "source"]
+    return f"Beside the published rows:\n\n{grid(head, lines)}" if lines else ""
 
 
 def _classes(rows: Sequence[Row], before: Row | None) -> str:

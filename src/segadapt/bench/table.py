@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segadapt.bench.folds import fold_scores, folds_by_recipe, over_folds, runs_of
 from segadapt.bench.measures import averaged, measures
 from segadapt.bench.pages import markdown
 from segadapt.core.files import read_events, write_json, write_text
@@ -15,7 +17,10 @@ from segadapt.engine.run_files import read_held, read_results
 from segadapt.errors import RequestError, nearest
 from segadapt.methods.registry import METHODS
 from segadapt.recipes import recipe_names
-from segadapt.runs.config import load_config
+from segadapt.recipes.ledger import rows_of
+from segadapt.runs.config import build_config, load_config
+from segadapt.runs.folds import Fold
+from segadapt.runs.ledger import published_rows
 from segadapt.runs.run import Run
 
 SOURCE_ONLY = "source_only"
@@ -64,6 +69,7 @@ def bench_table(
     roots: Mapping[str, str],
     *,
     overrides: Sequence[str] = (),
+    folds: int | None = None,
     quiet: bool = False,
     on_row: Callable[[int, Mapping[str, Any]], None] = lambda seed, row: None,
 ) -> dict[str, Any]:
@@ -76,19 +82,23 @@ def bench_table(
         task: a task that ships with the library, or a folder of recipes.
         methods: names of recipes without the task; None takes all of them (:func:`task_recipes`).
         seeds: random seeds; one run per recipe and seed.
-        out: folder of the results. Runs lie in ``out/METHOD/seedN``; ``out/table.json`` and
-            ``out/table.md`` are rewritten after every run.
+        out: folder of the results. Runs lie in ``out/METHOD/seedN``, those of folds in ``out/METHOD/foldKofN/seedN``;
+            ``out/table.json`` and ``out/table.md`` are rewritten after every run.
         roots: folder of each data set by name.
         overrides: settings as ``stage.key=value``. Each applies to the recipes that have the setting; at
             least one recipe must have it.
+        folds: number of folds of the target images: each recipe is run as often, adapted to all images but a fold and
+            tested on it (``data.fold``), and a row is the mean over them (:func:`segadapt.bench.folds.over_folds`).
+            Recipes that test on other images than their target's have no folds and are run once. None changes nothing.
         quiet: show no progress.
-        on_row: called after a run with its seed and each of its rows of results.
+        on_row: called after a run with its seed and each of its rows of results; ``fold`` in it is ``K/N``, or "".
 
     Returns:
-        The table as in ``out/table.json``, see :func:`summarise`.
+        The table as in ``out/table.json``, see :func:`summarise`; with ``published``, where there are such, the rows of
+        the ledger that its rows stand beside, see :func:`segadapt.runs.ledger.published_rows`.
 
     Raises:
-        RequestError: there is no such task, recipe or setting.
+        RequestError: there is no such task, recipe or setting, or no recipe can be run in folds.
 
     Example::
 
@@ -99,17 +109,20 @@ def bench_table(
     methods = task_recipes(task) if methods is None else [file_name(name, "recipe") for name in methods]
     table: dict[str, Any] = {}
     taken = _overrides_by_recipe(task, methods, overrides)
+    folded = folds_by_recipe(task, taken, folds)
     out.mkdir(parents=True, exist_ok=True)
-    for seed in seeds:
-        for method in methods:
-            config = load_config(f"{task}/{method}", [*taken[method], f"seed={seed}"])
-            folder = out / method / f"seed{seed}"
+    for seed, method in itertools.product(seeds, methods):
+        for fold, folder in runs_of(out, method, seed, folded[method]).items():
+            chosen = [f"data.fold={fold}"] if fold is not None else []
+            config = load_config(f"{task}/{method}", [*taken[method], f"seed={seed}", *chosen])
             Run.open(config, folder, roots, quiet=quiet, reuse=(out,)).execute()
-            table = summarise(task, _measured(task, methods, out), seeds, out)
+            table = summarise(task, _measured(task, methods, out), seeds, out, folds)
+            if beside := _published(table, out):
+                table["published"] = beside
             write_json(out / "table.json", table)
             write_text(out / "table.md", markdown(table))
             for row in _own_rows(folder):
-                on_row(seed, row)
+                on_row(seed, {**row, "fold": str(fold or "")})
     return table
 
 
@@ -141,7 +154,9 @@ def _overrides_by_recipe(task: str, methods: Sequence[str], overrides: Sequence[
     return result
 
 
-def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path) -> dict[str, Any]:
+def summarise(
+    task: str, methods: Sequence[str], seeds: Sequence[int], out: Path, folds: int | None = None
+) -> dict[str, Any]:
     """Compute mean and spread over the finished seeds, for every stage that belongs to a method.
 
     Args:
@@ -149,10 +164,11 @@ def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path
         methods: recipes, in the order of the rows.
         seeds: seeds to look for; unfinished ones are left out.
         out: folder of the runs, see :func:`bench_table`.
+        folds: number of folds; recipes that were not run in so many have the results of their one run.
 
     Returns:
-        ``task``, ``seeds``, ``rows`` and ``machine``. A row has the recipe (``method``), the ``stage``
-        and its ``title``, ``network``, ``role`` (``source``, ``adapted``, ``oracle``), ``result`` (whether
+        ``task``, ``seeds``, ``rows``, ``machine`` and, where given, ``folds``. A row has the recipe (``method``), the
+        ``stage`` and its ``title``, ``network``, ``role`` (``source``, ``adapted``, ``oracle``), ``result`` (whether
         the recipe ends with this stage), and its numbers: mIoU in percent per seed (``seeds``), mean
         ``miou`` and sample standard deviation ``spread`` (None for one seed), mean ``mpa`` and ``iou`` per
         class in percent, ``minutes``, ``peak_memory_mb``, and ``label_accuracy`` in 0 .. 1 or None. ``control`` tells
@@ -160,21 +176,49 @@ def summarise(task: str, methods: Sequence[str], seeds: Sequence[int], out: Path
         are ``steps``; at the end of the stage ``q``, the share of sure pixels in [0, 1] or None, ``labels``, the
         ``accuracy``, ``miou`` and ``density`` of labels made during training by their kind, in [0, 1], and
         ``prototypes``, numbers by name; and shares of each class in the predictions on the test images
-        (``predicted``, None where unknown) and in the truth (``truth``), in [0, 1].
+        (``predicted``, None where unknown) and in the truth (``truth``), in [0, 1]. A row over folds has ``folds`` and
+        ``fold_spread`` of :func:`segadapt.bench.folds.fold_scores` too.
     """
     rows: list[dict[str, Any]] = []
     machine: dict[str, Any] = {}
     for method in methods:
         by_stage: dict[str, dict[int, dict[str, Any]]] = {}
         for seed in seeds:
-            folder = out / method / f"seed{seed}"
-            for row in _own_rows(folder):
-                if row["scores"] is not None:
-                    by_stage.setdefault(row["stage"], {})[seed] = row
-                    machine = machine or row["machine"]
+            for row in _rows_of_seed(out, method, seed, folds):
+                by_stage.setdefault(row["stage"], {})[seed] = row
+                machine = machine or row["machine"]
         for by_seed in by_stage.values():
             _add(rows, _summary(method, by_seed))
-    return {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
+    table = {"task": task, "seeds": list(seeds), "rows": rows, "machine": machine}
+    return {**table, "folds": folds} if folds else table
+
+
+def _rows_of_seed(out: Path, method: str, seed: int, folds: int | None) -> list[dict[str, Any]]:
+    """Return the scored stages of a recipe with a seed: of its one run, or over its folds."""
+    by_stage: dict[str, dict[Fold, dict[str, Any]]] = {}
+    for fold, folder in runs_of(out, method, seed, folds).items() if folds else ():
+        for row in _own_rows(folder):
+            if row["scores"] is not None and fold is not None:
+                by_stage.setdefault(row["stage"], {})[fold] = row
+    if by_stage:
+        return [over_folds(found) for found in by_stage.values()]
+    (folder,) = runs_of(out, method, seed).values()
+    return [row for row in _own_rows(folder) if row["scores"] is not None]
+
+
+def _published(table: Mapping[str, Any], out: Path) -> list[dict[str, Any]]:
+    """Return the rows of the ledger that the rows of a table stand beside, with the name of the row (``title``)."""
+    found = []
+    for row in table["rows"]:
+        folds = len(row.get("folds", ()))
+        run = next(iter(runs_of(out, row["method"], int(next(iter(row["seeds"]))), folds and table["folds"]).values()))
+        held = read_held(run) if row["result"] else None
+        if held and rows_of(held["config"]["title"]):
+            config = build_config(held["config"], held["config"]["title"])
+            stages = [{"stage": row["stage"], "scores": row}]
+            beside = published_rows(config, stages, folds)
+            found += [{"title": row["title"], **entry} for entry in beside]
+    return found
 
 
 def _add(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
@@ -234,6 +278,7 @@ def _summary(method: str, by_seed: Mapping[int, dict[str, Any]]) -> dict[str, An
         "peak_memory_mb": max(row["peak_memory_mb"] for row in by_seed.values()),
         "label_accuracy": _label_accuracy(by_seed),
         **averaged([row["measures"] for row in by_seed.values()]),
+        **fold_scores(by_seed),
     }
 
 

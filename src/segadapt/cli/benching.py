@@ -270,6 +270,10 @@ def table(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Settings to change, e.g. source.steps=400.")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Run each recipe on so many folds of the target images; rows are means over them."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs and the table.", callback=out_folder)] = None,
     root: Roots = None,
     quiet: Quiet = False,
@@ -282,7 +286,8 @@ def table(
     def show(seed: int, row: Mapping[str, Any]) -> None:
         if not json:
             score = "-" if row["scores"] is None else f"{row['scores']['miou']:.1f}"
-            console.print(f"{task}: {row['title']}, seed {seed}: mIoU {score}")
+            fold = row["fold"] and f", fold {row['fold']}"
+            console.print(f"{task}: {row['title']}, seed {seed}{fold}: mIoU {score}")
 
     made = bench_table(
         task,
@@ -291,6 +296,7 @@ def table(
         out or Path("runs") / "bench" / Path(task).resolve().name,
         parse_roots(root),
         overrides=overrides or [],
+        folds=folds,
         quiet=quiet or json,
         on_row=show,
     )

@@ -15,6 +15,7 @@ from segadapt.errors import RequestError
 
 if TYPE_CHECKING:
     from segadapt.data.dataset import Dataset
+    from segadapt.labels import LabelSpace
     from segadapt.runs.config import DataSpec
     from segadapt.runs.results import RunResult
 
@@ -55,6 +56,14 @@ Merge = Annotated[
     list[str] | None,
     typer.Option(
         "--merge", help="Class of the masks that counts as one of the model: truck=car; =ignore leaves it out."
+    ),
+]
+MergePredictions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--merge-predictions",
+        help="Predicted class that counts as another of the model: truck=car; =ignore as none. Or a task or recipe "
+        "whose rule it is: cityscapes_nthu_rome.",
     ),
 ]
 IgnoreId = Annotated[str, typer.Option(help="Mask values that belong to no class, comma-separated, or 'none'.")]
@@ -211,15 +220,26 @@ def print_notices(dataset: Dataset) -> None:
         typer.echo(f"segadapt: {one_printable_line(notice.text)}", err=True)
 
 
-def parse_merge(merge: Sequence[str] | None) -> dict[str, str]:
-    """Return ``CLASS=CLASS`` options as a mapping."""
+def parse_merge(merge: Sequence[str] | None, option: str = "--merge") -> dict[str, str]:
+    """Return ``CLASS=CLASS`` values of an option as a mapping."""
     parsed = {}
     for entry in merge or []:
         name, sign, goal = (part.strip() for part in entry.partition("="))
         if not sign or not name or not goal:
-            raise RequestError(f"--merge {entry} is not of the form CLASS=CLASS, e.g. --merge truck=car")
+            raise RequestError(f"{option} {entry} is not of the form CLASS=CLASS, e.g. {option} truck=car")
         parsed[name] = goal
     return parsed
+
+
+def parse_merge_predictions(given: Sequence[str] | None, space: LabelSpace) -> dict[str, str]:
+    """Return which predicted class of a model counts as which, by pairs of classes and names of tasks or recipes."""
+    from segadapt.runs.merged_predictions import merges_of, require_merges
+
+    option, rules = "--merge-predictions", [value for value in given or () if "=" not in value]
+    merged = {name: goal for rule in rules for name, goal in merges_of(rule).items()}
+    merged |= parse_merge([value for value in given or () if "=" in value], option)
+    require_merges(merged, space, option)
+    return merged
 
 
 def print_json(value: Any) -> None:

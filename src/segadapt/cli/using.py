@@ -21,6 +21,7 @@ from segadapt.cli.common import (
     ListFile,
     MaxPixels,
     Merge,
+    MergePredictions,
     Pair,
     Plugins,
     Quiet,
@@ -33,6 +34,7 @@ from segadapt.cli.common import (
     out_file,
     out_folder,
     parse_merge,
+    parse_merge_predictions,
     parse_roots,
     parse_size,
     print_json,
@@ -145,6 +147,7 @@ def evaluate(
     classes: Classes = None,
     ignore_id: IgnoreId = "255",
     merge: Merge = None,
+    merge_predictions: MergePredictions = None,
     reader: Reader = "folder",
     data_root: DataRoot = "",
     split: Split = "",
@@ -174,6 +177,7 @@ def evaluate(
 
     load_plugins(plugin or ())
     loaded, runtime = opened(model, accelerator, prototypes, stage)
+    merged = parse_merge_predictions(merge_predictions, loaded.space)
     spec = data_spec(images, labels, classes, ignore_id, reader, data_root, split, None, list_file, pair, unannotated)
     read = open_spec(spec, True, parse_roots(root), "labels", loaded.space, "test", reader_of(loaded.input))
     dataset = in_space(read, loaded.space, "labels", parse_merge(merge))
@@ -192,6 +196,7 @@ def evaluate(
             inference(loaded, scales, flip, window),
             runtime.device,
             size=working_size_of(loaded, size),
+            merge=merged,
             reduce=together.sum,
             progress=advance,
         )

@@ -9,11 +9,12 @@ file that is not compressed, changes the time of the file, so keys for this mach
 from __future__ import annotations
 
 import hashlib
-import stat
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from segadapt.core.reading import open_file
 from segadapt.errors import RequestError
 
 SAMPLE = 16 << 10
@@ -31,10 +32,8 @@ def content_key(path: Path, *, times: bool = True) -> str:
         RequestError: the file cannot be read, or is no file.
     """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # asked first, as opening a pipe waits for its writer
-            raise RequestError(f"'{path}' is not a file that can be read; take it out")
-        with path.open("rb", buffering=0) as file:
+        with open_file(path) as file:
+            found = os.fstat(file.fileno())
             digest = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns if times else ''}\n".encode())
             for start in _samples(found.st_size):
                 file.seek(start)

@@ -1,6 +1,8 @@
 """Running over a whole data set with the other processes of a run: each does a part, and all get the whole.
 
-The engine says who the others are (:func:`shared_among`); without, or with one process, everything is done here.
+The engine says who the others are (:func:`shared_among`); without, or with one process, everything is done here. They
+are known by the context, not handed on, because what needs them lies deep in this layer and may not know the engine.
+:class:`segadapt.engine.together.Together` is for passes above, which also end together: it is an object of one pass.
 """
 
 from __future__ import annotations
@@ -26,12 +28,11 @@ class Team(Protocol):
     """Processes that do the same; :class:`segadapt.engine.runtime.Runtime` is one."""
 
     @property
-    def rank(self) -> int:
-        """Number of this process, from 0."""
-
-    @property
     def processes(self) -> int:
         """How many there are."""
+
+    def share(self, count: int) -> range:
+        """Return which of so many items are this process's."""
 
     def gather(self, words: Sequence[T]) -> list[T]:
         """Return the values of all processes, in the order of their ranks, in every process."""
@@ -50,10 +51,10 @@ def shared_among(team: Team) -> Iterator[None]:
         _TEAM.reset(token)
 
 
-def own_part(count: int) -> range:
+def own_items(count: int) -> range:
     """Return which of so many items are this process's; without a team, all of them."""
     team = _TEAM.get()
-    return range(count) if team is None else range(team.rank, count, team.processes)
+    return range(count) if team is None else team.share(count)
 
 
 def exchanged(values: Sequence[T]) -> list[T]:
@@ -92,7 +93,7 @@ def shared_map(work: Callable[[T], R], items: Sequence[T], threads: int | None =
         except RequestError as problem:
             return place, None, problem
 
-    for _, result, problem in sorted(exchanged(list(ordered_map(told, own_part(len(items)), threads))), key=_place):
+    for _, result, problem in sorted(exchanged(list(ordered_map(told, own_items(len(items)), threads))), key=_place):
         if problem is not None:
             raise problem
         yield cast("R", result)

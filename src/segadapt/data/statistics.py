@@ -25,7 +25,7 @@ from segadapt.core.files import replace_file
 from segadapt.data.bands import reader_in
 from segadapt.data.dataset import DamagedFile, Dataset, Drawn, Held
 from segadapt.data.masks.labelling import label_key
-from segadapt.data.sharing import add_up, exchanged, own_part
+from segadapt.data.sharing import add_up, exchanged, own_items
 from segadapt.data.streaming import ordered_map
 from segadapt.errors import RequestError, RunError
 from segadapt.labels import LabelMap
@@ -192,7 +192,7 @@ def _each_label(
     ``damaged`` is told of the labels of all parts that cannot be read. Other problems, and these where nobody is told,
     are raised in all processes.
     """
-    part, problems = own_part(len(dataset)), list[RequestError]()
+    part, problems = own_items(len(dataset)), list[RequestError]()
 
     def done(index: int) -> R | RequestError:
         try:

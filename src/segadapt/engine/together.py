@@ -82,8 +82,9 @@ class Together:
     def share(self, items: Sequence[T]) -> Sequence[T]: ...
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """Return the items that this process works on: every n-th one for n processes."""
-        return items[self._rank :: self._processes]
+        """Return the items that this process works on; see :meth:`segadapt.engine.runtime.Runtime.share`."""
+        own = range(len(items)) if self._runtime is None else self._runtime.share(len(items))
+        return items[own.start :: own.step]
 
     def meet(self) -> None:
         """Wait for the other processes, which may take long, and end with them where one of them fails."""

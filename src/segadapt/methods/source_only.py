@@ -52,6 +52,11 @@ class SourceOnlyConfig(StageConfig):
         return self.data == "oracle"
 
     @property
+    def looks_at_target(self) -> bool:
+        """Whether the stage is an oracle, or takes colours from the target; a method built on this one may look."""
+        return self.method != "source_only" or self.data == "oracle" or self.augmentation.colour_transfer != "none"
+
+    @property
     def without_source(self) -> Without:
         """An oracle never looks at the source."""
         return {} if self.data == "oracle" else None

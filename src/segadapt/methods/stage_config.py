@@ -169,6 +169,11 @@ class StageConfig(Settings):
         return False
 
     @property
+    def looks_at_target(self) -> bool:
+        """Whether target images may decide what the stage learns; without, it is the same for every target."""
+        return True
+
+    @property
     def learns_labelled(self) -> bool:
         """Whether the stage learns the labels of some target images, where the run has such (``data.labelled``)."""
         return self.role == "adapted" and self.labelled_weight > 0 and not self.opens_target_labels

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from segadapt.errors import RequestError
 from segadapt.models.fusion_head import DAFormerHead, HeadNorm
+from segadapt.models.halves import TwoHalves
 from segadapt.models.mit import SIZES, STRIDES, MixTransformer
-from segadapt.models.segmenter import IMAGENET, Output, Preprocessing, Segmenter
+from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.timm_net import LITE_ENCODER, create_encoder, first_convolutions, stated_preprocessing
 
 STAGES = 4
@@ -22,7 +23,7 @@ FINEST = 4
 """Stages with a smaller stride than this are not fused."""
 
 
-class DAFormerNet(Segmenter):
+class DAFormerNet(TwoHalves):
     """A Mix Transformer, or any convolutional encoder of timm, with the head of DAFormer.
 
     With ``mit_b5`` and the 19 classes of Cityscapes it has 85.16 M parameters, 3.71 M of them in the head.
@@ -93,20 +94,6 @@ class DAFormerNet(Segmenter):
         """Compute logits [B, K, h_1, w_1] and features [B, D, h_1, w_1] from the maps of :meth:`encode`."""
         logits, features = self.decode_head(maps)
         return logits, features
-
-    def network(self, x: Tensor) -> Output:
-        """Compute logits and features at the finest stride, and the deepest map of the encoder."""
-        maps = self.encode(x)
-        logits, features = self.decode(maps)
-        return Output(logits, features, deep=maps[-1], maps=maps)
-
-    @property
-    def map_channels(self) -> list[int]:
-        """Channels of the maps that the decoder reads."""
-        return self.encoder_channels
-
-    def deep_features(self, images: Tensor) -> Tensor:
-        return self.encode(self.preprocess(images))[-1]
 
     def head_modules(self) -> list[nn.Module]:
         return [self.decode_head]

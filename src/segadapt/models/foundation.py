@@ -22,15 +22,16 @@ from segadapt.models.foundation_encoder import MAPS, Body, create_body, layers_o
 from segadapt.models.foundation_heads import ENLARGED, LightHead, PyramidHead, require_share
 from segadapt.models.foundation_names import to_timm
 from segadapt.models.fusion_head import HeadNorm
+from segadapt.models.halves import TwoHalves
 from segadapt.models.inference import resize_images
 from segadapt.models.lora import LoRAConfig, add_low_rank, merged, plain_name, start_at_minor
-from segadapt.models.segmenter import Output, Preprocessing, Segmenter
+from segadapt.models.segmenter import Preprocessing
 from segadapt.models.timm_net import first_convolutions, stated_preprocessing
 
 HeadName = Literal["light", "daformer"]
 
 
-class FoundationNet(Segmenter):
+class FoundationNet(TwoHalves):
     """A pretrained vision transformer or ConvNeXt with a small head.
 
     Args:
@@ -146,26 +147,12 @@ class FoundationNet(Segmenter):
         logits, features = self.head(maps)
         return logits, features
 
-    def network(self, x: Tensor) -> Output:
-        """Compute logits and features on a grid that covers the images, and the last map of the encoder."""
-        maps = self.encode(x)
-        logits, features = self.decode(maps)
-        return Output(logits, features, deep=maps[-1], maps=maps)
-
-    def deep_features(self, images: Tensor) -> Tensor:
-        return self.encode(self.preprocess(images))[-1]
-
     # ---- parts ----
 
     @property
     def stems(self) -> Sequence[str]:
         """The convolution of the encoder that reads the images."""
         return self._stems
-
-    @property
-    def map_channels(self) -> list[int]:
-        """Channels of the maps that the head reads."""
-        return self.encoder_channels
 
     def head_modules(self) -> list[nn.Module]:
         return [self.head]

@@ -24,15 +24,16 @@ from torch.func import functional_call
 
 from segadapt.errors import RequestError
 from segadapt.models.foundation_encoder import require_encoder
+from segadapt.models.halves import TwoHalves
 from segadapt.models.inference import evaluation_mode
-from segadapt.models.segmenter import Output, Preprocessing, Segmenter
+from segadapt.models.segmenter import Preprocessing
 
 LITE_ENCODER = "tf_efficientnet_lite0"
 _OTHER_SIZE = (128, 192)
 """A height and a width that no network of one fixed size has."""
 
 
-class TimmSegmenter(Segmenter):
+class TimmSegmenter(TwoHalves):
     """An encoder of timm whose stages are fused at the finest stride used.
 
     Args:
@@ -103,21 +104,6 @@ class TimmSegmenter(Segmenter):
         ]
         features = self.fuse(torch.cat(projected, 1))
         return self.classifier(self.dropout(features)), features
-
-    def network(self, x: Tensor) -> Output:
-        """Compute logits and features at the finest stride used, and the deepest map of the encoder."""
-        maps = self.encode(x)
-        logits, features = self.decode(maps)
-        return Output(logits, features, deep=maps[-1], maps=maps)
-
-    @property
-    def map_channels(self) -> list[int]:
-        """Channels of the maps that the decoder reads."""
-        return self.encoder_channels
-
-    def deep_features(self, images: Tensor) -> Tensor:
-        deepest: Tensor = self.encoder(self.preprocess(images))[-1]
-        return deepest
 
     def head_modules(self) -> list[nn.Module]:
         """Return the parts of the decoder."""

@@ -38,6 +38,7 @@ class PublishedRow:
         stage: the stage of it whose score the row is; "" is the last one.
         overrides: settings of the recipe that the row changes.
         differs: what the recipe does otherwise than the row; "" where nothing is known.
+        folds: number of folds that the row is the mean over; 0 where it is of one test set.
         quoted: whether the number is not the table's authors' own.
         averages: what ``iou`` averages to, where that is not the printed ``miou``; ``averages13`` of ``miou13``.
         note: one line on the row or its table.
@@ -61,6 +62,7 @@ class PublishedRow:
     stage: str = ""
     overrides: tuple[str, ...] = ()
     differs: str = ""
+    folds: int = 0
     quoted: bool = False
     averages: float | None = None
     averages13: float | None = None

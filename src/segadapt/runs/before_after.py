@@ -16,8 +16,8 @@ from segadapt.engine.run_files import RESULTS
 from segadapt.evaluation.predict import predict_array
 from segadapt.labels import LabelMap
 from segadapt.models.inference import InferenceConfig
-from segadapt.models.store import LoadedModel, load_model
-from segadapt.runs.results import before_and_after, model_file
+from segadapt.models.store import LoadedModel
+from segadapt.runs.results import model_file
 
 IMAGES = 20
 """Most target images that are predicted, evenly spaced."""
@@ -77,24 +77,20 @@ def warnings_of(change: Change, source: Path) -> list[str]:
 
 
 def compare(
-    out: Path, results: Mapping[str, Any], target: Dataset, device: str
-) -> tuple[dict[str, Any], list[str]] | None:
+    out: Path, results: Mapping[str, Any], models: Mapping[str, LoadedModel], target: Dataset
+) -> tuple[dict[str, Any], list[str]]:
     """Compare the result of a run with its source model, and add that to results.json as ``change``.
 
     Args:
         out: folder of the run.
         results: as in results.json.
-        target: its target images; their labels are not needed.
-        device: where to predict.
+        models: by stage, first that of the source model, then that of the result.
+        target: target images of the run; their labels are not needed.
 
     Returns:
-        The results with ``change``, and the warnings; None where a run has no source model, or its result is that.
+        The results with ``change``, and the warnings.
     """
-    stages = before_and_after(results)
-    if stages is None:
-        return None
-    files = [model_file(out, stage) for stage in stages]
-    before, after = (load_model(file, device) for file in files)
+    (source, before), (result, after) = models.items()
     pairs = []
     for place in evenly_spaced(len(target), IMAGES):
         try:
@@ -104,9 +100,9 @@ def compare(
         pairs.append((_predicted(before, image), _predicted(after, image)))
     change = change_of(after.space.names, pairs)
     facts = {"before": list(change.before), "after": list(change.after), "names": list(change.names)}
-    whole = {**results, "change": {**change._asdict(), **facts, "source": stages[0], "result": stages[1]}}
+    whole = {**results, "change": {**change._asdict(), **facts, "source": source, "result": result}}
     write_document(out / RESULTS, whole)
-    return whole, warnings_of(change, files[0])
+    return whole, warnings_of(change, model_file(out, source))
 
 
 def _predicted(loaded: LoadedModel, image: Any) -> LabelMap:

@@ -24,7 +24,7 @@ from segadapt.models.build import ModelConfig
 from segadapt.models.inference import InferenceConfig
 from segadapt.recipes import merge, override, read_recipe, recipe_names, resolved_stages
 from segadapt.runs.computing import Computing
-from segadapt.runs.merged_predictions import WithMergedPredictions
+from segadapt.runs.folds import WithFold
 from segadapt.runs.other_network import on_other_networks
 from segadapt.runs.shortening import Request, length_of, shortened
 from segadapt.runs.start import started
@@ -84,7 +84,7 @@ class DataSpec(Settings):
         return None if path is None else str(Path(path).expanduser().absolute())
 
 
-class DataConfig(WithMergedPredictions):
+class DataConfig(WithFold):
     """The data of a run.
 
     Attributes:

@@ -28,7 +28,7 @@ class Fingerprints:
 
     def __init__(self, config: RunConfig, opened: OpenedData) -> None:
         self._config, self._data = config, opened.training
-        self._trained_on = data_fingerprint(opened)
+        self._trained_on = {target: data_fingerprint(opened, target) for target in (True, False)}
         self._made: dict[str, str] = {}
 
     def next(self, stage: StageConfig, files: Iterable[Path]) -> str:
@@ -51,7 +51,7 @@ class Fingerprints:
             "model": self._config.model.model_dump(mode="json"),
             "seed": self._config.seed,
             **self._config.model_dump(mode="json", include=set(SpeedConfig.model_fields)),
-            "data": self._trained_on,
+            "data": self._trained_on[stage.looks_at_target or labelled is not None or self._data.source is None],
             "labels": [labels_read(spec) for spec in (data.source, labels) if spec],
             "oracle": files_fingerprint(oracle()) if oracle is not None else None,
             **({"labelled": files_fingerprint(labelled)} if labelled is not None else {}),
@@ -74,17 +74,21 @@ def fingerprints_of(config: RunConfig, opened: OpenedData, networks: Networks) -
     return {stage.name: fingerprints.next(stage, networks.outside_files(stage)) for stage in config.stages}
 
 
-def data_fingerprint(opened: OpenedData) -> str:
-    """Return a short hash of the training data: names and contents of the files, wherever they lie."""
+def data_fingerprint(opened: OpenedData, target: bool = True) -> str:
+    """Return a short hash of the training data: names and contents of the files, wherever they lie.
+
+    Without ``target`` the images are those of the source alone: a model of them serves every target, city and fold for
+    which its file says the same of ids, size and how other images than 8-bit RGB are read.
+    """
     data = opened.training
     known = {"source": data.source, "target": data.target}
     parts = {part: dataset for part, dataset in known.items() if dataset is not None}
     readers = [reader_in(dataset) for dataset in parts.values()]
     return short_hash(
         [
-            opened.space.names,
+            opened.space.names if target else opened.space.to_json(),
             next(iter(parts.values())).name,
-            *(short_hash(opened.contents[part]) for part in parts),
+            *(short_hash(opened.contents[part]) for part in parts if target or part == "source"),
             data.source_size,
             data.target_size,
             *(reader and reader.key for reader in readers if any(readers)),

@@ -16,8 +16,8 @@ from segadapt.engine.run_files import RESULTS
 from segadapt.errors import RequestError
 from segadapt.evaluation.criteria import STEADY, criteria_of
 from segadapt.evaluation.looking import IMAGES, look_at_model
-from segadapt.models.store import load_model
-from segadapt.runs.results import before_and_after, model_file
+from segadapt.models.store import LoadedModel, load_model
+from segadapt.runs.results import model_file
 
 Verdict = Literal["helped", "not helped", "unknown"]
 
@@ -58,13 +58,19 @@ def verdict_of(before: Mapping[str, float | None], after: Mapping[str, float | N
 
 
 def guard(
-    out: Path, results: Mapping[str, Any], target: Dataset, labelled: Dataset | None, device: str
+    out: Path,
+    results: Mapping[str, Any],
+    models: Mapping[str, LoadedModel],
+    target: Dataset,
+    labelled: Dataset | None,
+    device: str,
 ) -> tuple[dict[str, Any], list[str]] | None:
     """Judge the result of a run beside its source model, and add that to results.json as ``guard``.
 
     Args:
         out: folder of the run; the models of all its stages stay.
         results: as in results.json.
+        models: by stage, first that of the source model, then that of the result; others are loaded.
         target: target images of the run; their labels are not needed.
         labelled: labelled source images, or None.
         device: where to compute.
@@ -72,17 +78,13 @@ def guard(
     Returns:
         The results with ``guard``: ``verdict``, ``recommended`` (the stage whose model the run recommends), ``source``
         and ``adapted`` (the stages compared), ``line`` (the verdict in words), ``images`` and ``stages`` (criteria by
-        stage); and a warning where the adapted model is not recommended. None where a run has no source model or no
-        adapted one.
+        stage); and a warning where the adapted model is not recommended. None where a model on the way is damaged.
     """
-    compared = before_and_after(results)
-    if compared is None:
-        return None
-    source, adapted = compared
+    source, adapted = models
     judged = [row["stage"] for row in results["rows"] if row["role"] in ("source", "adapted")]
     try:
         looks = {
-            stage: look_at_model(load_model(model_file(out, stage), device), target, labelled)
+            stage: look_at_model(models.get(stage) or load_model(model_file(out, stage), device), target, labelled)
             for stage in (source, *(stage for stage in judged if stage != source))
         }
     except RequestError:  # damaged or unknown to this process: the run itself is finished

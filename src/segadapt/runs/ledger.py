@@ -13,7 +13,7 @@ from segadapt.recipes.ledger import PublishedRow, rows_of
 from segadapt.runs.config import RunConfig, load_config
 
 ALIKE = {
-    *("title", "description", "seed", "accelerator", "precision", "guard", "plugins"),
+    *("title", "description", "seed", "accelerator", "precision", "guard", "plugins", "data.fold"),
     *("data.workers", "data.cache_mb", "data.skip_damaged", "data.measure_labels", "data.oracle"),
     *("data.source.root", "data.target.root", "data.test.root"),
 }
@@ -21,12 +21,13 @@ ALIKE = {
 _NAMED = 3
 
 
-def published_rows(config: RunConfig, stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def published_rows(config: RunConfig, stages: Sequence[Mapping[str, Any]], folds: int = 0) -> list[dict[str, Any]]:
     """Return, for each finished stage with a published row, that row beside its score, as results.json holds them.
 
     Args:
         config: configuration of the run; its title is the name of the recipe.
         stages: finished stages: ``stage`` and ``scores``, as the rows of results.json.
+        folds: number of folds that the scores are the mean over; 0 for those of one run.
 
     Returns:
         ``stage``, what the row says, ``score`` of this run over the row's classes (None where it is not known),
@@ -40,7 +41,7 @@ def published_rows(config: RunConfig, stages: Sequence[Mapping[str, Any]]) -> li
         rows = by_stage.get(stage["stage"], [])
         if rows:
             row, changed = _nearest(rows, config)
-            found.append({"stage": stage["stage"], **_beside(row, changed, stage.get("scores"))})
+            found.append({"stage": stage["stage"], **_beside(row, changed, stage.get("scores"), folds)})
     return found
 
 
@@ -85,7 +86,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _beside(row: PublishedRow, changed: Sequence[str], scores: Mapping[str, Any] | None) -> dict[str, Any]:
+def _beside(row: PublishedRow, changed: Sequence[str], scores: Mapping[str, Any] | None, folds: int) -> dict[str, Any]:
     """Return a row with the score of a stage over its classes, and their difference or why there is none."""
     score = _mean(row.classes, scores)
     if changed:
@@ -93,6 +94,14 @@ def _beside(row: PublishedRow, changed: Sequence[str], scores: Mapping[str, Any]
         why = f"this run has other settings: {', '.join(changed[:_NAMED])}{more}"
     elif row.differs:
         why = row.differs
+    elif row.folds != folds:
+        here = f"here it is over {folds}" if folds else "and a run is one of them"
+        command = f"segadapt bench table {row.task} --methods {row.recipe.rpartition('/')[2]} --folds {row.folds}"
+        why = (
+            f"published is the mean over {row.folds} folds, {here}: {command}"
+            if row.folds
+            else f"published on one set, here over {folds} folds"
+        )
     elif row.test == "server":
         why = "published on the test server's images, here on others"
     else:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace
+from segadapt.recipes import read_recipe
 from segadapt.runs.target_labels import WithLabelled
 
 
@@ -25,9 +26,22 @@ class WithMergedPredictions(WithLabelled):
     merge_predictions: dict[str, str] = Field(default_factory=dict)
 
 
-def require_merges(merge: Mapping[str, str], space: LabelSpace) -> None:
-    """Raise RequestError where ``merge_predictions`` names a class that the run does not have."""
+def merges_of(recipe: str) -> dict[str, str]:
+    """Return the ``merge_predictions`` of a recipe, or of a task, e.g. ``cityscapes_nthu_rome``.
+
+    Raises:
+        RequestError: there is no such recipe or task, or it scores the classes as they are predicted.
+    """
+    settings = read_recipe(recipe if "/" in recipe else f"{recipe}/source_only")
+    merge = (settings.get("data") or {}).get("merge_predictions")
+    if not merge:
+        raise RequestError(f"recipe '{recipe}' merges no predictions; name one that does, or classes: truck=car")
+    return dict(merge)
+
+
+def require_merges(merge: Mapping[str, str], space: LabelSpace, where: str = "data.merge_predictions") -> None:
+    """Raise RequestError, which opens with ``where``, where merged predictions name a class that ``space`` lacks."""
     try:
         space.mapping_to(space, merge)
     except RequestError as problem:
-        raise RequestError(f"data.merge_predictions: {problem}") from None
+        raise RequestError(f"{where}: {problem}") from None

@@ -19,6 +19,7 @@ from segadapt.engine.bundle import DataBundle
 from segadapt.errors import RequestError
 from segadapt.labels import LabelSpace, label_space
 from segadapt.runs.config import DataConfig, DataSpec
+from segadapt.runs.folds import adapted_to, require_one_set, tested_on, without
 from segadapt.runs.merged_predictions import require_merges
 from segadapt.runs.roots import resolve_root
 from segadapt.runs.spaces import in_space, require_several_classes
@@ -167,6 +168,7 @@ def open_data(
     else:
         raise RequestError("no source images and no model file to start from; give one of the two (docs/no_source.md)")
     target = opener.open("target", config.target, labelled=False, reading=reading).unlabelled()
+    target = adapted_to(target, config.fold)
     if source is not None:
         _require_same_bands(source, target, "target")
 
@@ -175,7 +177,9 @@ def open_data(
         _require_same_bands(target, found, part)
         return found
 
-    test = opened("test", config.test) if config.test is not None else None
+    test = tested_on(opened("test", config.test), config.fold) if config.test is not None else None
+    if test is not None:
+        require_one_set(target, test, config)
     space = label_space(config.space) if config.space else written.numbered()
     if test is not None and not config.space:
         space = space.numbered_as(test.space)  # predictions are written in the ids of the target
@@ -185,7 +189,8 @@ def open_data(
         require_several_classes(written, space, config.source.merge)
 
     def labelled(part: str, spec: DataSpec) -> Dataset:
-        return in_space(opened(part, spec), space, part, spec.merge)
+        found = opened(part, spec)
+        return in_space(without(found, test) if config.fold is not None else found, space, part, spec.merge)
 
     oracle = partial(labelled, "oracle", config.oracle) if config.oracle is not None else None
     if config.labelled is not None and oracle is None:

@@ -68,7 +68,11 @@ _OWN: dict[str, ReaderInfo] = {
         camvid, ("all", "train", "val", "test"), CAMVID, "CamVid, video of Cambridge: original or SegNet release", True
     ),
     "nthu": ReaderInfo(
-        nthu, ("train", "test", "adapt"), NTHU, "NTHU cross-city, streets of four cities: <City>/Images/, Labels/"
+        nthu,
+        ("train", "test"),
+        NTHU,
+        "NTHU cross-city, streets of four cities: <City>/Images/, Labels/",
+        published={"train": 3200, "test": 100},
     ),
     "bdd100k": ReaderInfo(
         bdd100k,

@@ -16,8 +16,6 @@ _TRAIN_IDS = IndexLabels(with_ignored(train_ids(CITYSCAPES)), "Cityscapes train 
 _NTHU_IDS = IndexLabels(with_ignored(NTHU_TRAIN_ID, CITYSCAPES_LABEL_IDS), "Cityscapes label ids")
 _IDD_LITE_IDS = IndexLabels(with_ignored(train_ids(IDD_LITE)), "IDD-Lite classes (0 to 6, 255 for none)")
 _ANON = "_rgb_anon.png"
-FOLDS = 10
-"""Folds of the labelled images of a city in the cross-city experiments."""
 _WEATHERS = ("fog", "night", "rain", "snow")
 
 
@@ -52,44 +50,27 @@ def cityscapes(root: Path, split: str, labelled: bool = True) -> Dataset:
     return build("cityscapes", CITYSCAPES, images, label_of, _LABEL_IDS)
 
 
-def nthu(root: Path, split: str, labelled: bool = True, *, city: str = "", fold: int = 0) -> Dataset:
+def nthu(root: Path, split: str, labelled: bool = True, *, city: str = "") -> Dataset:
     """Open NTHU cross-city (Chen et al., 2017): ``<City>/Images/{Train,Test}`` and ``<City>/Labels/Test``.
-
-    CBST adapts to nine tenths of a city's labelled images, without labels, and tests on the last tenth, ten times.
-    Which images make a fold is not published; here fold k has every tenth image in the order of their names, from the
-    k-th on.
 
     Args:
         root: folder of the four cities, or of one city.
-        split: ``train`` (no labels), ``test``, or ``adapt``, the test images outside the fold.
+        split: ``train`` (3200, no labels) or ``test`` (100).
         labelled: whether labels are wanted; otherwise ``Labels`` is not touched.
         city: Rome, Rio, Tokyo or Taipei; may be left out when ``root`` is the folder of a city.
-        fold: 1 to 10 leaves ``test`` the images of this fold; 0 all of them.
     """
     if labelled and split == "train":
         raise RequestError("nthu: the train split has no labels; use split 'test', or open it without labels")
     if not city and not (root / "Images").is_dir():
         cities = sorted(p.parent.name for p in root.glob("*/Images")) if root.is_dir() else []
         raise RequestError(f"nthu: the option 'city' is needed; {root} has: {', '.join(cities) or 'no city'}")
-    if fold not in range(FOLDS + 1) or (split == "adapt" and fold == 0):
-        raise RequestError(f"nthu: fold is {fold!r}; give 1 to {FOLDS}, with split 'test' 0 for all images")
     home, part = root / city if city else root, "Train" if split == "train" else "Test"
     folder = folder_in(home, "Images", part, who="nthu")
     images = by_id(files_in(folder, [".png", ".jpg"], "nthu"), "nthu")
-    if fold and split != "train":
-        images = _of_fold(images, fold, split == "test")
     if not labelled:
         return build("nthu", NTHU, images, None, _NTHU_IDS)
     labels = folder_in(home, "Labels", part, who="nthu")
     return build("nthu", NTHU, images, lambda i, _: labels / f"{i}_eval.png", _NTHU_IDS)
-
-
-def _of_fold(images: dict[str, Path], fold: int, inside: bool) -> dict[str, Path]:
-    """Return the images of a fold (1 to 10), or those outside it."""
-    chosen = {name for place, name in enumerate(sorted(images)) if (place % FOLDS == fold - 1) == inside}
-    if not chosen:
-        raise RequestError(f"nthu: {len(images)} images are too few for fold {fold} of {FOLDS}")
-    return {name: path for name, path in images.items() if name in chosen}
 
 
 def bdd100k(root: Path, split: str, labelled: bool = True) -> Dataset:
