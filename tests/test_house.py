@@ -47,8 +47,8 @@ OTHER_WRITES = {
 }
 """Writes beside ``segadapt.core.files``, and the reason for each."""
 PYTHON_READERS = {"ast.parse", "ast.literal_eval", "np.load", "np.lib.format.read_array"}
-"""Calls that make syntax trees of Python, as numpy does to read the header of a file. In CPython before 3.11.8 and 3.12.2
-two threads that do so at a time may fail: SystemError, AST constructor recursion depth mismatch (gh-106905)."""
+"""Calls that make syntax trees of Python, as numpy does to read the header of a file. In CPython before 3.11.8 and
+3.12.2 two threads that do so at a time may fail: SystemError, AST constructor recursion depth mismatch (gh-106905)."""
 IN_MAIN_THREAD = {
     "data/masks/class_lists.py": "a file of classes, read before any image",
     "data/statistics.py": "kept statistics, read before the images are gone over",

@@ -100,9 +100,7 @@ def test_scores_are_written_while_the_network_computes(tmp_path: Path, monkeypat
     assert len(list((tmp_path / "round0/scores").glob("*.scores"))) == COUNT
 
 
-def test_kept_scores_are_the_same_bits_and_read_without_python(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kept_scores_are_the_same_bits_and_read_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several threads read them, see tests/test_house.py::test_no_thread_reads_python."""
     monkeypatch.setattr(ast, "parse", lambda *_, **__: pytest.fail("reads Python"))
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int16)  # all there are: zeros, infinities, not-a-numbers

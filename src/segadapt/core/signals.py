@@ -224,7 +224,7 @@ def _gone(ear: socket.socket, seconds: float) -> bool:
 
 
 def _heard(ear: socket.socket, seconds: float | None = None) -> int | None:
-    """Return the number of the next signal; 0 when the block of :func:`watched` has ended, None if none came in time."""
+    """Return the number of the next signal; 0 when the block of :func:`watched` has ended, None if none came so far."""
     ear.settimeout(seconds)
     try:
         while heard := ear.recv(1):

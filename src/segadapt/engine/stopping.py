@@ -16,7 +16,7 @@ from segadapt.core.signals import answering, noting, stopped_by
 from segadapt.errors import Interrupted, Stopped
 
 STALLED = 5.0
-"""A step of several processes counts as hanging when it has taken so many times as long as the latest ones mostly do."""
+"""A step of several processes counts as hanging when it has taken so many times as long as the latest ones mostly."""
 LATEST = 50
 """Number of steps that tell how long one takes."""
 
@@ -73,9 +73,8 @@ class StopRequest(Wish):
     """Turns SIGTERM and SIGINT into a request to stop.
 
     Used as a context manager around a stage. In training steps (:meth:`steps`) a signal is a request to stop after the
-    current one; a second Ctrl-C stops at once, and so does the first signal in a step that hangs, as another process does
-    not answer: see :meth:`hangs`. Anywhere else, in a pass or while scores are computed, it stops at once: what is
-    finished is on the disk.
+    current one; a second Ctrl-C stops at once, and so does the first signal in a step that :meth:`hangs`. Anywhere
+    else, in a pass or while scores are computed, it stops at once: what is finished is on the disk.
 
     Args:
         processes: number of processes of the run.
