@@ -28,7 +28,7 @@ PARTS = {"batch statistics": {**NORM, "accumulate": 2}, "parts": settings_of("bc
 EQUAL = {**{name: STAGES[name] for name in ALIKE}, "batch statistics": NORM}
 """Stages in which several processes learn what one learns."""
 TOLERANCE = 1e-5
-"""Of losses and weights; cosines of features that are nearly zero magnify rounding, a mean of means is off by percents."""
+"""Of losses and weights: cosines of features near zero magnify rounding; a mean of means would be off by percents."""
 
 
 def assert_equal(one: Told, other: Told, tolerance: float = 0.0, losses: bool = True, of: str = "") -> None:

@@ -24,7 +24,7 @@ from segadapt.errors import Stopped
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE = 0.8
 """Seconds that the main thread has to answer a signal."""
-PATIENCE = 5.0
+PATIENCE = 4.0
 """Seconds that it has to leave what it does, once it has answered."""
 _EVERY = 0.05
 """Seconds between two looks at a step that was asked to be the last."""

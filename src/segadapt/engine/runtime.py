@@ -168,8 +168,8 @@ class Runtime:
 def _imported_fabric() -> Any:
     """Import Lightning Fabric, which runs alone need, without torchmetrics.
 
-    Where that is installed, Fabric would load it, and SciPy with it, for more than a second, to look at its version. Only
-    Fabric's detector of spikes in losses has a use for it.
+    Where that is installed, Fabric would load it, and SciPy with it, for more than a second, to look at its version.
+    Only Fabric's detector of spikes in losses has a use for it.
     """
     hidden = {"lightning_fabric", "torchmetrics"}.isdisjoint(sys.modules)
     if hidden:

@@ -67,7 +67,7 @@ class KeptScores:
         content = _content(self._file(index))
         head = 3 * np.dtype("<u4").itemsize
         shape = np.frombuffer(content[:head], "<u4").tolist()
-        return np.frombuffer(content, "<f2", offset=head).reshape(shape).astype(np.float16)
+        return np.asarray(np.frombuffer(content, "<f2", offset=head).reshape(shape).astype(np.float16), np.float16)
 
     @property
     def _needed(self) -> Path:
