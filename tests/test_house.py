@@ -41,12 +41,20 @@ WRITERS = {
 OTHER_WRITES = {
     ("core/process_memory.py", "write_text"): "a switch of the system, no file",
     ("bench/fuzz/seeds.py", "torch.save"): "goes to memory",
-    ("engine/stored.py", "np.save"): "goes to memory, and from there to write_bytes",
     ("runs/labelling.py", "Path.replace"): "moves finished files within one file system, the summary last",
     ("models/sealing.py", "save_file"): "into the temporary file of models/store.py",
     ("models/sealing.py", "open"): "the same",
 }
 """Writes beside ``segadapt.core.files``, and the reason for each."""
+PYTHON_READERS = {"ast.parse", "ast.literal_eval", "np.load", "np.lib.format.read_array"}
+"""Calls that make syntax trees of Python, as numpy does to read the header of a file. In CPython before 3.11.8 and
+3.12.2 two threads that do so at a time may fail: SystemError, AST constructor recursion depth mismatch (gh-106905)."""
+IN_MAIN_THREAD = {
+    "data/masks/class_lists.py": "a file of classes, read before any image",
+    "data/statistics.py": "kept statistics, read before the images are gone over",
+    "report/features.py": "features of a finished stage, read for the page",
+}
+"""Modules that may make such calls, as they do it in the main thread alone; no other one does."""
 
 
 def floor_of(module: str) -> int:
@@ -215,6 +223,16 @@ def test_one_module_writes_files() -> None:
 )
 def test_writes_are_recognised(line: str, kind: str | None) -> None:
     assert [found for _, found in writes(ast.parse(line))] == ([] if kind is None else [kind])
+
+
+def test_no_thread_reads_python() -> None:
+    found = {
+        path
+        for path, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in PYTHON_READERS
+    }
+    assert found == set(IN_MAIN_THREAD)
 
 
 def test_class_counts_come_from_label_spaces() -> None:

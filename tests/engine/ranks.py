@@ -26,8 +26,9 @@ from segadapt.engine.runtime import Runtime, Strategy
 from segadapt.labels import LabelSpace
 from segadapt.methods.registry import METHODS, stage_settings
 from segadapt.models.build import build_segmenter
-from tests.tiny import COLORS, NAMES, ONLINE, ROUNDS, TWICE, scene
+from tests.tiny import COLORS, NAMES, ONLINE, ROUNDS, scene
 
+NETWORK = "timm:test_resnet"
 SPACE = LabelSpace("tiny", NAMES[:3], COLORS[:3])
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["tests.engine.preloaded"])
@@ -109,8 +110,10 @@ def loop_of(folder: Path, runtime: Runtime, settings: Mapping[str, Any]) -> Loop
     """The loop of a stage on the tiny images, with weights that are the same in all processes."""
     cls, values = stage_settings("adapt", settings)
     config = checked(cls, values, "ranks")
-    name = TWICE["name"] if config.method == "hrda" else "timm:resnet10t"
-    arguments = TWICE["arguments"] if config.method == "hrda" else {"width": 16}
+    small: dict[str, Any] = {
+        "width": 16
+    }  # a tenth of the parameters of other tests: every process makes and saves them
+    name, arguments = ("hrda:" + NETWORK, {"base": small}) if config.method == "hrda" else (NETWORK, small)
     networks = []
     for seed in range(1 if config.learns_from is None else 2):
         torch.manual_seed(seed)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 import segadapt.engine.loop as loop_module
@@ -21,12 +18,14 @@ from segadapt.engine.backward import Backward
 from segadapt.engine.loop import Loop
 from segadapt.engine.matching import MEASURED, gradient_sizes, match
 from segadapt.engine.optim import build_optimiser
+from segadapt.engine.runtime import Runtime
 from segadapt.methods.stage_config import OptimiserConfig
 from segadapt.runs.config import build_config
 from segadapt.runs.run import Run, resumed
+from tests.engine.ranks import loop_of, settings_of, together
 from tests.engine.test_loop import loop
 from tests.methods.small import samples
-from tests.runs.test_run import ROOT, Crash, assert_same, weights
+from tests.runs.test_run import Crash, assert_same, weights
 from tests.tiny import LIGHT_ENCODER, raw_config
 
 
@@ -206,11 +205,20 @@ def test_each_network_has_rates_of_its_own(tmp_path: Path) -> None:
     assert all(rate > 0 for found in second["rates"].values() for rate in found)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of CBST; its recipe's data are in the folder around it."""
+    folder = tmp_path_factory.mktemp("cbst")
+    Run.open(build_config(tiny(folder, "cbst"), "tiny"), folder / "run", quiet=True).execute()
+    return folder / "run"
+
+
 @pytest.mark.parametrize("after", [0, 1, 3])
-def test_a_resumed_round_keeps_its_rates(tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_round_keeps_its_rates(
+    whole: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stopped before the first step of the second round, and between steps of it."""
-    config = build_config(tiny(tmp_path, "cbst"), "tiny")
-    Run.open(config, tmp_path / "whole", quiet=True).execute()
+    config = build_config(tiny(whole.parent, "cbst"), "tiny")
     real, broken, steps = Loop.step, tmp_path / "broken", []
 
     def crashing(self: Loop, round_index: int, step: int, *given: Any) -> Any:
@@ -224,31 +232,25 @@ def test_a_resumed_round_keeps_its_rates(tmp_path: Path, after: int, monkeypatch
         Run.open(config, broken, quiet=True).execute()
     resumed(broken, quiet=True).execute()
     assert len(steps) == 1
-    assert rates_of(broken) == rates_of(tmp_path / "whole")  # measured once per round, never again
+    assert rates_of(broken) == rates_of(whole)  # measured once per round, never again
     assert [(r["stage"], r["round"]) for r in rates_of(broken)] == [("source", 0), ("adapt", 0), ("adapt", 1)]
-    assert_same(weights(tmp_path / "whole"), weights(broken))
+    assert_same(weights(whole), weights(broken))
 
 
-def test_rounds_are_measured_anew(tmp_path: Path) -> None:
-    Run.open(build_config(tiny(tmp_path, "cbst"), "tiny"), tmp_path / "run", quiet=True).execute()
-    _, first, second = rates_of(tmp_path / "run")
+def test_rounds_are_measured_anew(whole: Path) -> None:
+    _, first, second = rates_of(whole)
     assert first["rates"] != second["rates"]
+
+
+def _measured(folder: Path) -> list[float]:
+    settings = settings_of("source_only", optimiser={"name": "matched", "lr": 1e-3})
+    made = loop_of(folder, Runtime("cpu", timeout=60), settings)
+    feeders = {name: made.feeder(stream) for name, stream in made.streams(0, made.environment(0)).items()}
+    return made.match(0, made.optimisers(0), feeders)["model"]
 
 
 def test_two_processes_measure_the_same_as_one(tmp_path: Path) -> None:
     """Gradients of a batch are summed over the processes before they are squared."""
-    raw = tiny(tmp_path, "source_only")
-    raw["stages"]["source"].update(batch_size=4, steps=1)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    Run.open(build_config(raw, "tiny"), tmp_path / "one", quiet=True).execute()
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segadapt"]
-    two = subprocess.run(
-        [sys.executable, *command, "adapt", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two"), "-q"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=200,
-    )
-    assert two.returncode == 0, two.stderr
-    (one,), (other,) = rates_of(tmp_path / "one"), rates_of(tmp_path / "two")
-    assert other["rates"]["model"] == pytest.approx(one["rates"]["model"], rel=1e-4)
+    alone = _measured(tmp_path / "one")
+    assert together(2, _measured, tmp_path / "two") == [pytest.approx(alone, rel=1e-4)] * 2
+    assert min(alone) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -96,7 +97,18 @@ def test_scores_are_written_while_the_network_computes(tmp_path: Path, monkeypat
     monkeypatch.setattr(KeptScores, "keep", watched)
     predictions = environment(tmp_path, watched_data(model)).predict_target(model, InferenceConfig())
     assert [seen.index for seen in predictions] == list(range(COUNT))
-    assert len(list((tmp_path / "round0/scores").glob("*.npy"))) == COUNT
+    assert len(list((tmp_path / "round0/scores").glob("*.scores"))) == COUNT
+
+
+def test_kept_scores_are_the_same_bits_and_read_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads read them, see tests/test_house.py::test_no_thread_reads_python."""
+    monkeypatch.setattr(ast, "parse", lambda *_, **__: pytest.fail("reads Python"))
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int16)  # all there are: zeros, infinities, not-a-numbers
+    kept = KeptScores(tmp_path)
+    kept.keep(7, bits.view(torch.float16).view(4, 128, 128))
+    found = kept(7)
+    assert (found.dtype, found.shape, found.flags.writeable) == (np.float16, (4, 128, 128), True)
+    np.testing.assert_array_equal(found.ravel().view(np.int16), bits.numpy())
 
 
 def test_predictions_are_written_while_the_network_computes() -> None:

@@ -17,8 +17,8 @@ from segadapt.engine.record import Steps
 from segadapt.engine.stopping import StopRequest
 from segadapt.errors import Interrupted
 from segadapt.runs.config import build_config
-from segadapt.runs.run import Run, resumed
-from tests.runs.test_run import start
+from segadapt.runs.run import Run
+from tests.processes import commands, in_processes, needs_fork
 from tests.tiny import raw_config
 
 
@@ -105,30 +105,80 @@ def test_a_signal_at_the_end_of_a_step_waits_for_the_next_one(tmp_path: Path, mo
     assert "003.png" in skipped[0]
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the second process by its environment")
+# ---- several processes ----
+
+
+def training(folder: Path, steps: int) -> tuple[list[object], Path]:
+    """Write a recipe of so many steps; return the command that runs it and its folder."""
+    raw = raw_config(folder, "source_only", test=False)
+    raw["stages"]["source"].update(steps=steps, checkpoint_every=7)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(raw))
+    return ["adapt", folder / "recipe.yaml", "--out", folder / "run", "-q"], folder / "run"
+
+
+def wait_for_steps(out: Path) -> None:
+    """Wait until a checkpoint tells that some steps are done."""
+    limit = time.monotonic() + 60
+    while not any((out / "stages/source/checkpoints").glob("*7.pt")) and time.monotonic() < limit:
+        time.sleep(0.005)
+
+
+@needs_fork
 def test_a_signal_to_one_process_stops_all(tmp_path: Path) -> None:
-    raw = raw_config(tmp_path, "source_only", test=False)
-    raw["stages"]["source"].update(steps=120, checkpoint_every=7)
-    recipe, out = tmp_path / "recipe.yaml", tmp_path / "run"
-    recipe.write_text(yaml.safe_dump(raw))
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segadapt")
-    process = start(tmp_path, *launcher, "adapt", str(recipe), "--out", str(out), "-q")
-    log, limit = out / "log.jsonl", time.monotonic() + 200
-    while not (log.exists() and '"event": "step"' in log.read_text()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    second = [c for c in children if b"RANK=1" in Path(f"/proc/{c}/environ").read_bytes().split(b"\0")]
-    os.kill(int(second[0]), signal.SIGTERM)
-    try:
-        _, err = process.communicate(timeout=120)
-    finally:
-        process.terminate()  # ends the others too, should they wait for each other
-        process.wait(60)
-    assert err.count("the state is saved") >= 1
+    command, out = training(tmp_path, 400)
+
+    def stop(numbers: list[int]) -> None:
+        wait_for_steps(out)
+        os.kill(numbers[1], signal.SIGTERM)
+
+    both = in_processes(2, commands(command), tmp_path / "said", stop)
+    assert [process.status for process in both] == [1, 1]
     assert not (out / "results.json").exists()
     state = load_checkpoint(out / "stages/source/checkpoints", pytest.fail)
     assert state is not None
-    assert f"step {state['step']}; the state is saved" in err
-    assert len(resumed(out, quiet=True).execute()["rows"]) == 1
+    assert all(f"step {state['step']}; the state is saved" in process.err for process in both)
+
+
+def late(began: float) -> bool:
+    return time.monotonic() > began + 20
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("signals", "said"),
+    [
+        ((signal.SIGTERM,), "stopped by SIGTERM; the step that it was at takes too long, as if another process hung"),
+        ((signal.SIGINT, signal.SIGINT), "stopped by Ctrl-C; what was finished stays"),
+    ],
+)
+def test_no_signal_waits_for_a_process_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: tuple[int, ...], said: str
+) -> None:
+    """What is on the disk is whole, and the other process ends when it runs again."""
+    command, out = training(tmp_path, 400)
+    if len(signals) == 2:
+        monkeypatch.setattr(StopRequest, "hangs", lambda _: False)  # the second one has to do it
+    waited = []
+
+    def stop(numbers: list[int]) -> None:
+        wait_for_steps(out)
+        os.kill(numbers[1], signal.SIGSTOP)
+        time.sleep(0.1)
+        began = time.monotonic()
+        for number in signals:
+            os.kill(numbers[0], number)
+            time.sleep(0.05)
+        while os.waitid(os.P_PID, numbers[0], os.WEXITED | os.WNOWAIT | os.WNOHANG) is None and not late(began):
+            time.sleep(0.01)
+        waited.append(time.monotonic() - began)
+        os.kill(numbers[1], signal.SIGCONT)
+
+    first, second = in_processes(2, commands(command), tmp_path / "said", stop)
+    assert (first.status, second.status) == (1, 1)
+    assert said in first.err.splitlines()[-1]
+    assert "ended with the first process of the run, which says why" in second.err.splitlines()[-1]
+    assert "Traceback" not in first.err + second.err
+    assert waited[0] < 5  # 0.8 seconds and the ways of a busy machine; process_timeout is 600
+    state = load_checkpoint(out / "stages/source/checkpoints", pytest.fail)
+    assert state is not None
+    assert state["step"] % 7 == 0

@@ -18,7 +18,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from segadapt.cli import main
 from segadapt.core.files import file_digest
 from segadapt.errors import RequestError
 from segadapt.evaluation.predict import predict_array

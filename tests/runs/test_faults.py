@@ -152,7 +152,7 @@ def test_a_killed_pass_goes_on_with_the_images_that_it_had(
         if kill_at and calls[0] == kill_at[0]:
             kill_at.pop(0)
             until = time.monotonic() + 30
-            while len(list(out.rglob("scores/*.npy"))) < 4 and time.monotonic() < until:
+            while len(list(out.rglob("scores/*.scores"))) < 4 and time.monotonic() < until:
                 time.sleep(0.01)  # they are written behind the pass
             calls[0] = 0
             raise Crash
@@ -177,7 +177,7 @@ def test_scores_of_other_weights_are_not_taken_for_these(tmp_path: Path) -> None
         assert kept.has(3) == again
     kept.open(False, "a")
     kept.keep(3, torch.ones(2, 3, 4))
-    file = tmp_path / "scores/000003.npy"
+    file = tmp_path / "scores/000003.scores"
     file.write_bytes(file.read_bytes()[:-9] + b"\0" * 9)
     assert not kept.has(3)
 

@@ -35,8 +35,8 @@ from segadapt.models.plain import give_network
 from segadapt.models.segmenter import IMAGENET, Preprocessing
 from segadapt.models.store import LoadedModel, by_prototypes, load_model
 from segadapt.runs.labelling import label_images
-from segadapt.runs.model_card import write_exported_card
 from segadapt.runs.merged_predictions import merges_of, require_merges
+from segadapt.runs.model_card import write_exported_card
 from segadapt.runs.own_data import PathLike
 from segadapt.runs.results import find_model
 from segadapt.runs.spaces import in_space

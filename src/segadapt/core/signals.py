@@ -2,7 +2,8 @@
 
 Outside training steps there is nothing to save that is not on the disk already, so a signal ends the work where it
 is: it raises :class:`~segadapt.errors.Stopped` in the main thread. A thread watches for the command whether that
-happens; the main thread may be in a library that does not listen, e.g. wait for another process.
+happens; the main thread may be in a library that does not listen, e.g. wait for another process. Where it does not
+happen, and where a step hangs, the thread ends the process, which leaves on the disk what SIGKILL would.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import FrameType
+from typing import NoReturn
 
 from segadapt.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE = 0.8
 """Seconds that the main thread has to answer a signal."""
-PATIENCE = 5.0
+PATIENCE = 4.0
 """Seconds that it has to leave what it does, once it has answered."""
+_EVERY = 0.05
+"""Seconds between two looks at a step that was asked to be the last."""
 
 Note = Callable[[int], None]
 
@@ -33,6 +37,7 @@ class _Here:
 
     owner = 0
     note: Note | None = None
+    hangs: Callable[[], bool] | None = None
     hurried = True
     answered = 0.0
     raised: str | None = None
@@ -55,13 +60,19 @@ def answering() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def noting(note: Note) -> Iterator[None]:
-    """Let ``note`` take the number of a signal in the block, which goes on: a training step is finished first."""
-    before, _Here.note = _Here.note, note
+def noting(note: Note, hangs: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Let ``note`` take the number of a signal in the block, which goes on: a training step is finished first.
+
+    Args:
+        note: takes the number; raises Stopped where the block is to end at once, as for a second Ctrl-C.
+        hangs: says whether the block waits for what does not come, so that it is not waited for; called in a thread.
+    """
+    before = _Here.note, _Here.hangs
+    _Here.note, _Here.hangs = note, hangs
     try:
         yield
     finally:
-        _Here.note = before
+        _Here.note, _Here.hangs = before
 
 
 @contextlib.contextmanager
@@ -150,33 +161,75 @@ def _prepare_forks() -> None:
 
 def _watch(ear: socket.socket, say: Callable[[str], None]) -> None:
     """Wait for signals; end the process where the main thread does not."""
-    while heard := ear.recv(1):
-        number, came = heard[0], time.monotonic()
-        if number not in SIGNALS:
-            continue
+    while number := _heard(ear):
+        came = time.monotonic()
         if _Here.note is not None:
             say(f"{signal.Signals(number).name}: it stops after the step that it is at, and saves the state")
-            continue
+            if _in_last_step(ear, number, say):
+                continue
+            return
         if not _Here.hurried:
             say(f"{signal.Signals(number).name}: it stops as soon as what it started has")
             continue
         while _Here.answered < came - GRACE and time.monotonic() < came + GRACE:
             time.sleep(0.02)
         if _Here.answered < came - GRACE:
-            say(stopped_by(number))
-            os._exit(1)
+            _end(stopped_by(number), say)
         if _gone(ear, PATIENCE):
             return
-        say(stopped_by(number))
-        os._exit(1)
+        _end(stopped_by(number), say)
+
+
+def _in_last_step(ear: socket.socket, number: int, say: Callable[[str], None]) -> bool:
+    """Wait for the end of the step in which a signal came; end the process where it hangs, or at a second Ctrl-C.
+
+    Returns:
+        Whether the block of :func:`watched` goes on.
+    """
+    latest = time.monotonic() + GRACE
+    insisted = False
+    while _Here.note is not None:
+        further = _heard(ear, _EVERY)
+        if further == 0:
+            return False
+        if further == signal.SIGINT and not insisted:
+            insisted, latest = True, time.monotonic() + GRACE
+        if time.monotonic() < latest:
+            continue
+        if insisted:
+            _end(stopped_by(signal.SIGINT), say)
+        if _Here.hangs is not None and _Here.hangs():
+            name = signal.Signals(number).name
+            _end(
+                f"stopped by {name}; the step that it was at takes too long, as if another process hung; the same "
+                "command goes on from the last checkpoint",
+                say,
+            )
+    return True
+
+
+def _end(line: str, say: Callable[[str], None]) -> NoReturn:
+    """End the process from a thread: the main thread does not listen."""
+    say(line)
+    os._exit(1)
 
 
 def _gone(ear: socket.socket, seconds: float) -> bool:
     """Return whether the block of :func:`watched` ends within some seconds; further signals do not count."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        ear.settimeout(left)
-        with contextlib.suppress(TimeoutError):
-            if not ear.recv(1):
-                return True
+        if _heard(ear, left) == 0:
+            return True
     return False
+
+
+def _heard(ear: socket.socket, seconds: float | None = None) -> int | None:
+    """Return the number of the next signal; 0 when the block of :func:`watched` has ended, None if none came so far."""
+    ear.settimeout(seconds)
+    try:
+        while heard := ear.recv(1):
+            if heard[0] in SIGNALS:
+                return heard[0]
+    except TimeoutError:
+        return None
+    return 0

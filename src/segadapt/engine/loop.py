@@ -314,7 +314,10 @@ class Loop:
         self._share_statistics()
         method = self.shares.whole(self.method.state_dict())
         moments = self.shares.whole({name: optimiser.state_dict() for name, optimiser in optimisers.items()})
-        if self.runtime.main:
+        if not self.runtime.main:
+            with self.stop.saving():
+                self.runtime.barrier()
+        else:
             state: dict[str, Any] = {
                 "fingerprint": self.fingerprint,
                 "method": method,
@@ -325,6 +328,7 @@ class Loop:
                 "steps_done": self.steps_done,
             }
             require_finite(state, f"stage '{self.config.name}', round {round_index + 1}, step {step}")
-            save_checkpoint(self.folder / "checkpoints", round_index * _ROUND + step, state)
+            with self.stop.saving():
+                save_checkpoint(self.folder / "checkpoints", round_index * _ROUND + step, state)
+            self.runtime.barrier()
         self.save.saved()
-        self.runtime.barrier()

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from statistics import median
 
 import torch
 from torch import Tensor
 
 from segadapt.core.signals import answering, noting, stopped_by
 from segadapt.errors import Interrupted, Stopped
+
+STALLED = 5.0
+"""A step of several processes counts as hanging when it has taken so many times as long as the latest ones mostly."""
+LATEST = 50
+"""Number of steps that tell how long one takes."""
 
 
 class Wish:
@@ -66,8 +73,8 @@ class StopRequest(Wish):
     """Turns SIGTERM and SIGINT into a request to stop.
 
     Used as a context manager around a stage. In training steps (:meth:`steps`) a signal is a request to stop after the
-    current one; a second Ctrl-C stops at once. Anywhere else, in a pass or while scores are computed, it stops at once:
-    what is finished is on the disk.
+    current one; a second Ctrl-C stops at once, and so does the first signal in a step that :meth:`hangs`. Anywhere
+    else, in a pass or while scores are computed, it stops at once: what is finished is on the disk.
 
     Args:
         processes: number of processes of the run.
@@ -85,6 +92,9 @@ class StopRequest(Wish):
         self.asked = False
         self._where = where
         self._number = 0
+        self._lengths: deque[float] = deque(maxlen=LATEST)
+        self._usual = 0.0
+        self._began: float | None = None
         self._handlers: AbstractContextManager[None] = nullcontext()
 
     def __enter__(self) -> StopRequest:
@@ -95,10 +105,37 @@ class StopRequest(Wish):
     @contextmanager
     def steps(self) -> Iterator[None]:
         """Note signals in the block; one that no step has answered stops the stage when the block ends."""
-        with noting(self._note):
+        self._lengths.clear()
+        self._usual, self._began = 0.0, time.monotonic()
+        with noting(self._note, self.hangs):
             yield
         if self.asked:
             raise Stopped(stopped_by(self._number))
+
+    def decided(self) -> bool:
+        now, stop = time.monotonic(), super().decided()
+        if self._began is not None:
+            self._lengths.append(now - self._began)
+            self._usual = median(self._lengths)
+        self._began = now
+        return stop
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Let the block take its time, in which the first process writes the state and the others wait for it."""
+        self._began = None
+        yield
+        self._began = time.monotonic()
+
+    def hangs(self) -> bool:
+        """Return whether the step that is run now takes so long that another process seems not to answer.
+
+        Called in a thread. Before the first step is done nothing can be lost, so there is no patience.
+        """
+        began = self._began
+        if self._processes == 1 or began is None:
+            return False
+        return time.monotonic() - began > STALLED * self._usual
 
     def _note(self, number: int) -> None:
         if self.asked and number == signal.SIGINT:

@@ -5,7 +5,6 @@ Both are plain values that read the file of an image when they are called, so th
 
 from __future__ import annotations
 
-import io
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,9 @@ from segadapt.pieces.soft_store import decode, encode
 class KeptScores:
     """Compact log scores of a pass over the target set, in ``folder``.
 
-    ``scores(index)`` returns the scores [K, h, w] float16 of one image; DamagedFile when there are none.
+    ``scores(index)`` returns the scores [K, h, w] float16 of one image, bit for bit those that were kept; DamagedFile
+    when there are none. A file is the three sizes as uint32 and the scores, both little-endian: threads read it, and
+    the header of an ``.npy`` file is Python that CPython before 3.11.8 cannot always read in several threads.
     """
 
     folder: Path
@@ -52,10 +53,10 @@ class KeptScores:
         return True
 
     def keep(self, index: int, scores: Tensor) -> None:
-        """Store the scores [K, h, w] of one image; may be called in a thread."""
-        content = io.BytesIO()
-        np.save(content, scores.cpu().numpy())
-        write_bytes(self._file(index), with_checksum(content.getvalue()), flush=False)
+        """Store the scores [K, h, w] float16 of one image; may be called in a thread."""
+        values = scores.cpu().numpy().astype("<f2", copy=False)
+        content = np.array(values.shape, "<u4").tobytes() + values.tobytes()
+        write_bytes(self._file(index), with_checksum(content), flush=False)
 
     def close(self) -> None:
         """Remove the folder unless training needs it."""
@@ -63,14 +64,17 @@ class KeptScores:
             shutil.rmtree(self.folder)
 
     def __call__(self, index: int) -> npt.NDArray[np.float16]:
-        return np.asarray(np.load(io.BytesIO(_content(self._file(index))), allow_pickle=False), np.float16)
+        content = _content(self._file(index))
+        head = 3 * np.dtype("<u4").itemsize
+        shape = np.frombuffer(content[:head], "<u4").tolist()
+        return np.asarray(np.frombuffer(content, "<f2", offset=head).reshape(shape).astype(np.float16), np.float16)
 
     @property
     def _needed(self) -> Path:
         return self.folder / "keep"
 
     def _file(self, index: int) -> Path:
-        return self.folder / f"{index:06d}.npy"
+        return self.folder / f"{index:06d}.scores"
 
 
 @dataclass(frozen=True)

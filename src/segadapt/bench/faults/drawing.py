@@ -14,7 +14,7 @@ KINDS: Mapping[str, str] = {
     "disk": "no space for new files and flushes, or for the rest of a file, from a moment on",
     "damage": "a file of the run with flipped bits, cut, emptied, replaced, removed, or with JSON of another shape",
     "together": "a second command with the same folder while the first is at a moment",
-    "ranks": "SIGKILL or SIGTERM for one of two processes, or for both, at a moment",
+    "ranks": "SIGKILL or SIGTERM for one of two processes, or for both; or one hangs, and the other is stopped",
     "hostile": "files and names that no honest data set has",
 }
 """Kinds of faults, by name."""

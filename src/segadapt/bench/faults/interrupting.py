@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from segadapt.bench.faults.drawing import moment_of
 from segadapt.bench.faults.forked import Ended
@@ -109,18 +111,23 @@ def together(case: Case) -> Outcome:
 
 
 def ranks(case: Case) -> Outcome:
-    """End one of two processes, or both; the other must end by itself; then both again."""
+    """End one of two processes, or both, or let one hang and stop the other; the other must end; then both again."""
     moment = moment_of(case.generator, case.reference.moments)
     number = case.generator.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
     victims = case.generator.choice(((0,), (1,), (0, 1)))
-    outcome = Outcome(
-        "equal", moment["phase"], f"{number.name} for rank {' and '.join(map(str, victims))} at {moment['number']}"
-    )
-    planted = [
-        case.shop.planted(case.out, moment["number"] if rank in victims else -1, signalled(number)) for rank in (0, 1)
-    ]
-    ends = [command.wait() for command in case.shop.start_ranks(case.adapt, case.place, planted)]
+    outcome = Outcome("equal", moment["phase"], "")
+    if len(victims) == 1 and case.generator.random() < 0.4:
+        ends = _one_hangs(case, moment, victims[0], outcome)
+    else:
+        outcome.what = f"{number.name} for rank {' and '.join(map(str, victims))} at {moment['number']}"
+        planted = [
+            case.shop.planted(case.out, moment["number"] if rank in victims else -1, signalled(number))
+            for rank in (0, 1)
+        ]
+        ends = [command.wait() for command in case.shop.start_ranks(case.adapt, case.place, planted)]
     wrong = next((found for end in ends if (found := failure_of(end))), None)
+    if wrong is None and outcome.late is not None and outcome.late > SLOW:
+        wrong = ("hang", f"ended {outcome.late:.1f} s after the signal, beside a process that hung")
     if wrong:
         outcome.verdict, outcome.detail = wrong
         return outcome
@@ -136,3 +143,23 @@ def ranks(case: Case) -> Outcome:
     else:
         outcome = case.judge_end(outcome, first, held)
     return outcome
+
+
+def _one_hangs(case: Case, moment: Mapping[str, Any], still: int, outcome: Outcome) -> list[Ended]:
+    """Let one of two processes stand still from a moment on, and stop the other one; then the first goes on."""
+    signals = case.generator.choice(((signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)))
+    outcome.what = f"rank {still} hangs at {moment['number']}, {' and '.join(s.name for s in signals)} for the other"
+    planted = [case.shop.planted(case.out, moment["number"] if rank == still else -1, waiting) for rank in (0, 1)]
+    commands = case.shop.start_ranks(case.adapt, case.place, planted)
+    other = commands[1 - still]
+    if commands[still].wait_for_fault():
+        began = time.monotonic()
+        for number in signals:
+            if not other.look():
+                os.kill(other.pid, number)
+                time.sleep(0.05)
+        while not other.look() and time.monotonic() < began + 2 * SLOW:
+            time.sleep(0.004)
+        outcome.late = time.monotonic() - began
+        os.kill(commands[still].pid, signal.SIGCONT)
+    return [command.wait() for command in commands]

@@ -27,7 +27,7 @@ def numbers(out: Path) -> dict[str, Any]:
     results = read_json(out / "results.json")
     found["results.json"] = _without_times(results) if isinstance(results, dict) else None
     for path in sorted(out.glob("stages/*/round*/**/*")):
-        if path.is_file() and path.suffix in (".png", ".npy", "") and not path.name.startswith("."):
+        if path.is_file() and path.suffix in (".png", ".scores", "") and not path.name.startswith("."):
             found[str(path.relative_to(out))] = file_digest(path)
     report = out / "report.html"
     found["report.html"] = report.is_file() and report.stat().st_size > 1000
