@@ -9,7 +9,7 @@ import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,11 @@ from segadapt.cli import app, main
 from segadapt.runs.config import load_config
 from tests.docs.blocks import ROOT
 from tests.docs.shell import Call
-from tests.docs.shrinking import MORE
+from tests.docs.shrinking import fewer
 from tests.docs.world import DATA_SETS
 from tests.processes import commands, in_processes
 
 PROCESSES = 2
-PLACES: Mapping[str, str] = {
-    "--source-images": "A/images",
-    "--source-labels": "A/masks",
-    "--target-images": "B/images",
-    "--target-labels": "B/masks",
-}
-"""What stands for ``...`` behind an option."""
-
 
 def run_call(call: Call, world: Path) -> str:
     """Run a call, or prove it where it is no command of segadapt; return what it printed.
@@ -71,7 +63,7 @@ def run_here(words: Sequence[str], call: Call) -> str:
 def as_called(argv: Sequence[str], folder: Path, given: str = "") -> Iterator[None]:
     """Set words, folder and standard input of a program, and put back what was there."""
     before, words, keyboard = Path.cwd(), sys.argv, sys.stdin
-    sys.argv, sys.stdin = list(argv), io.StringIO(Path(given).read_text() if given else "")
+    sys.argv, sys.stdin = list(argv), io.TextIOWrapper(io.BytesIO(Path(given).read_bytes() if given else b""))
     os.chdir(folder)
     try:
         yield
@@ -103,15 +95,13 @@ def placed(words: Sequence[str], world: Path) -> list[str]:
     made: list[str] = []
     for word in words:
         before = made[-1] if made else ""
-        name, _, place = word.partition("=")
-        if before == "--root" and name in DATA_SETS and (place.startswith("/") or place in ("...", "FOLDER", "")):
-            word = f"{name}={world / 'data' / name}"
-        elif word == "..." and before in PLACES:
-            word = PLACES[before]
+        name, _, place = word.removeprefix("--root=").partition("=")
+        if (before == "--root" or word.startswith("--root=")) and name in DATA_SETS and (place.startswith("/") or place in ("...", "FOLDER", "")):
+            word = f"{'--root=' * word.startswith('--root=')}{name}={world / 'data' / name}"
         elif re.match(r"(--\w+=)?/(data|runs)/", word):
             word = word.replace("/data/", f"{world}/data/").replace("/runs/", "runs/")
         made.append(word)
-    return [*made, *MORE.get(tuple(made[:2]), ())]  # type: ignore[call-overload]
+    return [*made, *fewer(made)]
 
 
 # ---- what is not run is checked ----

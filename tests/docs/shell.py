@@ -27,7 +27,7 @@ SLURM = {
 _BEFORE = """
 note() {
   local given=
-  if [ "${!#}" = - ]; then given=$(mktemp "$CALLS.XXXXXX"); cat > "$given"; fi
+  if [[ " $* " = *" - "* ]]; then given=$(mktemp "$CALLS.XXXXXX"); cat > "$given"; fi
   printf '%s\\0' "$PWD" "$given" "$#" "$@" >> "$CALLS"
 }
 scontrol() { echo node1; echo node2; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,13 +17,19 @@ from tests.docs.network import NAME, Tiny
 
 SIZE, SIDE, STEPS = (32, 48), 32, 2
 PROTOTYPES = {"channels": 8, "bank": 200, "start": 20, "warmup": 0}
-MORE = {
-    ("bench", "step"): ("--size=48x64", "--crop=32x32", "--batch=1", "--repeats=3"),
+FEWER: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("bench", "step"): ("--size=48x64", "--crop=32x32", "--batch=2", "--repeats=3", "--minutes=0.01"),
     ("bench", "table"): ("--seeds=0",),
     ("bench", "fuzz"): ("--inputs=12",),
     ("data", "toy"): ("--source=1", "--target=1", "--test=1", "--height=64", "--width=128"),
 }
-"""Options behind those of a page: fewer and smaller."""
+"""Options behind those that a page gives, of which the last counts: fewer and smaller."""
+
+
+def fewer(words: Sequence[str]) -> list[str]:
+    """Return the options that make a command, its words behind ``segadapt``, a small one."""
+    network = [f"--network={NAME}"] if words[:2] == ["bench", "step"] and "--task" not in words else []
+    return [*FEWER.get(tuple(words[:2]), ()), *network]
 
 
 def shrunk(config: RunConfig) -> RunConfig:
@@ -33,6 +39,8 @@ def shrunk(config: RunConfig) -> RunConfig:
     raw["accelerator"] = "cpu"
     raw["precision"], raw["compile"] = "32-true", False
     raw["data"]["workers"] = 0
+    if raw["data"]["labelled"] and raw["data"]["labelled"].get("images"):
+        raw["data"]["labelled"]["images"] = 1
     for part in ("source", "target", "oracle", "test"):
         if raw["data"][part]:
             raw["data"][part] |= {"size": SIZE, "limit": 2}
@@ -42,8 +50,11 @@ def shrunk(config: RunConfig) -> RunConfig:
 
 
 def small_network(model: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of a tiny network in the place of one of the library's; one of a package stays."""
     name, (family, colon, _) = model["name"], model["name"].partition(":")
-    known = f"{family}:NAME" in MODELS if colon else name in (*MODELS, *NETWORKS.installed(), NAME)
+    if name in NETWORKS.installed():
+        return model
+    known = f"{family}:NAME" in MODELS if colon else name in (*MODELS, NAME)
     assert known, f"there is no network '{name}'"
     return {"name": f"hrda:{NAME}" if family == "hrda" else NAME, "weights": None}
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,13 +26,15 @@ from segadapt.data.masks.classes_file import read_classes
 from segadapt.data.readers import READERS
 from segadapt.methods.registry import METHODS
 from segadapt.models import plain
+from segadapt.models.build import NETWORKS
 from segadapt.runs.config import load_config
-from tests.docs.blocks import PAGES, SHELL, Block, blocks, name_of
+from tests.docs.blocks import PAGES, ROOT, SHELL, Block, blocks, name_of
 from tests.docs.commands import prove, run_call, run_here
 from tests.docs.shell import Call, calls_of
 from tests.docs.shrinking import make_small
-from tests.docs.world import BY_PAGE, DATA_SETS, write_common, write_model
+from tests.docs.world import A_RUN, BY_PAGE, RUNS, checkpoint, runs, write_common, write_model
 
+REGISTRIES: tuple[Any, ...] = (METHODS, READERS, AUGMENTATIONS, NETWORKS)
 WAY_OUT = "mend it, or say why it cannot run: <!-- not run: REASON --> (CONTRIBUTING.md, Pages)"
 WITH_BLOCKS = [page for page in PAGES if blocks(page, "python", "yaml", "toml", "json", *SHELL)]
 
@@ -46,20 +50,24 @@ def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def a_run(common: Path) -> Path:
     """A tiny run with the classes of ``A``."""
-    out = common.parent / "run"
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
-        data = ["--source-images", "A/images", "--source-labels", "A/masks", "--target-images", "B/images"]
-        words = ["adapt", *data, "--classes", "classes.txt", "--method", "cbst", "--out", str(out), "-q"]
-        run_here(words, Call(("segadapt", *words), common))
+        return adapted(common, A_RUN, common.parent / "run")
+
+
+def adapted(folder: Path, words: Sequence[str], out: Path) -> Path:
+    """Adapt a model as the words behind ``segadapt adapt`` say."""
+    words = ["adapt", *words, "--out", str(out), "-q"]
+    run_here(words, Call(("segadapt", *words), folder))
     return out
 
 
 @pytest.fixture
 def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let nothing stay that a page registers or imports."""
-    for registry in (METHODS, READERS, AUGMENTATIONS):
+    for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_added", {})
+        monkeypatch.setattr(registry, "installed", registry.installed)  # what a page declares is put back
     monkeypatch.setattr(plain, "_given", {})
     before = set(sys.modules)
     yield
@@ -74,23 +82,25 @@ def test_every_block_of_a_page_runs(
 ) -> None:
     folder = tmp_path / "page"
     shutil.copytree(common, folder)
-    words = page.read_text(encoding="utf-8")
-    if "RUN" in words:
+    make_small(monkeypatch)
+    words, name = page.read_text(encoding="utf-8"), name_of(page)
+    if name in RUNS:
+        adapted(folder, RUNS[name], folder / "RUN")
+    elif re.search(r"\bRUN\b", words) or BY_PAGE.get(name) is runs:
         shutil.copytree(request.getfixturevalue("a_run"), folder / "RUN")
-    if "model.safetensors" in words:
+    if "model.safetensors" in words and BY_PAGE.get(name) is not checkpoint:
         write_model(folder / "model.safetensors")
-    BY_PAGE.get(name_of(page), lambda root: None)(folder)
-    for name in DATA_SETS:
-        monkeypatch.setenv(f"SEGADAPT_{name.upper()}", str(folder / "data" / name))
+    BY_PAGE.get(name, lambda root: None)(folder)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    make_small(monkeypatch)
     names: dict[str, Any] = {}
+    problems: list[str] = []
     for block in blocks(page):
         try:
             names = run_block(block, folder, names)
         except Exception as problem:
-            pytest.fail(f"{block.where}: {type(problem).__name__}: {problem}\n{WAY_OUT}", pytrace="-v" in sys.argv)
+            problems.append(f"{block.where}: {problem if str(problem) else type(problem).__name__}")
+    assert not problems, "\n".join([*problems, WAY_OUT])
     if (after := globals().get(f"after_{page.stem}")) is not None:
         after(names)
 
@@ -106,6 +116,8 @@ def run_block(block: Block, folder: Path, names: dict[str, Any]) -> dict[str, An
         return run_python(block, names if kind == "continues" else {}, folder)
     elif block.language == "yaml":
         load_yaml(block, folder)
+    elif block.language == "toml":
+        declare(block)
     elif block.language == "json":
         json.loads(block.text)
     return names
@@ -119,8 +131,13 @@ def run_shell(block: Block, folder: Path) -> None:
         prove(call.words)
     calls = calls_of(kept, folder)
     assert calls or not kept, "nothing of the block is run"
+    problems = []
     for call in calls:
-        run_call(call, folder)
+        try:
+            run_call(call, folder)
+        except Exception as problem:
+            problems.append(str(problem))
+    assert not problems, "\n".join(problems)
 
 
 def run_python(block: Block, names: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -141,6 +158,15 @@ def run_python(block: Block, names: dict[str, Any], folder: Path) -> dict[str, A
         sys.argv = argv
         os.chdir(folder)
     return names
+
+
+def declare(block: Block) -> None:
+    """Let the entry points of a project file be those of an installed package: what they name is there."""
+    for group, lines in re.findall(r'^\[project\.entry-points\."([\w.]+)"\]\n((?:.+\n)+)', block.text, re.MULTILINE):
+        points = [EntryPoint(*line, group) for line in re.findall(r'^(\w+) = "([\w.]+:\w+)"$', lines, re.MULTILINE)]
+        assert all(callable(point.load()) for point in points)
+        (registry,) = [registry for registry in REGISTRIES if registry.group == group]
+        registry.installed = lambda points=points: {point.name: point for point in points}  # type: ignore[method-assign]
 
 
 def load_yaml(block: Block, folder: Path) -> None:
@@ -169,6 +195,13 @@ def after_README(names: dict[str, Any]) -> None:
     assert names["label_map"].shape == (40, 56)
     assert 0 <= names["result"].miou <= 100
     assert names["result"].model.is_file()
+
+
+def after_predict(names: dict[str, Any]) -> None:
+    """The page shows the example, whose mask of a picture is that of the run."""
+    (block,) = (block for block in blocks(ROOT / "docs/predict.md", "python") if block.example[0] == "arguments")
+    assert block.text in (ROOT / "examples/onnx_predict.py").read_text()
+    assert names["mask"].size == names["image"].size == (56, 40)
 
 
 def after_few_labels(names: dict[str, Any]) -> None:

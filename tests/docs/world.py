@@ -13,12 +13,12 @@ from PIL import Image
 from segadapt.labels import LabelSpace, distinct_colors
 from segadapt.models.store import save_model
 from segadapt.toy import write_cityscapes, write_gta5
-from tests.data.annotating import write_images
-from tests.data.test_readers import write_idd_lite
+from tests.data.annotating import coco, write_images
+from tests.data.test_readers import IDD
 from tests.data.writing import picture, save
 from tests.docs.network import Tiny
 from tests.evaluation.test_video import film
-from tests.tiny import NAMES, write_classes, write_folder
+from tests.tiny import write_classes, write_folder
 
 DATA_SETS = ("camvid", "gta5", "cityscapes", "idd_lite", "nthu", "pairs", "simclr")
 """Data sets below ``data``; pages name their folders as they like."""
@@ -57,8 +57,9 @@ def domain(root: Path, images: str, masks: str | None, count: int = 4, shift: fl
 def write_common(root: Path) -> None:
     """Write what every page finds in its folder."""
     domain(root, "A/images", "A/masks")
-    domain(root, "B/images", "B/masks", shift=1.0, seed=50)
-    (root / "B/masks/003.png").unlink()
+    domain(root, "B/images", "B/masks", 9, shift=1.0, seed=50)
+    for number in range(3, 9):
+        (root / f"B/masks/{number:03d}.png").unlink()
     domain(root, "B/test/images", "B/test/masks", 3, shift=1.0, seed=90)
     for folder in ("NEW_IMAGES", "new_photos", "photos"):
         domain(root, folder, None, 2, shift=1.0, seed=120)
@@ -77,6 +78,8 @@ def write_data_sets(root: Path) -> None:
     """Write the data sets that recipes of the pages name, two to ten images each."""
     for name in ("gta5", "cityscapes"):
         shutil.copytree(root.parent / "demo/toy" / name, root / name)
+    test = root / "cityscapes/leftImg8bit/test/berlin/berlin_000000_000019_leftImg8bit.png"
+    save(test, picture(64, 128))
     frames = [f"0006R0_f{number:05d}" for number in range(4)]
     for number, name in enumerate(frames):
         save(root / "camvid/images" / f"{name}.jpg", picture(24, 32, number))
@@ -84,7 +87,10 @@ def write_data_sets(root: Path) -> None:
         save(root / "camvid/labels" / f"{name}.png", mask)
     for split, part in (("day", frames[:2]), ("dusk_adapt", frames[2:]), ("dusk_test", frames[2:])):
         (root / "camvid" / f"{split}.txt").write_text("\n".join(part) + "\n")
-    write_idd_lite(root / "idd_lite")
+    for split, number in (("train", 0), ("train", 1), ("val", 2), ("val", 3)):
+        mask = np.roll(IDD, number).repeat(12, 0).repeat(9, 1)
+        save(root / "idd_lite/leftImg8bit" / split / f"3/{number}_image.jpg", picture(*mask.shape, number))
+        save(root / "idd_lite/gtFine" / split / f"3/{number}_label.png", mask)
     ids = (np.arange(32 * 48, dtype=np.uint8).reshape(32, 48) % 34).astype(np.uint8)
     for number in range(10):
         save(root / "nthu/Rome/Images/Test" / f"pano_{number:02d}.png", picture(32, 48, number))
@@ -99,7 +105,8 @@ def write_data_sets(root: Path) -> None:
 def old_file(root: Path) -> None:
     (root / "last").touch()
     os.utime(root / "last", (0, 0))
-    (root / "test.txt").write_text("a.jpg\nb.png\n")
+    Image.fromarray(picture(40, 56, 2)).save(root / "c.jpg")
+    (root / "test.txt").write_text("c.jpg\n")
     domain(root, "test", "masks", 3, shift=1.0, seed=90)
 
 
@@ -115,11 +122,23 @@ def own_folders(root: Path) -> None:
         for number in (21, 22):
             save(root / folder / image.format(number), picture(40, 56, number))
             save(root / folder / mask.format(number), vessels)
+    coco(write_images(root / "coco/images").parent)
+    rasters(root)
     (root / "vessels.yaml").write_text("- {name: background, id: 0}\n- {name: vessel, id: 255}\n")
 
 
-def no_source(root: Path) -> None:
-    shutil.copytree(root / "RUN", root / "run1")
+def rasters(root: Path) -> None:
+    from tests.data.test_raster import write_tiff
+
+    bands = np.random.default_rng(0).integers(0, 255, (3, 40, 56), dtype=np.uint8)
+    write_tiff(root / "ortho.tif", bands)
+    write_tiff(root / "orthos/one.tif", bands)
+    write_tiff(root / "masks/one.tif", bands[:1] % 3)
+
+
+def runs(root: Path) -> None:
+    for name in ("run1", "runs/cbst", "runs/mic"):
+        shutil.copytree(root / "RUN", root / name)
 
 
 def own_package(root: Path) -> None:
@@ -138,12 +157,22 @@ BY_PAGE: dict[str, Callable[[Path], None]] = {
     "README.md": own_package,
     "docs/folders.md": own_folders,
     "docs/import.md": checkpoint,
-    "docs/no_source.md": no_source,
+    "docs/knowing_without_labels.md": runs,
+    "docs/no_source.md": runs,
     "docs/predict.md": old_file,
 }
 
 
+A_RUN = ["--source-images", "A/images", "--source-labels", "A/masks", "--target-images", "B/images"]
+A_RUN += ["--method", "cbst"]
+RUNS: dict[str, list[str]] = {
+    "docs/data.md": ["toy/source_only", "--root", "toy=demo/toy"],
+    "docs/extending.md": [*A_RUN, "--classes", "classes.txt"],
+}
+"""What is adapted to become the folder ``RUN`` of a page."""
+
+
 def write_model(path: Path) -> None:
     """Write a model of the classes of ``A``."""
-    space = LabelSpace("three", NAMES[:3], distinct_colors(3))
+    space = LabelSpace("three", ("class_0", "class_1", "class_2"), distinct_colors(3))
     save_model(path, Tiny(3), space, {})
