@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -82,7 +83,7 @@ def run_together(words: Sequence[str], call: Call, world: Path) -> str:
     before = Path.cwd()
     os.chdir(call.folder)
     try:
-        ended = in_processes(PROCESSES, commands(line), call.folder / ".processes")
+        ended = in_processes(PROCESSES, commands(line), call.folder / ".processes", agent=True)
     finally:
         os.chdir(before)
     for one in ended:
@@ -130,9 +131,15 @@ def prove(words: Sequence[str]) -> None:
         assert (ROOT / ".pre-commit-config.yaml").exists()
 
 
+@functools.cache
+def program() -> Any:
+    """Return the command with all of its sub-commands."""
+    return typer.main.get_command(app)
+
+
 def problem_of(words: Sequence[str]) -> str:
     """Return why words behind ``segadapt`` name no command with options that it has; empty where they do."""
-    command: Any = typer.main.get_command(app)
+    command = program()
     words, line = list(words), shlex.join(["segadapt", *words])
     while hasattr(command, "commands"):
         if not words or words[0].startswith("-"):

@@ -67,7 +67,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let nothing stay that a page registers or imports."""
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_added", {})
-        monkeypatch.setattr(registry, "installed", registry.installed)  # what a page declares is put back
+        monkeypatch.setattr(registry, "installed", lambda found=registry.installed(): found)  # a page may declare others
     monkeypatch.setattr(plain, "_given", {})
     before = set(sys.modules)
     yield
