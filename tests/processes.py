@@ -37,7 +37,7 @@ def in_processes(
         work: their work; SystemExit ends one with its status.
         folder: for what they write.
         while_running: called with the numbers of the processes while they run.
-        agent: the place where processes meet is kept by the test, as by the agent of ``torchrun``, and not by the first.
+        agent: the test keeps the place where they meet, as the agent of ``torchrun`` does; otherwise the first does.
     """
     import torch
 

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,23 @@ from tests.processes import commands, in_processes
 
 PROCESSES = 2
 
+
 def run_call(call: Call, world: Path) -> str:
-    """Run a call, or prove it where it is no command of segadapt; return what it printed.
+    """Run a call, of make dry; return what it printed.
 
     Args:
         call: as bash understood the page.
         world: folder with the data sets.
 
     Raises:
-        AssertionError: it failed; the message has what was printed.
+        AssertionError: it failed, and the message has what was printed; or it is no program that can be run here.
     """
     program, *words = call.words
     if program == "torchrun":
         return run_together(words, call, world)
     if program == "segadapt" or words[:2] == ["-m", "segadapt"]:
         return run_here(placed(words[2:] if program != "segadapt" else words, world), call)
+    assert program == "make", f"'{shlex.join(call.words)}' is not run by the tests"  # whose dry run is a proof
     prove(call.words)
     return ""
 
@@ -97,7 +99,11 @@ def placed(words: Sequence[str], world: Path) -> list[str]:
     for word in words:
         before = made[-1] if made else ""
         name, _, place = word.removeprefix("--root=").partition("=")
-        if (before == "--root" or word.startswith("--root=")) and name in DATA_SETS and (place.startswith("/") or place in ("...", "FOLDER", "")):
+        if (
+            (before == "--root" or word.startswith("--root="))
+            and name in DATA_SETS
+            and (place.startswith("/") or place in ("...", "FOLDER", ""))
+        ):
             word = f"{'--root=' * word.startswith('--root=')}{name}={world / 'data' / name}"
         elif re.match(r"(--\w+=)?/(data|runs)/", word):
             word = word.replace("/data/", f"{world}/data/").replace("/runs/", "runs/")
@@ -186,11 +192,8 @@ def prove_module(module: str, words: Sequence[str]) -> None:
         return
     assert module.startswith("benchmarks."), f"no rule says how 'python -m {module}' is tested"
     said = io.StringIO()
-    with as_called([module, "--help"], ROOT), redirect_stdout(said):
-        try:
-            runpy.run_module(module, run_name="__main__")
-        except SystemExit:
-            pass
+    with as_called([module, "--help"], ROOT), redirect_stdout(said), suppress(SystemExit):
+        runpy.run_module(module, run_name="__main__")
     missing = [option for option in options if not re.search(rf"(?<!\S){option}\b", said.getvalue())]
     assert not missing, f"python -m {module} has no option {missing}"
 

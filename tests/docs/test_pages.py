@@ -1,6 +1,6 @@
 """Every block of every page runs, in the order of the page, in a folder of its own with tiny data.
 
-What a page can name is in :mod:`tests.docs.world`, how runs become short in :mod:`tests.docs.shrinking`, and how a writer
+What a page can name is in :mod:`tests.docs.world`, how runs become short in :mod:`tests.docs.shrinking`, and how a page
 says that something is not to be run in :mod:`tests.docs.blocks`.
 """
 
@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -67,7 +68,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let nothing stay that a page registers or imports."""
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_added", {})
-        monkeypatch.setattr(registry, "installed", lambda found=registry.installed(): found)  # a page may declare others
+        monkeypatch.setattr(registry, "installed", partial(dict, registry.installed()))  # a page may declare others
     monkeypatch.setattr(plain, "_given", {})
     before = set(sys.modules)
     yield
@@ -166,7 +167,7 @@ def declare(block: Block) -> None:
         points = [EntryPoint(*line, group) for line in re.findall(r'^(\w+) = "([\w.]+:\w+)"$', lines, re.MULTILINE)]
         assert all(callable(point.load()) for point in points)
         (registry,) = [registry for registry in REGISTRIES if registry.group == group]
-        registry.installed = lambda points=points: {point.name: point for point in points}  # type: ignore[method-assign]
+        registry.installed = partial(dict, {point.name: point for point in points})
 
 
 def load_yaml(block: Block, folder: Path) -> None:
@@ -195,6 +196,36 @@ def after_README(names: dict[str, Any]) -> None:
     assert names["label_map"].shape == (40, 56)
     assert 0 <= names["result"].miou <= 100
     assert names["result"].model.is_file()
+
+
+def after_extending(names: dict[str, Any]) -> None:
+    assert [stage.method for stage in names["result"].stages] == ["source_only", "entropy"]
+    assert names["scores"].miou == pytest.approx(names["result"].miou)
+    assert names["label_map"].shape == (32, 48)
+    assert {"entropy"} < set(METHODS)
+    assert "evening" in AUGMENTATIONS
+    assert "pairs" in READERS
+    config = load_config("recipe.yaml")
+    assert [(stage.name, stage.method) for stage in config.stages] == [("source", "source_only"), ("adapt", "entropy")]
+    assert config.plugins == ("my_method",)
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("my_method.py", "examples/own_method.py"),
+        ("my_data.py", "tests/outside/dusk_methods/__init__.py"),
+        ("my_network.py", "tests/outside/dusk_methods/network.py"),
+    ],
+)
+def test_modules_of_the_page_are_the_ones_that_are_tested(file: str, source: str) -> None:
+    """Every function of the page on extending stands in the example or the package that the tests install."""
+    (block,) = (b for b in blocks(ROOT / "docs/extending.md", "python") if b.example == ("file", file))
+    kept = (ROOT / source).read_text()
+    bodies = re.split(r"^(?=@|class |[A-Z]+ =)", block.text, flags=re.MULTILINE)[1:]
+    for body in bodies:
+        lines = [line for line in body.splitlines() if line.strip() and '"""' not in line]
+        assert all(line in kept for line in lines), body
 
 
 def after_predict(names: dict[str, Any]) -> None:

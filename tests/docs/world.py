@@ -69,9 +69,14 @@ def write_common(root: Path) -> None:
     save(root / "b.png", picture(40, 56, 1))
     film(root / "drive.mp4", 3)
     write_classes(root / "classes.txt")
-    write_gta5(root / "demo/toy/gta5", 2, 0, 64, 128)
-    write_cityscapes(root / "demo/toy/cityscapes", {"train": 2, "val": 2}, 0, 64, 128)
+    write_toy(root / "demo/toy")
     write_data_sets(root / "data")
+
+
+def write_toy(root: Path) -> None:
+    """Write a toy world of two images of each part."""
+    write_gta5(root / "gta5", 2, 0, 64, 128)
+    write_cityscapes(root / "cityscapes", {"train": 2, "val": 2}, 0, 64, 128)
 
 
 def write_data_sets(root: Path) -> None:

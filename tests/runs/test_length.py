@@ -27,8 +27,8 @@ from segadapt.runs.config import RunConfig, build_config, folder_config, load_co
 from segadapt.runs.length import changed, scaled, scaling_of, shorter
 from segadapt.runs.plan import plan_run
 from segadapt.runs.run import Run, resumed
-from tests.test_cli import assert_refused, call
 from tests.docs.blocks import ROOT, blocks
+from tests.test_cli import assert_refused, call
 from tests.tiny import raw_config
 
 LENGTHS = st.floats(1e-4, 1)

@@ -20,8 +20,8 @@ from segadapt.runs.opening import OpenedData, open_data
 from segadapt.runs.own_data import own_data
 from tests.data.test_readers import IDD, write_idd_lite
 from tests.data.writing import picture, save
-from tests.test_cli import call
 from tests.docs.blocks import ROOT, blocks
+from tests.test_cli import call
 
 SHARED = ROOT.parent / "shared" / "data"
 CAMVID_TO_IDD = [6, 5, 4, 0, 1, 5, 4, 4, 3, 2, 2, IGNORE]
