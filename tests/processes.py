@@ -24,7 +24,11 @@ class Ended(NamedTuple):
 
 
 def in_processes(
-    count: int, work: Callable[[int], object], folder: Path, while_running: Callable[[list[int]], object] | None = None
+    count: int,
+    work: Callable[[int], object],
+    folder: Path,
+    while_running: Callable[[list[int]], object] | None = None,
+    agent: bool = False,
 ) -> list[Ended]:
     """Run ``work(rank)`` in processes with the environment that ``torchrun`` gives them.
 
@@ -33,13 +37,18 @@ def in_processes(
         work: their work; SystemExit ends one with its status.
         folder: for what they write.
         while_running: called with the numbers of the processes while they run.
+        agent: the test keeps the place where they meet, as the agent of ``torchrun`` does; otherwise the first does.
     """
+    import torch
+
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    kept = torch.distributed.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False) if agent else None
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_begin, args=(rank, count, port, work, folder)) for rank in range(count)]
+    given = (count, port, work, folder, kept is not None)
+    processes = [context.Process(target=_begin, args=(rank, *given)) for rank in range(count)]
     for process in processes:
         process.start()
     if while_running is not None:
@@ -71,7 +80,7 @@ def commands(*lines: Sequence[object]) -> Callable[[int], None]:
     return work
 
 
-def _begin(rank: int, count: int, port: int, work: Callable[[int], object], folder: Path) -> None:
+def _begin(rank: int, count: int, port: int, work: Callable[[int], object], folder: Path, agent: bool) -> None:
     import cv2
     import torch
 
@@ -81,6 +90,8 @@ def _begin(rank: int, count: int, port: int, work: Callable[[int], object], fold
         MASTER_PORT=str(port),
         TORCHELASTIC_RUN_ID="test",
         GROUP_RANK="0",
+        TORCHELASTIC_RESTART_COUNT="0",
+        TORCHELASTIC_USE_AGENT_STORE=str(agent),
     )
     torch.set_num_threads(1)  # threads of the test are not there after a fork
     cv2.setNumThreads(0)

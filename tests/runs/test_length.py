@@ -27,8 +27,8 @@ from segadapt.runs.config import RunConfig, build_config, folder_config, load_co
 from segadapt.runs.length import changed, scaled, scaling_of, shorter
 from segadapt.runs.plan import plan_run
 from segadapt.runs.run import Run, resumed
+from tests.docs.blocks import ROOT, blocks
 from tests.test_cli import assert_refused, call
-from tests.test_docs import ROOT, blocks
 from tests.tiny import raw_config
 
 LENGTHS = st.floats(1e-4, 1)
@@ -395,8 +395,8 @@ def test_null_lays_nothing(tmp_path: Path) -> None:
 
 
 def test_the_recipe_of_the_page(tmp_path: Path) -> None:
-    ((_, text),) = blocks(ROOT / "docs/short_runs.md", "yaml")
-    (tmp_path / "mine.yaml").write_text(text)
+    (block,) = blocks(ROOT / "docs/short_runs.md", "yaml")
+    (tmp_path / "mine.yaml").write_text(block.text)
     source, adapt = load_config(str(tmp_path / "mine.yaml")).stages
     assert (source.steps, source.length) == (800, 1)
     assert (adapt.steps, adapt.optimiser.lr, adapt.initial) == (1000, 3.79e-4, "previous")

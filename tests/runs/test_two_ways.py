@@ -20,8 +20,8 @@ from segadapt.runs.opening import OpenedData, open_data
 from segadapt.runs.own_data import own_data
 from tests.data.test_readers import IDD, write_idd_lite
 from tests.data.writing import picture, save
+from tests.docs.blocks import ROOT, blocks
 from tests.test_cli import call
-from tests.test_docs import ROOT, blocks
 
 SHARED = ROOT.parent / "shared" / "data"
 CAMVID_TO_IDD = [6, 5, 4, 0, 1, 5, 4, 4, 3, 2, 2, IGNORE]
@@ -41,8 +41,8 @@ def world(tmp_path: Path) -> Path:
 
 def classes_of_the_page(folder: Path) -> Path:
     """Write the classes file of the page on data."""
-    ((_, text),) = [(name, t) for name, t in blocks(ROOT / "docs/folders.md", "yaml") if name == "camvid_idd.yaml"]
-    (folder / "camvid_idd.yaml").write_text(text)
+    (block,) = (b for b in blocks(ROOT / "docs/folders.md", "yaml") if b.example == ("file", "camvid_idd.yaml"))
+    (folder / "camvid_idd.yaml").write_text(block.text)
     return folder / "camvid_idd.yaml"
 
 
