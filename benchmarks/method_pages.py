@@ -69,8 +69,13 @@ def results(tables: Mapping[str, Table], names: Sequence[str]) -> str:
 
 def bounds(table: Table) -> list[Row]:
     """Return the source model, the control and the oracle of a task."""
-    oracle = next(row for row in table["rows"] if row["role"] == "oracle")
-    return [row for row in (source_of(table), control_of(table), oracle) if row is not None]
+    return [row for row in (source_of(table), control_of(table), oracle_of(table)) if row is not None]
+
+
+def oracle_of(table: Table) -> Row:
+    """Return the row of the model that was trained with the target's labels."""
+    oracle: Row = next(row for row in table["rows"] if row["role"] == "oracle")
+    return oracle
 
 
 def cell(table: Table, method: str, title: str) -> str:

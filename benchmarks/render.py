@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import label_curve, ledger_page, method_pages, reliability
+from benchmarks import label_curve, ledger_page, method_pages, overviews, reliability
 from benchmarks.chart import chart, effects, results
 from benchmarks.criteria_chart import changes, correlations
 from benchmarks.settings import settings_blocks
@@ -70,6 +70,9 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
     made |= criteria_page(root)
     made |= reliability_page(root)
     made |= page_of_ledger(root)
+    for page, (name, body) in overviews.blocks(root).items():
+        text = page.read_text(encoding="utf-8")
+        made[page] = between(text, page.name, f"<!-- begin {name} -->", f"<!-- end {name} -->", body)
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
     for (page, kind), (opening, body) in method_pages.blocks(pages, root / "benchmarks").items():
         made[page] = between(made.get(page, pages[page]), page.name, opening, f"<!-- end {kind} -->", body)

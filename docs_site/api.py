@@ -1,4 +1,4 @@
-"""Pages of the API: every public name of a package, and the pieces by topic with their examples."""
+"""Pages of the API: every public name of a package, and the pieces by module with their examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOMS = ("models", "data", "evaluation", "methods", "engine", "runs", "report", 
 def pages() -> dict[str, str]:
     """Return the text of each page of the API by its path."""
     made = {f"docs/api/{name}.md": package_page(f"segadapt.{name}") for name in ROOMS}
-    return {"docs/api/segadapt.md": package_page("segadapt"), "docs/pieces.md": pieces_page(), **made}
+    return {"docs/api/segadapt.md": package_page("segadapt"), **made}
 
 
 def package_page(package: str) -> str:
@@ -22,9 +22,9 @@ def package_page(package: str) -> str:
     return "\n\n".join([f"# {package}", docstring(package), *(f"::: {package}.{name}" for name in names)]) + "\n"
 
 
-def pieces_page() -> str:
-    """Return the page of the pieces, a section for each module."""
-    parts = ["# Pieces by example", docstring("segadapt.pieces")]
+def with_pieces(text: str) -> str:
+    """Add every piece with its examples to the page of the pieces, a section for each module."""
+    parts = [text.rstrip()]
     for module, names in pieces._TOPICS.items():
         parts += [f"## {module}", docstring(f"segadapt.pieces.{module}")]
         parts += [f"::: segadapt.pieces.{name}\n    options:\n      heading_level: 3" for name in names]
@@ -33,4 +33,5 @@ def pieces_page() -> str:
 
 def docstring(module: str) -> str:
     """Return the directive that shows the docstring of a module alone."""
-    return f"::: {module}\n    options:\n      members: false\n      show_root_heading: false"
+    options = ("members: false", "show_root_heading: false", "show_root_toc_entry: false")
+    return "\n".join([f"::: {module}", "    options:", *(f"      {option}" for option in options)])

@@ -20,6 +20,10 @@ class Docstrings(griffe.Extension):
         if obj.docstring:
             obj.docstring.value = rewritten(obj.docstring.value)
 
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        """Rewrite the docstring of the package itself."""
+        self.on_object(obj=pkg)
+
 
 def rewritten(text: str) -> str:
     """Return a docstring with plain code for roles and blocks, and its examples under ``Examples:``.

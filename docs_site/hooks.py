@@ -31,10 +31,11 @@ def placed(config: MkDocsConfig, path: str, address: str) -> File:
 
 def elsewhere(config: MkDocsConfig) -> Iterator[File]:
     """Yield the files outside ``docs`` that the site shows: pages, code that is linked, and data as they are."""
+    yield placed(config, "docs_site/site.css", "stylesheets/site.css")
     for path in pages.pages_elsewhere():
         yield placed(config, path, pages.address(path))
     for path in pages.linked():
-        if path.endswith(pages.CODE):
+        if pages.is_shown(path):
             code = CodeFile(path, None, config.site_dir, use_directory_urls=False, dest_uri=f"{path}.html")
             code.content_string = pages.code_page(path)
             code.inclusion = InclusionLevel.NOT_IN_NAV
@@ -60,5 +61,6 @@ class CodeFile(File):
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put algorithm and code of its methods on the page of a method."""
-    return pages.with_code(markdown, page.file.src_uri)
+    """Put algorithm and code on the page of a method, and the pieces on theirs."""
+    path = page.file.src_uri
+    return api.with_pieces(markdown) if path == "docs/pieces.md" else pages.with_code(markdown, path)

@@ -12,11 +12,11 @@ from pathlib import Path
 from segadapt.methods.catalogue import OWN
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = (".py", ".yaml", ".sh")
-"""Suffixes of files that are shown as pages; others are copied."""
+LEXERS = {".py": "python", ".yaml": "yaml", ".sh": "bash"}
+"""Languages of files that are shown as pages, up to this many bytes; other files are copied."""
+LARGEST = 100_000
 FOLDERS = ("benchmarks", "examples")
 """Folders beside ``docs`` whose pages are on the site."""
-LEXERS = {".py": "python", ".yaml": "yaml", ".sh": "bash"}
 LINK = re.compile(r"\]\(([^)#\s]+)[^)\s]*\)")
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 SETTINGS = re.compile(r"^<!-- begin settings (\w+)", re.MULTILINE)
@@ -50,6 +50,11 @@ def targets(page: str) -> Iterator[str]:
             yield posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
 
 
+def is_shown(path: str) -> bool:
+    """Tell whether a file of the repository becomes a page."""
+    return Path(path).suffix in LEXERS and (ROOT / path).stat().st_size <= LARGEST
+
+
 def code_page(path: str) -> str:
     """Return the page of a file of code; the search leaves it out."""
     name = posixpath.basename(path)
@@ -69,7 +74,9 @@ def with_code(text: str, page: str) -> str:
     modules = method_modules(text)
     if not modules:
         return text
-    boxes = [f"`{Path(path).stem}`:\n\n```text\n{box}\n```" for path in modules if (box := algorithm(path))]
+    boxes = [
+        f"`{Path(path).stem}`:\n\n``` {{.text .algorithm}}\n{box}\n```" for path in modules if (box := algorithm(path))
+    ]
     if len(boxes) == 1:
         boxes = [boxes[0].partition("\n\n")[2]]
     start = text.index("\n## ")
