@@ -2,24 +2,25 @@
 
 A page asks for them by lines ``<!-- begin results NAMES -->`` and ``<!-- begin cost NAMES -->``, each with its
 ``<!-- end results -->`` and ``<!-- end cost -->`` below. The names, with spaces between them, are those of rows in
-``benchmarks/TASK.json``, or of methods in ``benchmarks/measured/step.json``.
+``benchmarks/TASK.json``, or of methods in ``benchmarks/measured/step.json``; ``mic:daformer`` also compares two rows.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segadapt.bench.pages import RULE_OF_SIGNS, control_of, gain, grid, score, source_of
+from segadapt.bench.pages import RULE_OF_SIGNS, control_of, gain, grid, score, sign_of, source_of
 from segadapt.bench.steps import table as step_table
 
 TASKS = {"camvid_day_dusk": "day to dusk", "toy_camvid": "rendered to real", "camvid_idd": "another city"}
 MACHINES = {"step": "On a CPU", "step_gpu": "On a GPU, the network and crops of the paper"}
-OPENING = re.compile(r"<!-- begin (results|cost) ([\w ]+) -->")
+OPENING = re.compile(r"<!-- begin (results|cost) ([\w: ]+) -->")
 Table = Mapping[str, Any]
 Row = Mapping[str, Any]
 
@@ -54,7 +55,8 @@ def read(path: Path) -> Any:
 def results(tables: Mapping[str, Table], names: Sequence[str]) -> str:
     """Write the scores of methods on every task beside the bounds and the control, and what their parts bring."""
     rows = [row for table in tables.values() for row in table["rows"]]
-    titles = dict.fromkeys((row["method"], row["title"]) for name in names for row in rows if row["method"] == name)
+    wanted = [name.partition(":")[0] for name in names]
+    titles = dict.fromkeys((row["method"], row["title"]) for name in wanted for row in rows if row["method"] == name)
     if not titles:
         return ""
     ends = [[(row["method"], row["title"]) for row in bounds(table)] for table in tables.values()]
@@ -90,7 +92,8 @@ def cell(table: Table, method: str, title: str) -> str:
 
 def parts(tables: Mapping[str, Table], names: Sequence[str]) -> list[str]:
     """Write what each part of the methods brings on every task, where it was measured."""
-    found = [(task, one) for task, table in tables.items() for one in table["ablations"] if one["of"] in names]
+    found = [(task, one) for task, table in tables.items() for one in [*compared(table, names), *table["ablations"]]]
+    found = [(task, one) for task, one in found if one["of"] in [name.partition(":")[0] for name in names]]
     if not found:
         return []
     lines = []
@@ -100,6 +103,20 @@ def parts(tables: Mapping[str, Table], names: Sequence[str]) -> list[str]:
         lines.append([part, *(cells.get(task, "") for task in TASKS), paper])
     head = ["part: mIoU with it, less without it", *TASKS.values(), "expected"]
     return [grid(head, lines), f"In brackets: each seed. {RULE_OF_SIGNS}"]
+
+
+def compared(table: Table, names: Sequence[str]) -> list[Row]:
+    """Return as effects of parts what rows ``NAME:HOST`` gain over their hosts, seed by seed."""
+    known = {row["method"]: row for row in table["rows"] if row["result"]}
+    made = []
+    for name, _, host in (name.partition(":") for name in names):
+        if host and name in known and host in known:
+            row, base = known[name], known[host]["seeds"]
+            effects = {seed: miou - base[seed] for seed, miou in row["seeds"].items() if seed in base}
+            about = {"part": f"{row['title']}, against {known[host]['title']}", "of": name, "paper": "+"}
+            mean, sign = statistics.mean(effects.values()), sign_of(effects.values())
+            made.append({**about, "effects": effects, "mean": mean, "sign": sign})
+    return made
 
 
 def effect(ablation: Row) -> str:

@@ -158,6 +158,18 @@ def test_the_page_on_predicting_is_true(capsys: pytest.CaptureFixture[str]) -> N
     assert script in (ROOT / "examples" / example).read_text()
 
 
+@pytest.mark.usefixtures("_apart")
+@pytest.mark.parametrize("page", ["quick_start", "own_data", "pieces"])
+def test_the_python_of_a_first_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = LabelSpace("three", ("ground", "box", "disc"), distinct_colors(3))
+    Path("demo").mkdir()
+    for run in ("demo/run", "run"):  # a model file may stand for a run
+        save_model(Path(run), build_segmenter("timm:resnet10t", 3, weights=None, width=16), space, {})
+    Image.open("B/images/000.png").save("photo.jpg")
+    names = execute(ROOT / f"docs/{page}.md", monkeypatch)
+    assert names["label_map"].shape == (40, 56) if "model" in names else names["loss"] > 0
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
@@ -182,6 +194,9 @@ def test_every_page_with_python_is_tested() -> None:
         "docs/extending.md",
         "docs/few_labels.md",
         "docs/predict.md",
+        "docs/quick_start.md",
+        "docs/own_data.md",
+        "docs/pieces.md",
         "CONTRIBUTING.md",
     }  # the last by tests/methods/test_contributing.py
     indented = re.compile(r"^ *```python$", re.MULTILINE)
