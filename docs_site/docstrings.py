@@ -36,5 +36,5 @@ def rewritten(text: str) -> str:
     head, *bare = BARE_EXAMPLES.split(text)
     if bare:
         lines = "\n\n".join(part.strip("\n") for part in bare).splitlines()
-        text = "\n".join([head, "Examples:", *(f"    {line}" if line else "" for line in lines)])
+        text = "\n".join([head.rstrip("\n"), "", "Examples:", *(f"    {line}" if line else "" for line in lines)])
     return text

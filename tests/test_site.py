@@ -1,4 +1,7 @@
-"""The documentation site: it builds without a warning, links lead somewhere, nothing is loaded from elsewhere."""
+"""The documentation site: it builds without a warning, links lead somewhere, nothing is loaded from elsewhere.
+
+Everything is asked of one build in one test, since several would make each test process build the site.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import posixpath
 import re
 import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from docs_site.pages import algorithm
 
 from tests.report.test_browser import ARGUMENTS, BROWSERS
 from tests.test_exports import PACKAGES
@@ -24,14 +28,45 @@ pytest.importorskip("mkdocstrings_handlers.python", reason="the extra 'docs' is 
 Pages = dict[str, list[tuple[str, dict[str, str]]]]
 ROOT = Path(__file__).parents[1]
 TAG = re.compile(r"<(\w+)\b([^>]*)>")
-ATTRIBUTE = re.compile(r"""\b(href|src|srcset|id|name|data-base)=(?:"([^"]*)"|'([^']*)'|([^\s>]+))""")
+ATTRIBUTE = re.compile(r"""\b(href|src|srcset|id|name)=(?:"([^"]*)"|'([^']*)'|([^\s>]+))""")
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "srcset", "video": "src", "link": "href"}
+OUTSIDE = re.compile(r"(?:https?:)?//")
+SPHINX = re.compile(r":(?:class|func|meth|mod|data|attr):|(?<!:)::\s*</p>|<blockquote>")
+NO_LIST = re.compile(r"<p>(?:(?!</p>).)*?\n(?:[-*]|\d{1,2}\.) ", re.DOTALL)
+PHONE = 390
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as ``make site`` does, less the search and the colours of code; warnings are errors."""
-    out = tmp_path_factory.mktemp("site")
+def test_the_site_is_whole(tmp_path: Path) -> None:
+    assert warnings_of_building(tmp_path) == []
+    texts = {path.relative_to(tmp_path).as_posix(): path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
+    pages = {page: tags(text) for page, text in texts.items()}
+    assert len(pages) > 60
+    problems = {
+        "links that lead nowhere": list(broken_links(tmp_path, pages)),
+        "loaded from elsewhere": list(outside(tmp_path, pages)),
+        "pages that the menu lacks": list(missing_pages(pages)),
+        "public names that no page has": list(missing_names(pages)),
+        "methods without algorithm or code": [
+            page
+            for page in pages
+            if page.startswith("methods/") and page != "methods/index.html"
+            if not all(f'id="{part}"' in texts[page] for part in ("algorithm", "settings", "code"))
+        ],
+        "signs of another tool": [
+            page for page, text in texts.items() if page.startswith(("api/", "pieces")) and SPHINX.search(text)
+        ],
+        "lists for GitHub alone": [
+            page for page, text in texts.items() if NO_LIST.search(re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL))
+        ],
+        "in a browser": list(browser_problems(tmp_path)),
+    }
+    assert {what: found for what, found in problems.items() if found} == {}
+    assert "for round r = 0 .. R-1" in texts["methods/cbst.html"].partition('id="settings"')[0]
+    assert texts["pieces.html"].count("&gt;&gt;&gt;") > 100
+
+
+def warnings_of_building(out: Path) -> list[str]:
+    """Build the site as ``make site`` does, less the search and the colours of code, and return what it warns of."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
@@ -44,17 +79,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings.mdx_configs["pymdownx.highlight"]["use_pygments"] = False
         build.build(settings)
     logging.getLogger("mkdocs").removeHandler(handler)
-    assert said == []
-    return out
-
-
-@pytest.fixture(scope="module")
-def pages(site: Path) -> Pages:
-    """Return the tags of every page with their attributes."""
-    return {
-        path.relative_to(site).as_posix(): tags(path.read_text(encoding="utf-8"))
-        for path in sorted(site.rglob("*.html"))
-    }
+    return said
 
 
 def tags(text: str) -> list[tuple[str, dict[str, str]]]:
@@ -65,9 +90,9 @@ def tags(text: str) -> list[tuple[str, dict[str, str]]]:
     ]
 
 
-def test_every_link_leads_to_a_file_and_to_a_place_in_it(site: Path, pages: Pages) -> None:
+def broken_links(site: Path, pages: Pages) -> Iterator[str]:
+    """Yield links to files that are not there, and to places that a page does not have."""
     places = {page: {a[key] for _, a in found for key in ("id", "name") if key in a} for page, found in pages.items()}
-    wrong = []
     for page, found in pages.items():
         if page == "404.html":  # its links are absolute: it is shown wherever nothing is
             continue
@@ -77,87 +102,71 @@ def test_every_link_leads_to_a_file_and_to_a_place_in_it(site: Path, pages: Page
             path, _, place = unquote(target.partition("?")[0]).partition("#")
             file = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
             if not (site / file).is_file() or (place and file in places and place not in places[file]):
-                wrong.append(f"{page}: {target}")
-    assert wrong == []
-    assert len(pages) > 60
+                yield f"{page}: {target}"
 
 
-def test_nothing_is_loaded_from_elsewhere(site: Path, pages: Pages) -> None:
-    outside = [
-        f"{page}: {attributes[LOADED[tag]]}"
-        for page, found in pages.items()
-        for tag, attributes in found
-        if tag in LOADED and re.match(r"(?:https?:)?//", attributes.get(LOADED[tag], ""))
-    ]
-    outside += [
-        str(path)
-        for path in site.rglob("*.css")
-        if re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", path.read_text())
-    ]
-    assert outside == []
+def outside(site: Path, pages: Pages) -> Iterator[str]:
+    """Yield what pages and style sheets load from other places."""
+    for page, found in pages.items():
+        loads = [attributes.get(LOADED[tag], "") for tag, attributes in found if tag in LOADED]
+        yield from (f"{page}: {address}" for address in loads if OUTSIDE.match(address))
+    for path in site.rglob("*.css"):
+        if re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", path.read_text("utf-8")):
+            yield path.name
 
 
-def test_every_page_of_docs_is_reached_from_the_menu(pages: Pages) -> None:
+def missing_pages(pages: Pages) -> Iterator[str]:
+    """Yield pages of ``docs`` to which the menu of the first page does not lead."""
     menu = {posixpath.normpath(a["href"]) for tag, a in pages["index.html"] if tag == "a" and "href" in a}
-    docs = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
-    assert [page for page in docs if re.sub(r"README\.md$", "index.md", page)[:-2] + "html" not in menu] == []
+    for path in (ROOT / "docs").rglob("*.md"):
+        page = re.sub(r"README\.md$", "index.md", path.relative_to(ROOT / "docs").as_posix())
+        if f"{page[:-3]}.html" not in menu:
+            yield page
 
 
-def test_every_public_name_is_on_a_page_of_the_api(pages: Pages) -> None:
-    from importlib import import_module
-
+def missing_names(pages: Pages) -> Iterator[str]:
+    """Yield public names that the pages of the API do not have."""
     shown = {
         a["id"] for page, found in pages.items() if page.startswith(("api/", "pieces")) for _, a in found if "id" in a
     }
-    names = [f"{package}.{name}" for package in PACKAGES for name in import_module(package).__all__]
-    assert [name for name in names if name not in shown and not name.endswith("__version__")] == []
-    assert len(names) > 150
+    for package in PACKAGES:
+        names = (f"{package}.{name}" for name in import_module(package).__all__ if name != "__version__")
+        yield from (name for name in names if name not in shown)
 
 
-def test_the_page_of_a_method_has_its_algorithm_and_its_code(site: Path) -> None:
-    for page in (site / "methods").glob("*.html"):
-        text = page.read_text()
-        if page.name != "index.html":
-            assert 'id="algorithm"' in text, page.name
-            assert 'id="code"' in text, page.name
-    text = (site / "methods/cbst.html").read_text()
-    assert "for round r = 0 .. R-1" in text.partition('id="settings"')[0]
-    assert "CBSTConfig" in text
+def browser_problems(site: Path) -> Iterator[str]:
+    """Open pages from the disk on a phone, where there is a browser; yield errors, requests and pages too wide."""
+    from playwright.sync_api import sync_playwright
 
-
-def test_docstrings_are_shown_without_the_signs_of_another_tool(site: Path) -> None:
-    shown = [*(site / "api").glob("*.html"), site / "pieces.html"]
-    text = "".join(page.read_text() for page in shown)
-    assert not re.search(r":(?:class|func|meth|mod|data|attr):|(?<!:)::\s*</p>|<blockquote>", text)
-    assert text.count("&gt;&gt;&gt;") > 100
-
-
-def test_lists_are_lists(site: Path) -> None:
-    """A list right behind a line of text, or set in by fewer than four places, is a list for GitHub alone."""
-    wrong = re.compile(r"<p>(?:(?!</p>).)*?\n(?:[-*]|\d{1,2}\.) ", re.DOTALL)
-    pages = {
-        page.name: re.sub(r"<pre.*?</pre>", "", page.read_text(), flags=re.DOTALL) for page in site.rglob("*.html")
-    }
-    assert [name for name, text in pages.items() if wrong.search(text)] == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    with driver.sync_playwright() as run:
-        yield run.chromium.launch(executable_path=found, args=ARGUMENTS)
+        return
+    with sync_playwright() as run:
+        page = run.chromium.launch(executable_path=found, args=ARGUMENTS).new_page(
+            viewport={"width": PHONE, "height": 800}
+        )
+        said: list[str] = []
+        page.on("request", lambda request: said.append(request.url))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        for name in ("index", "methods/best", "settings"):
+            page.goto((site / f"{name}.html").as_uri(), wait_until="load")
+            if page.evaluate("document.documentElement.scrollWidth") > PHONE:
+                yield f"{name} is wider than a phone"
+        assert len(said) > 10
+        yield from (one for one in said if not one.startswith(("file:", "data:")))
 
 
-def test_pages_open_from_a_disk_and_fit_a_phone(site: Path, browser: Any) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 800})
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: asked.append(f"error: {error}"))
-    for name in ("index", "methods/best", "settings"):
-        page.goto((site / f"{name}.html").as_uri(), wait_until="load")
-        assert page.evaluate("document.documentElement.scrollWidth") == 390, name
-    assert len(asked) > 10
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+def test_docstrings_are_rewritten_for_markdown() -> None:
+    from docs_site.docstrings import rewritten
+
+    text = rewritten("See :func:`~a.b` of::\n\n    code\n\nExample:\n    >>> 1\n    1")
+    assert text == "See `a.b` of:\n\n    code\n\nExamples:\n    >>> 1\n    1"
+    assert rewritten("Add.\n\n>>> 1 + 1\n2") == "Add.\n\nExamples:\n    >>> 1 + 1\n    2"
+
+
+def test_the_algorithm_of_a_method_is_the_box_of_its_docstring() -> None:
+    lines = algorithm("src/segadapt/methods/cbst.py").splitlines()
+    assert lines[0].startswith("Input: source images x_s")
+    assert lines[1] == "for round r = 0 .. R-1"
+    assert lines[-1].strip().startswith("with crops centred on rare classes")
+    assert algorithm("src/segadapt/methods/__init__.py") == ""
