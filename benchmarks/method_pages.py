@@ -108,7 +108,7 @@ def parts(tables: Mapping[str, Table], names: Sequence[str]) -> list[str]:
 def compared(table: Table, names: Sequence[str]) -> list[Row]:
     """Return as effects of parts what rows ``NAME:HOST`` gain over their hosts, seed by seed."""
     known = {row["method"]: row for row in table["rows"] if row["result"]}
-    made = []
+    made: list[Row] = []
     for name, _, host in (name.partition(":") for name in names):
         if host and name in known and host in known:
             row, base = known[name], known[host]["seeds"]

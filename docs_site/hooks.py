@@ -61,6 +61,6 @@ class CodeFile(File):
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put algorithm and code on the page of a method, and the pieces on theirs."""
-    path = page.file.src_uri
-    return api.with_pieces(markdown) if path == "docs/pieces.md" else pages.with_code(markdown, path)
+    """Put algorithm and code on the page of a method, the pieces on theirs, and mend bars in tables."""
+    path, text = page.file.src_uri, pages.with_bars(markdown)
+    return api.with_pieces(text) if path == "docs/pieces.md" else pages.with_code(text, path)

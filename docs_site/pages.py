@@ -19,6 +19,7 @@ FOLDERS = ("benchmarks", "examples")
 """Folders beside ``docs`` whose pages are on the site."""
 LINK = re.compile(r"\]\(([^)#\s]+)[^)\s]*\)")
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+TABLE_CODE = re.compile(r"^\|.*`.*$", re.MULTILINE)
 SETTINGS = re.compile(r"^<!-- begin settings (\w+)", re.MULTILINE)
 
 
@@ -65,6 +66,11 @@ def fence(path: str) -> str:
     """Return a file as a block of code."""
     text = (ROOT / path).read_text(encoding="utf-8").rstrip("\n")
     return f"````{LEXERS[Path(path).suffix]}\n{text}\n````"
+
+
+def with_bars(text: str) -> str:
+    r"""Write ``\|`` in the code of tables as a bar: GitHub wants it escaped there, Python-Markdown shows the escape."""
+    return TABLE_CODE.sub(lambda line: re.sub(r"`[^`]*`", lambda code: code[0].replace("\\|", "|"), line[0]), text)
 
 
 def with_code(text: str, page: str) -> str:

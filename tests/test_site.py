@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from docs_site.pages import algorithm
+from docs_site.pages import algorithm, with_bars
 
 from tests.report.test_browser import ARGUMENTS, BROWSERS
 from tests.test_exports import PACKAGES
@@ -55,6 +55,7 @@ def test_the_site_is_whole(tmp_path: Path) -> None:
         "signs of another tool": [
             page for page, text in texts.items() if page.startswith(("api/", "pieces")) and SPHINX.search(text)
         ],
+        "escapes that are shown": [page for page, text in texts.items() if re.search(r"<td><code>[^<]*\\\|", text)],
         "lists for GitHub alone": [
             page for page, text in texts.items() if NO_LIST.search(re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL))
         ],
@@ -162,6 +163,10 @@ def test_docstrings_are_rewritten_for_markdown() -> None:
     text = rewritten("See :func:`~a.b` of::\n\n    code\n\nExample:\n    >>> 1\n    1")
     assert text == "See `a.b` of:\n\n    code\n\nExamples:\n    >>> 1\n    1"
     assert rewritten("Add.\n\n>>> 1 + 1\n2") == "Add.\n\nExamples:\n    >>> 1 + 1\n    2"
+
+
+def test_bars_in_the_code_of_tables_lose_their_escape() -> None:
+    assert with_bars("| `a \\| b` | c \\| d |\n`e \\| f`") == "| `a | b` | c \\| d |\n`e \\| f`"
 
 
 def test_the_algorithm_of_a_method_is_the_box_of_its_docstring() -> None:
