@@ -17,6 +17,7 @@ from tests.bench.test_render import ROOT
 GENERATED = re.compile(r"<!-- begin (.*?) -->.*?<!-- end .*? -->", re.DOTALL)
 WITHOUT_SOURCE = {"docs/methods/best.md"}
 """Pages with scores of studies whose tables were not kept."""
+FIRST_RUN = "first run, 1000 steps at rate 3.79e-4, seed 0"
 PARITY = json.loads((ROOT / "benchmarks/parity/numbers.json").read_text())
 
 
@@ -98,3 +99,23 @@ def test_the_table_of_passes_is_the_one_that_was_measured() -> None:
     text = (ROOT / "benchmarks/passes.md").read_text()
     for name, cells in lines.items():
         assert re.search(rf"^\| {name}[^|]*\| {re.escape(' | '.join(cells))} \|", text, re.MULTILINE), (name, cells)
+
+
+def test_numbers_of_earlier_recipes_are_those_that_were_kept() -> None:
+    dusk, toy = (
+        json.loads((ROOT / f"benchmarks/{task}.json").read_text()) for task in ("camvid_day_dusk", "toy_camvid")
+    )
+    mpcl = toy["earlier recipes: mpcl on daformer, seed 0"].values()
+    _, _, section = (ROOT / "docs/methods/mpcl.md").read_text().partition("in 300 steps and therefore smaller")
+    rows = re.findall(r"^\| .* \| (\d+\.\d) \| (\d\.\d\d) \|$", section, re.MULTILINE)
+    assert sorted(rows) == sorted((f"{one['miou']:.1f}", f"{one['separation']:.2f}") for one in mpcl)
+    text = " ".join((ROOT / "docs/methods/cpsl.md").read_text().split())
+    first = [{row: one["miou"] for row, one in kept[FIRST_RUN].items()} for kept in (dusk, toy)]
+    lifted = [f"from {run['source_only']:.1f} to {run['lab']:.1f}" for run in first]
+    assert f"lifted the dusk {lifted[0]} and the toy world {lifted[1]} in a first run" in text
+    assert f"then {first[0]['control']:.1f} and {first[1]['control']:.1f} without it" in text
+    cpsl = dusk["earlier recipes: ablations"]["cpsl stage1 seed 0"]
+    lost = {name: cpsl["all"] - miou for name, miou in cpsl.items()}
+    assert f"initial class vectors it lost {lost['without Init']:.1f} points" in text
+    assert f"the balance of classes {lost['without CB']:.1f}" in text
+    assert f"without self-labelling it gained {-lost['without SL']:.1f}" in text
