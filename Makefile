@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format tables dist clean
+.PHONY: demo test lint format tables site site-serve dist clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('segadapt needs Python 3.10 or newer; run: make PYTHON=python3.11 ...' if sys.version_info < (3, 10) else 0)"
@@ -31,6 +31,12 @@ format: $(STAMP)
 tables: $(STAMP)  ## README, pages and pictures from benchmarks/*.json; TABLE=".../table.json ..." takes new ones in first
 	$(BIN)/python -m benchmarks.render $(TABLE)
 
+site: $(STAMP)  ## the documentation as a site in site/; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+site-serve: $(STAMP)  ## the same on http://127.0.0.1:8000, built again when a page changes; with the search
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 dist: $(STAMP)  ## source distribution and wheel of the last commit, checked, in dist/
 	rm -rf build/source dist && mkdir -p build/source
 	git archive HEAD | tar -x -C build/source
@@ -39,4 +45,4 @@ dist: $(STAMP)  ## source distribution and wheel of the last commit, checked, in
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) demo runs build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo runs site build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

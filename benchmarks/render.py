@@ -5,7 +5,7 @@ other keys hold numbers of the page's text. From the table come ``docs/images/TA
 ``TASK_parts.svg``, the block of everything measured in ``benchmarks/TASK.md``, and the block of results in
 ``README.md`` where there is one. Blocks of a task whose ``TASK.json`` is not there yet stay as they are. The tables of
 settings in ``docs`` stand between lines ``<!-- begin settings METHOD -->`` and ``<!-- end settings METHOD -->``, see
-:mod:`benchmarks.settings`::
+:mod:`benchmarks.settings`; scores and costs on the pages of methods, see :mod:`benchmarks.method_pages`::
 
     make tables                                            # write all of them again
     make tables TABLE="runs/study/camvid_day_dusk/table.json runs/study/toy_camvid/table.json"  # take in new ones first
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import label_curve, ledger_page, no_source_table, reliability
+from benchmarks import label_curve, ledger_page, method_pages, no_source_table, overviews, reliability
 from benchmarks.chart import chart, effects, results
 from benchmarks.criteria_chart import changes, correlations
 from benchmarks.settings import settings_blocks
@@ -71,7 +71,12 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
     made |= criteria_page(root)
     made |= reliability_page(root)
     made |= page_of_ledger(root)
+    for page, (name, body) in overviews.blocks(root).items():
+        text = page.read_text(encoding="utf-8")
+        made[page] = between(text, page.name, f"<!-- begin {name} -->", f"<!-- end {name} -->", body)
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((root / "docs").rglob("*.md"))}
+    for (page, kind), (opening, body) in method_pages.blocks(pages, root / "benchmarks").items():
+        made[page] = between(made.get(page, pages[page]), page.name, opening, f"<!-- end {kind} -->", body)
     for (page, name), (opening, body) in settings_blocks(pages).items():
         end = f"<!-- end settings {name} -->"
         made[page] = between(made.get(page, pages[page]), page.name, opening, end, body)
