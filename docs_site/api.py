@@ -6,7 +6,7 @@ from importlib import import_module
 
 from segadapt import pieces
 
-ROOMS = ("models", "data", "evaluation", "methods", "engine", "runs", "report", "toy", "bench")
+ROOMS = ("models", "data", "evaluation", "methods", "engine", "runs", "report", "serve", "toy", "bench")
 """Packages with a page each, beside ``segadapt`` itself and ``segadapt.pieces``."""
 
 
