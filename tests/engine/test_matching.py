@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,8 @@ from segadapt.runs.config import build_config
 from segadapt.runs.run import Run, resumed
 from tests.engine.test_loop import loop
 from tests.methods.small import samples
-from tests.runs.test_run import ROOT, Crash, assert_same, weights
+from tests.processes import commands, in_processes, needs_fork
+from tests.runs.test_run import Crash, assert_same, weights
 from tests.tiny import LIGHT_ENCODER, raw_config
 
 
@@ -235,20 +234,15 @@ def test_rounds_are_measured_anew(tmp_path: Path) -> None:
     assert first["rates"] != second["rates"]
 
 
+@needs_fork
 def test_two_processes_measure_the_same_as_one(tmp_path: Path) -> None:
     """Gradients of a batch are summed over the processes before they are squared."""
     raw = tiny(tmp_path, "source_only")
     raw["stages"]["source"].update(batch_size=4, steps=1)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     Run.open(build_config(raw, "tiny"), tmp_path / "one", quiet=True).execute()
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segadapt"]
-    two = subprocess.run(
-        [sys.executable, *command, "adapt", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two"), "-q"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=200,
-    )
-    assert two.returncode == 0, two.stderr
+    adapt = commands(("adapt", tmp_path / "recipe.yaml", "--out", tmp_path / "two", "-q"))
+    for ended in in_processes(2, adapt, tmp_path / "said"):
+        assert ended.status == 0, ended.err
     (one,), (other,) = rates_of(tmp_path / "one"), rates_of(tmp_path / "two")
     assert other["rates"]["model"] == pytest.approx(one["rates"]["model"], rel=1e-4)
