@@ -26,7 +26,7 @@ from tests.data.test_readers import write_gta5
 from tests.tiny import raw_config, write_classes, write_folder
 
 FAST = [
-    *("model.name=timm:resnet10t", "model.weights=null", "model.arguments={width: 16}", "accelerator=cpu"),
+    *("model.name=timm:test_resnet", "model.weights=null", "model.arguments={width: 16}", "accelerator=cpu"),
     *("source.steps=4", "source.augmentation.crop=[32, 32]", "adapt.augmentation.crop=[32, 32]"),
     *("adapt.rounds=1", "adapt.epochs=1", "source.batch_size=2", "adapt.batch_size=2", "guard=false"),
 ]

@@ -32,7 +32,7 @@ SMALL = {"size": (48, 64), "crop": (32, 32), "batch": 2, "repeats": 3, "classes"
 )
 def test_passes_of_a_step(method: str, trained: int, frozen: int) -> None:
     settings = {"feature_classes": "all"} if method in ("daformer", "hrda", "mic", "mpcl") else {}
-    network = "hrda:timm:resnet10t" if method == "hrda" else "timm:resnet10t"
+    network = "hrda:timm:test_resnet" if method == "hrda" else "timm:test_resnet"
     result = bench_step(method, network, settings=settings, **SMALL)  # type: ignore[arg-type]
     calls = result["calls"]
     assert sum("backward" in call for call in calls) == trained
@@ -69,12 +69,12 @@ def test_many_methods_in_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(steps, "METHODS", ("source_only", "daformer", "mpcl", "given"))
     sizes = ["--size=48x64", "--crop=32x32", "--batch=2", "--repeats=3", "--classes=3", "--accelerator=cpu"]
     out = tmp_path / "step.json"
-    arguments = ["bench", "step", "--all", "--network", "timm:resnet10t", *sizes, "--out", str(out)]
+    arguments = ["bench", "step", "--all", "--network", "timm:test_resnet", *sizes, "--out", str(out)]
     shown = CliRunner().invoke(app, arguments, catch_exceptions=False).output
     rows = json.loads(out.read_text())["rows"]
     assert [row["name"] for row in rows] == ["source_only", "daformer", "mpcl"]
     assert "feature_classes" in rows[1]["problem"], "made-up classes are no things"
-    assert "| source_only | `timm:resnet10t` | 2 x 32x32 |" in shown
+    assert "| source_only | `timm:test_resnet` | 2 x 32x32 |" in shown
     assert "feature_classes" in shown
     assert rows[0]["step_ms"] > 0
 
