@@ -23,7 +23,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
-REASONS = ("installs packages", "takes hours", "needs a GPU", "changes the repository")
+REASONS = ("installs packages", "takes hours", "needs a GPU", "changes the machine", "waits for a person")
 """Why something is not run. Whoever adds one has looked for a way to run it on tiny data."""
 SHELL = ("", "bash", "sh", "shell", "console")
 CHECKED = ("python", "yaml", "toml", "json", "text", *SHELL)

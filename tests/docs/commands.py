@@ -27,6 +27,8 @@ from tests.docs.world import DATA_SETS
 from tests.processes import commands, in_processes
 
 PROCESSES = 2
+WAITING = ("serve",)
+"""Commands that end when somebody says so."""
 
 
 def run_call(call: Call, world: Path) -> str:
@@ -44,6 +46,8 @@ def run_call(call: Call, world: Path) -> str:
         return run_together(words, call, world)
     if program == "segadapt" or words[:2] == ["-m", "segadapt"]:
         return run_here(placed(words[2:] if program != "segadapt" else words, world), call)
+    if program.startswith("python") and words[0].endswith(".py"):
+        return run_script(words, call)
     assert program == "make", f"'{shlex.join(call.words)}' is not run by the tests"  # whose dry run is a proof
     prove(call.words)
     return ""
@@ -51,6 +55,7 @@ def run_call(call: Call, world: Path) -> str:
 
 def run_here(words: Sequence[str], call: Call) -> str:
     """Run a command in this process."""
+    assert words[0] not in WAITING, f"'{shlex.join(call.words)}' waits for a person"
     said = io.StringIO()
     with as_called(["segadapt", *words], call.folder, call.given), redirect_stdout(said), redirect_stderr(said):
         try:
@@ -59,6 +64,15 @@ def run_here(words: Sequence[str], call: Call) -> str:
         except SystemExit as end:
             code = end.code
     assert not code, f"'{shlex.join(call.words)}' ends with {code}: {said.getvalue().strip()}"
+    return said.getvalue()
+
+
+def run_script(words: Sequence[str], call: Call) -> str:
+    """Run a script of the page, or one of the repository, in this process."""
+    file = next(folder / words[0] for folder in (call.folder, ROOT) if (folder / words[0]).exists())
+    said = io.StringIO()
+    with as_called(words, call.folder), redirect_stdout(said):
+        runpy.run_path(str(file), run_name="__main__")
     return said.getvalue()
 
 
@@ -132,6 +146,10 @@ def prove(words: Sequence[str]) -> None:
         prove_module(rest[1], rest[2:])
     elif name == "pip":
         prove_extras(rest)
+    elif name == "git":
+        assert rest[0] == "clone"
+    elif name == "mkdocs":
+        assert (ROOT / "mkdocs.yml").exists()
     else:
         assert (name, rest) == ("pre-commit", ["install"]), f"no rule says how '{shlex.join(words)}' is tested"
         assert (ROOT / ".pre-commit-config.yaml").exists()
@@ -189,6 +207,8 @@ def prove_module(module: str, words: Sequence[str]) -> None:
         (file, *selected) = [word for word in words if not word.startswith("-")]
         assert set(options) <= {"-k", "-x", "-q", "-n"}
         assert all(word in (ROOT / file).read_text() for word in selected), words
+        return
+    if module == "venv":
         return
     assert module.startswith("benchmarks."), f"no rule says how 'python -m {module}' is tested"
     said = io.StringIO()

@@ -12,9 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRAM = r"(?:^|[\s|;/])(?:segadapt|torchrun|python3?|pip|make|pre-commit)\s"
+PROGRAM = r"(?:^|[\s|;/])(?:segadapt|torchrun|python3?|pip|make|git|mkdocs|pre-commit)\s"
 """Where a line calls a program."""
-PROGRAMS = ("segadapt", "torchrun", "python", "python3", "pip", "make", "pre-commit", ".venv/bin/pre-commit")
+PROGRAMS = (
+    "segadapt",
+    "torchrun",
+    "python",
+    "python3",
+    "pip",
+    "make",
+    "git",
+    "mkdocs",
+    "pre-commit",
+    ".venv/bin/pre-commit",
+)
 """Programs whose calls are looked at; of all others but :data:`TOOLS` a block is refused."""
 TOOLS = ("cat", "cp", "find", "head", "ls", "mkdir", "mktemp", "mv", "sort", "touch")
 """Programs that run."""

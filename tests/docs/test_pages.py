@@ -101,7 +101,8 @@ def test_every_block_of_a_page_runs(
             names = run_block(block, folder, names)
         except Exception as problem:
             problems.append(f"{block.where}: {problem if str(problem) else type(problem).__name__}")
-    assert not problems, "\n".join([*problems, WAY_OUT])
+    if problems:
+        raise AssertionError("\n".join([*problems, WAY_OUT]))
     if (after := globals().get(f"after_{page.stem}")) is not None:
         after(names)
 
@@ -138,7 +139,8 @@ def run_shell(block: Block, folder: Path) -> None:
             run_call(call, folder)
         except Exception as problem:
             problems.append(str(problem))
-    assert not problems, "\n".join(problems)
+    if problems:
+        raise AssertionError("\n".join(problems))
 
 
 def run_python(block: Block, names: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -187,6 +189,28 @@ def load_yaml(block: Block, folder: Path) -> None:
         if "base" not in documents[0]:
             file.write_text(f"base: toy/source_only\n{block.text}")
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "answers"),
+    [
+        (
+            "",
+            "segadapt predict nowhere x\npip install y\n",
+            ["no model file 'nowhere'", "'pip install y' is not run by the tests"],
+        ),
+        ("", "segadapt serve run\n", ["waits for a person"]),
+        ("", "head=$(ls)  # nothing more\n", ["nothing of the block is run"]),
+        ("", "if true\n", ["bash ends with"]),
+        ("python", "assert 1 == 2, 'one is not two'\n", ["one is not two"]),
+        ("yaml", "stages: {adapt: {method: cbts}}\n", ["cbst"]),
+        ("json", "{'a': 1}\n", ["property name"]),
+    ],
+)
+def test_what_does_not_run_is_said(tmp_path: Path, language: str, text: str, answers: list[str]) -> None:
+    with pytest.raises(Exception, match=re.escape(answers[0])) as caught:
+        run_block(Block(tmp_path / "page.md", 1, language, text), tmp_path, {})
+    assert all(answer in str(caught.value) for answer in answers)
 
 
 # ---- what else has to be true after a page ----
