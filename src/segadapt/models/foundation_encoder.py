@@ -80,6 +80,7 @@ def create_body(encoder: str, *, patch: int | None = None, drop_path: float = 0.
         side = network.patch_embed.patch_size
         return Body(network, True, list(network.blocks), [int(side[0])], [int(network.embed_dim)])
     network.prune_intermediate_layers([len(network.stages) - 1], prune_norm=True, prune_head=True)
+    network.head = nn.Identity()  # in which timm before 1.0.31 leaves a norm that nothing would train
     strides, channels = ([int(stage[key]) for stage in network.feature_info] for key in ("reduction", "num_chs"))
     return Body(network, False, [b for stage in network.stages for b in stage.blocks], strides, channels)
 
