@@ -155,11 +155,11 @@ def _one_hangs(case: Case, moment: Mapping[str, Any], still: int, outcome: Outco
     if commands[still].wait_for_fault():
         began = time.monotonic()
         for number in signals:
-            if not other.look():
+            if not other.look():  # else it had no more to do
                 os.kill(other.pid, number)
                 time.sleep(0.05)
         while not other.look() and time.monotonic() < began + 2 * SLOW:
             time.sleep(0.004)
-        outcome.late = time.monotonic() - began
+            outcome.late = time.monotonic() - began
         os.kill(commands[still].pid, signal.SIGCONT)
     return [command.wait() for command in commands]
