@@ -153,13 +153,13 @@ def _one_hangs(case: Case, moment: Mapping[str, Any], still: int, outcome: Outco
     commands = case.shop.start_ranks(case.adapt, case.place, planted)
     other = commands[1 - still]
     if commands[still].wait_for_fault():
-        began = time.monotonic()
+        began, busy = time.monotonic(), not other.look()
         for number in signals:
             if not other.look():
                 os.kill(other.pid, number)
                 time.sleep(0.05)
         while not other.look() and time.monotonic() < began + 2 * SLOW:
             time.sleep(0.004)
-        outcome.late = time.monotonic() - began
+        outcome.late = time.monotonic() - began if busy else None
         os.kill(commands[still].pid, signal.SIGCONT)
     return [command.wait() for command in commands]
