@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_no_signal_waits_for_a_process_that_hangs(
     first, second = in_processes(2, commands(command), tmp_path / "said", stop)
     assert (first.status, second.status) == (1, 1)
     assert said in first.err.splitlines()[-1]
-    assert "ended with the first process of the run, which says why" in second.err.splitlines()[-1]
+    assert re.match("segadapt: .*ended", second.err.splitlines()[-1])  # with the first one, which may have left a note
     assert "Traceback" not in first.err + second.err
     assert waited[0] < 5  # 0.8 seconds and the ways of a busy machine; process_timeout is 600
     state = load_checkpoint(out / "stages/source/checkpoints", pytest.fail)
