@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segadapt.bench.pages import RULE_OF_SIGNS, control_of, gain, grid, score, sign_of, source_of
+from segadapt.bench.pages import RULE_OF_SIGNS, control_of, gain, score, sign_of, source_of
 from segadapt.bench.steps import table as step_table
+from segadapt.core.markdown import grid
 
 TASKS = {"camvid_day_dusk": "day to dusk", "toy_camvid": "rendered to real", "camvid_idd": "another city"}
 MACHINES = {"step": "On a CPU", "step_gpu": "On a GPU, the network and crops of the paper"}

@@ -8,7 +8,8 @@ from pathlib import Path
 from posixpath import relpath
 
 from benchmarks.method_pages import TASKS, Row, Table, cell, oracle_of, read
-from segadapt.bench.pages import control_of, grid, source_of
+from segadapt.bench.pages import control_of, source_of
+from segadapt.core.markdown import grid
 from segadapt.methods.catalogue import OWN
 from segadapt.pieces import _TOPICS
 from segadapt.recipes import recipe_names

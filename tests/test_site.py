@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 from docs_site.pages import algorithm, with_bars
 
-from tests.report.test_browser import ARGUMENTS, BROWSERS
+from tests.browsing import ARGUMENTS, BROWSERS
 from tests.test_exports import PACKAGES
 
 build = pytest.importorskip("mkdocs.commands.build", reason="the extra 'docs' is not installed")

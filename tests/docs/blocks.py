@@ -20,10 +20,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
-REASONS = ("installs packages", "takes hours", "needs a GPU", "changes the machine", "waits for a person")
+REASONS = ("installs packages", "takes hours", "needs a GPU", "changes the machine")
 """Why something is not run. Whoever adds one has looked for a way to run it on tiny data."""
 SHELL = ("", "bash", "sh", "shell", "console")
 CHECKED = ("python", "yaml", "toml", "json", "text", *SHELL)

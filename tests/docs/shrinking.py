@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import webbrowser
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from segadapt.models.build import MODELS, NETWORKS
 from segadapt.report import features
 from segadapt.runs import config as settings
 from segadapt.runs.config import RunConfig, build_config
+from segadapt.serve.server import Server
 from tests.docs.network import NAME, Tiny
 
 SIZE, SIDE, STEPS = (32, 48), 32, 2
@@ -30,7 +32,9 @@ FEWER: dict[tuple[str, ...], tuple[str, ...]] = {
 def fewer(words: Sequence[str]) -> list[str]:
     """Return the options that make a command, its words behind ``segadapt``, a small one."""
     network = [f"--network={NAME}"] if words[:2] == ["bench", "step"] and "--task" not in words else []
-    return [*FEWER.get(tuple(words[:2]), ()), *network]
+    folds = ["--folds=2"] if "--folds" in words else []
+    port = ["--port=0"] if words[0] == "serve" else []
+    return [*FEWER.get(tuple(words[:2]), ()), *network, *folds, *port]
 
 
 def shrunk(config: RunConfig) -> RunConfig:
@@ -96,5 +100,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(settings, "_resolved", small)
     patch.setitem(build._BUILDERS, NAME, Tiny)
     patch.setattr(features, "_layout", lambda found, cache: found[:, :2].astype(float))  # t-SNE takes a second
+    patch.setattr(Server, "serve_forever", lambda server: None)  # it ends when a person says so
+    patch.setattr(webbrowser, "open", lambda address: True)
     patch.setattr(gc, "collect", lambda *_: 0)  # before memory is measured, which nobody looks at here
     patch.setattr(os, "fsync", lambda file: None)  # as does waiting for a disk

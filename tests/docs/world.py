@@ -146,6 +146,10 @@ def runs(root: Path) -> None:
         shutil.copytree(root / "RUN", root / name)
 
 
+def demo(root: Path) -> None:
+    shutil.copytree(root / "RUN", root / "demo/run")
+
+
 def own_package(root: Path) -> None:
     (root / "my_package.py").write_text(METHOD)
 
@@ -165,6 +169,7 @@ BY_PAGE: dict[str, Callable[[Path], None]] = {
     "docs/knowing_without_labels.md": runs,
     "docs/no_source.md": runs,
     "docs/predict.md": old_file,
+    "docs/quick_start.md": demo,
 }
 
 

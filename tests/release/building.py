@@ -73,7 +73,8 @@ def install(wheel: Path, folder: Path) -> Path:
     programs = folder / "bin"
     pip = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "install"]
     options = ["--quiet", "--no-deps", "--no-index", "--no-compile", "--disable-pip-version-check"]
-    subprocess.run([*pip, *options, str(wheel)], check=True, capture_output=True, env=clean())
+    done = subprocess.run([*pip, *options, str(wheel)], capture_output=True, text=True, env=clean())
+    assert done.returncode == 0, done.stderr
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "packages_of_the_tests.pth").write_text(
         "\n".join({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})
