@@ -1,8 +1,10 @@
-"""What all tests share: findings about files are kept in a folder of the tests, not in that of the user."""
+"""What all tests share: findings are kept in a folder of the tests, and no test leaves the folder where it began."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,3 +14,11 @@ from segadapt.core.kept import VARIABLE
 @pytest.fixture(scope="session", autouse=True)
 def _own_findings(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ[VARIABLE] = str(tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture(autouse=True)
+def _stays_in_its_folder() -> Iterator[None]:
+    """Let no test leave the next one in a folder that is then removed."""
+    before = Path.cwd()
+    yield
+    assert Path.cwd() == before, "the test has changed the working folder; use monkeypatch.chdir"

@@ -53,6 +53,7 @@ IN_MAIN_THREAD = {
     "data/masks/class_lists.py": "a file of classes, read before any image",
     "data/statistics.py": "kept statistics, read before the images are gone over",
     "report/features.py": "features of a finished stage, read for the page",
+    "runs/setting_names.py": "names of settings, which the shell completes in a process of its own",
 }
 """Modules that may make such calls, as they do it in the main thread alone; no other one does."""
 

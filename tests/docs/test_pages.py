@@ -206,7 +206,10 @@ def load_yaml(block: Block, folder: Path) -> None:
         ("json", "{'a': 1}\n", ["property name"]),
     ],
 )
-def test_what_does_not_run_is_said(tmp_path: Path, language: str, text: str, answers: list[str]) -> None:
+def test_what_does_not_run_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, text: str, answers: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception, match=re.escape(answers[0])) as caught:
         run_block(Block(tmp_path / "page.md", 1, language, text), tmp_path, {})
     assert all(answer in str(caught.value) for answer in answers)

@@ -81,7 +81,9 @@ def test_the_metadata_are_complete(built: Built) -> None:
     classifiers = told.get_all("Classifier")
     assert {"Typing :: Typed", "Operating System :: POSIX :: Linux"} <= set(classifiers)
     assert f"Programming Language :: Python :: 3.{sys.version_info[1]}" in classifiers
-    assert {"all", "lite", "report", "convert", "heif", "export", "geo", "docs", "dev"} == set(told.get_all("Provides-Extra"))
+    assert {"all", "lite", "report", "convert", "heif", "export", "geo", "docs", "dev"} == set(
+        told.get_all("Provides-Extra")
+    )
     assert told.get_payload().startswith("# segadapt")
 
 
