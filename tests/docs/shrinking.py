@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from segadapt import toy
 from segadapt.models import build
 from segadapt.models.build import MODELS, NETWORKS
 from segadapt.report import features
@@ -100,6 +101,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(settings, "_resolved", small)
     patch.setitem(build._BUILDERS, NAME, Tiny)
     patch.setattr(features, "_layout", lambda found, cache: found[:, :2].astype(float))  # t-SNE takes a second
+    patch.setattr(toy, "write_world", lambda folder, **_: None)  # every page finds a small one in demo/toy
     patch.setattr(Server, "serve_forever", lambda server: None)  # it ends when a person says so
     patch.setattr(webbrowser, "open", lambda address: True)
     patch.setattr(gc, "collect", lambda *_: 0)  # before memory is measured, which nobody looks at here

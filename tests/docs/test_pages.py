@@ -33,7 +33,7 @@ from tests.docs.blocks import PAGES, ROOT, SHELL, Block, blocks, name_of
 from tests.docs.commands import prove, run_call, run_here
 from tests.docs.shell import Call, calls_of
 from tests.docs.shrinking import make_small
-from tests.docs.world import A_RUN, BY_PAGE, RUNS, checkpoint, demo, runs, write_common, write_model
+from tests.docs.world import A_RUN, BY_PAGE, RUNS, checkpoint, runs, write_common, write_model
 
 REGISTRIES: tuple[Any, ...] = (METHODS, READERS, AUGMENTATIONS, NETWORKS)
 WAY_OUT = "mend it, or say why it cannot run: <!-- not run: REASON --> (CONTRIBUTING.md, Pages)"
@@ -87,7 +87,7 @@ def test_every_block_of_a_page_runs(
     words, name = page.read_text(encoding="utf-8"), name_of(page)
     if name in RUNS:
         adapted(folder, RUNS[name], folder / "RUN")
-    elif re.search(r"\bRUN\b", words) or BY_PAGE.get(name) in (demo, runs):
+    elif re.search(r"\bRUN\b", words) or BY_PAGE.get(name) is runs:
         shutil.copytree(request.getfixturevalue("a_run"), folder / "RUN")
     if "model.safetensors" in words and BY_PAGE.get(name) is not checkpoint:
         write_model(folder / "model.safetensors")

@@ -146,10 +146,6 @@ def runs(root: Path) -> None:
         shutil.copytree(root / "RUN", root / name)
 
 
-def demo(root: Path) -> None:
-    shutil.copytree(root / "RUN", root / "demo/run")
-
-
 def own_package(root: Path) -> None:
     (root / "my_package.py").write_text(METHOD)
 
@@ -169,7 +165,6 @@ BY_PAGE: dict[str, Callable[[Path], None]] = {
     "docs/knowing_without_labels.md": runs,
     "docs/no_source.md": runs,
     "docs/predict.md": old_file,
-    "docs/quick_start.md": demo,
 }
 
 

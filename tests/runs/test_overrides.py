@@ -101,7 +101,7 @@ def test_groups_are_emptied(overrides: list[str], read: Any, wanted: Any) -> Non
     assert read(config) == wanted
 
 
-@pytest.mark.parametrize("override", ["data.foo=1", "adapt.qqqq=1", "model.zzzz=1"])
+@pytest.mark.parametrize("override", ["data.qqqq=1", "adapt.qqqq=1", "model.zzzz=1"])
 def test_an_unknown_key_without_a_near_one_lists_the_keys(override: str) -> None:
     with pytest.raises(RequestError, match="there are: ") as refused:
         resolve("toy/cbst", [override])

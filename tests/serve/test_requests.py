@@ -205,7 +205,7 @@ def damaged() -> bytes:
         ("a.png", damaged(), "a.png is cut off, damaged"),
         ("clip.mp4", b"\0\0\0\x18ftypisom" + bytes(80), "clip.mp4 is a video"),
         ("big.png", png()[:16] + (60_000).to_bytes(4, "big") * 2 + png()[24:], "big.png "),
-        ("scan.dcm", bytes(128) + b"DICM" + bytes(20), "ReadImage('scan.dcm')"),
+        ("scan.dcm", bytes(128) + b"DICM" + bytes(20), 'ReadImage("scan.dcm")'),
         ("a%24(x)%0A%1b[31m%3Cb%3E.dcm", bytes(128) + b"DICM" + bytes(20), r"a$(x) \x1b[31m<b>.dcm is"),
         ("art.svg", b"<svg/>", "art.svg is a kind of picture that is not read"),
         ("page.png", b"<!doctype html><p>", "page.png is a web page"),
@@ -219,7 +219,7 @@ def test_what_is_no_image_is_one_line(server: Server, name: str, content: bytes,
     assert server._folder.name not in answer["error"]
     assert server.said[-1] == answer["error"]  # type: ignore[attr-defined]
     if "DICM" in str(content) and "x" in name:
-        assert "ReadImage('IMAGE')" in answer["error"]  # commands hold no name that a shell could take for one
+        assert 'ReadImage("IMAGE")' in answer["error"]  # commands hold no name that a shell could take for one
 
 
 def test_an_image_of_too_many_pixels_is_refused_by_its_head(server: Server) -> None:
