@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from segadapt.errors import RequestError
 from segadapt.models.fusion_head import FusionHead, SeparablePyramid
 from segadapt.models.segmenter import Detail, Output, Segmenter
+from segadapt.pieces.directions import unit_vectors
 from segadapt.pieces.multi_prototypes import Prototypes, class_similarity, similarity
 
 Kind = Literal["centroid", "gaussian", "full"]
@@ -37,6 +38,14 @@ class FusionBranch(FusionHead):
         return self.classified(self.fused(maps))
 
 
+class PixelProjection(nn.Conv2d):
+    """A 1x1 convolution as a matrix product of pixels: on a processor it takes half the time, and rows need no copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = F.linear(x.movedim(1, 3), self.weight.flatten(1), self.bias)
+        return pixels.movedim(3, 1)
+
+
 def prototype_branch(network: Segmenter, channels: int, branch: Branch) -> nn.Module:
     """Make the untrained module that leads to the space of the prototypes.
 
@@ -49,7 +58,7 @@ def prototype_branch(network: Segmenter, channels: int, branch: Branch) -> nn.Mo
         RequestError: ``fusion`` for a network that does not name its encoder's maps.
     """
     if branch == "projection":
-        return nn.Conv2d(network.feature_channels, channels, 1)
+        return PixelProjection(network.feature_channels, channels, 1)
     if not network.map_channels:
         raise RequestError(
             f"the network '{network.architecture.get('name', type(network).__name__)}' does not name the maps of its "
@@ -63,7 +72,7 @@ def embedded(branch: nn.Module, seen: Output | Detail, unit: bool) -> Tensor:
     """Lead what a network saw to float32 rows [B h w, D] beside the prototypes, of length one if ``unit``."""
     found = branch(seen.maps if isinstance(branch, FusionBranch) else seen.features)
     rows = found.movedim(1, 3).flatten(0, 2).float()
-    return F.normalize(rows, dim=1) if unit else rows
+    return unit_vectors(rows, dim=1) if unit else rows
 
 
 class PrototypeNet(Segmenter):

@@ -99,6 +99,7 @@ _TOPICS: dict[str, tuple[str, ...]] = {
     # alignment of domains
     "adversarial": ("domain_loss",),
     "features": ("cell_labels", "feature_distance"),
+    "directions": ("unit_vectors",),
     # telling about a model without labels
     "unlabelled": (
         "classes_kept",
@@ -138,6 +139,7 @@ if TYPE_CHECKING:
     from segadapt.pieces.denoising import reverse_cross_entropy as reverse_cross_entropy
     from segadapt.pieces.denoising import soft_reverse_cross_entropy as soft_reverse_cross_entropy
     from segadapt.pieces.denoising import symmetric_cross_entropy as symmetric_cross_entropy
+    from segadapt.pieces.directions import unit_vectors as unit_vectors
     from segadapt.pieces.features import cell_labels as cell_labels
     from segadapt.pieces.features import feature_distance as feature_distance
     from segadapt.pieces.fusion import average_windows as average_windows

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segadapt.labels import IGNORE
+from segadapt.pieces.directions import unit_vectors
 from segadapt.pieces.precision import at_least_float32, exact_products
 from segadapt.pieces.prototypes import ClassMeans
 from segadapt.pieces.terms import Term
@@ -38,7 +39,7 @@ def image_similarities(features: Tensor, prototypes: ClassMeans) -> Tensor:
     f = at_least_float32(features)
     with exact_products(f.device):
         vectors = F.normalize(prototypes.vectors.to(f.dtype), dim=2)
-        similar = torch.einsum("bdhw,bkd->bkhw", F.normalize(f, dim=1), vectors)
+        similar = torch.einsum("bdhw,bkd->bkhw", unit_vectors(f, dim=1), vectors)
         return similar.masked_fill(~prototypes.present[:, :, None, None], _ABSENT)
 
 

@@ -96,7 +96,7 @@ def gaussian_similarity(features: Tensor, means: Tensor, variances: Tensor) -> T
             ]
             quadratic = torch.stack(solved, 1)
             log_det = 2 * root.diagonal(dim1=1, dim2=2).log().sum(1)
-        log_p: Tensor = -0.5 * (quadratic + log_det + f.shape[1] * math.log(2 * math.pi))
+        log_p: Tensor = -0.5 * (quadratic + (log_det + f.shape[1] * math.log(2 * math.pi)))
     return log_p.view(-1, *means.shape[:2])
 
 

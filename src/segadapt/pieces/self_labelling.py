@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segadapt.pieces.directions import unit_vectors
 from segadapt.pieces.losses import soft_negative_log_likelihood
 from segadapt.pieces.precision import exact_products
 from segadapt.pieces.terms import Term
@@ -68,7 +69,7 @@ def unit_rows(maps: Tensor, chosen: Tensor) -> Tensor:
     """
     flat = maps.float().flatten(2)
     picked = flat.gather(2, chosen[:, None].expand(-1, flat.shape[1], -1))
-    return F.normalize(picked.transpose(1, 2), dim=2)
+    return unit_vectors(picked.transpose(1, 2), dim=2)
 
 
 def self_labelling(scores: Tensor, targets: Sequence[Tensor], temperature: float) -> Term:
