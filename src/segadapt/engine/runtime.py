@@ -63,7 +63,9 @@ class Runtime:
         timeout: float = 600.0,
         strategy: Strategy = "auto",
     ):
-        lightning_fabric = _imported_fabric()
+        import lightning_fabric  # slow to import, and needed by runs alone
+        from lightning_fabric.strategies.ddp import DDPStrategy
+
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         nodes = max(1, int(os.environ.get("WORLD_SIZE", "1")) // local)
         logging_quiet()
@@ -73,7 +75,7 @@ class Runtime:
                 accelerator=accelerator,
                 devices=local,
                 num_nodes=nodes,
-                strategy=lightning_fabric.strategies.DDPStrategy(timeout=patience) if local * nodes > 1 else "auto",
+                strategy=DDPStrategy(timeout=patience) if local * nodes > 1 else "auto",
                 precision=precision,
             )
         except (
@@ -163,23 +165,6 @@ class Runtime:
         whole[self.rank :: self.processes] = part
         self.sum([whole])
         return whole
-
-
-def _imported_fabric() -> Any:
-    """Import Lightning Fabric, which runs alone need, without torchmetrics.
-
-    Where that is installed, Fabric would load it, and SciPy with it, for more than a second, to look at its version.
-    Only Fabric's detector of spikes in losses has a use for it.
-    """
-    hidden = {"lightning_fabric", "torchmetrics"}.isdisjoint(sys.modules)
-    if hidden:
-        sys.modules["torchmetrics"] = None  # type: ignore[assignment]
-    try:
-        import lightning_fabric.strategies
-    finally:
-        if hidden:
-            del sys.modules["torchmetrics"]
-    return lightning_fabric
 
 
 def wait_for(device: torch.device) -> None:
