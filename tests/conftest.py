@@ -1,4 +1,4 @@
-"""What all tests share: findings are kept in a folder of the tests, and no test leaves the folder where it began."""
+"""What all tests share: a home and findings of their own, and that no test leaves the folder where it began."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from segadapt.core.kept import VARIABLE
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_findings(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let no test write into the home of whoever runs it, nor depend on what lies there."""
+    os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
     os.environ[VARIABLE] = str(tmp_path_factory.mktemp("kept"))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import shellingham
 
 from segadapt import toy
 from segadapt.models import build
@@ -104,5 +105,6 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(toy, "write_world", lambda folder, **_: None)  # every page finds a small one in demo/toy
     patch.setattr(Server, "serve_forever", lambda server: None)  # it ends when a person says so
     patch.setattr(webbrowser, "open", lambda address: True)
+    patch.setattr(shellingham, "detect_shell", lambda: ("bash", "/bin/bash"))  # the tests may be run by any program
     patch.setattr(gc, "collect", lambda *_: 0)  # before memory is measured, which nobody looks at here
     patch.setattr(os, "fsync", lambda file: None)  # as does waiting for a disk

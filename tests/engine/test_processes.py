@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +181,9 @@ def test_one_process_has_whole_networks(tmp_path: Path) -> None:
 
 
 def _waiting(how: str) -> str:
-    runtime = Runtime("cpu", timeout=0.5)
+    runtime = Runtime("cpu", timeout=60)
     runtime.barrier()
+    torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=0.5))  # type: ignore[attr-defined]
     if runtime.rank == 1 and how == "hangs":
         time.sleep(2)
         return ""
@@ -198,3 +201,17 @@ def test_a_process_that_hangs_or_ends_is_one_line_in_the_others(how: str, words:
     assert line.startswith("waiting for the other processes: another process")
     assert words in line
     assert "\n" not in line
+
+
+def test_a_process_that_never_comes_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    for name, value in {**place, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(
+        RunError, match=r"process 0 of the run waited 1 seconds for the others, which have not all come"
+    ):
+        Runtime("cpu", timeout=1.0)
+    assert not torch.distributed.is_initialized()

@@ -12,6 +12,8 @@ import atexit
 import os
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +21,7 @@ import torch
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from segadapt.errors import RunError
+from segadapt.errors import RunError, first_line
 
 _FIRST = "segadapt/first"
 """Where the first process of the latest start leaves the name of its part."""
@@ -57,6 +59,22 @@ def meet(device: torch.device, timeout: timedelta) -> None:
         atexit.register(_part)
 
 
+@contextmanager
+def coming(timeout: timedelta) -> Iterator[None]:
+    """Raise RunError where the others do not come in time to the meeting in the block."""
+    try:
+        yield
+    except (torch.distributed.DistStoreError, torch.distributed.DistNetworkError) as problem:
+        raise RunError(f"{_late(os.environ.get('RANK', '0'), timeout)}: {first_line(problem)}") from problem
+
+
+def _late(rank: int | str, timeout: timedelta) -> str:
+    return (
+        f"process {rank} of the run waited {timeout.total_seconds():g} seconds for the others, which have not all "
+        "come; see what they say, and start all of them again (process_timeout sets the seconds)"
+    )
+
+
 def own_part(store: Any, rank: int, processes: int, timeout: timedelta) -> Any:
     """Return a part of a store that is the same in all processes of this start, and that no earlier start has seen.
 
@@ -75,10 +93,7 @@ def own_part(store: Any, rank: int, processes: int, timeout: timedelta) -> Any:
 
     def came(key: str) -> bool:
         if time.monotonic() > until:
-            raise RunError(
-                f"process {rank} of the run waited {timeout.total_seconds():g} seconds for the others, which have not "
-                "all come; see what they say, and start all of them again (process_timeout sets the seconds)"
-            )
+            raise RunError(_late(rank, timeout))
         if store.check([key]):
             return True
         time.sleep(_EVERY)

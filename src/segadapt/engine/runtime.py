@@ -20,7 +20,7 @@ from torch import Tensor
 
 from segadapt.core.faults import in_words
 from segadapt.core.process_memory import forget_process_peak
-from segadapt.engine.meeting import agents_keep_store, meet
+from segadapt.engine.meeting import agents_keep_store, coming, meet
 from segadapt.engine.speed import Precision, SpeedConfig
 from segadapt.errors import RequestError, first_line
 from segadapt.version import __version__
@@ -88,9 +88,10 @@ class Runtime:
                 f"accelerator '{accelerator}' cannot be used here: {first_line(problem)}; set accelerator=auto to "
                 "use whatever is available"
             ) from problem
-        if local * nodes > 1 and agents_keep_store() and not torch.distributed.is_initialized():
-            meet(self.fabric.strategy.root_device, patience)
-        self.fabric.launch()
+        with coming(patience):
+            if local * nodes > 1 and agents_keep_store() and not torch.distributed.is_initialized():
+                meet(self.fabric.strategy.root_device, patience)
+            self.fabric.launch()
         self.device: torch.device = self.fabric.device
         self.rank: int = self.fabric.global_rank
         self.processes: int = self.fabric.world_size
