@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
-import shutil
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import unquote
 import pytest
 from docs_site.pages import algorithm, with_bars
 
-from tests.browsing import ARGUMENTS, BROWSERS
+from tests.browsing import started, system_browser
 from tests.test_exports import PACKAGES
 
 build = pytest.importorskip("mkdocs.commands.build", reason="the extra 'docs' is not installed")
@@ -137,15 +136,11 @@ def missing_names(pages: Pages) -> Iterator[str]:
 
 def browser_problems(site: Path) -> Iterator[str]:
     """Open pages from the disk on a phone, where there is a browser; yield errors, requests and pages too wide."""
-    from playwright.sync_api import sync_playwright
-
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    path = system_browser()
+    if path is None:
         return
-    with sync_playwright() as run:
-        page = run.chromium.launch(executable_path=found, args=ARGUMENTS).new_page(
-            viewport={"width": PHONE, "height": 800}
-        )
+    with started(path) as browser:
+        page = browser.new_page(viewport={"width": PHONE, "height": 800})
         said: list[str] = []
         page.on("request", lambda request: said.append(request.url))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
