@@ -103,7 +103,7 @@ def require_one_set(target: Dataset, test: Dataset, data: DataConfig) -> None:
 
 
 def without(labelled: Dataset, test: Dataset | None) -> Dataset:
-    """Return labelled target images without those of the fold that is tested on."""
+    """Return the labelled target images that are not test images."""
     tested = {item.id for item in test.items} if test is not None else set()
     return labelled.subset([index for index, item in enumerate(labelled.items) if item.id not in tested])
 

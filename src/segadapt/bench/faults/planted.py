@@ -90,7 +90,7 @@ class Planted:
     _busy: bool = False
 
     def begin(self) -> None:
-        """Listen from now on; there is no way back, the process ends with the command."""
+        """Begin to listen, until the process ends."""
         import torch.optim.optimizer as optimizer
         from torch.nn.modules.module import register_module_forward_pre_hook
 

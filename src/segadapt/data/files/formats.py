@@ -132,7 +132,7 @@ def first_not_read(paths: Iterable[Path]) -> str:
 
 
 def other_kind(head: bytes, path: Path) -> str | None:
-    """Return what a file that is no image is, by its first :data:`HEAD` bytes, and what to do; None if unknown."""
+    """Name the kind of a file by its first :data:`HEAD` bytes, and say what to do with it; None for unknown kinds."""
     kinds = (
         (head[128:132] == b"DICM", "a DICOM file", _volume),
         (head[344:347] in (b"n+1", b"ni1") or head[4:7] == b"n+2", "a NIfTI volume", _volume),
